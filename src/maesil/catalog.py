@@ -1,0 +1,56 @@
+"""Readable name -> class: one dictionary per kind of part, with an error that names the nearest match."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TypeVar
+
+from maesil.errors import UnknownNameError
+
+T = TypeVar("T")
+
+
+def nearest(name: str, known: Iterable[str]) -> str | None:
+    """The known name closest to `name`, or None where nothing is close."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return matches[0] if matches else None
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
+    """The error for a name that is not in a catalogue; it names the nearest one."""
+    names = sorted(known)
+    guess = nearest(name, names)
+    hint = f"did you mean '{guess}'? " if guess else ""
+    return UnknownNameError(f"unknown {kind} '{name}'", fix=f"{hint}known: {', '.join(names)}")
+
+
+class Catalog(Mapping[str, T]):
+    """An immutable mapping from readable names to parts.
+
+    Args:
+        kind: What the parts are, in the singular; used in errors ("masking").
+        parts: Name to class or function.
+    """
+
+    def __init__(self, kind: str, parts: Mapping[str, T]) -> None:
+        self.kind = kind
+        self._parts = dict(parts)
+
+    def __getitem__(self, name: str) -> T:
+        try:
+            return self._parts[name]
+        except KeyError:
+            raise unknown_name(self.kind, name, self._parts) from None
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._parts)
+
+    def __len__(self) -> int:
+        return len(self._parts)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._parts
+
+    def __repr__(self) -> str:
+        return f"Catalog({self.kind}: {', '.join(self._parts)})"

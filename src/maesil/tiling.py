@@ -1,0 +1,149 @@
+"""Volume <-> superpatches: pure index arithmetic, no voxels are read here (§III-A, Fig. 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from maesil.errors import ConfigError
+from maesil.shapes import Shape3, product
+
+Slices3 = tuple[slice, slice, slice]
+
+
+@dataclass(frozen=True)
+class Tile:
+    """One superpatch's place in a volume.
+
+    Attributes:
+        index: Its number in the tiling, row-major.
+        origin: Its first voxel in the volume; the tile may reach past the volume's end.
+        inside: The voxels of the volume it covers.
+        local: The same voxels in the tile's own coordinates; the rest of the tile is padding.
+    """
+
+    index: int
+    origin: Shape3
+    inside: Slices3
+    local: Slices3
+
+
+def box(start: Shape3, shape: Shape3) -> Slices3:
+    """The slices of a box of `shape` voxels that begins at `start`."""
+    return (
+        slice(start[0], start[0] + shape[0]),
+        slice(start[1], start[1] + shape[1]),
+        slice(start[2], start[2] + shape[2]),
+    )
+
+
+@dataclass(frozen=True)
+class Tiling:
+    """Superpatches that together cover a volume, padded at its far ends where it is no multiple of the stride.
+
+    512^3 voxels in tiles of 128^3 without overlap are the paper's 64 superpatches.
+
+    Args:
+        shape: Voxels of the volume along (S, P, L).
+        tile: Voxels of a superpatch.
+        overlap: Voxels that neighbouring tiles share along each axis, smaller than the tile.
+
+    Raises:
+        ConfigError: A size is not positive, or the overlap does not leave a positive stride.
+    """
+
+    shape: Shape3
+    tile: Shape3 = (128, 128, 128)
+    overlap: Shape3 = (0, 0, 0)
+
+    def __post_init__(self) -> None:
+        if min(self.shape) < 1 or min(self.tile) < 1:
+            raise ConfigError(f"sizes must be positive: volume {self.shape}, tile {self.tile}")
+        if min(self.overlap) < 0 or any(o >= t for o, t in zip(self.overlap, self.tile, strict=True)):
+            raise ConfigError(
+                f"overlap {self.overlap} must be at least 0 and smaller than the tile {self.tile}"
+            )
+
+    @property
+    def counts(self) -> Shape3:
+        """Tiles along each axis."""
+        per_axis = [
+            1 + max(0, -(-(size - tile) // (tile - overlap)))
+            for size, tile, overlap in zip(self.shape, self.tile, self.overlap, strict=True)
+        ]
+        return (per_axis[0], per_axis[1], per_axis[2])
+
+    @property
+    def padded_shape(self) -> Shape3:
+        """The volume's shape once it is padded to whole tiles."""
+        padded = [
+            (count - 1) * (tile - overlap) + tile
+            for count, tile, overlap in zip(self.counts, self.tile, self.overlap, strict=True)
+        ]
+        return (padded[0], padded[1], padded[2])
+
+    def __len__(self) -> int:
+        return product(self.counts)
+
+    def __iter__(self) -> Iterator[Tile]:
+        return (self[index] for index in range(len(self)))
+
+    def __getitem__(self, index: int) -> Tile:
+        if not 0 <= index < len(self):
+            raise IndexError(f"tile {index} of {len(self)}")
+        i, j, k = np.unravel_index(index, self.counts)
+        stride = [tile - overlap for tile, overlap in zip(self.tile, self.overlap, strict=True)]
+        origin = (int(i) * stride[0], int(j) * stride[1], int(k) * stride[2])
+        return self.at(origin, index)
+
+    def at(self, origin: Shape3, index: int = -1) -> Tile:
+        """The tile that begins at any voxel `origin` (random crops use this)."""
+        extent = [
+            min(start + tile, size) - start
+            for start, tile, size in zip(origin, self.tile, self.shape, strict=True)
+        ]
+        shape = (extent[0], extent[1], extent[2])
+        return Tile(index, origin, box(origin, shape), box((0, 0, 0), shape))
+
+    def origins(self) -> list[Shape3]:
+        """First voxels of all tiles, row-major."""
+        return [tile.origin for tile in self]
+
+    def stitch(
+        self, tiles: Callable[[int], npt.NDArray[Any]], dtype: npt.DTypeLike = np.float32
+    ) -> npt.NDArray[Any]:
+        """Puts tiles back into a volume; where they overlap, their mean.
+
+        Args:
+            tiles: Maps a tile's index to its array of shape `tile`; called once per tile, in order.
+            dtype: Of the result.
+
+        Returns:
+            The volume, of shape `shape`; padding is dropped.
+        """
+        if not any(self.overlap):
+            whole = np.empty(self.shape, dtype=dtype)
+            for place in self:
+                whole[place.inside] = tiles(place.index)[place.local]
+            return whole
+        total = np.zeros(self.shape, dtype=np.float64)
+        for place in self:
+            total[place.inside] += tiles(place.index)[place.local]
+        mean = total / self._coverage()
+        return (
+            np.rint(mean).astype(dtype) if np.issubdtype(np.dtype(dtype), np.integer) else mean.astype(dtype)
+        )
+
+    def _coverage(self) -> npt.NDArray[np.int64]:
+        per_axis = []
+        for axis in range(3):
+            count = np.zeros(self.shape[axis], dtype=np.int64)
+            starts = sorted({tile.origin[axis] for tile in self})
+            for start in starts:
+                count[start : start + self.tile[axis]] += 1
+            per_axis.append(count)
+        return per_axis[0][:, None, None] * per_axis[1][None, :, None] * per_axis[2][None, None, :]
