@@ -20,8 +20,8 @@ A = TypeVar("A")
 class PatchGrid:
     """The grid of patches of one superpatch.
 
-    Token order is row-major over (gd, gh, gw); `n = g * (gh * gw) + r * gw + s` is the token of plane g. Voxels within a
-    patch are row-major over (pd, ph, pw, c). Every module that speaks of tokens means this order.
+    Token order is row-major over (gd, gh, gw): token n lies in axial plane ``n // (gh * gw)``. Voxels within a patch
+    are row-major over (pd, ph, pw, c). Every module that speaks of tokens means this order.
 
     Args:
         superpatch: Voxels of a superpatch along (S, P, L).
@@ -76,7 +76,7 @@ class PatchGrid:
         """(b, c, d, h, w) voxels to (b, n, p) patches."""
         pd, ph, pw = self.patch
         pattern = "b c (gd pd) (gh ph) (gw pw) -> b (gd gh gw) (pd ph pw c)"
-        patches: A = rearrange(superpatch, pattern, pd=pd, ph=ph, pw=pw)  # type: ignore[arg-type,assignment]
+        patches: A = rearrange(superpatch, pattern, pd=pd, ph=ph, pw=pw)
         return patches
 
     def unpatchify(self, patches: A) -> A:
@@ -84,7 +84,7 @@ class PatchGrid:
         gd, gh, gw = self.shape
         pd, ph, pw = self.patch
         pattern = "b (gd gh gw) (pd ph pw c) -> b c (gd pd) (gh ph) (gw pw)"
-        voxels: A = rearrange(  # type: ignore[assignment]
+        voxels: A = rearrange(
             patches,
             pattern,
             gd=gd,
@@ -92,6 +92,6 @@ class PatchGrid:
             gw=gw,
             pd=pd,
             ph=ph,
-            pw=pw,  # type: ignore[arg-type]
+            pw=pw,
         )
         return voxels

@@ -64,9 +64,7 @@ class Tiling:
         if min(self.shape) < 1 or min(self.tile) < 1:
             raise ConfigError(f"sizes must be positive: volume {self.shape}, tile {self.tile}")
         if min(self.overlap) < 0 or any(o >= t for o, t in zip(self.overlap, self.tile, strict=True)):
-            raise ConfigError(
-                f"overlap {self.overlap} must be at least 0 and smaller than the tile {self.tile}"
-            )
+            raise ConfigError(f"overlap {self.overlap} must be at least 0 and smaller than the tile {self.tile}")
 
     @property
     def counts(self) -> Shape3:
@@ -103,8 +101,7 @@ class Tiling:
     def at(self, origin: Shape3, index: int = -1) -> Tile:
         """The tile that begins at any voxel `origin` (random crops use this)."""
         extent = [
-            min(start + tile, size) - start
-            for start, tile, size in zip(origin, self.tile, self.shape, strict=True)
+            min(start + tile, size) - start for start, tile, size in zip(origin, self.tile, self.shape, strict=True)
         ]
         shape = (extent[0], extent[1], extent[2])
         return Tile(index, origin, box(origin, shape), box((0, 0, 0), shape))
@@ -113,9 +110,7 @@ class Tiling:
         """First voxels of all tiles, row-major."""
         return [tile.origin for tile in self]
 
-    def stitch(
-        self, tiles: Callable[[int], npt.NDArray[Any]], dtype: npt.DTypeLike = np.float32
-    ) -> npt.NDArray[Any]:
+    def stitch(self, tiles: Callable[[int], npt.NDArray[Any]], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
         """Puts tiles back into a volume; where they overlap, their mean.
 
         Args:
@@ -134,9 +129,7 @@ class Tiling:
         for place in self:
             total[place.inside] += tiles(place.index)[place.local]
         mean = total / self._coverage()
-        return (
-            np.rint(mean).astype(dtype) if np.issubdtype(np.dtype(dtype), np.integer) else mean.astype(dtype)
-        )
+        return np.rint(mean).astype(dtype) if np.issubdtype(np.dtype(dtype), np.integer) else mean.astype(dtype)
 
     def _coverage(self) -> npt.NDArray[np.int64]:
         per_axis = []

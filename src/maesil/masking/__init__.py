@@ -1,0 +1,31 @@
+"""Masking strategies: which tokens of a superpatch the encoder does not see."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import Field
+
+from maesil.catalog import Catalog
+from maesil.masking.axis import AxisMasking
+from maesil.masking.base import Masking
+from maesil.masking.dual import DualMasking
+from maesil.masking.plane import PlaneMasking
+from maesil.masking.uniform import UniformMasking
+
+MASKINGS: Catalog[type[Masking]] = Catalog(
+    "masking",
+    {"uniform": UniformMasking, "plane": PlaneMasking, "axis": AxisMasking, "dual": DualMasking},
+)
+
+AnyMasking = Annotated[UniformMasking | PlaneMasking | AxisMasking | DualMasking, Field(discriminator="name")]
+
+__all__ = [
+    "MASKINGS",
+    "AnyMasking",
+    "AxisMasking",
+    "DualMasking",
+    "Masking",
+    "PlaneMasking",
+    "UniformMasking",
+]

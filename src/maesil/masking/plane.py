@@ -1,0 +1,42 @@
+"""Plane-wise masking: the same share of patches in every axial plane (§III-A, "First")."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from maesil.grid import PatchGrid
+from maesil.masking.base import Masking, check_ratio, choose, uniform_scores
+
+
+@final
+@dataclass(frozen=True)
+class PlaneMasking(Masking):
+    """Hides the same share of the tokens of every axial plane, drawn anew for each plane.
+
+    Args:
+        plane_ratio: Share of each plane's tokens to hide; the paper's 75 %.
+    """
+
+    name: Literal["plane"] = "plane"
+    plane_ratio: float = 0.75
+
+    def __post_init__(self) -> None:
+        check_ratio("plane_ratio", self.plane_ratio)
+
+    @property
+    def ratio(self) -> float:
+        """Share of masked tokens."""
+        return self.plane_ratio
+
+    def masked_count(self, grid: PatchGrid) -> int:
+        """Masked tokens per superpatch."""
+        return grid.planes * round(self.plane_ratio * grid.tokens_per_plane)
+
+    def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:
+        scores = uniform_scores(batch, grid.planes, grid.tokens_per_plane, generator=generator)
+        return choose(scores, round(self.plane_ratio * grid.tokens_per_plane)).flatten(1)

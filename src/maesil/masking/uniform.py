@@ -1,0 +1,41 @@
+"""Uniform masking: the plain MAE's, blind to planes."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from maesil.grid import PatchGrid
+from maesil.masking.base import Masking, check_ratio, choose, uniform_scores
+
+
+@final
+@dataclass(frozen=True)
+class UniformMasking(Masking):
+    """Hides a share of all tokens, each equally likely.
+
+    Args:
+        mask_ratio: Share of the superpatch's tokens to hide.
+    """
+
+    name: Literal["uniform"] = "uniform"
+    mask_ratio: float = 0.75
+
+    def __post_init__(self) -> None:
+        check_ratio("mask_ratio", self.mask_ratio)
+
+    @property
+    def ratio(self) -> float:
+        """Share of masked tokens."""
+        return self.mask_ratio
+
+    def masked_count(self, grid: PatchGrid) -> int:
+        """Masked tokens per superpatch."""
+        return round(self.mask_ratio * grid.tokens)
+
+    def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:
+        return choose(uniform_scores(batch, grid.tokens, generator=generator), self.masked_count(grid))

@@ -1,0 +1,61 @@
+"""What every model trained by reconstruction promises."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from maesil.grid import PatchGrid
+from maesil.masking import Masking
+
+
+@dataclass(frozen=True)
+class Reconstruction:
+    """A superpatch as a model rebuilds it.
+
+    Attributes:
+        volume: (b, c, d, h, w) in window units [0, 1]; visible voxels as the network predicts them, not pasted.
+        mask: (b, 1, d, h, w) voxels the model did not see; True = masked.
+    """
+
+    volume: Float[Tensor, "b c d h w"]
+    mask: Bool[Tensor, "b 1 d h w"]
+
+
+class Pretrainer(nn.Module, ABC):
+    """Anything trained by rebuilding superpatches.
+
+    Subclasses are final and keep these promises, which `tests/contracts/test_pretrainers.py` checks for all:
+
+    * Superpatches are (b, c, d, h, w) in window units [0, 1]; so are reconstructions, in float32.
+    * Nothing of a masked voxel reaches `reconstruct`'s volume, unless `sees_masked` says so.
+    * `loss` is a scalar with a finite gradient for every parameter that requires one.
+    * Masks come from `draw_mask`; the same generator state gives the same masks.
+    * Autocast to bfloat16 and float16, and `module.to(torch.bfloat16)`, work on the CPU too.
+    """
+
+    grid: PatchGrid
+    masking: Masking
+    encoder: nn.Module
+    trainable: bool = True
+    sees_masked: bool = False
+
+    @abstractmethod
+    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """The training objective, averaged over the batch."""
+
+    @abstractmethod
+    def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
+        """Rebuilds superpatches from their visible tokens."""
+
+    def draw_mask(self, batch: int, generator: torch.Generator) -> Bool[Tensor, "b n"]:
+        """Masks for a batch, True = masked, on the generator's device."""
+        return self.masking.draw(batch, self.grid, generator)
+
+    def voxel_mask(self, mask: Bool[Tensor, "b n"]) -> Bool[Tensor, "b 1 d h w"]:
+        """A mask of tokens as a mask of voxels."""
+        return self.grid.unpatchify(mask.unsqueeze(-1).expand(-1, -1, self.grid.voxels_per_patch))

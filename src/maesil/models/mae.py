@@ -1,0 +1,253 @@
+"""The paper's network: a 3D masked autoencoder over superpatches (§III, Fig. 1).
+
+Read top to bottom: `loss` and `reconstruct` are the method; the encoder sees visible patches only, the decoder
+inserts mask tokens, restores the order, and predicts every patch.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool, Float, Int
+from pydantic import PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from maesil.errors import ConfigError
+from maesil.grid import PatchGrid
+from maesil.masking import Masking
+from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.transformer import Attention, Block, Positions, initialize, initialize_qkv
+from maesil.shapes import Shape3
+
+PATCH_VARIANCE_FLOOR = 1e-6
+"""Added to a patch's variance before the square root, in normalised units; air has none of its own."""
+
+
+@dataclass(frozen=True)
+class MAEConfig:
+    """The masked autoencoder's geometry; the defaults are the paper's, ViT-B and MAE's decoder where it is silent.
+
+    Args:
+        superpatch: Voxels of a superpatch along (S, P, L).
+        patch: Voxels of a patch; 8^3 makes 16x16x16 = 4,096 tokens.
+        encoder_width: Embedding dimension (§III-A: 768).
+        encoder_depth: Encoder blocks.
+        encoder_heads: Encoder attention heads.
+        decoder_width: Decoder embedding dimension.
+        decoder_depth: Decoder blocks.
+        decoder_heads: Decoder attention heads.
+        mlp_ratio: Hidden over embedding width in the blocks' MLPs.
+        positions: Fixed sine-cosine encodings, or learned from that start.
+        normalize_targets: Predict each patch standardised by its own mean and deviation.
+        input_mean: Mean of the input in window units; subtracted before the network.
+        input_std: Standard deviation of the input in window units; the network works in its multiples.
+    """
+
+    name: Literal["maesil"] = "maesil"
+    superpatch: Shape3 = (128, 128, 128)
+    patch: Shape3 = (8, 8, 8)
+    encoder_width: PositiveInt = 768
+    encoder_depth: PositiveInt = 12
+    encoder_heads: PositiveInt = 12
+    decoder_width: PositiveInt = 512
+    decoder_depth: PositiveInt = 8
+    decoder_heads: PositiveInt = 16
+    mlp_ratio: float = 4.0
+    positions: Literal["sincos", "learned"] = "sincos"
+    normalize_targets: bool = False
+    input_mean: float = 0.3
+    input_std: float = 0.25
+
+    def __post_init__(self) -> None:
+        PatchGrid(self.superpatch, self.patch)
+        if self.input_std <= 0:
+            raise ConfigError(f"input_std must be positive, not {self.input_std}")
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The superpatch's grid of patches."""
+        return PatchGrid(self.superpatch, self.patch)
+
+
+class Encoder(nn.Module):
+    """A ViT over the visible patches of a superpatch (§III-B).
+
+    `embed` is the paper's 3D convolution with stride = kernel = patch: a linear map of each patch. Written as one, it
+    runs after the visible patches have been gathered, so a masked patch costs nothing.
+    """
+
+    def __init__(self, config: MAEConfig) -> None:
+        super().__init__()
+        width = config.encoder_width
+        self.embed = nn.Linear(config.grid.voxels_per_patch, width)
+        self.positions = Positions(config.grid.shape, width, learned=config.positions == "learned")
+        self.blocks = nn.ModuleList(
+            Block(width, config.encoder_heads, config.mlp_ratio) for _ in range(config.encoder_depth)
+        )
+        self.norm = nn.LayerNorm(width)
+
+    def forward(
+        self, patches: Float[Tensor, "b n p"], visible: Int[Tensor, "b v"] | None = None
+    ) -> Float[Tensor, "b v e"]:
+        """Latent tokens of the visible patches, or of all where `visible` is None.
+
+        Args:
+            patches: Normalised patches (b, n, p) in token order.
+            visible: Indices (b, v) of the tokens to encode.
+        """
+        positions = self.positions()
+        if visible is not None:
+            patches = gather_tokens(patches, visible)
+            positions = positions[visible]
+        tokens = self.embed(patches)
+        tokens = tokens + positions.to(tokens.dtype)
+        for block in self.blocks:
+            tokens = block(tokens)
+        latent: Tensor = self.norm(tokens)
+        return latent
+
+
+class Decoder(nn.Module):
+    """Transformer blocks over the full sequence: latent tokens in place, mask tokens elsewhere (§III-B)."""
+
+    def __init__(self, config: MAEConfig) -> None:
+        super().__init__()
+        width = config.decoder_width
+        self.embed = nn.Linear(config.encoder_width, width)
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        self.positions = Positions(config.grid.shape, width, learned=config.positions == "learned")
+        self.blocks = nn.ModuleList(
+            Block(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_depth)
+        )
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, config.grid.voxels_per_patch)
+
+    def forward(self, latent: Float[Tensor, "b v e"], visible: Int[Tensor, "b v"]) -> Float[Tensor, "b n k"]:
+        """Decoded tokens of the whole superpatch, in token order."""
+        tokens = self.embed(latent)
+        batch, _, width = tokens.shape
+        positions = self.positions().to(tokens.dtype)
+        sequence = self.mask_token.to(tokens.dtype).expand(batch, len(positions), width)
+        sequence = sequence.scatter(1, visible.unsqueeze(-1).expand_as(tokens), tokens)
+        sequence = sequence + positions
+        for block in self.blocks:
+            sequence = block(sequence)
+        decoded: Tensor = sequence
+        return decoded
+
+    def predict(self, tokens: Float[Tensor, "b t k"]) -> Float[Tensor, "b t p"]:
+        """Voxels of the patches of any subset of decoded tokens, in normalised units, float32."""
+        patches: Tensor = self.head(self.norm(tokens))
+        return patches.float()
+
+
+@final
+class MaskedAutoencoder(Pretrainer):
+    """Encodes the visible patches of a superpatch and rebuilds all of them.
+
+    Args:
+        config: Geometry and options.
+        masking: Which tokens to hide.
+    """
+
+    encoder: Encoder
+
+    def __init__(self, config: MAEConfig, masking: Masking) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = config.grid
+        self.masking = masking
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self._initialize()
+
+    def _initialize(self) -> None:
+        self.apply(initialize)
+        for module in self.modules():
+            if isinstance(module, Attention):
+                initialize_qkv(module)
+        nn.init.normal_(self.decoder.mask_token, std=0.02)
+        # Start from the mean of the data: with a random head the first thousand steps only unlearn noise.
+        nn.init.zeros_(self.decoder.head.weight)
+
+    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """Mean squared error over the masked patches (§III-B), in units of `input_std` squared.
+
+        Args:
+            superpatch: (b, c, d, h, w) in window units [0, 1].
+            mask: (b, n) from `draw_mask`, True = masked.
+        """
+        patches = self.grid.patchify(self._normalize(superpatch))
+        visible, masked = split_tokens(mask, self.masking.visible_count(self.grid))
+        decoded = self.decoder(self.encoder(patches, visible), visible)
+        predicted = self.decoder.predict(gather_tokens(decoded, masked))
+        target = self._targets(gather_tokens(patches, masked).float())
+        return (predicted - target).square().mean()
+
+    @torch.no_grad()
+    def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
+        """Rebuilds whole superpatches from their visible tokens.
+
+        With `normalize_targets` the prediction is denormalised by each true patch's mean and deviation, which the
+        network was never asked to know; scores of such a model say so.
+
+        Args:
+            superpatch: (b, c, d, h, w) in window units [0, 1].
+            mask: (b, n), True = masked, the same count in every row.
+        """
+        patches = self.grid.patchify(self._normalize(superpatch))
+        visible, _ = split_tokens(mask, int((~mask[0]).sum()))
+        predicted = self.decoder.predict(self.decoder(self.encoder(patches, visible), visible))
+        if self.config.normalize_targets:
+            mean, deviation = patch_statistics(patches.float())
+            predicted = predicted * deviation + mean
+        volume = self._denormalize(self.grid.unpatchify(predicted))
+        return Reconstruction(volume, self.voxel_mask(mask))
+
+    @property
+    def sees_patch_statistics(self) -> bool:
+        """Whether `reconstruct` uses the mean and deviation of masked patches."""
+        return self.config.normalize_targets
+
+    def _targets(self, patches: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
+        if not self.config.normalize_targets:
+            return patches
+        mean, deviation = patch_statistics(patches)
+        return (patches - mean) / deviation
+
+    def _normalize(self, superpatch: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        normalized = (superpatch - self.config.input_mean) / self.config.input_std
+        return normalized.to(self.encoder.embed.weight.dtype)
+
+    def _denormalize(self, volume: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        return volume * self.config.input_std + self.config.input_mean
+
+
+def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "b v"], Int[Tensor, "b m"]]:
+    """Indices of visible and of masked tokens, both ascending.
+
+    Args:
+        mask: True = masked, with exactly `visible` False entries in every row: checked on the device, without a sync.
+        visible: v, known beforehand so that shapes are static.
+    """
+    torch._assert_async(
+        (mask.sum(dim=1) == mask.shape[1] - visible).all(),
+        "a mask row has the wrong number of visible tokens",
+    )
+    order = mask.to(torch.uint8).argsort(dim=1, stable=True)
+    return order[:, :visible], order[:, visible:]
+
+
+def gather_tokens(tokens: Float[Tensor, "b n x"], index: Int[Tensor, "b t"]) -> Float[Tensor, "b t x"]:
+    """The rows of `tokens` that `index` names, per batch row."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def patch_statistics(
+    patches: Float[Tensor, "b t p"],
+) -> tuple[Float[Tensor, "b t 1"], Float[Tensor, "b t 1"]]:
+    """Mean and standard deviation of every patch, the latter bounded away from zero."""
+    variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=0)
+    return mean, (variance + PATCH_VARIANCE_FLOOR).sqrt()

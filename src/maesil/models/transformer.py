@@ -1,0 +1,129 @@
+"""Transformer bricks: positional encodings, attention, a pre-norm block."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maesil.errors import ConfigError
+from maesil.shapes import Shape3
+
+
+def sincos_positions(shape: Shape3, width: int) -> Float[Tensor, "n width"]:
+    """Fixed sine-cosine encodings of a 3D grid, separable per axis (§III-A, "positional encodings").
+
+    Each axis gets an even share of the channels: sines, then cosines, of its index at geometrically spaced
+    frequencies. What does not divide by three axes goes to the first axis.
+
+    Args:
+        shape: The grid (gd, gh, gw); tokens come out in its row-major order.
+        width: Channels; even, at least 6.
+    """
+    if width < 6 or width % 2:
+        raise ConfigError(f"sine-cosine positions need an even width of at least 6, not {width}")
+    pairs = width // 2
+    pairs_per_axis = (pairs - 2 * (pairs // 3), pairs // 3, pairs // 3)
+    coordinates = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in shape), indexing="ij")
+    encoded = [_sincos(index.flatten(), count) for index, count in zip(coordinates, pairs_per_axis, strict=True)]
+    return torch.cat(encoded, dim=1).float()
+
+
+def _sincos(index: Float[Tensor, " n"], pairs: int) -> Float[Tensor, "n channels"]:
+    frequency = 10_000.0 ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
+    angle = index[:, None] * frequency
+    return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class Positions(nn.Module):
+    """Positional encodings of a grid: fixed sine-cosine, or learned from that start.
+
+    Args:
+        shape: The grid (gd, gh, gw).
+        width: Channels.
+        learned: Whether they are trained.
+    """
+
+    table: Tensor
+
+    def __init__(self, shape: Shape3, width: int, *, learned: bool = False) -> None:
+        super().__init__()
+        table = sincos_positions(shape, width)
+        if learned:
+            self.table = nn.Parameter(table)
+        else:
+            self.register_buffer("table", table, persistent=False)
+
+    def forward(self) -> Float[Tensor, "n width"]:
+        """All encodings in token order."""
+        return self.table
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention through PyTorch's fused kernel.
+
+    Args:
+        width: Channels of a token.
+        heads: Heads; divides `width`.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        if width % heads:
+            raise ConfigError(f"{heads} heads do not divide a width of {width}")
+        self.heads = heads
+        self.qkv = nn.Linear(width, 3 * width)
+        self.out = nn.Linear(width, width)
+
+    def forward(self, tokens: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+        """Every token attends to every token of its row."""
+        batch, count, width = tokens.shape
+        qkv = self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+        mixed = F.scaled_dot_product_attention(query, key, value)
+        mixed_tokens: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, count, width))
+        return mixed_tokens
+
+
+class Block(nn.Module):
+    """A pre-norm Transformer block, as in ViT.
+
+    Args:
+        width: Channels of a token.
+        heads: Attention heads.
+        mlp_ratio: Hidden channels of the MLP over `width`.
+    """
+
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0) -> None:
+        super().__init__()
+        self.norm1 = nn.LayerNorm(width)
+        self.attention = Attention(width, heads)
+        self.norm2 = nn.LayerNorm(width)
+        hidden = int(width * mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+    def forward(self, tokens: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
+        """Attention and MLP, each on a residual branch."""
+        tokens = tokens + self.attention(self.norm1(tokens))
+        mixed: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return mixed
+
+
+def initialize(module: nn.Module) -> None:
+    """Xavier-uniform linear layers with zero biases, unit layer norms; for `module.apply`."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.LayerNorm):
+        nn.init.ones_(module.weight)
+        nn.init.zeros_(module.bias)
+
+
+def initialize_qkv(attention: Attention) -> None:
+    """Treats the fused projection as the three square matrices it holds, else Xavier's range is too narrow."""
+    bound = math.sqrt(6.0 / (2 * attention.qkv.in_features))
+    nn.init.uniform_(attention.qkv.weight, -bound, bound)
