@@ -1,0 +1,10 @@
+"""CT in numpy: volumes in HU with their geometry, readers, resampling, the HU window, NIfTI out.
+
+Light to import: nibabel, SimpleITK and pydicom are loaded by the functions that need them.
+"""
+
+from maesil.ct.geometry import CANONICAL, Geometry
+from maesil.ct.volume import AIR_HU, Volume
+from maesil.ct.window import Window
+
+__all__ = ["AIR_HU", "CANONICAL", "Geometry", "Volume", "Window"]
