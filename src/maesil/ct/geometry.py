@@ -20,8 +20,15 @@ from maesil.shapes import Shape3
 CANONICAL = "SPL"
 """Array axis 0 grows to Superior, 1 to Posterior, 2 to Left: SimpleITK's array order of an LPS image."""
 
+MAX_SHEAR = 1e-3
+"""Largest cosine between two axes that still counts as a right angle: half a millimetre over 500 mm."""
+
 Float3 = tuple[float, float, float]
 _POSITIVE, _NEGATIVE = "LPS", "RAI"
+
+
+class GeometryWarning(UserWarning):
+    """A file says two things, or nothing, about where its voxels lie; the message says which was used."""
 
 
 @dataclass(frozen=True, eq=False)

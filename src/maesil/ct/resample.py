@@ -1,0 +1,214 @@
+"""Volumes on another grid: SimpleITK's resampler, slab by slab, anti-aliased along the axes that shrink.
+
+Convention: a new grid covers the same box as the old one. The outer corner of its first voxel is the outer corner
+of the old first voxel (not its centre), and every new voxel's centre lies within the scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import SimpleITK
+
+from maesil.catalog import unknown_name
+from maesil.ct.geometry import Float3, Geometry
+from maesil.ct.volume import AIR_HU, Volume, cast_voxels
+from maesil.errors import ConfigError
+from maesil.shapes import Shape3, product
+
+Order = Literal["linear", "nearest"]
+
+SLAB_SHARE = 16
+"""A slab is this part of the volume at most: it costs several float32 copies, which a worker's memory has to bear."""
+MAX_SLAB_VOXELS = 2**23
+
+_INTERPOLATORS = {"linear": SimpleITK.sitkLinear, "nearest": SimpleITK.sitkNearestNeighbor}
+_FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
+
+
+def resample(volume: Volume, spacing_mm: float | Float3, *, order: Order = "linear") -> Volume:
+    """The volume with voxels of another size; see the module for where the new voxels lie.
+
+    Args:
+        volume: Any orientation, oblique too; directions are kept.
+        spacing_mm: One number for all axes, or one per array axis.
+        order: "linear" (integers are rounded), or "nearest" for labels.
+
+    Raises:
+        ConfigError: A spacing is not positive, or the order is unknown.
+    """
+    return _whole(volume, spaced_grid(volume.geometry, spacing_mm), None, order)
+
+
+def resample_cube(volume: Volume, size: int = 512, *, order: Order = "linear") -> Volume:
+    """The volume as size^3 voxels over the same box, whatever their shape in mm: the paper's 512^3 input.
+
+    Raises:
+        ConfigError: The size is not positive, or the order is unknown.
+    """
+    return _whole(volume, cube_grid(volume.geometry, size), None, order)
+
+
+def resample_to(volume: Volume, geometry: Geometry, *, fill: float = AIR_HU, order: Order = "linear") -> Volume:
+    """The volume on another volume's grid, of any orientation.
+
+    Args:
+        volume: What to resample.
+        geometry: The grid of the result.
+        fill: Value of voxels that lie outside `volume`.
+        order: "linear" (integers are rounded), or "nearest" for labels.
+
+    Raises:
+        ConfigError: The order is unknown.
+    """
+    return _whole(volume, geometry, fill, order)
+
+
+def spaced_grid(geometry: Geometry, spacing_mm: float | Float3) -> Geometry:
+    """The grid of `resample`: as many whole voxels of the new size as have their centre within the scan.
+
+    Raises:
+        ConfigError: A spacing is not a positive number.
+    """
+    spacing = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (3,))
+    if not (np.isfinite(spacing).all() and spacing.min() > 0):
+        raise ConfigError(f"spacing_mm must be positive, not {spacing_mm}")
+    # The tolerance keeps a centre that would lie on the outer face itself out.
+    counts = np.maximum(1, np.ceil(np.asarray(geometry.extent_mm) / spacing - 0.5 - 1e-6)).astype(int)
+    return _same_corner(geometry, (int(counts[0]), int(counts[1]), int(counts[2])), spacing)
+
+
+def cube_grid(geometry: Geometry, size: int) -> Geometry:
+    """The grid of `resample_cube`: size^3 voxels that fill the scan's box exactly.
+
+    Raises:
+        ConfigError: The size is not positive.
+    """
+    if size < 1:
+        raise ConfigError(f"the size of a cube must be positive, not {size}")
+    return _same_corner(geometry, (size, size, size), np.asarray(geometry.extent_mm) / size)
+
+
+def resampled_slabs(
+    volume: Volume, geometry: Geometry, *, fill: float | None = None, order: Order = "linear"
+) -> Iterator[tuple[int, npt.NDArray[Any]]]:
+    """The resampled volume piece by piece, for results that should not stand in memory whole.
+
+    Args:
+        volume: What to resample.
+        geometry: The grid of the result.
+        fill: Value of voxels outside `volume`; None repeats its nearest voxel.
+        order: "linear" or "nearest".
+
+    Yields:
+        The first index along axis 0 and the slab (n, h, w), of the volume's dtype, in order.
+
+    Raises:
+        ConfigError: The order is unknown.
+    """
+    if order not in _INTERPOLATORS:
+        raise unknown_name("order", order, _INTERPOLATORS)
+    variances = _blur_variances(volume.geometry, geometry) if order == "linear" else np.zeros(3)
+    planes = _planes_per_slab(volume.shape, geometry.shape)
+    for start in range(0, geometry.shape[0], planes):
+        count = min(planes, geometry.shape[0] - start)
+        target = geometry.crop((start, 0, 0), (count, geometry.shape[1], geometry.shape[2]))
+        yield start, _slab(volume, target, variances, fill, order)
+
+
+def _whole(volume: Volume, geometry: Geometry, fill: float | None, order: Order) -> Volume:
+    array = np.empty(geometry.shape, dtype=volume.array.dtype)
+    for start, slab in resampled_slabs(volume, geometry, fill=fill, order=order):
+        array[start : start + len(slab)] = slab
+    return Volume(array, geometry)
+
+
+def _same_corner(geometry: Geometry, shape: Shape3, spacing: npt.NDArray[np.float64]) -> Geometry:
+    corner = geometry.index_to_mm(np.full((1, 3), -0.5))[0]
+    step = geometry.direction * spacing
+    return Geometry.from_parts(shape, spacing.tolist(), (corner + step.sum(axis=1) / 2).tolist(), geometry.direction)
+
+
+def _blur_variances(old: Geometry, new: Geometry) -> npt.NDArray[np.float64]:
+    """Per old axis, in old voxels squared: what makes an old voxel's point spread as wide as a new voxel's.
+
+    Both spreads are taken as Gaussians whose full width at half maximum is the voxel's width along that axis; widths of
+    Gaussians add in squares, so sigma = sqrt(ratio^2 - 1) / 2.355, and nothing where the axis does not shrink.
+    """
+    across = (old.direction.T @ new.direction) * np.asarray(new.spacing_mm)
+    ratio = np.linalg.norm(across, axis=1) / np.asarray(old.spacing_mm)
+    return np.where(ratio > 1.001, (ratio**2 - 1.0) / _FWHM_PER_SIGMA**2, 0.0)
+
+
+def _planes_per_slab(old: Shape3, new: Shape3) -> int:
+    per_plane = max(new[1] * new[2], product(old) // new[0])
+    return max(1, min(MAX_SLAB_VOXELS // per_plane, new[0] // SLAB_SHARE))
+
+
+def _slab(
+    volume: Volume, target: Geometry, variances: npt.NDArray[np.float64], fill: float | None, order: Order
+) -> npt.NDArray[Any]:
+    part = _reach(volume, target, variances)
+    dtype = volume.array.dtype
+    if part is None:
+        return np.full(target.shape, cast_voxels(np.asarray(AIR_HU if fill is None else fill), dtype))
+    image = _to_itk(part)
+    if order == "linear":
+        image = _blurred(SimpleITK.Cast(image, SimpleITK.sitkFloat32), variances)
+    resampler = _onto(target)
+    resampler.SetInterpolator(_INTERPOLATORS[order])
+    resampler.SetUseNearestNeighborExtrapolator(fill is None)
+    resampler.SetDefaultPixelValue(0.0 if fill is None else float(fill))
+    # A copy, as a view would outlive the image that owns the voxels.
+    return cast_voxels(SimpleITK.GetArrayFromImage(resampler.Execute(image)), dtype)
+
+
+def _reach(volume: Volume, target: Geometry, variances: npt.NDArray[np.float64]) -> Volume | None:
+    """The part of the volume that the target's voxels depend on, or None where they lie outside."""
+    far = np.asarray(target.shape, dtype=np.float64) - 1.0
+    corners = np.array(list(np.ndindex(2, 2, 2))) * far
+    reached = volume.geometry.mm_to_index(target.index_to_mm(corners))
+    margin = _blur_radius(variances) + 1
+    last = np.asarray(volume.shape) - 1
+    low = np.floor(reached.min(axis=0)).astype(int) - margin
+    high = np.ceil(reached.max(axis=0)).astype(int) + margin
+    if (low > last).any() or (high < 0).any():
+        return None
+    low, high = np.maximum(low, 0), np.minimum(high, last)
+    size = high - low + 1
+    return volume.crop((int(low[0]), int(low[1]), int(low[2])), (int(size[0]), int(size[1]), int(size[2])))
+
+
+def _blur_radius(variances: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
+    return np.where(variances > 0, np.ceil(4.0 * np.sqrt(variances)) + 2, 0).astype(np.int64)
+
+
+def _blurred(image: Any, variances: npt.NDArray[np.float64]) -> Any:
+    if not variances.any():
+        return image
+    gaussian = SimpleITK.DiscreteGaussianImageFilter()
+    gaussian.SetUseImageSpacing(False)
+    gaussian.SetVariance(variances[::-1].tolist())
+    gaussian.SetMaximumError(0.001)
+    gaussian.SetMaximumKernelWidth(2 * int(_blur_radius(variances).max()) + 1)
+    return gaussian.Execute(image)
+
+
+def _to_itk(volume: Volume) -> Any:
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(volume.array))
+    image.SetSpacing(volume.spacing_mm[::-1])
+    image.SetOrigin(volume.geometry.origin_mm)
+    image.SetDirection(volume.geometry.direction[:, ::-1].ravel().tolist())
+    return image
+
+
+def _onto(geometry: Geometry) -> Any:
+    resampler = SimpleITK.ResampleImageFilter()
+    resampler.SetSize([int(n) for n in geometry.shape[::-1]])
+    resampler.SetOutputSpacing(geometry.spacing_mm[::-1])
+    resampler.SetOutputOrigin(geometry.origin_mm)
+    resampler.SetOutputDirection(geometry.direction[:, ::-1].ravel().tolist())
+    return resampler

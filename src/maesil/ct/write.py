@@ -1,0 +1,57 @@
+"""A volume to NIfTI, so that it overlays on its scan in any viewer."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from maesil.ct.geometry import MAX_SHEAR
+from maesil.ct.volume import Volume
+from maesil.errors import ConfigError, ScanError
+
+_LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+_SCANNER = 1
+
+
+def write_nifti(path: str | Path, volume: Volume) -> None:
+    """Writes .nii or .nii.gz; the file appears complete or not at all.
+
+    sform and qform are the same, both with code 1 (scanner), in millimetres. Array axes (0, 1, 2) become the file's
+    (k, j, i), which `read` turns back.
+
+    Raises:
+        ConfigError: The path ends in neither .nii nor .nii.gz, or its folder does not exist.
+        ScanError: The geometry is sheared, which a qform cannot say, or too large for NIfTI-1.
+    """
+    path = Path(path)
+    ending = next((e for e in (".nii.gz", ".nii") if path.name.lower().endswith(e)), None)
+    if ending is None:
+        raise ConfigError("a NIfTI file ends in .nii or .nii.gz", where=path, fix="choose such a name")
+    if not path.parent.is_dir():
+        raise ConfigError("the folder of the file does not exist", where=path, fix=f"mkdir -p {path.parent}")
+    _require_writable(volume, path)
+    # In the same folder, as only a rename within one file system is atomic.
+    with tempfile.TemporaryDirectory(prefix=".maesil-", dir=path.parent) as folder:
+        part = Path(folder) / f"part{ending}"
+        _write(part, volume)
+        part.replace(path)
+
+
+def _require_writable(volume: Volume, path: Path) -> None:
+    if volume.geometry.shear > MAX_SHEAR:
+        raise ScanError("the voxel grid is sheared", where=path, fix="resample it onto a rectangular grid first")
+    if max(volume.shape) > np.iinfo(np.int16).max:
+        raise ScanError(f"{volume.shape} voxels are too many for NIfTI-1", where=path, fix="crop the volume")
+
+
+def _write(path: Path, volume: Volume) -> None:
+    import nibabel
+
+    affine = (_LPS_TO_RAS @ volume.geometry.affine)[:, [2, 1, 0, 3]]
+    image = nibabel.Nifti1Image(volume.array.transpose(2, 1, 0), affine)
+    image.header.set_xyzt_units("mm")
+    image.set_sform(affine, code=_SCANNER)
+    image.set_qform(affine, code=_SCANNER)
+    nibabel.save(image, path)
