@@ -24,6 +24,9 @@ MAX_SHEAR = 1e-3
 """Largest cosine between two axes that still counts as a right angle: half a millimetre over 500 mm."""
 
 Float3 = tuple[float, float, float]
+Number = float | int
+"""Where whole numbers are welcome too: checked annotations take `float` at its word."""
+
 _POSITIVE, _NEGATIVE = "LPS", "RAI"
 
 
@@ -58,8 +61,8 @@ class Geometry:
     def from_parts(
         cls,
         shape: Sequence[int],
-        spacing_mm: Sequence[float],
-        origin_mm: Sequence[float] = (0.0, 0.0, 0.0),
+        spacing_mm: Sequence[Number],
+        origin_mm: Sequence[Number] = (0.0, 0.0, 0.0),
         direction: Any = None,
     ) -> Geometry:
         """A geometry from spacing, origin and direction, each in the order of the array's axes.

@@ -14,12 +14,13 @@ import numpy.typing as npt
 import SimpleITK
 
 from maesil.catalog import unknown_name
-from maesil.ct.geometry import Float3, Geometry
+from maesil.ct.geometry import Geometry, Number
 from maesil.ct.volume import AIR_HU, Volume, cast_voxels
 from maesil.errors import ConfigError
 from maesil.shapes import Shape3, product
 
 Order = Literal["linear", "nearest"]
+Spacing = Number | tuple[Number, Number, Number]
 
 SLAB_SHARE = 16
 """A slab is this part of the volume at most: it costs several float32 copies, which a worker's memory has to bear."""
@@ -29,7 +30,7 @@ _INTERPOLATORS = {"linear": SimpleITK.sitkLinear, "nearest": SimpleITK.sitkNeare
 _FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
-def resample(volume: Volume, spacing_mm: float | Float3, *, order: Order = "linear") -> Volume:
+def resample(volume: Volume, spacing_mm: Spacing, *, order: Order = "linear") -> Volume:
     """The volume with voxels of another size; see the module for where the new voxels lie.
 
     Args:
@@ -52,7 +53,7 @@ def resample_cube(volume: Volume, size: int = 512, *, order: Order = "linear") -
     return _whole(volume, cube_grid(volume.geometry, size), None, order)
 
 
-def resample_to(volume: Volume, geometry: Geometry, *, fill: float = AIR_HU, order: Order = "linear") -> Volume:
+def resample_to(volume: Volume, geometry: Geometry, *, fill: Number = AIR_HU, order: Order = "linear") -> Volume:
     """The volume on another volume's grid, of any orientation.
 
     Args:
@@ -67,7 +68,7 @@ def resample_to(volume: Volume, geometry: Geometry, *, fill: float = AIR_HU, ord
     return _whole(volume, geometry, fill, order)
 
 
-def spaced_grid(geometry: Geometry, spacing_mm: float | Float3) -> Geometry:
+def spaced_grid(geometry: Geometry, spacing_mm: Spacing) -> Geometry:
     """The grid of `resample`: as many whole voxels of the new size as have their centre within the scan.
 
     Raises:
@@ -93,7 +94,7 @@ def cube_grid(geometry: Geometry, size: int) -> Geometry:
 
 
 def resampled_slabs(
-    volume: Volume, geometry: Geometry, *, fill: float | None = None, order: Order = "linear"
+    volume: Volume, geometry: Geometry, *, fill: Number | None = None, order: Order = "linear"
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """The resampled volume piece by piece, for results that should not stand in memory whole.
 
@@ -109,17 +110,22 @@ def resampled_slabs(
     Raises:
         ConfigError: The order is unknown.
     """
-    if order not in _INTERPOLATORS:
-        raise unknown_name("order", order, _INTERPOLATORS)
+    interpolator = _interpolator(order)
     variances = _blur_variances(volume.geometry, geometry) if order == "linear" else np.zeros(3)
     planes = _planes_per_slab(volume.shape, geometry.shape)
     for start in range(0, geometry.shape[0], planes):
         count = min(planes, geometry.shape[0] - start)
         target = geometry.crop((start, 0, 0), (count, geometry.shape[1], geometry.shape[2]))
-        yield start, _slab(volume, target, variances, fill, order)
+        yield start, _slab(volume, target, variances, fill, interpolator)
 
 
-def _whole(volume: Volume, geometry: Geometry, fill: float | None, order: Order) -> Volume:
+def _interpolator(order: str) -> int:
+    if order not in _INTERPOLATORS:
+        raise unknown_name("order", order, _INTERPOLATORS)
+    return int(_INTERPOLATORS[order])
+
+
+def _whole(volume: Volume, geometry: Geometry, fill: Number | None, order: Order) -> Volume:
     array = np.empty(geometry.shape, dtype=volume.array.dtype)
     for start, slab in resampled_slabs(volume, geometry, fill=fill, order=order):
         array[start : start + len(slab)] = slab
@@ -149,17 +155,17 @@ def _planes_per_slab(old: Shape3, new: Shape3) -> int:
 
 
 def _slab(
-    volume: Volume, target: Geometry, variances: npt.NDArray[np.float64], fill: float | None, order: Order
+    volume: Volume, target: Geometry, variances: npt.NDArray[np.float64], fill: Number | None, interpolator: int
 ) -> npt.NDArray[Any]:
     part = _reach(volume, target, variances)
     dtype = volume.array.dtype
     if part is None:
-        return np.full(target.shape, cast_voxels(np.asarray(AIR_HU if fill is None else fill), dtype))
+        return np.full(target.shape, cast_voxels(np.array([AIR_HU if fill is None else fill]), dtype))
     image = _to_itk(part)
-    if order == "linear":
+    if interpolator == SimpleITK.sitkLinear:
         image = _blurred(SimpleITK.Cast(image, SimpleITK.sitkFloat32), variances)
     resampler = _onto(target)
-    resampler.SetInterpolator(_INTERPOLATORS[order])
+    resampler.SetInterpolator(interpolator)
     resampler.SetUseNearestNeighborExtrapolator(fill is None)
     resampler.SetDefaultPixelValue(0.0 if fill is None else float(fill))
     # A copy, as a view would outlive the image that owns the voxels.

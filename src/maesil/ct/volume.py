@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Float32, Int16, UInt8
+from jaxtyping import Shaped
 
-from maesil.ct.geometry import CANONICAL, Geometry
+from maesil.ct.geometry import CANONICAL, Geometry, Number
 from maesil.errors import ScanError
 from maesil.shapes import Shape3
 from maesil.tiling import box
@@ -34,7 +34,7 @@ class Volume:
         ScanError: The array's dtype is another one, or its shape is not the geometry's.
     """
 
-    array: Int16[np.ndarray, "d h w"] | Float32[np.ndarray, "d h w"] | UInt8[np.ndarray, "d h w"]
+    array: Shaped[np.ndarray, "d h w"]
     geometry: Geometry
 
     def __post_init__(self) -> None:
@@ -62,14 +62,14 @@ class Volume:
         geometry = self.geometry.crop(start, shape)
         return Volume(self.array[box(start, shape)], geometry)
 
-    def pad(self, before: Shape3, after: Shape3, fill: float = AIR_HU) -> Volume:
+    def pad(self, before: Shape3, after: Shape3, fill: Number = AIR_HU) -> Volume:
         """The volume with voxels of value `fill` (clipped to the type's range) added at both ends of each axis.
 
         Raises:
             ConfigError: A number of voxels is negative.
         """
         geometry = self.geometry.pad(before, after)
-        array = np.full(geometry.shape, cast_voxels(np.asarray(fill), self.array.dtype))
+        array = np.full(geometry.shape, cast_voxels(np.array([fill]), self.array.dtype))
         array[box(before, self.shape)] = self.array
         return Volume(array, geometry)
 

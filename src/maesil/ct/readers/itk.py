@@ -10,7 +10,7 @@ import numpy as np
 import SimpleITK
 
 from maesil.ct.geometry import Geometry, GeometryWarning
-from maesil.ct.readers.soundness import Slabs, collect, planes_per_slab, require_sound
+from maesil.ct.readers.soundness import Slabs, collect, located, planes_per_slab, require_sound
 from maesil.ct.volume import Volume
 from maesil.errors import ScanError
 from maesil.shapes import Shape3
@@ -27,46 +27,37 @@ def read_itk(path: Path) -> Volume:
     """
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
-    try:
+    with located(path, (RuntimeError,)):
         reader.ReadImageInformation()
-        shape = _shape(reader, path)
-        _require_numbers(reader, path)
+        shape = _shape(reader)
+        _require_numbers(reader)
         geometry = _geometry(reader, shape)
-        require_sound(geometry, path)
+        require_sound(geometry)
         _warn_of_missing_space(reader, path)
+        # A view saves a second volume, but `image` owns the voxels and has to outlive it.
         image = reader.Execute()
-    except RuntimeError as error:
-        raise ScanError(
-            f"the file is damaged, or a file it refers to is missing: {_last_line(error)}",
-            where=path,
-            fix="copy or download it again, with the data file beside a .mhd or .nhdr",
-        ) from error
-    except ScanError as error:
-        raise ScanError(error.what, where=path, fix=error.fix) from error
-    # A view saves a second volume, but `image` owns the voxels and has to outlive it.
-    view = SimpleITK.GetArrayViewFromImage(image).reshape(shape)
-    return Volume(collect(shape, lambda: _slabs(view), path), geometry)
+        view = SimpleITK.GetArrayViewFromImage(image).reshape(shape)
+        return Volume(collect(shape, lambda: _slabs(view)), geometry)
 
 
-def _shape(reader: Any, path: Path) -> Shape3:
+def _shape(reader: Any) -> Shape3:
     sizes = [int(n) for n in reader.GetSize()]
     while len(sizes) > 3 and sizes[-1] == 1:
         sizes.pop()
     if len(sizes) > 3:
         raise ScanError(
             f"the image has {len(sizes)} dimensions {tuple(sizes)}, a scan has 3",
-            where=path,
             fix="split it into one file per frame, and read each",
         )
     sizes += [1] * (3 - len(sizes))
     return (sizes[2], sizes[1], sizes[0])
 
 
-def _require_numbers(reader: Any, path: Path) -> None:
+def _require_numbers(reader: Any) -> None:
     components = int(reader.GetNumberOfComponents())
     if components != 1:
         kind = "RGB" if components in (3, 4) else f"vectors of {components}"
-        raise ScanError(f"the voxels are {kind}, not HU", where=path, fix="export the scan in grey values")
+        raise ScanError(f"the voxels are {kind}, not HU", fix="export the scan in grey values")
 
 
 def _geometry(reader: Any, shape: Shape3) -> Geometry:
@@ -87,8 +78,3 @@ def _slabs(array: Any) -> Slabs:
     planes = planes_per_slab(array.shape, array.dtype.itemsize)
     for start in range(0, len(array), planes):
         yield start, array[start : start + planes]
-
-
-def _last_line(error: RuntimeError) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__

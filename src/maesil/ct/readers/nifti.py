@@ -15,7 +15,7 @@ from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
 from maesil.ct.geometry import Geometry, GeometryWarning
-from maesil.ct.readers.soundness import Slabs, collect, planes_per_slab, require_sound
+from maesil.ct.readers.soundness import Slabs, collect, located, planes_per_slab, require_sound
 from maesil.ct.volume import Volume
 from maesil.errors import ScanError
 from maesil.shapes import Shape3
@@ -45,43 +45,33 @@ def read_nifti(path: Path) -> Volume:
     Warns:
         GeometryWarning: sform and qform disagree (the sform is used), or neither is set.
     """
-    try:
+    with located(path, _DAMAGED):
         image: Any = nibabel.load(path, mmap=False)
-        shape = _shape(image, path)
-        _require_numbers(image, path)
+        shape = _shape(image)
+        _require_numbers(image)
         geometry = Geometry((shape[2], shape[1], shape[0]), _affine(image.header, shape, path))
-        require_sound(geometry, path)
-        array = collect(geometry.shape, lambda: _slabs(image, geometry.shape, path), path)
-    except _DAMAGED as error:
-        raise ScanError(
-            f"the file is damaged or is no NIfTI: {error or type(error).__name__}",
-            where=path,
-            fix="copy or download it again",
-        ) from error
-    except ScanError as error:
-        raise ScanError(error.what, where=error.where if error.where == str(path) else path, fix=error.fix) from error
-    return Volume(array, geometry)
+        require_sound(geometry)
+        return Volume(collect(geometry.shape, lambda: _slabs(image, geometry.shape, path)), geometry)
 
 
-def _shape(image: Any, path: Path) -> Shape3:
+def _shape(image: Any) -> Shape3:
     shape = [int(n) for n in image.shape]
     while len(shape) > 3 and shape[-1] == 1:
         shape.pop()
     if len(shape) > 3:
         raise ScanError(
             f"the image has {len(shape)} dimensions {tuple(shape)}, a scan has 3",
-            where=path,
             fix="split it into one file per frame (nibabel.four_to_three), and read each",
         )
     shape += [1] * (3 - len(shape))
     return (shape[0], shape[1], shape[2])
 
 
-def _require_numbers(image: Any, path: Path) -> None:
+def _require_numbers(image: Any) -> None:
     dtype = image.header.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = "RGB" if dtype.fields else f"of type {dtype}"
-        raise ScanError(f"the voxels are {kind}, not HU", where=path, fix="export the scan in grey values")
+        raise ScanError(f"the voxels are {kind}, not HU", fix="export the scan in grey values")
 
 
 def _affine(header: Any, shape: Shape3, path: Path) -> npt.NDArray[np.float64]:
@@ -137,7 +127,7 @@ def _slabs(image: Any, shape: Shape3, path: Path) -> Slabs:
             count = min(planes, shape[0] - start)
             raw = stream.read(count * plane_bytes)
             if len(raw) < count * plane_bytes:
-                raise ScanError("the file is cut short", where=path, fix="copy or download it again")
+                raise ScanError("the file is cut short")
             slab = np.frombuffer(raw, dtype=dtype).reshape(count, shape[1], shape[2])
             yield start, slab if (slope, inter) == (1.0, 0.0) else slab * slope + inter
         while stream.read(2**20):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,38 @@ from maesil.shapes import Shape3
 SLAB_BYTES = 4 * 2**20
 """Of a file's voxels held at a time beside the result, so that float64 files need no float64 volume."""
 
+_AGAIN = "copy, download or convert it again"
+
 Slabs = Iterator[tuple[int, npt.NDArray[Any]]]
 """Pieces (n, h, w) of a volume with their first index along axis 0, in order."""
 
 
-def require_sound(geometry: Geometry, where: Path) -> None:
+@contextmanager
+def located(path: Path, damaged: tuple[type[Exception], ...]) -> Iterator[None]:
+    """Names the file in every `ScanError` raised inside, and turns a library's own errors into one.
+
+    Args:
+        path: The file being read.
+        damaged: What the library raises on files that are damaged or of another kind.
+
+    Raises:
+        ScanError: Instead of any of these.
+    """
+    kinds: tuple[type[Exception], ...] = (*damaged, MemoryError)  # a header may claim any size
+    try:
+        yield
+    except ScanError as error:
+        raise ScanError(error.what, where=path, fix=error.fix or _AGAIN) from error
+    except kinds as error:
+        raise ScanError(f"the file is damaged or of another kind: {_gist(error)}", where=path, fix=_AGAIN) from error
+
+
+def _gist(error: Exception) -> str:
+    lines = str(error).strip().splitlines()
+    return lines[-1].strip() if lines else type(error).__name__
+
+
+def require_sound(geometry: Geometry) -> None:
     """Refuses flat and sheared volumes.
 
     Raises:
@@ -30,32 +58,29 @@ def require_sound(geometry: Geometry, where: Path) -> None:
     if min(geometry.shape) < 2:
         raise ScanError(
             f"a volume needs at least 2 voxels along each axis, this one has {geometry.shape}",
-            where=where,
             fix="leave single slices, localizers and projections out",
         )
     if geometry.shear > MAX_SHEAR:
         degrees = np.degrees(np.arcsin(min(1.0, geometry.shear)))
         raise ScanError(
             f"the voxel grid is sheared: its axes are {degrees:.2f} degrees off right angles",
-            where=where,
             fix="undo the gantry tilt when converting from DICOM, or resample the scan onto a rectangular grid",
         )
 
 
-def collect(shape: Shape3, slabs: Callable[[], Slabs], where: Path) -> npt.NDArray[Any]:
+def collect(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:
     """Puts slabs of any numeric type together: int16 where all values are whole numbers, else float32.
 
     Args:
         shape: Of the volume.
         slabs: Starts reading; called a second time where a value turns out to be no whole number.
-        where: The file, for errors.
 
     Raises:
         ScanError: A value is NaN or infinite.
     """
     array: npt.NDArray[Any] = np.empty(shape, dtype=np.int16)
     for start, slab in slabs():
-        _require_finite(slab, where)
+        _require_finite(slab)
         if not _is_whole(slab):
             break
         array[start : start + len(slab)] = cast_voxels(slab, array.dtype)
@@ -63,7 +88,7 @@ def collect(shape: Shape3, slabs: Callable[[], Slabs], where: Path) -> npt.NDArr
         return array
     array = np.empty(shape, dtype=np.float32)
     for start, slab in slabs():
-        _require_finite(slab, where)
+        _require_finite(slab)
         array[start : start + len(slab)] = slab
     return array
 
@@ -73,13 +98,12 @@ def planes_per_slab(shape: Shape3, itemsize: int) -> int:
     return max(1, SLAB_BYTES // (shape[1] * shape[2] * itemsize))
 
 
-def _require_finite(slab: npt.NDArray[Any], where: Path) -> None:
+def _require_finite(slab: npt.NDArray[Any]) -> None:
     if slab.dtype.kind != "f" or np.isfinite(slab).all():
         return
     bad = int(slab.size - np.isfinite(slab).sum())
     raise ScanError(
         f"{bad} or more voxels are NaN or infinite",
-        where=where,
         fix="find out why; if they only mark the outside of the scan, write them as -1024",
     )
 

@@ -1,0 +1,96 @@
+from itertools import permutations, product
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+import SimpleITK
+from scipy.spatial.transform import Rotation
+
+from maesil.ct import write as module
+from maesil.ct.geometry import Geometry
+from maesil.ct.readers import read
+from maesil.ct.volume import Volume
+from maesil.ct.write import write_nifti
+from maesil.errors import ConfigError, ScanError
+
+ORIENTATIONS = ["".join(letters) for axes in permutations(("SI", "PA", "LR")) for letters in product(*axes)]
+TILT = Rotation.from_euler("xyz", (9.0, -14.0, 12.0), degrees=True).as_matrix()
+
+
+def oblique_volume(orientation: str = "SPL", dtype: str = "int16") -> Volume:
+    array = np.arange(3 * 4 * 5).reshape(3, 4, 5).astype(dtype)
+    geometry = Geometry.from_parts((3, 4, 5), (2.5, 0.8, 0.7), (-120.0, 33.0, 400.0), TILT @ np.eye(3)[:, ::-1])
+    return Volume(array, geometry).reorient(orientation)
+
+
+def corners(volume: Volume) -> np.ndarray:
+    return np.array(list(np.ndindex(volume.shape)), dtype=np.float64)
+
+
+@pytest.mark.parametrize("orientation", ORIENTATIONS)
+def test_write_nifti__read_gives_the_same_volume(tmp_path: Path, orientation: str) -> None:
+    volume = oblique_volume(orientation)
+    write_nifti(tmp_path / "v.nii", volume)
+    back = read(tmp_path / "v.nii")
+    assert back.geometry.orientation == orientation
+    assert back.array.dtype == np.int16
+    np.testing.assert_array_equal(back.array, volume.array)
+    np.testing.assert_allclose(back.geometry.affine, volume.geometry.affine, atol=1e-4)
+
+
+@pytest.mark.parametrize("orientation", ["SPL", "IPL", "RAI", "LSP", "AIL"])
+def test_write_nifti__simpleitk_reads_the_same_places(tmp_path: Path, orientation: str) -> None:
+    volume = oblique_volume(orientation)
+    write_nifti(tmp_path / "v.nii.gz", volume)
+    theirs = SimpleITK.ReadImage(str(tmp_path / "v.nii.gz"))
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(theirs), volume.array)
+    indices = corners(volume)
+    mm = [theirs.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]]) for index in indices]
+    np.testing.assert_allclose(volume.geometry.index_to_mm(indices), mm, atol=1e-3)
+
+
+@pytest.mark.parametrize("dtype", ["int16", "float32", "uint8"])
+def test_write_nifti__header_says_everything(tmp_path: Path, dtype: str) -> None:
+    volume = oblique_volume(dtype=dtype)
+    write_nifti(tmp_path / "v.nii.gz", volume)
+    header = nibabel.load(tmp_path / "v.nii.gz").header
+    assert header.get_data_dtype() == np.dtype(dtype)
+    assert header.get_xyzt_units()[0] == "mm"
+    (sform, sform_code), (qform, qform_code) = header.get_sform(coded=True), header.get_qform(coded=True)
+    assert (int(sform_code), int(qform_code)) == (1, 1)
+    np.testing.assert_allclose(sform, qform, atol=1e-3)
+
+
+def test_write_nifti__replaces_an_older_file(tmp_path: Path) -> None:
+    path = tmp_path / "v.nii"
+    path.write_text("old")
+    write_nifti(path, oblique_volume())
+    assert read(path).shape == (3, 4, 5)
+    assert [p.name for p in tmp_path.iterdir()] == ["v.nii"]
+
+
+def test_write_nifti__a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "v.nii"
+    path.write_text("old")
+
+    def cut_off(part: Path, volume: Volume) -> None:
+        part.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(module, "_write", cut_off)
+    with pytest.raises(OSError, match="disk full"):
+        write_nifti(path, oblique_volume())
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["v.nii"]
+
+
+def test_write_nifti__refuses_what_nifti_cannot_say(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"\.nii"):
+        write_nifti(tmp_path / "v.nrrd", oblique_volume())
+    with pytest.raises(ConfigError, match="folder"):
+        write_nifti(tmp_path / "absent" / "v.nii", oblique_volume())
+    tilted = np.eye(4)
+    tilted[1, 0] = 0.3
+    with pytest.raises(ScanError, match="sheared"):
+        write_nifti(tmp_path / "v.nii", Volume(np.zeros((2, 2, 2), np.int16), Geometry((2, 2, 2), tilted)))
