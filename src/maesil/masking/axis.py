@@ -22,8 +22,8 @@ class AxisMasking(Masking):
         axis_ratio: Share of the planes along Superior-Inferior to hide; the paper's 50 %.
     """
 
-    name: Literal["axis"] = "axis"
     axis_ratio: float = 0.5
+    name: Literal["axis"] = "axis"
 
     def __post_init__(self) -> None:
         check_ratio("axis_ratio", self.axis_ratio)

@@ -27,9 +27,9 @@ class DualMasking(Masking):
         axis_ratio: Share of the planes in the block.
     """
 
-    name: Literal["dual"] = "dual"
     plane_ratio: float = 0.5
     axis_ratio: float = 0.5
+    name: Literal["dual"] = "dual"
 
     def __post_init__(self) -> None:
         check_ratio("plane_ratio", self.plane_ratio)

@@ -22,8 +22,8 @@ class PlaneMasking(Masking):
         plane_ratio: Share of each plane's tokens to hide; the paper's 75 %.
     """
 
-    name: Literal["plane"] = "plane"
     plane_ratio: float = 0.75
+    name: Literal["plane"] = "plane"
 
     def __post_init__(self) -> None:
         check_ratio("plane_ratio", self.plane_ratio)

@@ -22,8 +22,8 @@ class UniformMasking(Masking):
         mask_ratio: Share of the superpatch's tokens to hide.
     """
 
-    name: Literal["uniform"] = "uniform"
     mask_ratio: float = 0.75
+    name: Literal["uniform"] = "uniform"
 
     def __post_init__(self) -> None:
         check_ratio("mask_ratio", self.mask_ratio)

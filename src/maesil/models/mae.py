@@ -10,7 +10,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import PositiveInt
+from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -40,6 +40,7 @@ class MAEConfig:
         decoder_heads: Decoder attention heads.
         mlp_ratio: Hidden over embedding width in the blocks' MLPs.
         positions: Fixed sine-cosine encodings, or learned from that start.
+        position_temperature: Ratio of the encodings' highest to lowest frequency (ViT's 10,000).
         normalize_targets: Predict each patch standardised by its own mean and deviation.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
@@ -56,6 +57,7 @@ class MAEConfig:
     decoder_heads: PositiveInt = 16
     mlp_ratio: float = 4.0
     positions: Literal["sincos", "learned"] = "sincos"
+    position_temperature: PositiveFloat = 10_000.0
     normalize_targets: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
@@ -70,6 +72,11 @@ class MAEConfig:
         """The superpatch's grid of patches."""
         return PatchGrid(self.superpatch, self.patch)
 
+    def make_positions(self, width: int) -> Positions:
+        """Positional encodings of the grid at a width."""
+        learned = self.positions == "learned"
+        return Positions(self.grid.shape, width, temperature=self.position_temperature, learned=learned)
+
 
 class Encoder(nn.Module):
     """A ViT over the visible patches of a superpatch (§III-B).
@@ -82,7 +89,7 @@ class Encoder(nn.Module):
         super().__init__()
         width = config.encoder_width
         self.embed = nn.Linear(config.grid.voxels_per_patch, width)
-        self.positions = Positions(config.grid.shape, width, learned=config.positions == "learned")
+        self.positions = config.make_positions(width)
         self.blocks = nn.ModuleList(
             Block(width, config.encoder_heads, config.mlp_ratio) for _ in range(config.encoder_depth)
         )
@@ -117,7 +124,7 @@ class Decoder(nn.Module):
         width = config.decoder_width
         self.embed = nn.Linear(config.encoder_width, width)
         self.mask_token = nn.Parameter(torch.zeros(width))
-        self.positions = Positions(config.grid.shape, width, learned=config.positions == "learned")
+        self.positions = config.make_positions(width)
         self.blocks = nn.ModuleList(
             Block(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_depth)
         )

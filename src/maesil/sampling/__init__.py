@@ -1,0 +1,1 @@
+"""Where files become tensors: superpatches of a store, in a resumable order."""

@@ -1,0 +1,132 @@
+"""A run's full configuration: the parts' own configs side by side, and their YAML round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from maesil.catalog import nearest
+from maesil.errors import ConfigError
+from maesil.masking import AnyMasking, DualMasking
+from maesil.models.mae import MAEConfig
+from maesil.sampling.config import DataConfig
+from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class RunConfig:
+    """Everything that decides a run.
+
+    Args:
+        preset: The preset it began from.
+        data: Store, split, sampling, window (science).
+        masking: Which tokens are hidden (science).
+        model: The network (science).
+        train: Optimiser and length (science).
+        monitor: Logs, validation, checkpoints.
+        efficiency: Devices, precision, workers.
+        seed: Of initialisation, data order, flips and masks.
+    """
+
+    preset: str = "paper"
+    data: DataConfig = Field(default_factory=DataConfig)
+    masking: AnyMasking = Field(default_factory=DualMasking)
+    model: MAEConfig = Field(default_factory=MAEConfig)
+    train: TrainConfig = Field(default_factory=TrainConfig)
+    monitor: MonitorConfig = Field(default_factory=MonitorConfig)
+    efficiency: EfficiencyConfig = Field(default_factory=EfficiencyConfig)
+    seed: int = 0
+
+
+_ADAPTER = TypeAdapter(RunConfig)
+SCIENCE = ("data", "masking", "model", "train", "seed")
+"""Sections that a resumed run may not change."""
+
+
+def to_dict(config: RunConfig) -> dict[str, Any]:
+    """The configuration as plain values, for JSON and YAML."""
+    plain: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
+    return plain
+
+
+def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
+    """A validated configuration.
+
+    Args:
+        values: Nested plain values; missing ones take their defaults.
+        where: The file they come from, for errors.
+
+    Raises:
+        ConfigError: A key is unknown (names the nearest) or a value does not fit.
+    """
+    _check_keys(values, RunConfig(), (), where)
+    try:
+        return _ADAPTER.validate_python(dict(values))
+    except ValidationError as error:
+        raise _explain(error, where) from error
+
+
+def load_yaml(path: Path) -> RunConfig:
+    """Reads a configuration; raises ConfigError where it does not parse or validate."""
+    try:
+        values = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration: {error.strerror}", where=path) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", where=path) from error
+    if not isinstance(values, dict):
+        raise ConfigError("a configuration is a mapping of sections", where=path)
+    return from_dict(values, where=path)
+
+
+def dump_yaml(config: RunConfig) -> str:
+    """The configuration as YAML, sections in their own order."""
+    return yaml.safe_dump(to_dict(config), sort_keys=False)
+
+
+def changed_keys(before: RunConfig, after: RunConfig, sections: Sequence[str] = SCIENCE) -> list[str]:
+    """Dotted keys of `sections` on which two configurations differ."""
+    flat_before, flat_after = (
+        {key: value for key, value in _flatten(to_dict(config)) if key.split(".")[0] in sections}
+        for config in (before, after)
+    )
+    keys = dict.fromkeys([*flat_before, *flat_after])
+    return [key for key in keys if flat_before.get(key) != flat_after.get(key)]
+
+
+def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _check_keys(values: Mapping[str, Any], part: Any, path: tuple[str, ...], where: object) -> None:
+    """Pydantic's dataclasses accept unknown keys in nested parts; a mistyped setting must not be silent."""
+    known = {field.name for field in fields(part)}
+    for key, value in values.items():
+        if path == ("masking",):
+            continue  # its keys depend on the strategy; pydantic's discriminated union reports them
+        if key not in known:
+            guess = nearest(key, known)
+            hint = f"did you mean '{guess}'? " if guess else ""
+            dotted = ".".join([*path, key])
+            raise ConfigError(
+                f"unknown setting '{dotted}'", where=where, fix=f"{hint}known: {', '.join(sorted(known))}"
+            )
+        child = getattr(part, key)
+        if isinstance(value, Mapping) and is_dataclass(child):
+            _check_keys(value, child, (*path, key), where)
+
+
+def _explain(error: ValidationError, where: object) -> ConfigError:
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    return ConfigError(f"setting '{key}': {first['msg']}", where=where, fix=f"given: {first.get('input')!r}")

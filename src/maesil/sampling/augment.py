@@ -1,0 +1,48 @@
+"""Augmentation on the device, drawn from an explicit generator."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+
+def random_flips(
+    superpatch: Float[Tensor, "b c d h w"], axes: Sequence[int], generator: torch.Generator
+) -> Float[Tensor, "b c d h w"]:
+    """Flips every superpatch along each axis with probability one half.
+
+    Args:
+        superpatch: (b, c, d, h, w).
+        axes: Axes to flip: 0 = S, 1 = P, 2 = L.
+        generator: Source of randomness, on the superpatch's device.
+    """
+    for axis in axes:
+        coin = torch.rand(len(superpatch), 1, 1, 1, 1, generator=generator, device=generator.device) < 0.5
+        superpatch = torch.where(coin, superpatch.flip(axis + 2), superpatch)
+    return superpatch
+
+
+def draw_generator(device: torch.device, seed: int, number: int) -> torch.Generator:
+    """A generator whose stream is a function of (seed, draw number).
+
+    Args:
+        device: Where random numbers are needed.
+        seed: The run's seed.
+        number: A draw number; the first of a batch is unique per step and rank.
+    """
+    mixed = _mix(_mix(seed & _MASK) ^ (number & _MASK))
+    return torch.Generator(device).manual_seed(mixed >> 1)
+
+
+_MASK = (1 << 64) - 1
+
+
+def _mix(value: int) -> int:
+    """One round of SplitMix64: neighbouring inputs give unrelated streams."""
+    value = (value + 0x9E3779B97F4A7C15) & _MASK
+    value = ((value ^ (value >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
+    value = ((value ^ (value >> 27)) * 0x94D049BB133111EB) & _MASK
+    return value ^ (value >> 31)

@@ -1,0 +1,140 @@
+"""Which superpatch comes when: the n-th draw of a run is a function of (seed, n) alone.
+
+Draws are numbered 0, 1, 2, ... over the whole run. Micro-batch t of rank r takes the draws
+``(t * world + r) * batch`` onwards, so any number of devices sees the same superpatches in the same global order, and a
+resumed run continues by arithmetic, in the middle of a pass too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+
+from maesil.errors import StoreError
+from maesil.sampling.config import DataConfig
+from maesil.sampling.regions import Region
+from maesil.shapes import Shape3
+
+TRIES = 200
+"""Random origins tried in one scan before a crop falls back to a tile of its grid."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a superpatch lies: a scan and the first voxel of the box."""
+
+    scan_id: str
+    origin: Shape3
+
+
+class Plan(Protocol):
+    """The order of draws."""
+
+    def __len__(self) -> int:
+        """Draws that make one pass."""
+
+    def place(self, number: int) -> Place:
+        """The place of the draw `number`, counted over the whole run."""
+
+
+def make_plan(regions: Sequence[Region], config: DataConfig, seed: int) -> Plan:
+    """The plan that `config.sampling` names."""
+    if config.sampling == "grid":
+        return GridPlan(regions, seed)
+    return RandomPlan(regions, seed, config.min_tissue, config.superpatches_per_pass)
+
+
+class GridPlan:
+    """Every superpatch of the grids once per pass, in a new order each pass (§III-A: 64 of a 512^3 volume).
+
+    Args:
+        regions: The split's regions.
+        seed: Of the order; None keeps the grid's own order in every pass.
+    """
+
+    def __init__(self, regions: Sequence[Region], seed: int | None) -> None:
+        self._places = [Place(region.entry.scan_id, tile.origin) for region in regions for tile in region.tiles]
+        self._seed = seed
+        self._order: tuple[int, np.ndarray[tuple[int], np.dtype[np.int64]]] | None = None
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    def place(self, number: int) -> Place:
+        """The place of the draw `number`."""
+        turn, position = divmod(number, len(self))
+        if self._seed is None:
+            return self._places[position]
+        if self._order is None or self._order[0] != turn:
+            self._order = (turn, np.random.default_rng((self._seed, turn)).permutation(len(self)))
+        return self._places[int(self._order[1][position])]
+
+
+class RandomPlan:
+    """Crops anywhere in the regions; a scan is drawn in proportion to the superpatches of its grid.
+
+    Args:
+        regions: The split's regions.
+        seed: Of all draws.
+        min_tissue: Crops with a smaller share of tissue are drawn again.
+        per_pass: Draws that make one pass; None: the number of the grids' superpatches.
+    """
+
+    def __init__(self, regions: Sequence[Region], seed: int, min_tissue: float, per_pass: int | None) -> None:
+        self._regions = list(regions)
+        self._seed = seed
+        self._min_tissue = min_tissue
+        tiles = np.array([len(region.tiles) for region in regions], dtype=np.float64)
+        if not tiles.sum():
+            raise StoreError("no superpatch to draw from", fix="lower --data.min-tissue, or prepare more scans")
+        self._per_pass = per_pass or int(tiles.sum())
+        self._shares = tiles / tiles.sum()
+
+    def __len__(self) -> int:
+        return self._per_pass
+
+    def place(self, number: int) -> Place:
+        """The place of the draw `number`."""
+        random = np.random.default_rng((self._seed, number))
+        region = self._regions[int(random.choice(len(self._regions), p=self._shares))]
+        for _ in range(TRIES):
+            origin = _random_origin(region, random)
+            if region.is_allowed(origin) and region.tissue(origin) >= self._min_tissue:
+                return Place(region.entry.scan_id, origin)
+        tile = region.tiles[int(random.integers(len(region.tiles)))]
+        return Place(region.entry.scan_id, tile.origin)
+
+
+def _random_origin(region: Region, random: np.random.Generator) -> Shape3:
+    spans = [max(0, size - tile) + 1 for size, tile in zip(region.tiling.shape, region.tiling.tile, strict=True)]
+    return (int(random.integers(spans[0])), int(random.integers(spans[1])), int(random.integers(spans[2])))
+
+
+@dataclass(frozen=True)
+class Order:
+    """The draws of one rank, as a batch sampler for PyTorch's DataLoader.
+
+    Args:
+        batch: Superpatches per micro-batch of one rank.
+        rank: This process.
+        world: Number of processes.
+        start: First micro-batch, for a resumed run.
+        stop: Micro-batches of the whole run.
+    """
+
+    batch: int
+    rank: int
+    world: int
+    start: int
+    stop: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for micro_batch in range(self.start, self.stop):
+            first = (micro_batch * self.world + self.rank) * self.batch
+            yield list(range(first, first + self.batch))
+
+    def __len__(self) -> int:
+        return self.stop - self.start

@@ -1,0 +1,169 @@
+"""Where a store's superpatches may be drawn from: which tiles of which scans belong to train, val and test."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from maesil.datasets.splits import split_of
+from maesil.errors import StoreError
+from maesil.sampling.config import SPLITS, DataConfig, HoldoutConfig
+from maesil.shapes import Shape3
+from maesil.store.scanstore import OCCUPANCY_BLOCK, ScanEntry, ScanStore
+from maesil.tiling import Tile, Tiling
+
+
+@dataclass(frozen=True)
+class Region:
+    """The part of one scan that belongs to a split.
+
+    Attributes:
+        entry: The scan.
+        tiling: Its grid of superpatches.
+        tiles: The grid's superpatches in this split that are not nearly all air.
+        forbidden: Origins of superpatches kept for other splits; no crop may touch them.
+        occupancy: Share of tissue per block of 16^3 voxels, 0 to 255.
+    """
+
+    entry: ScanEntry
+    tiling: Tiling
+    tiles: tuple[Tile, ...]
+    forbidden: tuple[Shape3, ...]
+    occupancy: npt.NDArray[np.uint8]
+
+    def tissue(self, origin: Shape3) -> float:
+        """Share of tissue in the superpatch at `origin`, to the resolution of the occupancy blocks; padding is air."""
+        return tissue_share(self.occupancy, origin, self.tiling.tile)
+
+    def is_allowed(self, origin: Shape3) -> bool:
+        """Whether a superpatch at `origin` shares no voxel with one that is kept for another split."""
+        return not any(overlap(origin, held, self.tiling.tile) for held in self.forbidden)
+
+
+def tissue_share(occupancy: npt.NDArray[np.uint8], origin: Shape3, shape: Shape3) -> float:
+    """Share of tissue in a box, from whole occupancy blocks; a box edge inside a block counts that block in part.
+
+    Args:
+        occupancy: Share of tissue per block of 16^3 voxels, 0 to 255.
+        origin: First voxel of the box.
+        shape: Voxels of the box.
+    """
+    weights = [_block_weights(origin[axis], shape[axis], occupancy.shape[axis]) for axis in range(3)]
+    tissue = np.einsum("ijk,i,j,k->", occupancy.astype(np.float64), *weights) / 255.0
+    return float(tissue / (shape[0] * shape[1] * shape[2]))
+
+
+def _block_weights(start: int, length: int, blocks: int) -> npt.NDArray[np.float64]:
+    edges = np.arange(blocks + 1) * OCCUPANCY_BLOCK
+    covered = np.minimum(edges[1:], start + length) - np.maximum(edges[:-1], start)
+    weights: npt.NDArray[np.float64] = np.maximum(covered, 0).astype(np.float64)
+    return weights
+
+
+def overlap(first: Shape3, second: Shape3, shape: Shape3) -> bool:
+    """Whether two boxes of the same shape share a voxel."""
+    return all(abs(a - b) < size for a, b, size in zip(first, second, shape, strict=True))
+
+
+def regions_of(store: ScanStore, config: DataConfig, superpatch: Shape3, split: str) -> tuple[Region, ...]:
+    """The regions of a split, one per scan that has any.
+
+    Args:
+        store: The prepared store.
+        config: What is held out, and what counts as air.
+        superpatch: Voxels of a superpatch.
+        split: "train", "val" or "test".
+
+    Raises:
+        StoreError: The split is unknown or has no superpatch.
+    """
+    if split not in SPLITS:
+        raise StoreError(f"unknown split '{split}'", fix=f"one of: {', '.join(SPLITS)}")
+    division = _by_patient if config.holdout.by == "patient" else _by_superpatch
+    found = [division(store, entry, config, superpatch, split) for entry in store.entries]
+    regions = tuple(region for region in found if region is not None and region.tiles)
+    if not regions:
+        raise StoreError(
+            f"no superpatch of {superpatch} voxels belongs to the split '{split}'",
+            where=store.path,
+            fix=_advice(config),
+        )
+    return regions
+
+
+def _advice(config: DataConfig) -> str:
+    if config.holdout.by == "patient":
+        return (
+            "few patients: set --data.holdout.patients.overrides, or --data.holdout.by superpatch for a single patient"
+        )
+    return "use smaller superpatches, or fewer held-out ones (--data.holdout.test-superpatches)"
+
+
+def _by_patient(
+    store: ScanStore, entry: ScanEntry, config: DataConfig, superpatch: Shape3, split: str
+) -> Region | None:
+    of_entry = (
+        "train" if entry.dataset in config.holdout.train_only else split_of(entry.patient, config.holdout.patients)
+    )
+    if of_entry != split:
+        return None
+    tiling = Tiling(entry.shape, superpatch)
+    occupancy = store.occupancy(entry.scan_id)
+    return Region(entry, tiling, _with_tissue(tiling, tiling, occupancy, config.min_tissue), (), occupancy)
+
+
+def _by_superpatch(
+    store: ScanStore, entry: ScanEntry, config: DataConfig, superpatch: Shape3, split: str
+) -> Region | None:
+    tiling = Tiling(entry.shape, superpatch)
+    occupancy = store.occupancy(entry.scan_id)
+    held = _held_tiles(entry, tiling, occupancy, config.holdout)
+    if split != "train":
+        return Region(entry, tiling, held[split], (), occupancy)
+    kept = [tile.origin for tiles in held.values() for tile in tiles]
+    free = [tile for tile in tiling if tile.origin not in kept]
+    return Region(entry, tiling, _with_tissue(free, tiling, occupancy, config.min_tissue), tuple(kept), occupancy)
+
+
+def _with_tissue(
+    tiles: Iterable[Tile], tiling: Tiling, occupancy: npt.NDArray[np.uint8], least: float
+) -> tuple[Tile, ...]:
+    return tuple(tile for tile in tiles if tissue_share(occupancy, tile.origin, tiling.tile) >= least)
+
+
+def _held_tiles(
+    entry: ScanEntry, tiling: Tiling, occupancy: npt.NDArray[np.uint8], config: HoldoutConfig
+) -> dict[str, tuple[Tile, ...]]:
+    """Whole tiles with tissue, spread along S-I, no two of them neighbours so that training reaches all around."""
+    if entry.dataset in config.train_only:
+        return {"val": (), "test": ()}
+    whole = [tile for tile in tiling if all(s.stop == t for s, t in zip(tile.local, tiling.tile, strict=True))]
+    solid = _with_tissue(whole, tiling, occupancy, config.held_tissue)
+    chosen = _spread(solid, tiling.tile, config.test_superpatches + config.val_superpatches)
+    return {
+        "test": tuple(chosen[: config.test_superpatches]),
+        "val": tuple(chosen[config.test_superpatches :]),
+    }
+
+
+def _spread(tiles: Sequence[Tile], shape: Shape3, count: int) -> list[Tile]:
+    """Up to `count` tiles that do not touch each other, each as far as possible from those before it."""
+    chosen: list[Tile] = []
+    rest = list(tiles)
+    while rest and len(chosen) < count:
+        farthest = max(rest, key=lambda tile: (_distance(tile, chosen), -tile.index))
+        chosen.append(farthest)
+        rest = [tile for tile in rest if not _touch(tile.origin, farthest.origin, shape)]
+    return chosen
+
+
+def _distance(tile: Tile, others: Sequence[Tile]) -> float:
+    gaps = [np.linalg.norm(np.subtract(tile.origin, other.origin)) for other in others]
+    return float(min(gaps, default=0.0))
+
+
+def _touch(first: Shape3, second: Shape3, shape: Shape3) -> bool:
+    return all(abs(a - b) <= size for a, b, size in zip(first, second, shape, strict=True))

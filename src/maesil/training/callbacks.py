@@ -1,0 +1,229 @@
+"""What happens beside the steps: checkpoints, a clean stop, speed, images."""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, final
+
+import psutil
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.loggers import TensorBoardLogger
+from torch import Tensor
+
+from maesil.sampling.augment import draw_generator
+from maesil.sampling.dataset import Superpatches
+from maesil.training.checkpoint import STATE, publish, write_model
+from maesil.training.module import VALIDATION_SEED, PretrainModule
+
+GIB = 2**30
+
+
+def steps_done(trainer: pl.Trainer, batch_index: int) -> bool:
+    """Whether the optimiser has just stepped, rather than only accumulated."""
+    return (batch_index + 1) % int(trainer.accumulate_grad_batches) == 0
+
+
+@final
+class Checkpoints(pl.Callback):
+    """Writes ``checkpoints/last`` at intervals and at the end, ``checkpoints/best`` when validation improves.
+
+    Args:
+        folder: The run's ``checkpoints`` folder.
+        every: Steps between checkpoints.
+        config: Written as config.json into each.
+        card: Makes card.md from the step and the metrics.
+    """
+
+    def __init__(
+        self, folder: Path, every: int, config: Mapping[str, Any], card: Callable[[int, Mapping[str, float]], str]
+    ) -> None:
+        self.folder = folder
+        self.every = every
+        self.config = config
+        self.card = card
+        self.best: float | None = None
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Saves after every `every` optimiser steps, after the last, and before a requested stop."""
+        step = trainer.global_step
+        due = step % self.every == 0 or step == trainer.max_steps or trainer.should_stop
+        if due and steps_done(trainer, batch_idx):
+            self._save_last(trainer, pl_module)
+
+    def _save_last(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, PretrainModule)
+        module.check_finite()
+        folder = self.folder / f"step-{trainer.global_step:07d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        trainer.save_checkpoint(folder / STATE)  # collective: every rank takes part
+        if trainer.is_global_zero:
+            self._write(folder, module, trainer)
+            publish(folder, self.folder / "last")
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keeps the weights of the best masked PSNR on held-out superpatches."""
+        score = trainer.callback_metrics.get("val_psnr_masked")
+        if trainer.sanity_checking or score is None or (self.best is not None and float(score) <= self.best):
+            return
+        self.best = float(score)
+        if trainer.is_global_zero:
+            assert isinstance(pl_module, PretrainModule)
+            folder = self.folder / f"best-{trainer.global_step:07d}"
+            self._write(folder, pl_module, trainer)
+            publish(folder, self.folder / "best")
+
+    def _write(self, folder: Path, module: PretrainModule, trainer: pl.Trainer) -> None:
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
+        step = trainer.global_step
+        write_model(folder, module.model, {**self.config, "step": step}, self.card(step, metrics))
+
+    def state_dict(self) -> dict[str, Any]:
+        """The best score so far, to be resumed."""
+        return {"best": self.best}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes up the best score."""
+        self.best = state_dict["best"]
+
+
+@final
+class GracefulStop(pl.Callback):
+    """Ends training after the running step on the first Ctrl-C or SIGTERM; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.requested = False
+        self._previous: dict[int, Any] = {}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Takes the signals over."""
+        self._previous = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def _request(self, number: int, frame: FrameType | None) -> None:
+        self.requested = True
+        signal.signal(number, self._previous[number])
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Marks the running step as the last one, so that the checkpoint callback saves it."""
+        if self.requested and steps_done(trainer, batch_idx):
+            trainer.should_stop = True
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Gives the signals back."""
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+        self._previous = {}
+
+
+@final
+class Meter(pl.Callback):
+    """Logs loss, learning rate, superpatches/s, share of time spent waiting for data, and peak memory.
+
+    Args:
+        every: Steps between rows.
+    """
+
+    def __init__(self, every: int) -> None:
+        self.every = every
+        self._losses: list[Tensor] = []
+        self._reset()
+
+    def _reset(self) -> None:
+        self._losses.clear()
+        self._since = self._idle_since = time.perf_counter()
+        self._waited_s = 0.0
+        self._superpatches = 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        self._reset()
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Validation is neither training nor waiting for data."""
+        self._reset()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """The batch has arrived: what passed since the last step was waiting."""
+        self._waited_s += time.perf_counter() - self._idle_since
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Superpatches, batch_idx: int
+    ) -> None:
+        """Logs a row every `every` steps."""
+        self._losses.append(outputs["loss"].detach())
+        self._superpatches += len(batch.hu) * trainer.world_size
+        if steps_done(trainer, batch_idx) and trainer.global_step % self.every == 0:
+            self._log(trainer)
+            self._reset()
+        self._idle_since = time.perf_counter()
+
+    def _log(self, trainer: pl.Trainer) -> None:
+        loss = float(torch.stack(self._losses).mean())  # waits for the device, so the clock below is honest
+        elapsed_s = time.perf_counter() - self._since
+        row = {
+            "loss": loss,
+            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "superpatches_per_s": self._superpatches / elapsed_s,
+            "data_wait_share": self._waited_s / elapsed_s,
+            "memory_gib": peak_memory_gib(trainer.strategy.root_device),
+        }
+        trainer.callback_metrics.update({name: torch.tensor(value) for name, value in row.items()})
+        for logger in trainer.loggers:
+            logger.log_metrics(row, step=trainer.global_step)
+
+
+def peak_memory_gib(device: torch.device) -> float:
+    """Peak memory: of the GPU's allocator, or this process's resident memory on a CPU."""
+    if device.type == "cuda":
+        return float(torch.cuda.max_memory_allocated(device)) / GIB
+    return float(psutil.Process().memory_info().rss) / GIB
+
+
+@final
+class Images(pl.Callback):
+    """Puts a held-out superpatch into TensorBoard: original, masked input, reconstruction, error, mid-axial.
+
+    Args:
+        superpatches: The batch to show; its first superpatch is used.
+        every: Steps between images.
+    """
+
+    def __init__(self, superpatches: Superpatches, every: int) -> None:
+        self.superpatches = superpatches
+        self.every = every
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Draws every `every` steps and after the last."""
+        step = trainer.global_step
+        due = steps_done(trainer, batch_idx) and (step % self.every == 0 or step == trainer.max_steps)
+        if due and trainer.is_global_zero:
+            assert isinstance(pl_module, PretrainModule)
+            panel = self._panel(pl_module, trainer)
+            for logger in trainer.loggers:
+                if isinstance(logger, TensorBoardLogger):
+                    logger.experiment.add_image("held-out superpatch", panel, step)
+
+    @torch.no_grad()
+    def _panel(self, module: PretrainModule, trainer: pl.Trainer) -> Tensor:
+        hu = self.superpatches.hu[:1].to(module.device)
+        truth = module.window.normalize(hu.float())
+        mask = module.model.draw_mask(1, draw_generator(module.device, VALIDATION_SEED, 0))
+        with trainer.precision_plugin.forward_context():
+            rebuilt = module.model.reconstruct(truth, mask)
+        volume = rebuilt.volume.clamp(0, 1)
+        shown = (truth, truth.masked_fill(rebuilt.mask, 0.5), volume, (volume - truth).abs())
+        seen_planes = (~rebuilt.mask).flatten(3).any(-1)[0, 0].nonzero().flatten()
+        plane = int(seen_planes[len(seen_planes) // 2])  # a plane outside the masked block shows both kinds of token
+        return torch.cat([image[0, :, plane] for image in shown], dim=-1).float().cpu()

@@ -1,0 +1,103 @@
+"""A checkpoint is a folder that loads without pickle: config.json, model.safetensors, card.md.
+
+Beside them lies Lightning's own state (trainer.ckpt), read only to resume a run. ``checkpoints/last`` and
+``checkpoints/best`` are links that are replaced in one move, so a kill at any moment leaves a whole checkpoint.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from maesil.errors import CheckpointError
+
+CONFIG, WEIGHTS, CARD, STATE = "config.json", "model.safetensors", "card.md", "trainer.ckpt"
+
+
+def write_model(folder: Path, model: nn.Module, config: Mapping[str, Any], card: str) -> None:
+    """Writes config.json, model.safetensors and card.md into `folder`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
+    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
+    (folder / CARD).write_text(card)
+
+
+def publish(folder: Path, link: Path) -> None:
+    """Makes `link` point to `folder`, a sibling, in one move; removes the folder it pointed to if nothing else does."""
+    _flush(folder)
+    previous = link.resolve() if link.is_symlink() else None
+    fresh = link.with_name(f".{link.name}.new")
+    fresh.unlink(missing_ok=True)
+    fresh.symlink_to(folder.name, target_is_directory=True)
+    fresh.replace(link)
+    linked = {other.resolve() for other in link.parent.iterdir() if other.is_symlink()}
+    if previous is not None and previous not in linked:
+        shutil.rmtree(previous, ignore_errors=True)
+
+
+def _flush(folder: Path) -> None:
+    for file in folder.iterdir():
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def sweep(checkpoints: Path) -> None:
+    """Removes folders that a killed process left behind: those no link points to."""
+    if not checkpoints.is_dir():
+        return
+    linked = {entry.resolve() for entry in checkpoints.iterdir() if entry.is_symlink()}
+    for entry in checkpoints.iterdir():
+        if entry.is_dir() and not entry.is_symlink() and entry.resolve() not in linked:
+            shutil.rmtree(entry)
+
+
+def checkpoint_folder(path: Path, which: str = "last") -> Path:
+    """The checkpoint that `path` means: a run folder, or a checkpoint folder itself.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    for candidate in (path, path / "checkpoints" / which):
+        if (candidate / WEIGHTS).is_file() and (candidate / CONFIG).is_file():
+            return candidate
+    if not path.exists():
+        raise CheckpointError("this run does not exist", where=path, fix="give the folder that `maesil pretrain` wrote")
+    raise CheckpointError(
+        f"no checkpoint '{which}' in this folder",
+        where=path,
+        fix="run `maesil pretrain` first, or wait for its first one",
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """A checkpoint's config.json."""
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"unreadable {CONFIG}: {error}", where=folder) from error
+    return config
+
+
+def load_weights(model: nn.Module, folder: Path) -> None:
+    """Loads a checkpoint's weights; every name and shape must fit.
+
+    Raises:
+        CheckpointError: The file is damaged, or names or shapes differ; says which.
+    """
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+    except SafetensorError as error:
+        raise CheckpointError(
+            f"damaged weights: {error}", where=folder / WEIGHTS, fix="copy the folder again"
+        ) from error
+    except RuntimeError as error:
+        raise CheckpointError(f"the weights do not fit the model: {error}", where=folder) from error

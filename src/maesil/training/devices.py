@@ -1,0 +1,62 @@
+"""What "auto" means on this machine: accelerator, precision, workers, threads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import torch
+
+from maesil.errors import ConfigError
+from maesil.training.config import EfficiencyConfig, Precision
+
+
+def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
+    """Replaces every "auto" by this machine's value.
+
+    Raises:
+        ConfigError: A GPU is asked for and none is there, or fp16 training is asked for on a CPU.
+    """
+    gpus = torch.cuda.device_count()
+    if config.accelerator == "gpu" and not gpus:
+        raise ConfigError("a GPU is asked for, and PyTorch sees none", fix="`maesil doctor` says what is there")
+    accelerator = ("gpu" if gpus else "cpu") if config.accelerator == "auto" else config.accelerator
+    if accelerator == "cpu" and config.precision == "16-mixed":
+        raise ConfigError(
+            "16-mixed training needs a GPU: its loss scaling does not pay on a CPU",
+            fix="use --efficiency.precision bf16-mixed or 32-true",
+        )
+    return replace(
+        config,
+        accelerator=accelerator,
+        devices=_devices(accelerator, gpus) if config.devices == "auto" else config.devices,
+        precision=_precision(accelerator) if config.precision == "auto" else config.precision,
+        workers=_workers(accelerator, gpus) if config.workers == "auto" else config.workers,
+    )
+
+
+def _devices(accelerator: str, gpus: int) -> int:
+    return gpus if accelerator == "gpu" else 1
+
+
+def _precision(accelerator: str) -> Precision:
+    if accelerator == "gpu":
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed"
+    return "bf16-mixed" if cpu_multiplies_bf16() else "32-true"
+
+
+def cpu_multiplies_bf16() -> bool:
+    """Whether this CPU has bf16 matrix instructions; emulated bf16 is slower than fp32."""
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, so they may go
+    return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
+
+
+def _workers(accelerator: str, gpus: int) -> int:
+    if accelerator == "cpu":
+        return 0  # the cores are busy with the step; a superpatch takes far less to read
+    return max(1, min(8, available_cores() // max(1, gpus) - 1))
+
+
+def available_cores() -> int:
+    """CPU cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,67 @@
+"""Live progress of a run in a terminal; plain lines where there is none."""
+
+from __future__ import annotations
+
+from typing import Any, final
+
+import pytorch_lightning as pl
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from maesil.training.callbacks import steps_done
+
+PLAIN_LINES = 10
+"""Lines printed over a run where the output is no terminal."""
+
+
+@final
+class LiveProgress(pl.Callback):
+    """A bar with loss, held-out PSNR, speed and time left.
+
+    Args:
+        console: Where to print.
+    """
+
+    def __init__(self, console: Console) -> None:
+        self.console = console
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Shows the bar at the step the run is at."""
+        if not trainer.is_global_zero or not self.console.is_terminal:
+            return
+        columns = ("[bold]{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[facts]}")
+        self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("left"), console=self.console)
+        self._task = self._bar.add_task(
+            "pre-training", total=trainer.max_steps, completed=trainer.global_step, facts=""
+        )
+        self._bar.start()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Moves on by one step."""
+        if not trainer.is_global_zero or not steps_done(trainer, batch_idx):
+            return
+        step = trainer.global_step
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, completed=step, facts=facts(trainer.callback_metrics))
+        elif step % max(1, trainer.max_steps // PLAIN_LINES) == 0:
+            self.console.print(f"step {step}/{trainer.max_steps}  {facts(trainer.callback_metrics)}", highlight=False)
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Closes the bar, also after an error."""
+        if self._bar is not None:
+            self._bar.stop()
+            self._bar = None
+
+
+def facts(metrics: dict[str, Any]) -> str:
+    """The metrics a person watches, in one line."""
+    formats = (
+        ("loss", "loss {:.4f}"),
+        ("val_psnr_masked", "held-out {:.2f} dB"),
+        ("superpatches_per_s", "{:.1f} superpatches/s"),
+    )
+    return "  ".join(text.format(float(metrics[name])) for name, text in formats if name in metrics)

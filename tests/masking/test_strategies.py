@@ -1,0 +1,57 @@
+"""What sets one strategy apart from the next (§III-A)."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from maesil.grid import PatchGrid
+from maesil.masking import AxisMasking, DualMasking, PlaneMasking, UniformMasking
+
+PAPER_GRID = PatchGrid()
+
+
+def planes_of(masking: AxisMasking | DualMasking | PlaneMasking | UniformMasking, batch: int = 256) -> torch.Tensor:
+    mask = masking.draw(batch, PAPER_GRID, torch.Generator().manual_seed(5))
+    return mask.view(batch, PAPER_GRID.planes, PAPER_GRID.tokens_per_plane)
+
+
+def is_contiguous(block: torch.Tensor) -> bool:
+    hidden = block.nonzero().flatten()
+    return bool((hidden.diff() == 1).all())
+
+
+def test_plane__every_plane_hides_the_same_share() -> None:
+    assert planes_of(PlaneMasking()).sum(-1).unique().tolist() == [192]
+
+
+def test_uniform__planes_hide_different_shares() -> None:
+    assert len(planes_of(UniformMasking()).sum(-1).unique()) > 10
+
+
+def test_axis__hides_one_contiguous_block_of_whole_planes() -> None:
+    planes = planes_of(AxisMasking())
+    hidden = planes.all(-1)
+    assert torch.equal(hidden, planes.any(-1))
+    assert hidden.sum(-1).unique().tolist() == [8]
+    assert all(is_contiguous(row) for row in hidden)
+
+
+def test_axis__every_position_of_the_block_is_equally_likely() -> None:
+    starts = planes_of(AxisMasking(), 4000).all(-1).int().argmax(-1)
+    counts = starts.bincount(minlength=9).float() / 4000
+    assert counts.tolist() == pytest.approx([1 / 9] * 9, abs=0.025)
+
+
+def test_dual__is_a_block_and_a_share_of_every_plane_outside_it() -> None:
+    planes = planes_of(DualMasking())
+    whole = planes.all(-1)
+    assert whole.sum(-1).unique().tolist() == [8]
+    assert all(is_contiguous(row) for row in whole)
+    assert planes[~whole].sum(-1).unique().tolist() == [128]
+
+
+def test_dual__tokens_of_a_plane_are_hidden_equally_often() -> None:
+    share = planes_of(DualMasking(), 2000).float().mean((0, 1))
+    assert share.min() > 0.72
+    assert share.max() < 0.78

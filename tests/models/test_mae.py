@@ -1,0 +1,183 @@
+"""The masked autoencoder against references and its own promises."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from maesil.errors import ConfigError
+from maesil.masking import DualMasking, UniformMasking
+from maesil.models.mae import MAEConfig, MaskedAutoencoder, gather_tokens, patch_statistics, split_tokens
+
+SMALL = MAEConfig(
+    superpatch=(16, 32, 24),
+    patch=(4, 8, 8),
+    encoder_width=48,
+    encoder_depth=2,
+    encoder_heads=4,
+    decoder_width=24,
+    decoder_depth=1,
+    decoder_heads=2,
+)
+
+
+def generator(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def make(config: MAEConfig = SMALL, *, random_head: bool = True) -> MaskedAutoencoder:
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(config, DualMasking())
+    if random_head:  # a zero head would hide what reaches the output
+        nn.init.normal_(model.decoder.head.weight, std=0.1)
+    return model
+
+
+def superpatches(count: int = 2, config: MAEConfig = SMALL) -> torch.Tensor:
+    return torch.rand(count, 1, *config.superpatch, generator=generator(3))
+
+
+def test_embed__equals_a_conv3d_with_stride_of_its_kernel() -> None:
+    model, x = make(), superpatches()
+    conv = nn.Conv3d(1, SMALL.encoder_width, kernel_size=SMALL.patch, stride=SMALL.patch)
+    conv.weight.data = model.encoder.embed.weight.data.view_as(conv.weight)
+    conv.bias = model.encoder.embed.bias
+    expected = conv(x).flatten(2).transpose(1, 2)
+    torch.testing.assert_close(model.encoder.embed(SMALL.grid.patchify(x)), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_encoder__gathering_first_equals_embedding_all_and_dropping() -> None:
+    model = make()
+    patches = SMALL.grid.patchify(superpatches())
+    visible, _ = split_tokens(model.draw_mask(2, generator()), model.masking.visible_count(SMALL.grid))
+    everything = model.encoder.embed(patches) + model.encoder.positions()
+    tokens = gather_tokens(everything, visible)
+    for block in model.encoder.blocks:
+        tokens = block(tokens)
+    torch.testing.assert_close(model.encoder(patches, visible), model.encoder.norm(tokens))
+
+
+def test_encoder__all_tokens_come_out_in_token_order() -> None:
+    model = make()
+    patches = SMALL.grid.patchify(superpatches())
+    index = torch.arange(SMALL.grid.tokens).expand(2, -1)
+    torch.testing.assert_close(model.encoder(patches), model.encoder(patches, index))
+
+
+def test_reconstruct__does_not_see_masked_voxels() -> None:
+    model, x = make(), superpatches()
+    mask = model.draw_mask(2, generator())
+    hidden = model.voxel_mask(mask)
+    spoiled = torch.where(hidden, torch.rand_like(x), x)
+    torch.testing.assert_close(model.reconstruct(x, mask).volume, model.reconstruct(spoiled, mask).volume)
+    changed = torch.where(hidden, x, torch.rand_like(x))
+    assert not torch.allclose(model.reconstruct(x, mask).volume, model.reconstruct(changed, mask).volume)
+
+
+def test_reconstruct__puts_each_latent_token_at_its_place() -> None:
+    """With identity blocks, only the patches that are visible can depart from the mask token's prediction."""
+    model, x = make(), superpatches(1)
+    model.decoder.blocks = nn.ModuleList()
+    mask = model.draw_mask(1, generator())
+    rebuilt = model.reconstruct(x, mask)
+    no_latent = model.decoder.mask_token + model.decoder.positions()
+    expected = model.decoder.predict(no_latent.unsqueeze(0)) * SMALL.input_std + SMALL.input_mean
+    got = SMALL.grid.patchify(rebuilt.volume)
+    torch.testing.assert_close(got[mask], expected[mask])
+    assert (got - expected)[~mask].abs().amax(-1).min() > 1e-3
+
+
+def test_loss__is_the_mean_squared_error_over_masked_voxels() -> None:
+    model, x = make(), superpatches()
+    mask = model.draw_mask(2, generator())
+    rebuilt = model.reconstruct(x, mask)
+    error = ((rebuilt.volume - x) / SMALL.input_std).square()[rebuilt.mask].mean()
+    torch.testing.assert_close(model.loss(x, mask), error, rtol=1e-4, atol=1e-6)
+
+
+def test_loss__starts_at_the_variance_around_the_input_mean() -> None:
+    model, x = make(random_head=False), superpatches()
+    mask = model.draw_mask(2, generator())
+    hidden = x[model.voxel_mask(mask)]
+    expected = ((hidden - SMALL.input_mean) / SMALL.input_std).square().mean()
+    torch.testing.assert_close(model.loss(x, mask), expected)
+
+
+def test_reconstruct__normalised_targets_denormalise_exactly() -> None:
+    config = MAEConfig(**{**vars_of(SMALL), "normalize_targets": True})
+    model, x = make(config), superpatches()
+    patches = SMALL.grid.patchify((x - config.input_mean) / config.input_std)
+    mean, deviation = patch_statistics(patches)
+    target = (patches - mean) / deviation
+    torch.testing.assert_close(target * deviation + mean, patches, rtol=1e-5, atol=1e-6)
+    mask = model.draw_mask(2, generator())
+    predicted = model.reconstruct(x, mask).volume
+    visible, _ = split_tokens(mask, model.masking.visible_count(config.grid))
+    raw = model.decoder.predict(model.decoder(model.encoder(patches, visible), visible))
+    expected = config.grid.unpatchify(raw * deviation + mean) * config.input_std + config.input_mean
+    torch.testing.assert_close(predicted, expected)
+
+
+def vars_of(config: MAEConfig) -> dict[str, object]:
+    return {name: getattr(config, name) for name in config.__dataclass_fields__}
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_loss__works_under_autocast_on_the_cpu(dtype: torch.dtype) -> None:
+    model, x = make(), superpatches()
+    mask = model.draw_mask(2, generator())
+    exact = model.loss(x, mask)
+    with torch.autocast("cpu", dtype):
+        rough = model.loss(x, mask)
+    rough.backward()
+    assert rough.dtype == torch.float32
+    torch.testing.assert_close(rough, exact, rtol=0.02, atol=0.02)
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_loss__works_in_low_precision_weights(dtype: torch.dtype) -> None:
+    model, x = make(), superpatches()
+    mask = model.draw_mask(2, generator())
+    exact = model.loss(x, mask).detach()
+    low = model.to(dtype)
+    loss = low.loss(x, mask)
+    loss.backward()
+    torch.testing.assert_close(loss, exact, rtol=0.03, atol=0.03)
+    assert low.reconstruct(x, mask).volume.dtype == torch.float32
+
+
+def test_loss__refuses_a_mask_with_another_visible_count() -> None:
+    model, x = make(), superpatches()
+    other = UniformMasking(0.5).draw(2, SMALL.grid, generator())
+    with pytest.raises(RuntimeError, match="wrong number of visible tokens"):
+        model.loss(x, other)
+
+
+def test_loss__every_parameter_gets_a_gradient() -> None:
+    model, x = make(MAEConfig(**{**vars_of(SMALL), "positions": "learned"})), superpatches()
+    model.loss(x, model.draw_mask(2, generator())).backward()
+    missing = [name for name, p in model.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert missing == []
+
+
+def test_config__refuses_what_does_not_fit() -> None:
+    with pytest.raises(ConfigError, match="does not divide"):
+        MAEConfig(superpatch=(60, 64, 64))
+    with pytest.raises(ConfigError, match="heads"):
+        make(MAEConfig(**{**vars_of(SMALL), "encoder_heads": 5}))
+
+
+@pytest.mark.slow
+def test_compile__gives_the_same_loss_and_gradients() -> None:
+    model, x = make(), superpatches()
+    mask = model.draw_mask(2, generator())
+    expected = model.loss(x, mask)
+    expected.backward()
+    gradient = model.encoder.embed.weight.grad.clone()  # type: ignore[union-attr]
+    model.zero_grad()
+    loss = torch.compile(model.loss, dynamic=False)(x, mask)
+    loss.backward()
+    torch.testing.assert_close(loss, expected, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(model.encoder.embed.weight.grad, gradient, rtol=1e-3, atol=1e-5)
