@@ -13,13 +13,13 @@ from scipy.spatial.transform import Rotation
 from maesil.ct import resample as module
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
-from maesil.ct.resample import cube_grid, resample, resample_cube, resample_to, resampled_slabs, spaced_grid
+from maesil.ct.resample import resample, resample_cube, resample_to, resampled_slabs
+from maesil.ct.respace import respace
 from maesil.ct.volume import AIR_HU, Volume
-from maesil.errors import ConfigError, UnknownNameError
+from maesil.errors import UnknownNameError
 
 OBLIQUE = Rotation.from_euler("xyz", (9.0, -14.0, 21.0), degrees=True).as_matrix() @ np.eye(3)[:, ::-1]
 spacings = st.tuples(*[st.floats(0.3, 6.0)] * 3)
-shapes = st.tuples(*[st.integers(2, 40)] * 3)
 
 
 def noise(shape: tuple[int, int, int], seed: int = 0, dtype: str = "int16") -> np.ndarray:
@@ -42,33 +42,6 @@ def as_itk(volume: Volume) -> SimpleITK.Image:
     image.SetOrigin(volume.geometry.origin_mm)
     image.SetDirection(volume.geometry.direction[:, ::-1].ravel().tolist())
     return image
-
-
-@given(shapes, spacings, spacings)
-def test_spaced_grid__keeps_the_outer_corner_and_stays_within(
-    shape: tuple[int, int, int], old_mm: tuple[float, ...], new_mm: tuple[float, ...]
-) -> None:
-    old = Geometry.from_parts(shape, old_mm, (3.0, -4.0, 5.0), OBLIQUE)
-    new = spaced_grid(old, new_mm)
-    corner = np.full((1, 3), -0.5)
-    np.testing.assert_allclose(new.index_to_mm(corner), old.index_to_mm(corner), atol=1e-9)
-    np.testing.assert_allclose(new.spacing_mm, new_mm, rtol=1e-9)
-    last = old.mm_to_index(new.index_to_mm(np.array([new.shape], dtype=np.float64) - 1.0))[0]
-    for axis in range(3):
-        if new.shape[axis] > 1:  # one voxel is kept even where it is larger than the scan
-            assert last[axis] < old.shape[axis] - 0.5
-    missing = np.array(old.extent_mm) - np.array(new.extent_mm)
-    assert (missing <= np.array(new.spacing_mm) / 2 + 1e-4).all()
-
-
-@given(shapes, spacings, st.integers(1, 64))
-def test_cube_grid__fills_the_same_box(shape: tuple[int, int, int], spacing_mm: tuple[float, ...], size: int) -> None:
-    old = Geometry.from_parts(shape, spacing_mm, (3.0, -4.0, 5.0), OBLIQUE)
-    new = cube_grid(old, size)
-    assert new.shape == (size,) * 3
-    for corner in ((0, 0, 0), (1, 1, 1), (0, 1, 0)):
-        ours, theirs = (np.array([corner]) * g.shape - 0.5 for g in (new, old))
-        np.testing.assert_allclose(new.index_to_mm(ours), old.index_to_mm(theirs), atol=1e-6)
 
 
 @pytest.mark.parametrize("spacing_mm", [1.0, (1.7, 0.9, 0.6), (0.5, 3.1, 2.2), (4.0, 4.0, 4.0)])
@@ -105,7 +78,7 @@ def test_resample_to__oblique_equals_simpleitk(order: str) -> None:
 @given(st.integers(0, 2**16), spacings, st.integers(1, 5000))
 def test_resampled_slabs__do_not_depend_on_their_size(seed: int, new_mm: tuple[float, ...], size: int) -> None:
     volume = Volume(noise((20, 15, 17), seed), Geometry.from_parts((20, 15, 17), (1.0, 0.7, 0.8), (0, 0, 0), OBLIQUE))
-    target = spaced_grid(volume.geometry, new_mm)
+    target = respace(volume.geometry, new_mm)
     whole, pieces = np.zeros(target.shape, np.int16), np.zeros(target.shape, np.int16)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "SLAB_SHARE", 1)
@@ -169,15 +142,6 @@ def test_resample_to__far_away_is_all_fill() -> None:
     volume = Volume(noise((4, 4, 4)), Geometry.from_parts((4, 4, 4), (1.0, 1.0, 1.0)))
     away = resample_to(volume, Geometry.from_parts((3, 3, 3), (1.0, 1.0, 1.0), (500.0, 0.0, 0.0)), fill=-7)
     assert (away.array == -7).all()
-
-
-def test_resample__refuses_bad_settings() -> None:
-    volume = Volume(noise((4, 4, 4)), Geometry.from_parts((4, 4, 4), (1.0, 1.0, 1.0)))
-    for spacing_mm in (0.0, -1.0, float("nan"), (1.0, 0.0, 1.0)):
-        with pytest.raises(ConfigError, match="spacing_mm"):
-            resample(volume, spacing_mm)
-    with pytest.raises(ConfigError, match="cube"):
-        resample_cube(volume, 0)
 
 
 def test_interpolator__names_the_nearest_order() -> None:

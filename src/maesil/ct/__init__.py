@@ -3,7 +3,8 @@
 Light to import: nibabel, SimpleITK and pydicom are loaded by the functions that need them.
 """
 
-from maesil.ct.geometry import CANONICAL, Geometry
+from maesil.ct.geometry import Geometry
+from maesil.ct.orientation import CANONICAL
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.ct.window import Window
 

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import permutations
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64
 
+from maesil.ct.orientation import CANONICAL, axes_to, letters_of
 from maesil.errors import ConfigError, ScanError
 from maesil.shapes import Shape3
-
-CANONICAL = "SPL"
-"""Array axis 0 grows to Superior, 1 to Posterior, 2 to Left: SimpleITK's array order of an LPS image."""
 
 MAX_SHEAR = 1e-3
 """Largest cosine between two axes that still counts as a right angle: half a millimetre over 500 mm."""
@@ -26,8 +23,6 @@ MAX_SHEAR = 1e-3
 Float3 = tuple[float, float, float]
 Number = float | int
 """Where whole numbers are welcome too: checked annotations take `float` at its word."""
-
-_POSITIVE, _NEGATIVE = "LPS", "RAI"
 
 
 class GeometryWarning(UserWarning):
@@ -108,8 +103,7 @@ class Geometry:
 
         An oblique scan has the letters of the nearest patient axes, each used once.
         """
-        world, signs = self._nearest_axes()
-        return "".join((_POSITIVE if signs[a] > 0 else _NEGATIVE)[world[a]] for a in range(3))
+        return letters_of(self.direction)
 
     @property
     def shear(self) -> float:
@@ -169,11 +163,7 @@ class Geometry:
 
     def axes_to(self, orientation: str) -> tuple[Shape3, tuple[bool, bool, bool]]:
         """How to reach an orientation: new axis j is old axis `permutation[j]`, reversed where `flips[j]`."""
-        wanted = [_axis_of(letter) for letter in _checked(orientation)]
-        world, signs = self._nearest_axes()
-        order = [world.index(axis) for axis, _ in wanted]
-        flips = [signs[old] != sign for old, (_, sign) in zip(order, wanted, strict=True)]
-        return (order[0], order[1], order[2]), (flips[0], flips[1], flips[2])
+        return axes_to(self.direction, orientation)
 
     def to_dict(self) -> dict[str, Any]:
         """A JSON-able description; `from_dict` gives back an equal geometry."""
@@ -211,12 +201,6 @@ class Geometry:
         affine[:3, 3] += affine[:3, :3] @ np.asarray(start, dtype=np.float64)
         return Geometry(shape, affine)
 
-    def _nearest_axes(self) -> tuple[list[int], list[int]]:
-        """Per array axis the LPS axis it follows most closely (each used once), and the sign along it."""
-        cosines = self.direction
-        world = max(permutations(range(3)), key=lambda order: sum(abs(cosines[w, a]) for a, w in enumerate(order)))
-        return list(world), [1 if cosines[w, a] > 0 else -1 for a, w in enumerate(world)]
-
 
 def _check(shape: Shape3, affine: np.ndarray) -> None:
     if min(shape) < 1:
@@ -233,19 +217,3 @@ def _check(shape: Shape3, affine: np.ndarray) -> None:
             where=affine[:3, :3].tolist(),
             fix="convert the scan again from its source, or correct spacing and directions in its header",
         )
-
-
-def _checked(orientation: str) -> str:
-    letters = orientation.upper() if isinstance(orientation, str) else ""
-    if len(letters) != 3 or sorted(axis for axis, _ in map(_axis_of, letters)) != [0, 1, 2]:
-        raise ConfigError(
-            f"'{orientation}' is not an orientation",
-            fix="one letter per array axis, each of S/I, P/A and L/R once, such as SPL",
-        )
-    return letters
-
-
-def _axis_of(letter: str) -> tuple[int, int]:
-    if letter in _POSITIVE:
-        return _POSITIVE.index(letter), 1
-    return _NEGATIVE.find(letter), -1

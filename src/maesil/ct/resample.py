@@ -1,7 +1,6 @@
-"""Volumes on another grid: SimpleITK's resampler, slab by slab, anti-aliased along the axes that shrink.
+"""Volumes on other voxels: SimpleITK's resampler, slab by slab, anti-aliased along the axes that shrink.
 
-Convention: a new grid covers the same box as the old one. The outer corner of its first voxel is the outer corner
-of the old first voxel (not its centre), and every new voxel's centre lies within the scan.
+`respace.py` says where the new voxels lie.
 """
 
 from __future__ import annotations
@@ -15,12 +14,11 @@ import SimpleITK
 
 from maesil.catalog import unknown_name
 from maesil.ct.geometry import Geometry, Number
+from maesil.ct.respace import Spacing, respace, respace_cube
 from maesil.ct.volume import AIR_HU, Volume, cast_voxels
-from maesil.errors import ConfigError
 from maesil.shapes import Shape3, product
 
 Order = Literal["linear", "nearest"]
-Spacing = Number | tuple[Number, Number, Number]
 
 SLAB_SHARE = 16
 """A slab is this part of the volume at most: it costs several float32 copies, which a worker's memory has to bear."""
@@ -31,7 +29,7 @@ _FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
 def resample(volume: Volume, spacing_mm: Spacing, *, order: Order = "linear") -> Volume:
-    """The volume with voxels of another size; see the module for where the new voxels lie.
+    """The volume with voxels of another size; see `respace` for where they lie.
 
     Args:
         volume: Any orientation, oblique too; directions are kept.
@@ -41,7 +39,7 @@ def resample(volume: Volume, spacing_mm: Spacing, *, order: Order = "linear") ->
     Raises:
         ConfigError: A spacing is not positive, or the order is unknown.
     """
-    return _whole(volume, spaced_grid(volume.geometry, spacing_mm), None, order)
+    return _whole(volume, respace(volume.geometry, spacing_mm), None, order)
 
 
 def resample_cube(volume: Volume, size: int = 512, *, order: Order = "linear") -> Volume:
@@ -50,15 +48,15 @@ def resample_cube(volume: Volume, size: int = 512, *, order: Order = "linear") -
     Raises:
         ConfigError: The size is not positive, or the order is unknown.
     """
-    return _whole(volume, cube_grid(volume.geometry, size), None, order)
+    return _whole(volume, respace_cube(volume.geometry, size), None, order)
 
 
 def resample_to(volume: Volume, geometry: Geometry, *, fill: Number = AIR_HU, order: Order = "linear") -> Volume:
-    """The volume on another volume's grid, of any orientation.
+    """The volume on another volume's voxels, of any orientation.
 
     Args:
         volume: What to resample.
-        geometry: The grid of the result.
+        geometry: Of the result.
         fill: Value of voxels that lie outside `volume`.
         order: "linear" (integers are rounded), or "nearest" for labels.
 
@@ -68,31 +66,6 @@ def resample_to(volume: Volume, geometry: Geometry, *, fill: Number = AIR_HU, or
     return _whole(volume, geometry, fill, order)
 
 
-def spaced_grid(geometry: Geometry, spacing_mm: Spacing) -> Geometry:
-    """The grid of `resample`: as many whole voxels of the new size as have their centre within the scan.
-
-    Raises:
-        ConfigError: A spacing is not a positive number.
-    """
-    spacing = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (3,))
-    if not (np.isfinite(spacing).all() and spacing.min() > 0):
-        raise ConfigError(f"spacing_mm must be positive, not {spacing_mm}")
-    # The tolerance keeps a centre that would lie on the outer face itself out.
-    counts = np.maximum(1, np.ceil(np.asarray(geometry.extent_mm) / spacing - 0.5 - 1e-6)).astype(int)
-    return _same_corner(geometry, (int(counts[0]), int(counts[1]), int(counts[2])), spacing)
-
-
-def cube_grid(geometry: Geometry, size: int) -> Geometry:
-    """The grid of `resample_cube`: size^3 voxels that fill the scan's box exactly.
-
-    Raises:
-        ConfigError: The size is not positive.
-    """
-    if size < 1:
-        raise ConfigError(f"the size of a cube must be positive, not {size}")
-    return _same_corner(geometry, (size, size, size), np.asarray(geometry.extent_mm) / size)
-
-
 def resampled_slabs(
     volume: Volume, geometry: Geometry, *, fill: Number | None = None, order: Order = "linear"
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
@@ -100,7 +73,7 @@ def resampled_slabs(
 
     Args:
         volume: What to resample.
-        geometry: The grid of the result.
+        geometry: Of the result.
         fill: Value of voxels outside `volume`; None repeats its nearest voxel.
         order: "linear" or "nearest".
 
@@ -130,12 +103,6 @@ def _whole(volume: Volume, geometry: Geometry, fill: Number | None, order: Order
     for start, slab in resampled_slabs(volume, geometry, fill=fill, order=order):
         array[start : start + len(slab)] = slab
     return Volume(array, geometry)
-
-
-def _same_corner(geometry: Geometry, shape: Shape3, spacing: npt.NDArray[np.float64]) -> Geometry:
-    corner = geometry.index_to_mm(np.full((1, 3), -0.5))[0]
-    step = geometry.direction * spacing
-    return Geometry.from_parts(shape, spacing.tolist(), (corner + step.sum(axis=1) / 2).tolist(), geometry.direction)
 
 
 def _blur_variances(old: Geometry, new: Geometry) -> npt.NDArray[np.float64]:

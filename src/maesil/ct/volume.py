@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 from jaxtyping import Shaped
 
-from maesil.ct.geometry import CANONICAL, Geometry, Number
+from maesil.ct.geometry import Geometry, Number
+from maesil.ct.orientation import CANONICAL
 from maesil.errors import ScanError
 from maesil.shapes import Shape3
 from maesil.tiling import box
