@@ -123,6 +123,19 @@ def test_resample__keeps_the_mean() -> None:
     assert resample(volume, 2.0).array.mean() == pytest.approx(volume.array.mean(), abs=5)
 
 
+def test_resample__is_the_same_bytes_on_any_number_of_threads() -> None:
+    volume = Volume(noise((40, 50, 60)), Geometry.from_parts((40, 50, 60), (1.0, 0.7, 0.7), (0, 0, 0), OBLIQUE))
+    before = SimpleITK.ProcessObject.GetGlobalDefaultNumberOfThreads()
+    try:
+        results = []
+        for threads in (1, 2, 5):
+            SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(threads)
+            results.append(resample(volume, 1.3).array.tobytes())
+    finally:
+        SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(before)
+    assert len(set(results)) == 1
+
+
 def test_resample__labels_stay_labels() -> None:
     labels = np.random.default_rng(0).choice([0, 7, 200], (9, 10, 11)).astype(np.uint8)
     volume = Volume(labels, Geometry.from_parts(labels.shape, (2.5, 0.7, 0.7)))
