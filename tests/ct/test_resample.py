@@ -159,7 +159,7 @@ def test_resample_to__far_away_is_all_fill() -> None:
 
 def test_interpolator__names_the_nearest_order() -> None:
     with pytest.raises(UnknownNameError, match="did you mean 'linear'"):
-        module._interpolator("linaer")
+        module._interpolator("linear_")
 
 
 MEMORY = """
