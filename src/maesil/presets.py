@@ -21,7 +21,7 @@ def paper() -> RunConfig:
     return RunConfig(
         preset="paper",
         masking=DualMasking(plane_ratio=0.5, axis_ratio=0.5),
-        model=MAEConfig(position_temperature=10_000.0),
+        model=MAEConfig(),
         train=TrainConfig(steps=200_000, batch=16, base_lr=1.5e-4),
         monitor=MonitorConfig(validate_every=5_000, checkpoint_every=1_000, image_every=5_000, log_every=50),
     )

@@ -18,7 +18,7 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.models.transformer import Attention, Block, Positions, initialize, initialize_qkv
+from maesil.models.transformer import VIT_WAVELENGTHS, Attention, Block, Positions, initialize, initialize_qkv
 from maesil.shapes import Shape3
 
 PATCH_VARIANCE_FLOOR = 1e-6
@@ -40,7 +40,7 @@ class MAEConfig:
         decoder_heads: Decoder attention heads.
         mlp_ratio: Hidden over embedding width in the blocks' MLPs.
         positions: Fixed sine-cosine encodings, or learned from that start.
-        position_temperature: Ratio of the encodings' highest to lowest frequency (ViT's 10,000).
+        position_wavelengths: Shortest and longest wavelength of the encodings, in patches; the default is ViT's.
         normalize_targets: Predict each patch standardised by its own mean and deviation.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
@@ -57,7 +57,7 @@ class MAEConfig:
     decoder_heads: PositiveInt = 16
     mlp_ratio: float = 4.0
     positions: Literal["sincos", "learned"] = "sincos"
-    position_temperature: PositiveFloat = 10_000.0
+    position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
     normalize_targets: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
@@ -75,7 +75,7 @@ class MAEConfig:
     def make_positions(self, width: int) -> Positions:
         """Positional encodings of the grid at a width."""
         learned = self.positions == "learned"
-        return Positions(self.grid.shape, width, temperature=self.position_temperature, learned=learned)
+        return Positions(self.grid.shape, width, wavelengths=self.position_wavelengths, learned=learned)
 
 
 class Encoder(nn.Module):

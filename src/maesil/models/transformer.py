@@ -12,8 +12,13 @@ from torch import Tensor, nn
 from maesil.errors import ConfigError
 from maesil.shapes import Shape3
 
+VIT_WAVELENGTHS = (2 * math.pi, 20_000 * math.pi)
+"""Shortest and longest wavelength in patches of the encodings that ViT and MAE use."""
 
-def sincos_positions(shape: Shape3, width: int, temperature: float = 10_000.0) -> Float[Tensor, "n width"]:
+
+def sincos_positions(
+    shape: Shape3, width: int, wavelengths: tuple[float, float] = VIT_WAVELENGTHS
+) -> Float[Tensor, "n width"]:
     """Fixed sine-cosine encodings of a 3D grid, separable per axis (§III-A, "positional encodings").
 
     Each axis gets an even share of the channels: sines, then cosines, of its index at geometrically spaced
@@ -22,8 +27,8 @@ def sincos_positions(shape: Shape3, width: int, temperature: float = 10_000.0) -
     Args:
         shape: The grid (gd, gh, gw); tokens come out in its row-major order.
         width: Channels; even, at least 6.
-        temperature: Ratio of the highest to the lowest frequency; ViT's 10,000 leaves most channels of a grid of 8 or
-            16 nearly constant, so a small one tells neighbours apart sooner.
+        wavelengths: Shortest and longest, in patches. Over a grid of 8 or 16 patches most of ViT's are nearly constant;
+            a range that fits the grid tells neighbours apart from the first step on.
     """
     if width < 6 or width % 2:
         raise ConfigError(f"sine-cosine positions need an even width of at least 6, not {width}")
@@ -31,14 +36,15 @@ def sincos_positions(shape: Shape3, width: int, temperature: float = 10_000.0) -
     pairs_per_axis = (pairs - 2 * (pairs // 3), pairs // 3, pairs // 3)
     coordinates = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in shape), indexing="ij")
     encoded = [
-        _sincos(index.flatten(), count, temperature) for index, count in zip(coordinates, pairs_per_axis, strict=True)
+        _sincos(index.flatten(), count, wavelengths) for index, count in zip(coordinates, pairs_per_axis, strict=True)
     ]
     return torch.cat(encoded, dim=1).float()
 
 
-def _sincos(index: Float[Tensor, " n"], pairs: int, temperature: float) -> Float[Tensor, "n channels"]:
-    frequency = temperature ** (-torch.arange(pairs, dtype=torch.float64) / pairs)
-    angle = index[:, None] * frequency
+def _sincos(index: Float[Tensor, " n"], pairs: int, wavelengths: tuple[float, float]) -> Float[Tensor, "n channels"]:
+    shortest, longest = wavelengths
+    wavelength = shortest * (longest / shortest) ** (torch.arange(pairs, dtype=torch.float64) / pairs)
+    angle = index[:, None] * (2 * math.pi / wavelength)
     return torch.cat([angle.sin(), angle.cos()], dim=1)
 
 
@@ -48,15 +54,17 @@ class Positions(nn.Module):
     Args:
         shape: The grid (gd, gh, gw).
         width: Channels.
-        temperature: Ratio of the highest to the lowest frequency.
+        wavelengths: Shortest and longest, in patches.
         learned: Whether they are trained.
     """
 
     table: Tensor
 
-    def __init__(self, shape: Shape3, width: int, *, temperature: float = 10_000.0, learned: bool = False) -> None:
+    def __init__(
+        self, shape: Shape3, width: int, *, wavelengths: tuple[float, float] = VIT_WAVELENGTHS, learned: bool = False
+    ) -> None:
         super().__init__()
-        table = sincos_positions(shape, width, temperature)
+        table = sincos_positions(shape, width, wavelengths)
         if learned:
             self.table = nn.Parameter(table)
         else:

@@ -1,0 +1,7 @@
+"""`python -m maesil`."""
+
+import sys
+
+from maesil.cli import main
+
+sys.exit(main())

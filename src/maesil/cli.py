@@ -1,0 +1,80 @@
+"""The door for people: finds the command, parses its words, runs it, turns errors into messages and exit codes.
+
+Exit codes: 0 done; 1 done in part, interrupted, or failed on the way; 2 the call itself cannot work.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+from typing import Protocol
+
+from maesil import __version__
+from maesil.catalog import Catalog
+from maesil.errors import MaesilError
+
+OVERVIEW = f"""maesil {__version__}: masked-autoencoder pre-training on unlabeled 3D CT
+
+Three steps from your scans to a pre-trained encoder:
+
+  maesil prepare SCANS... --out STORE                   NIfTI, NRRD, MetaImage, DICOM -> one store
+  maesil pretrain base --data.store STORE --run RUN     train; the same command resumes
+  maesil evaluate RUN                                   PSNR, SSIM, LPIPS on held-out scans, and a page
+
+All commands:
+
+  demo         the whole path on one real CT, within ten minutes on two cores
+  prepare      read scans into a store that trains fast
+  pretrain     pre-train a model
+  evaluate     score a run on held-out scans
+  report       write a run's HTML page
+  reconstruct  rebuild one scan; reconstruction and mask as NIfTI on the scan's own grid
+  masks        draw the masking strategies
+  doctor       versions, devices, memory, metric weights
+
+`maesil COMMAND --help` explains each, with examples. Exit codes: 0 done, 1 in part or interrupted, 2 wrong call.
+"""
+
+
+class Command(Protocol):
+    """A command: reads its words, does its work through `maesil.pipeline`, returns an exit code."""
+
+    def __call__(self, words: Sequence[str]) -> int: ...
+
+
+COMMANDS = Catalog(
+    "command",
+    {
+        name: f"maesil.commands.{name}"
+        for name in ("demo", "prepare", "pretrain", "evaluate", "report", "reconstruct", "masks", "doctor")
+    },
+)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; no traceback of a user's error gets out."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    if not words or words[0] in ("-h", "--help", "help"):
+        print(OVERVIEW)
+        return 0 if words else 2
+    if words[0] == "--version":
+        print(__version__)
+        return 0
+    try:
+        command: Command = import_module(COMMANDS[words[0]]).main  # a module per command: `--help` loads no torch
+        return command(words[1:])
+    except MaesilError as error:
+        print(f"maesil: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nmaesil: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 1
+    except SystemExit as stop:  # tyro leaves this way after --help or a wrong flag
+        return stop.code if isinstance(stop.code, int) else 2
+    except BrokenPipeError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

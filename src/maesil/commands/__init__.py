@@ -1,0 +1,1 @@
+"""One module per command: its words and its help; the work is `maesil.pipeline`'s."""

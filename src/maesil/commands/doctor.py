@@ -1,0 +1,38 @@
+"""`maesil doctor`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.table import Table
+
+from maesil import doctor
+from maesil.commands.parsing import console, parse, print_json
+
+
+@dataclass(frozen=True)
+class Doctor:
+    """Say what is here: versions, devices, memory, optional packages, metric weights, the sample CT.
+
+    Examples:
+      maesil doctor
+      maesil doctor --json
+    """
+
+    json: bool = False
+    """Print the findings as JSON on standard output."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Examines and prints; 0 whatever is found."""
+    call = parse(Doctor, "doctor", words)
+    findings = doctor.examine()
+    if call.json:
+        print_json(findings)
+        return 0
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name, value in findings.items():
+        table.add_row(f"[bold]{name}", str(value))
+    console().print(table)
+    return 0

@@ -1,0 +1,36 @@
+"""Words to a command's settings, and the two places output goes: a person's and a machine's."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import tyro
+from rich.console import Console
+
+T = TypeVar("T")
+
+
+def parse(kind: type[T], command: str, words: Sequence[str], default: T | None = None) -> T:
+    """Reads words into `kind`, a dataclass whose docstring is the command's help.
+
+    Args:
+        kind: The dataclass.
+        command: The command's name.
+        words: What follows it.
+        default: Values for everything that is not given; None: the fields' own.
+    """
+    settings: dict[str, Any] = {} if default is None else {"default": default}
+    config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
+    return tyro.cli(kind, prog=f"maesil {command}", args=words, config=config, **settings)
+
+
+def console() -> Console:
+    """Where progress and messages go: standard error, so that standard output stays for results."""
+    return Console(stderr=True, highlight=False)
+
+
+def print_json(values: Mapping[str, Any]) -> None:
+    """Prints a machine-readable outcome on standard output."""
+    print(json.dumps(values, indent=2, default=str))  # noqa: T201 (this is the command's output)

@@ -1,0 +1,55 @@
+"""`maesil prepare`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import tyro
+
+from maesil import pipeline
+from maesil.commands.parsing import console, parse, print_json
+from maesil.store.prepare import PrepareConfig
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """Read scans into a store that trains fast.
+
+    Killed at any point and run again, it continues. One bad scan stops no other: it is listed at the end with its
+    reason, and in STORE/quarantine.jsonl, and the exit status is 1.
+
+    Examples:
+      maesil prepare scans/ --out store
+      maesil prepare btcv/ lidc/ --out store --spacing-mm 1.5
+      maesil prepare scans/ --out store --policy cube
+      maesil prepare scans/ --out store --scheduler tcp://node1:8786
+    """
+
+    sources: tyro.conf.Positional[tuple[Path, ...]]
+    """Files, DICOM folders, or trees of these."""
+    out: Path
+    """The store to write or to continue."""
+    config: tyro.conf.OmitArgPrefixes[PrepareConfig] = field(default_factory=PrepareConfig)
+    """Resampling and layout."""
+    scheduler: str | None = None
+    """Address of a running dask scheduler; by default processes on this machine."""
+    workers: int | None = None
+    """Processes on this machine, by default one per core; 0 works in this one."""
+    json: bool = False
+    """Print the outcome as JSON on standard output."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Prepares, then lists what was left out."""
+    call = parse(Prepare, "prepare", words)
+    screen = console()
+    report = pipeline.prepare(
+        call.sources, call.out, call.config, scheduler=call.scheduler, workers=call.workers, console=screen
+    )
+    if call.json:
+        print_json(pipeline.prepare_summary(report, call.out))
+    else:
+        screen.print(pipeline.prepare_text(report, call.out))
+    return 1 if report.quarantined else 0

@@ -1,0 +1,81 @@
+"""`maesil pretrain`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from maesil import pipeline
+from maesil.commands.parsing import console, parse, print_json
+from maesil.config import RunConfig, load_yaml
+from maesil.errors import ConfigError
+from maesil.masking import MASKINGS
+from maesil.presets import PRESETS
+
+
+@dataclass(frozen=True)
+class Pretrain:
+    """Pre-train a model on a store: maesil pretrain PRESET --data.store STORE --run RUN.
+
+    PRESET is one of: {presets}; or --config FILE takes the place of it. Every setting is a flag. The same command
+    resumes a run that was interrupted (Ctrl-C, SIGTERM, a kill) from its last checkpoint.
+
+    Examples:
+      maesil pretrain base --data.store store --run runs/base
+      maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile True
+      maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
+      maesil pretrain --config runs/base/config.yaml --run runs/again --seed 1
+      torchrun --nproc-per-node 8 -m maesil pretrain paper --data.store store --run runs/paper
+    """
+
+    run: Path
+    """The run folder to write or to resume."""
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    """The run's settings."""
+    json: bool = False
+    """Print the outcome as JSON on standard output."""
+
+
+Pretrain.__doc__ = (Pretrain.__doc__ or "").replace("{presets}", ", ".join(PRESETS))
+
+
+def main(words: Sequence[str]) -> int:
+    """Trains, or resumes."""
+    base, rest = _starting_point(list(words))
+    call = parse(Pretrain, "pretrain", rest, Pretrain(run=tyro.MISSING, config=base))
+    screen = console()
+    outcome = pipeline.pretrain(call.config, call.run, console=screen)
+    screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}")
+    if outcome.status == "interrupted":
+        screen.print("the same command resumes it")
+    else:
+        screen.print(f"next: maesil evaluate {outcome.run}")
+    if call.json:
+        print_json(vars(outcome))
+    return 1 if outcome.status == "interrupted" else 0
+
+
+def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
+    """The preset or file that the flags change, with the masking strategy they name; and the words left over."""
+    if words and not words[0].startswith("-"):
+        config, rest = PRESETS[words[0]](), words[1:]
+    elif "--config" in words and words.index("--config") + 1 < len(words):
+        place = words.index("--config")
+        config, rest = load_yaml(Path(words[place + 1])), words[:place] + words[place + 2 :]
+    elif {"-h", "--help"} & set(words):
+        config, rest = PRESETS["base"](), words
+    else:
+        raise ConfigError("no preset is named", fix=f"maesil pretrain PRESET ..., one of: {', '.join(PRESETS)}")
+    return _with_masking(config, rest), rest
+
+
+def _with_masking(config: RunConfig, words: Sequence[str]) -> RunConfig:
+    """Another strategy has other flags, so it must be known before they are parsed."""
+    flag = "--masking.name"
+    named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == flag), None)
+    named = next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
+    return config if named is None else replace(config, masking=MASKINGS[named]())  # type: ignore[arg-type]

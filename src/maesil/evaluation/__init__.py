@@ -1,0 +1,1 @@
+"""What is scored, how, and the tables that come of it."""

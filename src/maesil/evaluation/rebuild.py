@@ -1,0 +1,98 @@
+"""A whole scan through a model: tiled, masked with fixed seeds, rebuilt, stitched."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import ContextManager, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int16
+from torch import Tensor
+
+from maesil.ct.window import Window
+from maesil.models.contract import Pretrainer
+from maesil.sampling.augment import draw_generator
+from maesil.shapes import Shape3
+from maesil.tiling import Tile, Tiling
+
+
+class ReadsBoxes(Protocol):
+    """Anything that gives a box of HU voxels, filled with air where it reaches past the volume."""
+
+    def __call__(self, start: Shape3, shape: Shape3) -> Int16[np.ndarray, "d h w"]:
+        """Voxels of the box."""
+
+
+@dataclass(frozen=True)
+class RebuiltScan:
+    """A scan as a model rebuilds it, on the store's grid.
+
+    Attributes:
+        truth: (d, h, w) in window units [0, 1].
+        reconstruction: (d, h, w) in window units, as the network predicts it, visible voxels too.
+        mask: (d, h, w), True = masked.
+    """
+
+    truth: Float[np.ndarray, "d h w"]
+    reconstruction: Float[np.ndarray, "d h w"]
+    mask: Bool[np.ndarray, "d h w"]
+
+
+def scan_seed(seed: int, scan_id: str) -> int:
+    """A seed that differs from scan to scan and depends on nothing else."""
+    digest = hashlib.sha256(f"{seed}\0{scan_id}".encode()).digest()
+    return int.from_bytes(digest[:8], "big")
+
+
+def tile_masks(model: Pretrainer, tiles: Sequence[Tile], seed: int) -> Bool[Tensor, "b n"]:
+    """One mask per tile, a function of (seed, the tile's index) alone: not of batch size, device or model weights."""
+    cpu = torch.device("cpu")
+    return torch.cat([model.draw_mask(1, draw_generator(cpu, seed, tile.index)) for tile in tiles])
+
+
+@torch.inference_mode()
+def rebuild(
+    model: Pretrainer, read: ReadsBoxes, tiling: Tiling, window: Window, seed: int, *, batch: int = 8
+) -> RebuiltScan:
+    """Rebuilds a whole scan, superpatch by superpatch.
+
+    Args:
+        model: In evaluation mode, on its device.
+        read: Gives boxes of the scan.
+        tiling: The scan's superpatches.
+        window: HU window mapped to [0, 1].
+        seed: Of the scan's masks, from `scan_seed`.
+        batch: Superpatches at a time.
+    """
+    truth, volume = (np.zeros(tiling.shape, dtype=np.float32) for _ in range(2))
+    mask = np.zeros(tiling.shape, dtype=bool)
+    device = device_of(model)
+    for tiles in _batches(list(tiling), batch):
+        hu = np.stack([read(tile.origin, tiling.tile) for tile in tiles])[:, None]
+        superpatch = window.normalize(torch.from_numpy(hu).to(device).float())
+        with inference_precision(device):
+            rebuilt = model.reconstruct(superpatch, tile_masks(model, tiles, seed).to(device))
+        for tile, true, predicted, hidden in zip(tiles, superpatch, rebuilt.volume, rebuilt.mask, strict=True):
+            truth[tile.inside] = true[0].cpu().numpy()[tile.local]
+            volume[tile.inside] = predicted[0].float().cpu().numpy()[tile.local]
+            mask[tile.inside] = hidden[0].cpu().numpy()[tile.local]
+    return RebuiltScan(truth, volume, mask)
+
+
+def _batches(tiles: Sequence[Tile], size: int) -> Iterator[Sequence[Tile]]:
+    for start in range(0, len(tiles), size):
+        yield tiles[start : start + size]
+
+
+def device_of(model: Pretrainer) -> torch.device:
+    """Where a model's parameters are; the CPU for one that has none."""
+    return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
+
+
+def inference_precision(device: torch.device) -> ContextManager[object]:
+    """bf16 on a GPU, as trained; exact fp32 on a CPU, so that scores are the same on every CPU."""
+    return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

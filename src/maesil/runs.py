@@ -1,0 +1,138 @@
+"""A run folder: its settings, what its checkpoints say of themselves, and how a model comes back from one."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+import maesil
+from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_yaml, to_dict
+from maesil.errors import CheckpointError, ConfigError
+from maesil.models import Pretrainer, make_model
+from maesil.store.scanstore import ScanStore
+from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
+
+
+def settle(config: RunConfig, run: Path) -> None:
+    """Writes the resolved configuration into a new run folder, or checks that an old one agrees with it.
+
+    Raises:
+        ConfigError: The folder holds a run whose result these settings would change.
+    """
+    path = run / "config.yaml"
+    if path.is_file():
+        changed = changed_keys(load_yaml(path), config)
+        if changed:
+            raise ConfigError(
+                f"this folder holds a run with other settings: {', '.join(changed)}",
+                where=run,
+                fix="resume with the same settings, or give another --run",
+            )
+    run.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_suffix(".new")
+    fresh.write_text(dump_yaml(config))
+    fresh.replace(path)
+
+
+def steps_done(run: Path) -> int:
+    """Optimiser steps in the run's last checkpoint; 0 where there is none."""
+    try:
+        return int(read_config(checkpoint_folder(run))["step"])
+    except CheckpointError:
+        return 0
+
+
+def run_record(config: RunConfig, store: ScanStore) -> dict[str, Any]:
+    """A checkpoint's config.json: the run's settings, what the store was made of, and with what software."""
+    settings = to_dict(config)
+    settings["data"].pop("store")  # a path of one machine
+    return {
+        "maesil": maesil.__version__,
+        "commit": commit(),
+        "config": settings,
+        "prepare": store.manifest["settings"],
+        "datasets": dataset_counts(store),
+    }
+
+
+def dataset_counts(store: ScanStore) -> dict[str, int]:
+    """Scans per dataset."""
+    names = [entry.dataset for entry in store.entries]
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+def commit() -> str | None:
+    """The commit of the checkout this package runs from; None where it is installed without one."""
+    command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
+    except (OSError, subprocess.SubprocessError):
+        return None
+
+
+def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[str, float]) -> str:
+    """A checkpoint's card.md."""
+    model, masking, window = config.model, config.masking, config.data.window
+    shape = " x ".join(map(str, model.superpatch))
+    counts = ", ".join(f"{name} ({count})" for name, count in dataset_counts(store).items())
+    scores = "".join(f"- {name}: {value:.4g}\n" for name, value in sorted(metrics.items()))
+    return (
+        f"# MAESIL, preset `{config.preset}`, step {step}\n\n"
+        f"A 3D masked autoencoder pre-trained on unlabeled CT (arXiv:2604.00514) with maesil {maesil.__version__}.\n\n"
+        f"- input: superpatches of {shape} voxels, orientation SPL, HU window "
+        f"[{window.low_hu:g}, {window.high_hu:g}] mapped to [0, 1]\n"
+        f"- spacing: {store.manifest['settings']}\n"
+        f"- tokens: {model.grid.tokens} patches of {'x'.join(map(str, model.patch))} voxels, "
+        f"{masking.name} masking, {masking.ratio:.1%} hidden\n"
+        f"- encoder: {model.encoder_depth} blocks of width {model.encoder_width}; "
+        f"decoder: {model.decoder_depth} of {model.decoder_width}\n"
+        f"- data: scans per dataset: {counts}\n\n"
+        f"Last measured:\n\n{scores or '- nothing yet'}\n\n"
+        "Not a medical device. Scores on held-out superpatches are no measure of clinical use.\n"
+    )
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model from a checkpoint, in evaluation mode.
+
+    Attributes:
+        model: The pretrainer.
+        config: The run's configuration, without the store's path.
+        record: The checkpoint's config.json.
+        folder: The checkpoint.
+    """
+
+    model: Pretrainer
+    config: RunConfig
+    record: Mapping[str, Any]
+    folder: Path
+
+
+def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: str | None = None) -> LoadedModel:
+    """Loads a model from a run or a checkpoint folder, without pickle.
+
+    Args:
+        path: A run folder, or a checkpoint folder.
+        checkpoint: Which of a run's checkpoints.
+        device: Where to put it; None: a GPU if there is one.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged.
+    """
+    folder = checkpoint_folder(path, checkpoint)
+    record = read_config(folder)
+    config = from_dict(record["config"], where=folder)
+    model = make_model(config.model, config.masking)
+    load_weights(model, folder)
+    return LoadedModel(model.eval().to(device or default_device()), config, record, folder.resolve())
+
+
+def default_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
