@@ -1,0 +1,54 @@
+"""`maesil reconstruct`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from maesil import pipeline
+from maesil.commands.parsing import parse
+
+
+@dataclass(frozen=True)
+class Reconstruct:
+    """Mask and rebuild one scan; write the reconstruction in HU and the mask as NIfTI on the scan's own grid.
+
+    Examples:
+      maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz      (and rebuilt_mask.nii.gz)
+      maesil reconstruct runs/base dicom-folder/ --out rebuilt.nii.gz --composite
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run or checkpoint folder."""
+    scan: tyro.conf.Positional[Path]
+    """A file or DICOM folder."""
+    out: Path
+    """The reconstruction, .nii or .nii.gz; the mask is written beside it."""
+    composite: bool = False
+    """Paste the visible voxels in."""
+    seed: int = 0
+    """Of the masks."""
+    series: str | None = None
+    """Which DICOM series, where a folder holds several."""
+    checkpoint: Literal["last", "best"] = "last"
+    """Which of the run's checkpoints."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Writes both files and prints their paths."""
+    call = parse(Reconstruct, "reconstruct", words)
+    written = pipeline.reconstruct(
+        call.run,
+        call.scan,
+        call.out,
+        composite=call.composite,
+        seed=call.seed,
+        series=call.series,
+        checkpoint=call.checkpoint,
+    )
+    print(*written, sep="\n")  # noqa: T201 (the result, on standard output)
+    return 0

@@ -1,0 +1,40 @@
+"""`maesil report`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+from maesil import pipeline
+from maesil.commands.parsing import console, parse
+
+
+@dataclass(frozen=True)
+class Report:
+    """Write a run's page: protocol, table, loss curve, and reconstructions in three views. One file, no network.
+
+    Examples:
+      maesil report runs/base
+      maesil report runs/base --scans case1 case7 --out base.html
+    """
+
+    run: tyro.conf.Positional[Path]
+    """The run folder, evaluated before."""
+    out: Path | None = None
+    """The page; RUN/report.html by default."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which evaluation to show."""
+    scans: tuple[str, ...] = ()
+    """Scans to show; the first two of the split by default."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Writes the page and prints its path."""
+    call = parse(Report, "report", words)
+    page = pipeline.report(call.run, out=call.out, split=call.split, scans=call.scans, console=console())
+    print(page)  # noqa: T201 (the result, on standard output)
+    return 0

@@ -1,0 +1,94 @@
+"""The whole path on one real CT: fetch, prepare, pre-train, evaluate, look."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from rich.console import Console
+
+from maesil import pipeline
+from maesil.config import RunConfig
+from maesil.ct.phantom import phantom
+from maesil.ct.sample import SAMPLE_CITATION, sample_ct
+from maesil.ct.write import write_nifti
+from maesil.datasets.splits import SplitConfig
+from maesil.presets import DEMO_SPACING_MM, demo
+from maesil.sampling.config import HoldoutConfig
+from maesil.store.prepare import PrepareConfig
+
+PHANTOMS = 6
+"""Synthetic patients of a demo without network: four to train, one to validate, one to test."""
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """What the demo came to.
+
+    Attributes:
+        table: The scores as text.
+        page: The HTML report.
+        finished: False where it was interrupted.
+    """
+
+    table: str
+    page: Path | None
+    finished: bool
+
+
+def run_demo(out: Path, console: Console, *, synthetic: bool = False, steps: int | None = None) -> DemoResult:
+    """Runs the demo, or continues one that was interrupted, in the folder `out`.
+
+    Args:
+        out: Gets `store`, `run` and, with `synthetic`, `scans`.
+        console: Where to show progress.
+        synthetic: Use synthetic CT of our own, for machines without network.
+        steps: Optimiser steps; None: the preset's.
+
+    Raises:
+        DownloadError: The sample CT cannot be fetched; the message names `--phantom`.
+    """
+    with _chapter(console, "1/4 scan"):
+        source = _synthetic_scans(out / "scans") if synthetic else sample_ct()
+        console.print(str(source) if synthetic else f"{source}\n{SAMPLE_CITATION}")
+    with _chapter(console, "2/4 prepare"):
+        store = out / "store"
+        config = PrepareConfig(policy="spacing", spacing_mm=DEMO_SPACING_MM)
+        report = pipeline.prepare([source], store, config, workers=None if synthetic else 0, console=console)
+        console.print(pipeline.prepare_text(report, store))
+    with _chapter(console, "3/4 pre-train"):
+        outcome = pipeline.pretrain(_config(store, synthetic, steps), out / "run", console=console)
+    if outcome.status == "interrupted":
+        return DemoResult("", None, finished=False)
+    with _chapter(console, "4/4 evaluate"):
+        evaluation = pipeline.evaluate(out / "run", console=console)
+        page = pipeline.report(out / "run", console=console)
+    return DemoResult(evaluation.table, page, finished=True)
+
+
+def _config(store: Path, synthetic: bool, steps: int | None) -> RunConfig:
+    config = demo()
+    data = replace(config.data, store=store)
+    if synthetic:
+        overrides = {f"phantom-{PHANTOMS - 2}": "val", f"phantom-{PHANTOMS - 1}": "test"}
+        patients = SplitConfig(fractions=(1.0, 0.0, 0.0), overrides=overrides)
+        data = replace(data, holdout=HoldoutConfig(by="patient", patients=patients))
+    train = config.train if steps is None else replace(config.train, steps=steps)
+    return replace(config, data=data, train=train)
+
+
+def _synthetic_scans(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for seed in range(PHANTOMS):
+        path = folder / f"phantom-{seed}.nii.gz"
+        if not path.is_file():
+            write_nifti(path, phantom(seed=seed).volume)
+    return folder
+
+
+@contextmanager
+def _chapter(console: Console, title: str) -> Iterator[None]:
+    console.print(f"\n[bold]{title}[/bold]")
+    yield

@@ -1,0 +1,127 @@
+"""Structural similarity (Wang et al. 2004), in 3D or slice by slice, as a map.
+
+Equals scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`. The map
+holds only voxels whose whole window lies in the volume: nothing is padded, so nothing is made up.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+SIGMA = 1.5
+RADIUS = 5
+"""The Gaussian is cut at 3.5 sigma, which makes a window of 11 voxels."""
+WINDOW = 2 * RADIUS + 1
+K1, K2 = 0.01, 0.03
+VOLUME_AXES = (0, 1, 2)
+SLICE_AXES = (1, 2)
+SLAB = 32
+"""Planes of the map computed at a time: memory stays far below that of the volumes."""
+
+
+def ssim_map(
+    prediction: Float[Tensor, "d h w"],
+    target: Float[Tensor, "d h w"],
+    *,
+    axes: tuple[int, ...] = VOLUME_AXES,
+    data_range: float = 1.0,
+    slab: int = SLAB,
+) -> Float[Tensor, "d_in h_in w_in"]:
+    """SSIM of every voxel whose window lies inside the volume.
+
+    Args:
+        prediction: Reconstructed voxels.
+        target: True voxels.
+        axes: Axes the window extends along: `VOLUME_AXES` for 3D, `SLICE_AXES` for axial slices.
+        data_range: The range of the target's units, 1 over the window.
+        slab: Planes computed at a time.
+
+    Returns:
+        The map, `RADIUS` voxels shorter at both ends of each of `axes`; empty where the volume is thinner than a window.
+    """
+    shape = interior_shape(target.shape, axes)
+    result = target.new_empty(shape)
+    if result.numel() == 0:
+        return result
+    reach = WINDOW - 1 if 0 in axes else 0
+    for start in range(0, shape[0], slab):
+        stop = min(start + slab, shape[0])
+        planes = slice(start, stop + reach)
+        result[start:stop] = _ssim(prediction[planes], target[planes], axes, data_range)
+    return result
+
+
+def region_mean(
+    ssim: Float[Tensor, "d_in h_in w_in"], region: Bool[Tensor, "d h w"], axes: tuple[int, ...] = VOLUME_AXES
+) -> float:
+    """Mean of a map over the voxels of a region that the map holds; `nan` where it holds none."""
+    inside = ssim[interior(region, axes)]
+    return inside.mean(dtype=torch.float64).item() if inside.numel() else math.nan
+
+
+def interior_shape(shape: tuple[int, ...], axes: tuple[int, ...] = VOLUME_AXES) -> tuple[int, ...]:
+    """The shape of the map of a volume."""
+    return tuple(max(0, size - 2 * RADIUS) if axis in axes else size for axis, size in enumerate(shape))
+
+
+def interior(region: Bool[Tensor, "d h w"], axes: tuple[int, ...] = VOLUME_AXES) -> Bool[Tensor, "d_in h_in w_in"]:
+    """A region cropped to the voxels that the map holds."""
+    return region[_inner(region.shape, axes)]
+
+
+def undisturbed(counted: Bool[Tensor, "d h w"], axes: tuple[int, ...] = VOLUME_AXES) -> Bool[Tensor, "d h w"]:
+    """Voxels whose whole window counts: their SSIM depends on nothing else.
+
+    Args:
+        counted: Voxels that may influence a score.
+        axes: Axes the window extends along.
+    """
+    if bool(counted.all()):
+        return counted
+    disturbing = (~counted)[None, None].float()
+    for axis in axes:
+        kernel, padding = [1, 1, 1], [0, 0, 0]
+        kernel[axis], padding[axis] = WINDOW, RADIUS
+        disturbing = F.max_pool3d(disturbing, kernel, stride=1, padding=padding)
+    return disturbing[0, 0] == 0
+
+
+def _inner(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[slice, ...]:
+    kept = interior_shape(shape, axes)
+    return tuple(slice(RADIUS, RADIUS + size) if axis in axes else slice(None) for axis, size in enumerate(kept))
+
+
+def _ssim(
+    x: Float[Tensor, "d h w"], y: Float[Tensor, "d h w"], axes: tuple[int, ...], data_range: float
+) -> Float[Tensor, "d_in h_in w_in"]:
+    c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
+    moments = torch.stack((x, y, x * x, y * y, x * y))
+    for axis in axes:
+        moments = _smooth(moments, axis + 1)
+    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments
+    product = mean_x * mean_y
+    squares = mean_x.square() + mean_y.square()
+    covariance = mean_xy - product
+    variances = mean_xx + mean_yy - squares
+    return (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+
+
+def _smooth(fields: Float[Tensor, "f d h w"], axis: int) -> Float[Tensor, "f d_ h_ w_"]:
+    # Shifted sums: four times as fast as a convolution on a CPU, and never in TF32 on a GPU.
+    size = fields.shape[axis] - WINDOW + 1
+    weights = _gaussian()
+    smoothed = fields.narrow(axis, 0, size) * weights[0]
+    for offset in range(1, WINDOW):
+        smoothed.add_(fields.narrow(axis, offset, size), alpha=weights[offset])
+    return smoothed
+
+
+def _gaussian() -> list[float]:
+    weights = [math.exp(-0.5 * (offset / SIGMA) ** 2) for offset in range(-RADIUS, RADIUS + 1)]
+    total = sum(weights)
+    return [weight / total for weight in weights]

@@ -1,0 +1,187 @@
+"""The weights LPIPS needs: where they are looked for, how they are fetched, and proof that they are the published ones.
+
+Backbones are torchvision's, fetched from its own address into torch.hub's cache. The v0.1 linear heads come inside the
+package `torchmetrics`, which is installed with PyTorch Lightning; none of it is imported.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import pickle
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from maesil.catalog import Catalog
+from maesil.errors import DownloadError, WeightsError
+
+FOLDER_VARIABLE = "MAESIL_LPIPS_WEIGHTS"
+
+
+@dataclass(frozen=True)
+class Part:
+    """One state dict.
+
+    Attributes:
+        files: Names it is known under, the first found is read.
+        prefix: Keys that count; others in the same file (a classifier) are dropped.
+        digest: SHA-256 over the counting keys, shapes and float32 values: the same for every file that holds them.
+        url: torchvision's address; the name ends in the beginning of the file's own hash.
+    """
+
+    files: tuple[str, ...]
+    prefix: str
+    digest: str
+    url: str | None = None
+
+
+PARTS: Catalog[Part] = Catalog(
+    "set of LPIPS weights",
+    {
+        "alex backbone": Part(
+            files=("alexnet_features.pth", "alexnet-owt-7be5be79.pth"),
+            prefix="features.",
+            digest="901ec1eaad23cd186cbd86eb1db1b64ea4a633870c46df1564dbc510498640b4",
+            url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+        ),
+        "alex heads": Part(
+            files=("lpips_lin_v0.1_alex.pth", "alex.pth"),
+            prefix="lin",
+            digest="58efa761f72d708c70f700cc1f341a55542c44cf45e9ab5521d0d0e29d8db023",
+        ),
+        "squeeze backbone": Part(
+            files=("squeezenet1_1_features.pth", "squeezenet1_1-b8a52dc0.pth"),
+            prefix="features.",
+            digest="db2b095e0481dd5c182621525da9635a9893664167e17b1ceaa35f8a86d966c6",
+            url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+        ),
+        "squeeze heads": Part(
+            files=("lpips_lin_v0.1_squeeze.pth", "squeeze.pth"),
+            prefix="lin",
+            digest="acb0a2064b007926420ca242899be1c60c019d19f0f5f16a8a8d498b393ff284",
+        ),
+    },
+)
+
+
+def folders(folder: Path | None = None) -> list[Path]:
+    """Where weights are looked for.
+
+    Args:
+        folder: Looked into alone, if given. Otherwise the folder that `MAESIL_LPIPS_WEIGHTS` names, torch.hub's cache,
+            and the installed `torchmetrics`.
+    """
+    if folder is not None:
+        return [folder]
+    named = os.environ.get(FOLDER_VARIABLE)
+    return [*([Path(named)] if named else []), Path(torch.hub.get_dir()) / "checkpoints", *_torchmetrics()]
+
+
+def find_weights(part: str, folder: Path | None = None) -> Path | None:
+    """The file that holds a part of `PARTS`, not yet verified; None where there is none."""
+    places = folders(folder)
+    if folder is not None and part.endswith("heads"):
+        places = [folder, *_torchmetrics()]
+    candidates = (place / name for place in places for name in PARTS[part].files)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def read_weights(part: str, folder: Path | None = None) -> dict[str, Tensor]:
+    """A verified state dict on the CPU.
+
+    Raises:
+        WeightsError: It is absent, unreadable, or its values are not the published ones.
+    """
+    path = find_weights(part, folder)
+    if path is None:
+        places = ", ".join(map(str, folders(folder)))
+        raise WeightsError(f"no file with the LPIPS {part}", where=places, fix=_fix(part))
+    try:
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except (OSError, RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise WeightsError(f"the LPIPS {part} cannot be read", where=path, fix=_fix(part)) from error
+    return verify(part, tensors, where=path)
+
+
+def verify(part: str, tensors: Mapping[str, Tensor], where: Path | None = None) -> dict[str, Tensor]:
+    """The tensors that count, keys shortened by "features.", if they are the published ones.
+
+    Args:
+        part: A name in `PARTS`.
+        tensors: Its state dict, with or without the prefix "features.".
+        where: The file they come from, for the error.
+
+    Raises:
+        WeightsError: The values differ.
+    """
+    wanted = PARTS[part]
+    bare = {key.removeprefix("features."): value for key, value in _counting(tensors, wanted.prefix).items()}
+    if digest(bare) != wanted.digest:
+        raise WeightsError(
+            f"the LPIPS {part} is not the published one: its SHA-256 differs", where=where, fix=_fix(part)
+        )
+    return bare
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 over sorted keys, shapes and little-endian float32 values."""
+    total = hashlib.sha256()
+    for key in sorted(tensors):
+        values = tensors[key].detach().cpu().contiguous().numpy().astype("<f4")
+        total.update(f"{key} {values.shape}\n".encode())
+        total.update(values.tobytes())
+    return total.hexdigest()
+
+
+def fetch_backbone(net: str = "alex", folder: Path | None = None) -> Path:
+    """Downloads a backbone from torchvision's own address, checks its hash and its values.
+
+    Args:
+        net: "alex" (233 MB) or "squeeze" (5 MB).
+        folder: Where to put it; None: torch.hub's cache, which torchvision shares.
+
+    Raises:
+        DownloadError: The address cannot be reached, or the file is damaged.
+        WeightsError: The values are not the published ones.
+    """
+    part = f"{net} backbone"
+    url = PARTS[part].url
+    assert url is not None
+    place = folder or Path(torch.hub.get_dir()) / "checkpoints"
+    try:
+        tensors = torch.hub.load_state_dict_from_url(
+            url, model_dir=str(place), map_location="cpu", check_hash=True, weights_only=True
+        )
+    except (OSError, RuntimeError) as error:
+        raise DownloadError(
+            f"the LPIPS {part} could not be fetched: {error}",
+            where=url,
+            fix=f"fetch the file on another machine and set {FOLDER_VARIABLE} to its folder",
+        ) from error
+    path = place / url.rsplit("/", 1)[1]
+    verify(part, tensors, where=path)
+    return path
+
+
+def _fix(part: str) -> str:
+    if PARTS[part].url is None:
+        return f"install torchmetrics, which ships it, or set {FOLDER_VARIABLE} to a folder with {PARTS[part].files[0]}"
+    call = f'from maesil.metrics.weights import fetch_backbone; fetch_backbone("{part.split()[0]}")'
+    return f"fetch it once with: python -c '{call}'; or set {FOLDER_VARIABLE} to a folder with {PARTS[part].files[0]}"
+
+
+def _counting(tensors: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor]:
+    chosen = {key: value for key, value in tensors.items() if key.startswith(prefix)}
+    return chosen or tensors
+
+
+def _torchmetrics() -> list[Path]:
+    # Found without importing it: torchmetrics fails to import beside a torchvision that does not match torch.
+    found = importlib.util.find_spec("torchmetrics")
+    roots = found.submodule_search_locations if found is not None else None
+    return [Path(root) / "functional" / "image" / "lpips_models" for root in roots or ()]

@@ -1,0 +1,62 @@
+"""Where things lie in a store, and the metadata of a scan's arrays (Zarr v3, OME-NGFF 0.5)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from maesil.ct.geometry import Geometry
+from maesil.shapes import Shape3
+
+FORMAT = 1
+"""Of the store; raised when an old reader could not read a new store."""
+
+MANIFEST, QUARANTINE, LOCK, SCANS, OCCUPANCY = "manifest.json", "quarantine.jsonl", ".lock", "scans", "occupancy"
+LEVELS = 3
+"""Resolutions of a scan: the first is trained on, each next one halves it for viewers."""
+
+OCCUPANCY_BLOCK = 16
+"""Edge in voxels of the blocks whose share of tissue is kept."""
+
+TISSUE_HU = -500
+"""Voxels above are tissue, below air or lung."""
+
+LOWEST_HU, HIGHEST_HU = -1024, 3071
+"""Stored HU are clipped to the 12-bit range: scanners pad below, metal lies above."""
+
+
+def scan_path(store: Path, scan_id: str) -> Path:
+    """The folder of a scan's group."""
+    return store / SCANS / scan_id
+
+
+def level_shape(shape: Shape3, level: int) -> Shape3:
+    """Voxels at a resolution level; odd sizes round up."""
+    step = 2**level
+    return (-(-shape[0] // step), -(-shape[1] // step), -(-shape[2] // step))
+
+
+def multiscales(name: str, geometry: Geometry) -> dict[str, Any]:
+    """OME-NGFF 0.5 metadata: axes z, y, x along S, P, L in millimetres, voxel centres where they are.
+
+    OME-NGFF scales and translates but does not rotate: an oblique scan's exact affine is in `maesil.geometry`.
+    """
+    spacing = [float(step) for step in geometry.spacing_mm]
+    first = [float(value) for value in _along_axes(geometry)]
+    datasets = []
+    for level in range(LEVELS):
+        factor = 2.0**level
+        scale = [step * factor for step in spacing]
+        # The centre of a voxel made of 2^level others lies half of what it gained further on.
+        shift = [start + step * (factor - 1) / 2 for start, step in zip(first, spacing, strict=True)]
+        transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
+        datasets.append({"path": str(level), "coordinateTransformations": transforms})
+    axes = [{"name": axis, "type": "space", "unit": "millimeter"} for axis in "zyx"]
+    return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets, "type": "mean"}]}
+
+
+def _along_axes(geometry: Geometry) -> Sequence[float]:
+    """The first voxel's position along the array's own axes, so that scale and translation agree."""
+    along: Sequence[float] = (geometry.direction.T @ geometry.origin_mm).tolist()
+    return along

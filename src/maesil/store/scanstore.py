@@ -1,0 +1,178 @@
+"""A prepared store: the only door to its voxels."""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, final
+
+import numpy as np
+import zarr
+from jaxtyping import Int16, UInt8
+
+from maesil.catalog import nearest
+from maesil.ct.geometry import Geometry
+from maesil.ct.volume import AIR_HU, Volume
+from maesil.errors import StoreError
+from maesil.shapes import Shape3
+from maesil.store.layout import FORMAT, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, scan_path
+from maesil.tiling import Tiling
+
+__all__ = ["OCCUPANCY_BLOCK", "ScanEntry", "ScanStore"]
+
+
+@dataclass(frozen=True)
+class ScanEntry:
+    """One scan of a store, as its manifest lists it.
+
+    Attributes:
+        scan_id: Unique in the store.
+        dataset: The collection it is of.
+        patient: What splits go by: a salted hash, or a public case name.
+        geometry: Of the stored volume, orientation SPL.
+        spacing_mm: Of the stored volume along (S, P, L).
+        shape: Of the stored volume along (S, P, L).
+        tissue_share: Share of voxels above -500 HU.
+        source_sha256: Of the files it was made of.
+        source_geometry: Of the scan as it was read.
+    """
+
+    scan_id: str
+    dataset: str
+    patient: str
+    geometry: Geometry
+    spacing_mm: tuple[float, float, float]
+    shape: Shape3
+    tissue_share: float
+    source_sha256: str
+    source_geometry: Geometry
+
+    @staticmethod
+    def from_dict(row: dict[str, Any]) -> ScanEntry:
+        """An entry from the manifest's row."""
+        geometry = Geometry.from_dict(row["geometry"])
+        return ScanEntry(
+            scan_id=row["scan_id"],
+            dataset=row["dataset"],
+            patient=row["patient"],
+            geometry=geometry,
+            spacing_mm=geometry.spacing_mm,
+            shape=geometry.shape,
+            tissue_share=row["tissue_share"],
+            source_sha256=row["source_sha256"],
+            source_geometry=Geometry.from_dict(row["source_geometry"]),
+        )
+
+
+@final
+class ScanStore:
+    """Reads a prepared store. Opens arrays when they are first read, so it travels to worker processes by its path.
+
+    Args:
+        path: The store's folder.
+
+    Raises:
+        StoreError: There is no finished store, or one of a newer format.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = Path(path)
+        self.manifest = _read_manifest(self.path)
+        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
+        self._lock = threading.Lock()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "manifest": self.manifest}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.path, self.manifest = state["path"], state["manifest"]
+        self._arrays = {}
+        self._lock = threading.Lock()
+
+    @cached_property
+    def entries(self) -> tuple[ScanEntry, ...]:
+        """All scans, sorted by name."""
+        return tuple(ScanEntry.from_dict(row) for row in self.manifest["scans"])
+
+    @cached_property
+    def _by_id(self) -> dict[str, ScanEntry]:
+        return {entry.scan_id: entry for entry in self.entries}
+
+    def entry(self, scan_id: str) -> ScanEntry:
+        """The scan of that name; raises StoreError where there is none."""
+        try:
+            return self._by_id[scan_id]
+        except KeyError:
+            guess = nearest(scan_id, self._by_id)
+            hint = f"did you mean '{guess}'?" if guess else f"it has {len(self._by_id)} scans"
+            raise StoreError(f"no scan '{scan_id}' in this store", where=self.path, fix=hint) from None
+
+    def read(self, scan_id: str, start: Shape3, shape: Shape3, fill: int = AIR_HU) -> Int16[np.ndarray, "d h w"]:
+        """Voxels of a box, in HU.
+
+        Args:
+            scan_id: The scan.
+            start: First voxel; may lie outside the volume.
+            shape: Voxels of the box; may reach outside.
+            fill: HU of voxels outside the volume.
+        """
+        array = self._array(scan_id, "0")
+        low = [max(0, first) for first in start]
+        high = [min(size, first + count) for size, first, count in zip(array.shape, start, shape, strict=True)]
+        inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        if any(part.stop <= part.start for part in inside):
+            return np.full(shape, fill, dtype=np.int16)
+        voxels: np.ndarray[Any, Any] = np.asarray(array[inside])
+        if voxels.shape == shape:
+            return voxels
+        box = np.full(shape, fill, dtype=np.int16)
+        box[tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))] = voxels
+        return box
+
+    def volume(self, scan_id: str) -> Volume:
+        """The whole stored volume."""
+        entry = self.entry(scan_id)
+        return Volume(self.read(scan_id, (0, 0, 0), entry.shape), entry.geometry)
+
+    def occupancy(self, scan_id: str) -> UInt8[np.ndarray, "bd bh bw"]:
+        """Share of tissue (above -500 HU) per block of 16^3 voxels, 0 to 255."""
+        return np.asarray(self._array(scan_id, OCCUPANCY)[:])
+
+    def tiling(self, scan_id: str, superpatch: Shape3) -> Tiling:
+        """The scan's grid of superpatches."""
+        return Tiling(self.entry(scan_id).shape, superpatch)
+
+    def _array(self, scan_id: str, name: str) -> zarr.Array[Any]:
+        key = (scan_id, name)
+        with self._lock:
+            if key not in self._arrays:
+                self.entry(scan_id)
+                try:
+                    self._arrays[key] = zarr.open_array(scan_path(self.path, scan_id) / name, mode="r")
+                except (FileNotFoundError, ValueError, KeyError) as error:
+                    raise StoreError(
+                        f"the arrays of '{scan_id}' are damaged", where=self.path, fix="run `maesil prepare` again"
+                    ) from error
+            return self._arrays[key]
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        started = (path / "zarr.json").exists()
+        what = "this store is not finished" if started else "there is no store here"
+        fix = "run the same `maesil prepare` again" if started else "write one with `maesil prepare SCANS --out STORE`"
+        raise StoreError(what, where=path, fix=fix) from None
+    except (OSError, ValueError) as error:
+        raise StoreError(
+            f"the manifest cannot be read: {error}", where=path, fix="run `maesil prepare` again"
+        ) from error
+    if manifest.get("format") != FORMAT:
+        raise StoreError(
+            f"the store has format {manifest.get('format')}, not {FORMAT}", where=path, fix="prepare it anew"
+        )
+    return manifest

@@ -1,0 +1,55 @@
+"""How scans are prepared: part of a store's identity."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+
+from maesil.errors import ConfigError
+from maesil.store.layout import HIGHEST_HU, LOWEST_HU
+
+
+@dataclass(frozen=True)
+class PrepareConfig:
+    """Resampling, layout and naming of a store.
+
+    Args:
+        policy: Resample to isotropic "spacing" or to a "cube" of voxels (as the paper has it), or keep "native" ones.
+        spacing_mm: Edge of a voxel, for "spacing".
+        cube: Voxels along each axis, for "cube".
+        chunk: Edge of the smallest readable block; divides the shard.
+        shard: Edge of a file's block; a multiple of 16.
+        dataset: The collection's name; None: each source's folder name.
+        hash_names: Keep no case name of volume files either; DICOM is always known by salted hashes.
+        salt: Makes the hashes; None: a random one of yours, kept in your configuration folder.
+    """
+
+    policy: Literal["spacing", "cube", "native"] = "spacing"
+    spacing_mm: PositiveFloat = 1.5
+    cube: PositiveInt = 512
+    chunk: PositiveInt = 32
+    shard: PositiveInt = 128
+    dataset: str | None = None
+    hash_names: bool = False
+    salt: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.shard % self.chunk or self.shard % 16:
+            raise ConfigError(
+                f"chunk {self.chunk} and shard {self.shard} do not fit",
+                fix="the shard is a multiple of the chunk and of 16; chunks that divide a superpatch read fastest",
+            )
+
+    def recorded(self) -> dict[str, Any]:
+        """What a store keeps of them: everything that decides its bytes, no salt."""
+        sizes: dict[str, dict[str, Any]] = {"spacing": {"spacing_mm": self.spacing_mm}, "cube": {"cube": self.cube}}
+        return {
+            "policy": self.policy,
+            **sizes.get(self.policy, {}),
+            "orientation": "SPL",
+            "clip_hu": [LOWEST_HU, HIGHEST_HU],
+            "chunk": self.chunk,
+            "shard": self.shard,
+        }

@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from maesil.masking import DualMasking
+from maesil.models.mae import MAEConfig, MaskedAutoencoder
+from maesil.training.config import TrainConfig
+from maesil.training.optimizer import make_optimizer, make_schedule, parameter_groups, warmup_cosine
+
+TINY = MAEConfig(
+    superpatch=(16, 16, 16), encoder_width=24, encoder_depth=1, encoder_heads=2,
+    decoder_width=12, decoder_depth=1, decoder_heads=2, positions="learned",
+)  # fmt: skip
+
+
+def test_parameter_groups__decay_matrices_only() -> None:
+    model = MaskedAutoencoder(TINY, DualMasking())
+    decayed, free = parameter_groups(model, 0.05)
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    decayed_names = {names[id(p)] for p in decayed["params"]}  # type: ignore[attr-defined]
+    free_names = {names[id(p)] for p in free["params"]}  # type: ignore[attr-defined]
+    assert decayed_names | free_names == set(names.values())
+    assert "encoder.embed.weight" in decayed_names
+    assert {"decoder.mask_token", "encoder.positions.table", "encoder.norm.weight", "decoder.head.bias"} <= free_names
+    assert all(name.endswith("weight") for name in decayed_names)
+
+
+def test_warmup_cosine__rises_peaks_and_ends_at_zero() -> None:
+    shares = [warmup_cosine(step, 100, 0.1) for step in range(101)]
+    assert shares[0] == pytest.approx(0.1)
+    assert shares[9] == shares[10] == 1.0
+    assert shares[100] == pytest.approx(0.0)
+    assert all(a >= b for a, b in zip(shares[10:], shares[11:], strict=False))
+    assert warmup_cosine(55, 100, 0.1) == pytest.approx(0.5)
+
+
+def test_learning_rate__is_per_256_superpatches_of_the_global_batch() -> None:
+    config = TrainConfig(batch=16, accumulate=2, base_lr=1.5e-4)
+    assert config.learning_rate(world=8) == pytest.approx(1.5e-4)
+    assert TrainConfig(peak_lr=2e-3).learning_rate(world=8) == 2e-3
+
+
+def test_schedule__sets_the_optimisers_learning_rate() -> None:
+    model = MaskedAutoencoder(TINY, DualMasking())
+    optimizer = make_optimizer(model, TrainConfig(steps=10, warmup=0.2, peak_lr=1.0), world=1)
+    schedule = make_schedule(optimizer, TrainConfig(steps=10, warmup=0.2, peak_lr=1.0))
+    seen = []
+    for _ in range(10):
+        seen.append(optimizer.param_groups[0]["lr"])
+        for parameter in model.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
+        schedule.step()
+    assert seen == pytest.approx([warmup_cosine(step, 10, 0.2) for step in range(10)])
