@@ -37,7 +37,7 @@ def test_lpips__squeeze_reproduces_the_published_distance(weights_dir: Path) -> 
     torch.manual_seed(42)
     first = torch.rand(10, 3, 100, 100) * 2 - 1
     second = torch.rand(10, 3, 100, 100) * 2 - 1
-    assert load_lpips("squeeze", weights_dir)(first, second).mean().item() == pytest.approx(0.1024, abs=2e-4)
+    assert load_lpips("squeeze", weights_dir)(first, second).mean().item() == pytest.approx(0.1005, abs=1e-4)
 
 
 def test_lpips__of_identical_images_is_zero(alex: Lpips) -> None:

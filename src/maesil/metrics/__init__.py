@@ -1,4 +1,4 @@
-"""How close a reconstruction comes to its scan: PSNR, SSIM, LPIPS. Every metric can be taken over a region of voxels."""
+"""How close a reconstruction comes to its scan. Every metric can be taken over a region of voxels."""
 
 from __future__ import annotations
 

@@ -42,7 +42,8 @@ def ssim_map(
         slab: Planes computed at a time.
 
     Returns:
-        The map, `RADIUS` voxels shorter at both ends of each of `axes`; empty where the volume is thinner than a window.
+        The map, `RADIUS` voxels shorter at both ends of each of `axes`; empty where the volume is
+        thinner than a window.
     """
     shape = interior_shape(target.shape, axes)
     result = target.new_empty(shape)
@@ -108,7 +109,8 @@ def _ssim(
     squares = mean_x.square() + mean_y.square()
     covariance = mean_xy - product
     variances = mean_xx + mean_yy - squares
-    return (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+    ssim: Tensor = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
+    return ssim
 
 
 def _smooth(fields: Float[Tensor, "f d h w"], axis: int) -> Float[Tensor, "f d_ h_ w_"]:
