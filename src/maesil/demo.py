@@ -17,6 +17,7 @@ from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
 from maesil.presets import DEMO_SPACING_MM, demo
 from maesil.sampling.config import HoldoutConfig
+from maesil.screen import prepare_text, scan_bar
 from maesil.store.prepare import PrepareConfig
 
 PHANTOMS = 6
@@ -56,8 +57,9 @@ def run_demo(out: Path, console: Console, *, synthetic: bool = False, steps: int
     with _chapter(console, "2/4 prepare"):
         store = out / "store"
         config = PrepareConfig(policy="spacing", spacing_mm=DEMO_SPACING_MM)
-        report = pipeline.prepare([source], store, config, workers=None if synthetic else 0, console=console)
-        console.print(pipeline.prepare_text(report, store))
+        with scan_bar(console, "preparing") as progress:
+            report = pipeline.prepare([source], store, config, workers=None if synthetic else 0, progress=progress)
+        console.print(prepare_text(report, store), markup=False)
     with _chapter(console, "3/4 pre-train"):
         outcome = pipeline.pretrain(_config(store, synthetic, steps), out / "run", console=console)
     if outcome.status == "interrupted":

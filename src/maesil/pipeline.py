@@ -25,7 +25,7 @@ from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.models import make_model
 from maesil.runs import model_card, run_record, settle, steps_done
-from maesil.store.prepare import PrepareConfig, PrepareReport
+from maesil.store.prepare import PrepareConfig, PrepareReport, Progress
 from maesil.store.prepare import prepare as prepare_store
 from maesil.store.scanstore import ScanStore
 from maesil.training.trainer import Job, train
@@ -38,7 +38,7 @@ def prepare(
     *,
     scheduler: str | None = None,
     workers: int | None = None,
-    console: Console | None = None,
+    progress: Progress | None = None,
 ) -> PrepareReport:
     """Reads scans and writes them into a store; continues where an interrupted run stopped.
 
@@ -48,15 +48,13 @@ def prepare(
         config: Resampling and layout.
         scheduler: Address of a running dask scheduler; None: processes on this machine.
         workers: Processes on this machine; None: one per core; 0: none, all in this one.
-        console: Where to show progress; None: nowhere.
+        progress: Called after every scan with scans done, scans in all, and its name.
 
     Returns:
         What was prepared, what had been before, and what was quarantined, with reasons.
     """
-    with prepare_progress(console) as progress:
-        return prepare_store(
-            sources, out, config or PrepareConfig(), scheduler=scheduler, workers=workers, progress=progress
-        )
+    settings = config or PrepareConfig()
+    return prepare_store(sources, out, settings, scheduler=scheduler, workers=workers, progress=progress)
 
 
 @dataclass(frozen=True)
@@ -90,7 +88,7 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
     """
     if config.data.store is None:
         raise ConfigError("no store is given", fix="--data.store STORE, as `maesil prepare` wrote it")
-    store = ScanStore(config.data.store)
+    store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
     config = replace(config, data=replace(config.data, store=config.data.store.resolve()))
     settle(config, run)
     done = steps_done(run)

@@ -136,4 +136,3 @@ def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: st
 def default_device() -> str:
     """A GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
-

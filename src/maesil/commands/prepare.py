@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import tyro
 
 from maesil import pipeline
 from maesil.commands.parsing import console, parse, print_json
+from maesil.screen import prepare_text, scan_bar
 from maesil.store.prepare import PrepareConfig
 
 
@@ -45,11 +46,11 @@ def main(words: Sequence[str]) -> int:
     """Prepares, then lists what was left out."""
     call = parse(Prepare, "prepare", words)
     screen = console()
-    report = pipeline.prepare(
-        call.sources, call.out, call.config, scheduler=call.scheduler, workers=call.workers, console=screen
-    )
+    with scan_bar(screen, "preparing") as progress:
+        report = pipeline.prepare(
+            call.sources, call.out, call.config, scheduler=call.scheduler, workers=call.workers, progress=progress
+        )
+    screen.print(prepare_text(report, call.out), markup=False)
     if call.json:
-        print_json(pipeline.prepare_summary(report, call.out))
-    else:
-        screen.print(pipeline.prepare_text(report, call.out))
+        print_json(asdict(report))
     return 1 if report.quarantined else 0

@@ -20,7 +20,7 @@ from maesil.store.parallel import run_all
 from maesil.store.settings import PrepareConfig
 from maesil.store.writing import stored_row, write_scan
 
-__all__ = ["PrepareConfig", "PrepareReport", "Quarantined", "prepare"]
+__all__ = ["PrepareConfig", "PrepareReport", "Progress", "Quarantined", "prepare"]
 
 Progress = Callable[[int, int, str], None]
 """Called with scans done, scans in all, and the last one's name."""

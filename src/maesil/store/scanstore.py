@@ -17,7 +17,7 @@ from maesil.catalog import nearest
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import StoreError
-from maesil.shapes import Shape3
+from maesil.shapes import Shape3, product
 from maesil.store.layout import FORMAT, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, scan_path
 from maesil.tiling import Tiling
 
@@ -73,22 +73,25 @@ class ScanStore:
 
     Args:
         path: The store's folder.
+        resident_gib: A store of at most this size is kept in memory once read: random superpatches of few scans cost more
+            to look up and decompress than to copy.
 
     Raises:
         StoreError: There is no finished store, or one of a newer format.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, resident_gib: float = 0.0) -> None:
         self.path = Path(path)
         self.manifest = _read_manifest(self.path)
-        self._arrays: dict[tuple[str, str], zarr.Array[Any]] = {}
+        self.resident_gib = resident_gib
+        self._arrays: dict[tuple[str, str], Any] = {}
         self._lock = threading.Lock()
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "manifest": self.manifest}
+        return {"path": self.path, "manifest": self.manifest, "resident_gib": self.resident_gib}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.path, self.manifest = state["path"], state["manifest"]
+        self.__dict__.update(state)
         self._arrays = {}
         self._lock = threading.Lock()
 
@@ -127,7 +130,7 @@ class ScanStore:
             return np.full(shape, fill, dtype=np.int16)
         voxels: np.ndarray[Any, Any] = np.asarray(array[inside])
         if voxels.shape == shape:
-            return voxels
+            return voxels if voxels.base is None else voxels.copy()
         box = np.full(shape, fill, dtype=np.int16)
         box[tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))] = voxels
         return box
@@ -145,13 +148,18 @@ class ScanStore:
         """The scan's grid of superpatches."""
         return Tiling(self.entry(scan_id).shape, superpatch)
 
-    def _array(self, scan_id: str, name: str) -> zarr.Array[Any]:
+    @cached_property
+    def _is_resident(self) -> bool:
+        return sum(product(entry.shape) * 2 for entry in self.entries) <= self.resident_gib * 2**30
+
+    def _array(self, scan_id: str, name: str) -> Any:
         key = (scan_id, name)
         with self._lock:
             if key not in self._arrays:
                 self.entry(scan_id)
                 try:
-                    self._arrays[key] = zarr.open_array(scan_path(self.path, scan_id) / name, mode="r")
+                    array = zarr.open_array(scan_path(self.path, scan_id) / name, mode="r")
+                    self._arrays[key] = array[:] if self._is_resident else array
                 except (FileNotFoundError, ValueError, KeyError) as error:
                     raise StoreError(
                         f"the arrays of '{scan_id}' are damaged", where=self.path, fix="run `maesil prepare` again"

@@ -147,7 +147,11 @@ class Meter(pl.Callback):
         self._reset()
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Validation is neither training nor waiting for data."""
+        """Logs the held-out score; validation is neither training nor waiting for data."""
+        score = trainer.callback_metrics.get("val_psnr_masked")
+        if score is not None:
+            for logger in trainer.loggers:
+                logger.log_metrics({"val_psnr_masked": float(score)}, step=trainer.global_step)
         self._reset()
 
     def on_train_batch_start(

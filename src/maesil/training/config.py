@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from maesil.errors import ConfigError
@@ -79,6 +79,7 @@ class EfficiencyConfig:
         precision: "bf16-mixed", "16-mixed" or "32-true"; "auto": bf16 where the device multiplies it natively.
         compile: Whether to run the model through torch.compile.
         workers: Reading processes per device; "auto": enough for a GPU, none on a CPU that computes itself.
+        resident_gib: A store of at most this size is kept in memory by every reading process.
         threads: CPU threads for computing; "auto": PyTorch's choice.
     """
 
@@ -88,4 +89,5 @@ class EfficiencyConfig:
     precision: Precision = "auto"
     compile: bool = False
     workers: NonNegativeInt | Literal["auto"] = "auto"
+    resident_gib: NonNegativeFloat = 2.0
     threads: PositiveInt | Literal["auto"] = "auto"

@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor
+from torch.optim import Optimizer
 
 from maesil.ct.window import Window
 from maesil.errors import TrainingError
@@ -67,13 +68,23 @@ class PretrainModule(pl.LightningModule):
         error = (rebuilt.volume.clamp(0, 1) - superpatch).square()
         mse = (error * rebuilt.mask).sum(dim=(1, 2, 3, 4)) / rebuilt.mask.sum(dim=(1, 2, 3, 4))
         psnr = -10.0 * mse.clamp_min(1e-10).log10()
-        self.log("val_psnr_masked", psnr.mean(), batch_size=len(psnr), sync_dist=True, on_epoch=True)
+        self.log("val_psnr_masked", psnr.mean(), batch_size=len(psnr), sync_dist=True, on_epoch=True, logger=False)
 
     def configure_optimizers(self) -> Any:
         """AdamW and its schedule, per step."""
-        optimizer = make_optimizer(self.model, self.config, self.trainer.world_size)
+        scaled = self.trainer.precision == "16-mixed"  # gradients must be unscaled before they are clipped
+        optimizer = make_optimizer(self.model, self.config, self.trainer.world_size, fused=not scaled)
         schedule = {"scheduler": make_schedule(optimizer, self.config), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clips by norm. Lightning refuses a fused optimiser here, for the sake of fp16's scaled gradients alone."""
+        if not optimizer.defaults.get("fused"):
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
+        elif gradient_clip_val is not None:
+            torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def transfer_batch_to_device(self, batch: Superpatches, device: torch.device, dataloader_idx: int) -> Superpatches:
         """Moves the voxels, two bytes each; the rest stays."""

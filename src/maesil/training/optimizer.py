@@ -23,10 +23,10 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, o
     return [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
 
 
-def make_optimizer(module: nn.Module, config: TrainConfig, world: int) -> AdamW:
-    """AdamW in its fused form."""
+def make_optimizer(module: nn.Module, config: TrainConfig, world: int, *, fused: bool = True) -> AdamW:
+    """AdamW for `world` devices."""
     groups = parameter_groups(module, config.weight_decay)
-    return AdamW(groups, lr=config.learning_rate(world), betas=config.betas, fused=True)
+    return AdamW(groups, lr=config.learning_rate(world), betas=config.betas, fused=fused)
 
 
 def make_schedule(optimizer: AdamW, config: TrainConfig) -> LambdaLR:

@@ -141,9 +141,9 @@ def train(job: Job, console: Console) -> Literal["finished", "interrupted"]:
     if efficiency.compile:
         job.model.compile()
     stop = GracefulStop()
-    trainer = make_trainer(job, efficiency, [stop, *_callbacks(job, data, console)])
     state = checkpoints / "last" / STATE
     with _quiet():
+        trainer = make_trainer(job, efficiency, [stop, *_callbacks(job, data, console)])
         trainer.fit(module, datamodule=data, ckpt_path=str(state) if state.is_file() else None, weights_only=True)
     return "interrupted" if stop.requested and trainer.global_step < job.train.steps else "finished"
 
@@ -196,7 +196,12 @@ def _loggers(run: Path) -> list[Any]:
 class _quiet:  # noqa: N801 (reads as the statement it is)
     """Leaves the terminal to our own progress: Lightning's tips and device lines say nothing a user needs."""
 
-    NAMES = ("pytorch_lightning", "lightning_fabric", "lightning.pytorch")
+    NAMES = (
+        "pytorch_lightning",
+        "pytorch_lightning.utilities.rank_zero",
+        "lightning_fabric",
+        "lightning_fabric.utilities.rank_zero",
+    )
 
     def __enter__(self) -> None:
         self._levels = {name: logging.getLogger(name).level for name in self.NAMES}

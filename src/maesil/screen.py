@@ -1,0 +1,42 @@
+"""What a person sees of `prepare` in a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from maesil.store.prepare import PrepareReport
+
+
+@contextmanager
+def scan_bar(console: Console, title: str) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar over scans; yields what is called with scans done, scans in all, and the last one's name."""
+    columns = (
+        f"[bold]{title}",
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("", total=None)
+
+        def show(done: int, total: int, name: str) -> None:
+            bar.update(task, completed=done, total=total, description=name)
+
+        yield show
+
+
+def prepare_text(report: PrepareReport, out: Path) -> str:
+    """What a `prepare` did, in a few lines; every source that was left out with its reason."""
+    lines = [f"{len(report.prepared)} scans prepared, {len(report.skipped)} already there: {out}"]
+    if report.labels:
+        lines.append(f"{report.labels} label files passed over")
+    if report.quarantined:
+        lines.append(f"{len(report.quarantined)} left out (also in {out / 'quarantine.jsonl'}):")
+    lines += [f"  {row.source}: {row.reason}" + (f" ({row.fix})" if row.fix else "") for row in report.quarantined]
+    return "\n".join(lines)
