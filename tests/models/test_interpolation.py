@@ -80,19 +80,18 @@ def test_loss__is_the_masked_mean_squared_error() -> None:
     assert model.loss(superpatch, mask).item() == pytest.approx(expected)
 
 
-def test_reconstruct__beats_the_mean_by_four_decibels_on_real_ct() -> None:
+def test_reconstruct__beats_the_mean_by_three_decibels_on_real_ct() -> None:
     root = Path(os.environ.get("MAESIL_TEST_DATA", Path(__file__).parents[2] / ".." / "shared")) / "ct" / "corpus2mm"
     if not root.is_dir():
         pytest.skip(f"no test data at {root}: set MAESIL_TEST_DATA")
     hu = np.asarray(nibabel.load(root / "totalseg_example.nii.gz").dataobj, dtype=np.float32)
     unit = torch.from_numpy(((hu + 1000) / 2000).clip(0, 1)).permute(2, 1, 0)
-    start = [(size - 64) // 2 for size in unit.shape]
-    crop = unit[start[0] : start[0] + 64, start[1] : start[1] + 64, start[2] : start[2] + 64]
-    superpatch = crop.expand(8, 1, 64, 64, 64)
+    corners = [(i, j, k) for i in (0, 64) for j in (0, 64) for k in (0, 64)]
+    superpatch = torch.stack([unit[None, i : i + 64, j : j + 64, k : k + 64] for i, j, k in corners])
     grid, masking = PatchGrid((64, 64, 64)), DualMasking()
     mask = masking.draw(8, grid, torch.Generator().manual_seed(0))
     scores = []
     for model in (MeanFill(grid, masking), Interpolation(grid, masking)):
         rebuilt = model.reconstruct(superpatch, mask)
         scores.append(psnr(rebuilt.volume, superpatch, rebuilt.mask))
-    assert scores[1] > scores[0] + 4.0
+    assert scores[1] > scores[0] + 3.0

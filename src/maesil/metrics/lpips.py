@@ -63,7 +63,7 @@ class Lpips(nn.Module):
 
     def forward(
         self, first: Float[Tensor, "b channels h w"], second: Float[Tensor, "b channels h w"]
-    ) -> Float[Tensor, b]:
+    ) -> Float[Tensor, " b"]:
         """Distances of images (b, 1 or 3, h, w) in [-1, 1]; one channel is repeated."""
         return self.distance(self.describe(first), self.describe(second))
 
@@ -77,7 +77,7 @@ class Lpips(nn.Module):
                 layers.append(hidden / (hidden.square().sum(1, keepdim=True).sqrt() + 1e-10))
         return layers
 
-    def distance(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, b]:
+    def distance(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, " b"]:
         """Distances of described images, the published definition: each layer's mean over space, summed."""
         return torch.stack([layer.mean(dim=(1, 2, 3)) for layer in self._layers(first, second)]).sum(0)
 

@@ -1,0 +1,77 @@
+"""Inpainting without learning, by normalised convolution: what any masked model must beat to have learnt anything."""
+
+from __future__ import annotations
+
+from typing import final
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+
+from maesil.grid import PatchGrid
+from maesil.masking import Masking
+from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.mean import masked_error, visible_mean
+
+KERNEL = ((1.0, 0.25), (0.02, 0.5), (0.0005, 1.0))
+"""A sum of Gaussians, (weight, sigma in patches): near voxels rule, and far ones speak where none is near.
+
+Chosen on training and validation scans: 0.3 dB above the best single Gaussian, 0.6 dB above harmonic filling.
+"""
+FARTHEST = 1e-30
+"""Weight of the superpatch's visible mean: it speaks where a float32 Gaussian has faded to nothing."""
+
+
+@final
+class Interpolation(Pretrainer):
+    """Normalised convolution (Knutsson and Westin 1993): blurred visible voxels over the blurred mask.
+
+    Args:
+        grid: The superpatch's patches; their size sets the kernel's.
+        masking: Which tokens to hide.
+    """
+
+    trainable = False
+
+    def __init__(self, grid: PatchGrid, masking: Masking) -> None:
+        super().__init__()
+        self.grid = grid
+        self.masking = masking
+        self.encoder = nn.Identity()
+
+    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """Mean squared error over the masked voxels, in window units squared."""
+        return masked_error(superpatch, self.reconstruct(superpatch, mask))
+
+    @torch.no_grad()
+    def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
+        """Visible voxels as they are, masked ones as the weighted mean of the visible voxels around them."""
+        hidden = self.voxel_mask(mask)
+        volume = superpatch.float()
+        with torch.autocast(volume.device.type, enabled=False):
+            known = volume.masked_fill(hidden, 0.0)
+            weight = (~hidden).to(known.dtype)
+            near = self._blur(torch.cat((known, weight), dim=1))
+            filled = (near[:, :-1] + FARTHEST * visible_mean(volume, hidden)) / (near[:, -1:] + FARTHEST)
+        return Reconstruction(torch.where(hidden, filled, volume), hidden)
+
+    def _blur(self, fields: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        total = torch.zeros_like(fields)
+        for share, sigma in KERNEL:
+            total += share * gaussian_blur(fields, [sigma * edge for edge in self.grid.patch])
+        return total
+
+
+def gaussian_blur(fields: Float[Tensor, "b c d h w"], sigmas: list[float]) -> Float[Tensor, "b c d h w"]:
+    """Unnormalised Gaussian sums along the last three axes, nothing beyond the box; dense: tails reach everywhere."""
+    depth, height, width = (
+        gaussian_matrix(size, sigma, fields) for size, sigma in zip(fields.shape[2:], sigmas, strict=True)
+    )
+    blurred = height @ (fields @ width)
+    return (depth @ blurred.flatten(3)).view_as(fields)
+
+
+def gaussian_matrix(size: int, sigma: float, like: Tensor) -> Float[Tensor, "size size"]:
+    """The symmetric matrix of a Gaussian's values between all pairs of positions along one axis."""
+    position = torch.arange(size, device=like.device, dtype=like.dtype)
+    return torch.exp(-0.5 * ((position[:, None] - position[None]) / sigma).square())
