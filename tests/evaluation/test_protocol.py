@@ -1,0 +1,62 @@
+from __future__ import annotations
+
+from dataclasses import FrozenInstanceError, replace
+from typing import Any
+
+import pytest
+from pydantic import TypeAdapter
+
+from maesil.ct.window import Window
+from maesil.errors import ConfigError
+from maesil.evaluation.protocol import Protocol
+
+CHANGES: list[dict[str, Any]] = [
+    {"regions": ("masked",)},
+    {"window": Window(-500.0, 500.0)},
+    {"clip": False},
+    {"ssim": "2d"},
+    {"lpips": None},
+    {"lpips": "squeeze"},
+    {"lpips_views": ("axial", "coronal")},
+    {"lpips_every": 3},
+    {"paste": False},
+    {"mask_seed": 1},
+    {"overlap": 8},
+]
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=str)
+def test_describe__and_id_change_with_every_setting_that_matters(change: dict[str, Any]) -> None:
+    base, changed = Protocol(), replace(Protocol(), **change)
+    assert changed.id != base.id
+    assert changed.describe().split("[protocol")[0] != base.describe().split("[protocol")[0]
+
+
+def test_id__does_not_depend_on_the_batch() -> None:
+    assert replace(Protocol(), batch=64).id == Protocol().id
+
+
+def test_describe__names_window_regions_and_id() -> None:
+    text = Protocol().describe()
+    for words in ("[-1000, 1000]", "whole =", "masked =", "composite =", "SSIM 3D", "AlexNet", Protocol().id):
+        assert words in text
+    assert "\n" not in text
+
+
+def test_protocol__survives_a_round_trip_through_plain_values() -> None:
+    adapter = TypeAdapter(Protocol)
+    protocol = Protocol(regions=("masked",), window=Window(-160.0, 240.0), lpips=None)
+    assert adapter.validate_python(adapter.dump_python(protocol, mode="json")) == protocol
+
+
+def test_protocol__is_frozen() -> None:
+    with pytest.raises(FrozenInstanceError):
+        Protocol().mask_seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("field", ["regions", "lpips_views"])
+@pytest.mark.parametrize("twice", [False, True])
+def test_protocol__refuses_no_region_and_a_region_twice(field: str, twice: bool) -> None:
+    value = getattr(Protocol(), field)[:1] * 2 if twice else ()
+    with pytest.raises(ConfigError, match=field):
+        replace(Protocol(), **{field: value})

@@ -1,0 +1,69 @@
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from maesil.errors import CheckpointError
+from maesil.evaluation.scores import Score, by_protocol, read_scores, write_scores
+
+SCORE = Score("s1", "btcv", "p1", "mae", "psnr", "whole", 20.5, "abc", "words [protocol abc]")
+
+
+def test_read_scores__is_the_inverse_of_write(tmp_path: Path) -> None:
+    scores = [SCORE, replace(SCORE, scan="s2", value=1 / 3), replace(SCORE, scan="ü", value=-math.inf)]
+    write_scores(tmp_path / "new" / "scores.jsonl", scores)
+    assert read_scores(tmp_path / "new" / "scores.jsonl") == scores
+
+
+def test_write_scores__is_strict_json_for_infinity_and_nan(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    write_scores(path, [replace(SCORE, value=math.inf), replace(SCORE, scan="s2", value=math.nan)])
+    plain = [json.loads(line, parse_constant=pytest.fail) for line in path.read_text().splitlines()]
+    assert [row["value"] for row in plain] == ["inf", "nan"]
+    first, second = read_scores(path)
+    assert first.value == math.inf
+    assert math.isnan(second.value)
+
+
+def test_write_scores__replaces_and_leaves_nothing_beside(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    write_scores(path, [SCORE, replace(SCORE, scan="s2")])
+    write_scores(path, [SCORE])
+    assert read_scores(path) == [SCORE]
+    assert [file.name for file in tmp_path.iterdir()] == ["scores.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "line", ["{", "[]", "{}", '{"value": "big"}', '{"value": NaN}', json.dumps({"scan": "s", "value": 1.0})]
+)
+def test_read_scores__names_the_damaged_line(tmp_path: Path, line: str) -> None:
+    path = tmp_path / "scores.jsonl"
+    write_scores(path, [SCORE])
+    path.write_text(path.read_text() + line + "\n")
+    with pytest.raises(CheckpointError, match="line 2 is no score"):
+        read_scores(path)
+
+
+def test_read_scores__refuses_an_unknown_region(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    write_scores(path, [replace(SCORE, region="visible")])
+    with pytest.raises(CheckpointError, match="visible"):
+        read_scores(path)
+
+
+def test_read_scores__of_an_absent_file_says_what_to_do(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="cannot be read") as absent:
+        read_scores(tmp_path / "scores.jsonl")
+    assert absent.value.fix is not None
+
+
+def test_by_protocol__keeps_protocols_apart() -> None:
+    other = replace(SCORE, protocol="def", described="other [protocol def]")
+    assert by_protocol([SCORE, other, SCORE]) == {
+        "words [protocol abc]": [SCORE, SCORE],
+        "other [protocol def]": [other],
+    }

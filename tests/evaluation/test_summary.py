@@ -1,0 +1,95 @@
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from maesil.errors import ConfigError
+from maesil.evaluation.scores import Score
+from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, bootstrap_means, summarize
+
+
+def scores(*values: float, dataset: str = "btcv", model: str = "mae", metric: str = "psnr") -> list[Score]:
+    return [
+        Score(f"{dataset}{index}", dataset, f"p{index}", model, metric, "whole", value, "abc")
+        for index, value in enumerate(values)
+    ]
+
+
+def only(rows: list[Summary], group: str) -> Summary:
+    (row,) = [row for row in rows if row.group == group]
+    return row
+
+
+def test_summarize__micro_counts_scans_and_macro_counts_datasets() -> None:
+    rows = summarize([*scores(10.0, 20.0, 30.0), *scores(40.0, dataset="lidc")])
+    micro, macro = only(rows, ALL_SCANS), only(rows, MEAN_OF_DATASETS)
+    assert (micro.n, micro.mean) == (4, 25.0)
+    assert micro.deviation == pytest.approx(np.std([10, 20, 30, 40], ddof=1))
+    assert (macro.n, macro.mean) == (2, 30.0)
+    assert macro.deviation == pytest.approx(np.std([20, 40], ddof=1))
+    assert (only(rows, "btcv").mean, only(rows, "lidc").mean) == (20.0, 40.0)
+
+
+def test_summarize__one_dataset_is_listed_once() -> None:
+    assert [row.group for row in summarize(scores(1.0, 2.0))] == [ALL_SCANS]
+
+
+def test_summarize__interval_holds_the_mean_and_narrows_with_scans() -> None:
+    values = np.random.default_rng(0).normal(20, 2, 400)
+    few, many = summarize(scores(*values[:10]))[0], summarize(scores(*values))[0]
+    for row in (few, many):
+        assert row.low < row.mean < row.high
+    assert many.high - many.low < (few.high - few.low) / 3
+    assert many.high - many.low == pytest.approx(2 * 1.96 * many.deviation / 20, rel=0.1)
+
+
+def test_summarize__is_the_same_twice() -> None:
+    assert summarize(scores(1.0, 2.0, 5.0)) == summarize(scores(1.0, 2.0, 5.0))
+
+
+def test_bootstrap_means__depends_on_the_seed_alone() -> None:
+    values = np.array([1.0, 2.0, 5.0])
+    np.testing.assert_array_equal(bootstrap_means(values, seed=3), bootstrap_means(values, seed=3))
+    assert (bootstrap_means(values, seed=3) != bootstrap_means(values, seed=4)).any()
+
+
+def test_summarize__of_one_scan_has_no_deviation_and_no_interval() -> None:
+    (row,) = summarize(scores(12.0))
+    assert (row.n, row.mean) == (1, 12.0)
+    assert all(math.isnan(value) for value in (row.deviation, row.low, row.high))
+
+
+def test_summarize__counts_exact_reconstructions() -> None:
+    (row,) = summarize(scores(20.0, math.inf, math.inf))
+    assert (row.n, row.infinite, row.mean) == (3, 2, math.inf)
+    assert math.isnan(row.deviation)
+
+
+def test_summarize__leaves_undefined_values_out_and_counts_them() -> None:
+    (row,) = summarize(scores(10.0, math.nan, 30.0))
+    assert (row.n, row.undefined, row.mean) == (2, 1, 20.0)
+    (row,) = summarize(scores(math.nan))
+    assert (row.n, row.undefined) == (0, 1)
+    assert math.isnan(row.mean)
+
+
+def test_summarize__macro_survives_exact_and_undefined_datasets() -> None:
+    rows = summarize([*scores(10.0, 20.0), *scores(math.nan, dataset="lidc"), *scores(30.0, dataset="ts")])
+    macro = only(rows, MEAN_OF_DATASETS)
+    assert (macro.n, macro.undefined, macro.mean) == (2, 1, 22.5)
+    rows = summarize([*scores(10.0, 20.0), *scores(math.inf, dataset="lidc")])
+    assert only(rows, MEAN_OF_DATASETS).mean == math.inf
+
+
+def test_summarize__refuses_two_protocols() -> None:
+    first = scores(1.0)
+    with pytest.raises(ConfigError, match="2 protocols"):
+        summarize([*first, replace(first[0], protocol="def", scan="other")])
+
+
+def test_summarize__refuses_the_same_score_twice() -> None:
+    with pytest.raises(ConfigError, match="two scores for psnr"):
+        summarize(scores(1.0) * 2)

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import csv
+import io
+import math
+
+import pytest
+
+from maesil.evaluation.scores import Score
+from maesil.evaluation.tables import Table, tabulate, to_csv, to_latex, to_markdown
+
+
+def score(scan: str, model: str, metric: str, value: float, region: str = "whole", dataset: str = "btcv") -> Score:
+    return Score(scan, dataset, scan, model, metric, region, value, "abc", "The protocol. [protocol abc]")
+
+
+@pytest.fixture
+def table() -> Table:
+    scores = [
+        score(scan, model, metric, value + shift, region)
+        for scan, shift in (("a", 0.0), ("b", 0.1))
+        for region in ("whole", "masked")
+        for model, metric, value in (
+            ("mae_x", "ssim", 0.5),
+            ("mae_x", "psnr", 20.0),
+            ("mean", "psnr", 15.0),
+            ("mean", "ssim", 0.2),
+        )
+    ]
+    return tabulate(scores, notes=["LPIPS is left out: no weights & no network"])
+
+
+def test_tabulate__has_a_row_per_region_and_model_and_a_column_per_metric(table: Table) -> None:
+    assert table.header == ("scans", "region", "model", "n", "PSNR (dB) ↑", "SSIM ↑")
+    assert [row[:4] for row in table.rows] == [
+        ("all scans", "whole", "mae_x", "2"),
+        ("all scans", "whole", "mean", "2"),
+        ("all scans", "masked", "mae_x", "2"),
+        ("all scans", "masked", "mean", "2"),
+    ]
+    assert table.rows[0][4] == "20.05 ± 0.07 [20.00, 20.10]"
+
+
+def test_tabulate__notes_begin_with_the_protocol(table: Table) -> None:
+    assert table.notes[0] == "The protocol. [protocol abc]"
+    assert table.notes[-1].startswith("LPIPS is left out")
+
+
+def test_tabulate__of_a_single_scan_shows_the_number_alone() -> None:
+    (row,) = tabulate([score("a", "mae", "psnr", 20.0)]).rows
+    assert row[3:] == ("1", "20.00")
+
+
+def test_tabulate__shows_exact_undefined_and_missing_values() -> None:
+    rows = tabulate(
+        [
+            score("a", "identity", "psnr", math.inf),
+            score("b", "identity", "psnr", 30.0),
+            score("a", "identity", "ssim", math.nan),
+            score("b", "identity", "ssim", 0.9),
+            score("a", "other", "psnr", 10.0),
+        ]
+    ).rows
+    assert rows[0][3:] == ("2", "∞ (1 exact)", "0.9000 (n=1)")
+    assert rows[1][3:] == ("1", "10.00", "–")
+
+
+def test_tabulate__of_several_datasets_adds_their_mean() -> None:
+    table = tabulate([score("a", "mae", "psnr", 10.0), score("b", "mae", "psnr", 20.0, dataset="lidc")])
+    assert [row[0] for row in table.rows] == ["all scans", "mean of datasets", "btcv", "lidc"]
+    assert table.rows[1][3] == "2 datasets"
+
+
+def test_to_markdown__is_a_table_with_its_notes(table: Table) -> None:
+    lines = to_markdown(table).splitlines()
+    assert lines[0] == "| scans | region | model | n | PSNR (dB) ↑ | SSIM ↑ |"
+    assert {line.count("|") for line in lines[:6]} == {7}
+    assert "The protocol. [protocol abc]" in lines
+
+
+def test_to_latex__escapes_and_closes(table: Table) -> None:
+    text = to_latex(table)
+    assert r"mae\_x" in text
+    assert r"20.05 $\pm$ 0.07" in text
+    assert r"PSNR (dB) $\uparrow$" in text
+    assert text.count(r"\\") == 5
+    assert text.rstrip().endswith(r"\end{tabular}")
+    body = text[text.index(r"\toprule") :]
+    assert body.isascii()
+    assert body.count("&") == 5 * 5
+
+
+def test_to_csv__holds_unrounded_numbers_and_no_words_for_nan() -> None:
+    table = tabulate([score("a", "mae", "psnr", 1 / 3), score("a", "exact", "psnr", math.inf)])
+    rows = list(csv.DictReader(io.StringIO(to_csv(table))))
+    assert float(rows[0]["mean"]) == 1 / 3
+    assert rows[0]["deviation"] == ""
+    assert rows[1]["mean"] == "inf"
+    assert rows[1]["infinite"] == "1"
