@@ -28,9 +28,9 @@ def test_yaml__round_trip(name: str, masking: str, tmp_path: Path) -> None:
         ({"trian": {}}, "unknown setting 'trian'", "did you mean 'train'"),
         ({"train": {"stepz": 3}}, "unknown setting 'train.stepz'", "did you mean 'steps'"),
         ({"data": {"holdout": {"bye": "patient"}}}, "unknown setting 'data.holdout.bye'", "did you mean 'by'"),
-        ({"masking": {"name": "dual", "axis_ration": 0.5}}, "axis_ration", ""),
+        ({"masking": {"name": "dual", "axis_ration": 0.5}}, "masking.axis_ration", "did you mean 'axis_ratio'"),
         ({"train": {"steps": -1}}, "train.steps", "given: -1"),
-        ({"masking": {"name": "duel"}}, "masking", ""),
+        ({"masking": {"name": "duel"}}, "unknown masking 'duel'", "did you mean 'dual'"),
         ({"model": {"superpatch": [60, 64, 64]}}, "does not divide", ""),
     ],
 )

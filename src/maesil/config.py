@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from pydantic.dataclasses import dataclass
 
 from maesil.catalog import nearest
 from maesil.errors import ConfigError
-from maesil.masking import AnyMasking, DualMasking
+from maesil.masking import MASKINGS, AnyMasking, DualMasking
 from maesil.models.mae import MAEConfig
 from maesil.sampling.config import DataConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -65,7 +65,7 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
     Raises:
         ConfigError: A key is unknown (names the nearest) or a value does not fit.
     """
-    _check_keys(values, RunConfig(), (), where)
+    _check_keys(values, _pattern(values), (), where)
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
@@ -108,12 +108,17 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
+def _pattern(values: Mapping[str, Any]) -> RunConfig:
+    """A configuration with the fields that `values` may have: those of masking depend on the strategy."""
+    masking = values.get("masking")
+    name = masking.get("name", "dual") if isinstance(masking, Mapping) else "dual"
+    return replace(RunConfig(), masking=MASKINGS[name]())
+
+
 def _check_keys(values: Mapping[str, Any], part: Any, path: tuple[str, ...], where: object) -> None:
     """Pydantic's dataclasses accept unknown keys in nested parts; a mistyped setting must not be silent."""
     known = {field.name for field in fields(part)}
     for key, value in values.items():
-        if path == ("masking",):
-            continue  # its keys depend on the strategy; pydantic's discriminated union reports them
         if key not in known:
             guess = nearest(key, known)
             hint = f"did you mean '{guess}'? " if guess else ""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from maesil.store.scanstore import OCCUPANCY_BLOCK, ScanEntry
 
 from maesil.ct.geometry import Geometry
 from maesil.errors import StoreError
@@ -13,6 +12,7 @@ from maesil.sampling.augment import draw_generator, random_flips
 from maesil.sampling.plan import GridPlan, Order, RandomPlan
 from maesil.sampling.regions import Region, overlap, tissue_share
 from maesil.shapes import Shape3
+from maesil.store.scanstore import OCCUPANCY_BLOCK, ScanEntry
 from maesil.tiling import Tiling
 
 EDGE = (32, 32, 32)

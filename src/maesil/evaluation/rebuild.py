@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import ContextManager, Protocol
+from typing import ContextManager, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from maesil.shapes import Shape3
 from maesil.tiling import Tile, Tiling
 
 
+@runtime_checkable
 class ReadsBoxes(Protocol):
     """Anything that gives a box of HU voxels, filled with air where it reaches past the volume."""
 

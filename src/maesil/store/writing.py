@@ -200,7 +200,7 @@ def tissue_blocks(voxels: Slab) -> UInt8[np.ndarray, "bd bh bw"]:
     return blocks
 
 
-def halved(voxels: Slab) -> Slab:
+def halved(voxels: Slab) -> Int16[np.ndarray, "half_d half_h half_w"]:
     """The mean of every 2^3 voxels; an odd last one is repeated."""
     padded = np.pad(voxels, [(0, size % 2) for size in voxels.shape], mode="edge")
     d, h, w = (size // 2 for size in padded.shape)

@@ -1,0 +1,96 @@
+"""A run that was killed ends with the same bytes as one that was not."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from maesil import pipeline
+from maesil.config import RunConfig, dump_yaml
+from maesil.errors import ConfigError
+from maesil.runs import steps_done
+from maesil.training.logs import curve
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def start(config: RunConfig, run: Path, folder: Path) -> subprocess.Popen[str]:
+    """The public command in a process of its own."""
+    settings = folder / "settings.yaml"
+    settings.write_text(dump_yaml(config))
+    command = [sys.executable, "-m", "maesil", "pretrain", "--config", str(settings), "--run", str(run)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
+    deadline = time.monotonic() + 120
+    while steps_done(run) < step:
+        assert process.poll() is None, process.stderr.read() if process.stderr else ""
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def weights(run: Path) -> bytes:
+    return (run / "checkpoints" / "last" / "model.safetensors").read_bytes()
+
+
+@pytest.fixture
+def long_config(tiny_config: RunConfig) -> RunConfig:
+    """Long enough to be killed in the middle of a pass; every step a checkpoint; accumulation on."""
+    train = replace(tiny_config.train, steps=60, accumulate=2)
+    monitor = replace(tiny_config.monitor, checkpoint_every=5, validate_every=10)
+    return replace(tiny_config, train=train, monitor=monitor)
+
+
+@pytest.mark.slow
+def test_pretrain__resumed_after_sigkill_is_bit_equal(long_config: RunConfig, tmp_path: Path) -> None:
+    undisturbed = tmp_path / "undisturbed"
+    assert pipeline.pretrain(long_config, undisturbed).status == "finished"
+
+    killed = tmp_path / "killed"
+    for step in (10, 30):
+        process = start(long_config, killed, tmp_path)
+        wait_for_step(killed, step, process)
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        assert step <= steps_done(killed) < 60
+    outcome = pipeline.pretrain(long_config, killed)
+
+    assert outcome.status == "finished"
+    assert weights(killed) == weights(undisturbed)
+    expected, resumed = (curve(run / "logs" / "metrics.csv", "loss") for run in (undisturbed, killed))
+    assert resumed == expected
+    assert pipeline.pretrain(long_config, killed).status == "already finished"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_pretrain__stops_cleanly_on_a_signal(long_config: RunConfig, tmp_path: Path, number: signal.Signals) -> None:
+    run = tmp_path / "run"
+    config = replace(long_config, train=replace(long_config.train, steps=100_000))
+    process = start(config, run, tmp_path)
+    wait_for_step(run, 5, process)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "Traceback" not in errors
+    assert "the same command resumes it" in errors
+    assert steps_done(run) >= 5
+
+
+def test_pretrain__refuses_other_settings_in_an_old_run(tiny_config: RunConfig, tmp_path: Path) -> None:
+    short = replace(tiny_config, train=replace(tiny_config.train, steps=2))
+    pipeline.pretrain(short, tmp_path / "run")
+    with pytest.raises(ConfigError, match=r"seed") as caught:
+        pipeline.pretrain(replace(short, seed=1), tmp_path / "run")
+    assert "another --run" in str(caught.value)
+    faster = replace(short, efficiency=replace(short.efficiency, workers=1))
+    assert pipeline.pretrain(faster, tmp_path / "run").status == "already finished"

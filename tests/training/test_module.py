@@ -1,0 +1,128 @@
+"""What one step does: finite losses, gradients over devices, logs and checkpoints."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from maesil import pipeline
+from maesil.config import RunConfig
+from maesil.ct.window import Window
+from maesil.errors import CheckpointError, StoreError, TrainingError
+from maesil.masking import DualMasking
+from maesil.models.mae import MAEConfig, MaskedAutoencoder
+from maesil.runs import load
+from maesil.sampling.dataset import Superpatches
+from maesil.sampling.plan import Place
+from maesil.training.config import TrainConfig
+from maesil.training.logs import curve, read_log
+from maesil.training.module import PretrainModule
+
+TINY = MAEConfig(
+    superpatch=(32, 32, 32), encoder_width=24, encoder_depth=1, encoder_heads=2,
+    decoder_width=12, decoder_depth=1, decoder_heads=2,
+)  # fmt: skip
+
+
+def test_pretrain__writes_config_checkpoints_and_logs(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    outcome = pipeline.pretrain(tiny_config, run)
+    assert (outcome.status, outcome.step) == ("finished", 12)
+    assert (run / "config.yaml").is_file()
+    for which in ("last", "best"):
+        loaded = load(run, checkpoint=which)  # type: ignore[arg-type]
+        assert loaded.config.model == tiny_config.model
+        assert loaded.record["datasets"] == {tiny_config_dataset(tiny_config): 4}
+        assert "store" not in loaded.record["config"]["data"]
+        assert "MAESIL" in (loaded.folder / "card.md").read_text()
+    steps, losses = curve(run / "logs" / "metrics.csv", "loss")
+    assert steps == [2, 4, 6, 8, 10, 12]
+    assert np.isfinite(losses).all()
+    assert curve(run / "logs" / "metrics.csv", "val_psnr_masked")[0] == [4, 8, 12]
+    assert {"superpatches_per_s", "data_wait_share", "memory_gib"} <= set(read_log(run / "logs" / "metrics.csv")[0])
+    assert list((run / "logs" / "tensorboard").glob("events*"))
+    assert len([folder for folder in (run / "checkpoints").iterdir() if folder.is_symlink()]) == 2
+    assert len([folder for folder in (run / "checkpoints").iterdir() if not folder.is_symlink()]) == 2
+
+
+def tiny_config_dataset(config: RunConfig) -> str:
+    manifest = json.loads((config.data.store / "manifest.json").read_text())  # type: ignore[operator]
+    return str(manifest["scans"][0]["dataset"])
+
+
+def test_pretrain__learns(tiny_config: RunConfig, tmp_path: Path) -> None:
+    config = replace(tiny_config, train=replace(tiny_config.train, steps=60, batch=4, peak_lr=4e-3))
+    pipeline.pretrain(config, tmp_path / "run")
+    _, losses = curve(tmp_path / "run" / "logs" / "metrics.csv", "loss")
+    assert np.mean(losses[-5:]) < 0.6 * losses[0]
+
+
+def test_pretrain__an_empty_split_is_a_clear_error(tiny_config: RunConfig, tmp_path: Path) -> None:
+    nowhere = replace(tiny_config.data, min_tissue=0.999)
+    with pytest.raises(StoreError, match="no superpatch"):
+        pipeline.pretrain(replace(tiny_config, data=nowhere), tmp_path / "run")
+
+
+def test_load__damaged_checkpoints_are_clear_errors(tiny_config: RunConfig, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match="does not exist"):
+        load(tmp_path / "absent")
+    run = tmp_path / "run"
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=3)), run)
+    file = (run / "checkpoints" / "last").resolve() / "model.safetensors"
+    file.write_bytes(file.read_bytes()[:1000])
+    with pytest.raises(CheckpointError, match="damaged"):
+        load(run)
+
+
+def superpatches(count: int, value: float | None = None) -> Superpatches:
+    random = np.random.default_rng(1)
+    hu = torch.from_numpy(random.integers(-1000, 1000, (count, 1, 32, 32, 32)).astype(np.int16))
+    places = [Place("scan-7", (16 * i, 0, 0)) for i in range(count)]
+    return Superpatches(hu, list(range(count)), places)
+
+
+def test_check_finite__names_the_step_and_the_superpatches(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = MaskedAutoencoder(TINY, DualMasking())
+    module = PretrainModule(model, TrainConfig(), Window(), (), seed=0)
+    module.training_step(superpatches(2), 0)
+    module.check_finite()
+    with torch.no_grad():
+        model.encoder.embed.weight[0, 0] = float("nan")
+    module.training_step(superpatches(2), 1)
+    with pytest.raises(TrainingError, match="loss became nan in step 0") as caught:
+        module.check_finite()
+    assert "scan-7@(16, 0, 0)" in str(caught.value)
+
+
+def test_pretrain__stops_at_a_loss_that_is_not_finite(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(tiny_config, train=replace(tiny_config.train, peak_lr=1e30, clip_norm=None, warmup=0.0, steps=50))
+    with pytest.raises(TrainingError, match="loss became"):
+        pipeline.pretrain(config, tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last" / "model.safetensors"
+    if last.exists():  # a checkpoint before the accident is kept, and is sound
+        assert all(tensor.isfinite().all() for tensor in load_file(last).values())
+
+
+@pytest.mark.slow
+def test_ddp__two_processes_give_the_gradients_of_twice_the_batch(tmp_path: Path) -> None:
+    script = Path(__file__).with_name("ddp_gradients.py")
+    for world in (1, 2):
+        ranks = [
+            subprocess.Popen([sys.executable, str(script), str(rank), str(world), str(tmp_path)])
+            for rank in range(world)
+        ]
+        assert [rank.wait(timeout=120) for rank in ranks] == [0] * world
+    alone, together = (load_file(tmp_path / f"gradients-{world}.safetensors") for world in (1, 2))
+    assert alone.keys() == together.keys()
+    for name, gradient in alone.items():
+        torch.testing.assert_close(together[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
