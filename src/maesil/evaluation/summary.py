@@ -12,13 +12,13 @@ from jaxtyping import Float, Int
 from maesil.errors import ConfigError
 from maesil.evaluation.scores import Score
 
-RESAMPLES = 10_000
+RESAMPLES = 4_000
 CONFIDENCE = 0.95
 BOOTSTRAP_SEED = 0
 ALL_SCANS = "all scans"
 MEAN_OF_DATASETS = "mean of datasets"
 
-Values = Float[np.ndarray, " s"]
+Values = Float[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
@@ -59,21 +59,14 @@ def summarize(scores: Sequence[Score]) -> list[Summary]:
         ConfigError: Scores of different protocols, or two scores of the same thing.
     """
     _check(scores)
-    datasets = list(dict.fromkeys(score.dataset for score in scores))
+    datasets = dict.fromkeys(score.dataset for score in scores)
+    grouped: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    for score in scores:
+        what = (score.model, score.region, score.metric)
+        grouped.setdefault(what, {name: [] for name in datasets})[score.dataset].append(score.value)
     rows = []
-    for model, region, metric in dict.fromkeys((score.model, score.region, score.metric) for score in scores):
-        per_dataset = {
-            name: np.array(
-                [
-                    score.value
-                    for score in scores
-                    if (score.dataset, score.model, score.region, score.metric) == (name, model, region, metric)
-                ],
-                dtype=np.float64,
-            )
-            for name in datasets
-        }
-        what = (model, region, metric)
+    for what, lists in grouped.items():
+        per_dataset = {name: np.array(values, dtype=np.float64) for name, values in lists.items()}
         rows.append(_micro(ALL_SCANS, what, np.concatenate(list(per_dataset.values()))))
         if len(datasets) > 1:
             rows.append(_macro(what, [values for values in per_dataset.values() if len(values)]))
