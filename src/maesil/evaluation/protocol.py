@@ -91,9 +91,9 @@ class Protocol:
         if self.lpips is None:
             return "no LPIPS"
         name = {"alex": "AlexNet", "squeeze": "SqueezeNet 1.1"}[self.lpips]
-        which = "every" if self.lpips_every == 1 else f"one in {self.lpips_every}"
         views = " + ".join(self.lpips_views)
-        return f"LPIPS v0.1 {name}, {which} {views} slice, window mapped to [-1, 1], three equal channels"
+        which = f"every {views} slice" if self.lpips_every == 1 else f"one {views} slice in {self.lpips_every}"
+        return f"LPIPS v0.1 {name}, {which}, window mapped to [-1, 1], three equal channels"
 
     def _surroundings(self) -> list[str]:
         if "masked" not in self.regions:
