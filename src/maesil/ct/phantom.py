@@ -7,12 +7,13 @@ substitute for scans, but every structure lies where a reader expects it, in ori
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int16, UInt8
 from scipy import ndimage
 
-from maesil.ct.geometry import Geometry
+from maesil.ct.geometry import Geometry, Number
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.shapes import Shape3
 
@@ -32,6 +33,7 @@ NOISE_HU = 14.0
 
 Grid = Float[np.ndarray, "d h w"]
 Mask = Bool[np.ndarray, "d h w"]
+Labels = UInt8[np.ndarray, "d h w"]
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,9 @@ def phantom(
     return Phantom(Volume(hu, geometry), Volume(labels, geometry))
 
 
+Point = tuple[Number, Number, Number]
+
+
 class _Body:
     """Warped coordinates in mm: s upwards from the middle, p backwards, l to the patient's left."""
 
@@ -87,7 +92,7 @@ class _Body:
         self.depth = 112 * self.size * random.uniform(0.93, 1.08)
         self.diaphragm = random.uniform(-25, 15)
 
-    def ellipsoid(self, centre: tuple[float, float, float], radii: tuple[float, float, float]) -> Mask:
+    def ellipsoid(self, centre: Point, radii: Point) -> Mask:
         """A warped ellipsoid; centre and radii in mm along (s, p, l), scaled with the body."""
         k = self.size
         terms = [
@@ -103,12 +108,14 @@ class _Body:
         return distance
 
 
-def _draw(body: _Body, random: np.random.Generator) -> np.ndarray[tuple[int, int, int], np.dtype[np.uint8]]:
+def _draw(body: _Body, random: np.random.Generator) -> Labels:
     """Labels, later structures over earlier ones."""
     number = {name: label for label, name in NAMES.items()}
     shell = body.shell()
     labels = np.zeros(shell.shape, dtype=np.uint8)
-    jitter = lambda scale=6.0: random.uniform(-scale, scale)  # noqa: E731 (a word for the lines below)
+
+    def jitter(scale_mm: float = 6.0) -> float:
+        return float(random.uniform(-scale_mm, scale_mm))
 
     labels[shell < 1] = number["fat"]
     labels[shell < 0.86 + random.uniform(-0.04, 0.04)] = number["muscle"]
@@ -139,7 +146,7 @@ def _draw(body: _Body, random: np.random.Generator) -> np.ndarray[tuple[int, int
 
 
 def _draw_bones(
-    labels: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]],
+    labels: Labels,
     body: _Body,
     shell: Grid,
     spine_p: float,
@@ -190,9 +197,7 @@ def _vessels(body: _Body, random: np.random.Generator, lungs: Mask) -> Mask:
     return tubes
 
 
-def _paint(
-    labels: np.ndarray[tuple[int, int, int], np.dtype[np.uint8]], body: _Body, random: np.random.Generator
-) -> np.ndarray[tuple[int, int, int], np.dtype[np.int16]]:
+def _paint(labels: Labels, body: _Body, random: np.random.Generator) -> Int16[np.ndarray, "d h w"]:
     """HU of the labels, cortical bone, texture, blur of the scanner, noise."""
     table = np.full(len(NAMES) + 1, float(AIR_HU + 24), dtype=np.float32)
     for label, name in NAMES.items():
@@ -205,4 +210,5 @@ def _paint(
     hu += texture * np.where(labels > 0, 8 / texture.std(), 0).astype(np.float32)
     hu = ndimage.gaussian_filter(hu, [0.8 / step for step in body.spacing_mm])
     hu += ndimage.gaussian_filter(random.standard_normal(labels.shape, dtype=np.float32), 0.5) * NOISE_HU
-    return np.rint(np.clip(hu, AIR_HU, 3071)).astype(np.int16)
+    rounded: np.ndarray[Any, Any] = np.rint(np.clip(hu, AIR_HU, 3071)).astype(np.int16)
+    return rounded
