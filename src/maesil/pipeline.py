@@ -23,8 +23,16 @@ from rich.console import Console
 
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
-from maesil.models import make_model
-from maesil.runs import model_card, run_record, settle, steps_done
+from maesil.evaluation.protocol import Protocol
+from maesil.evaluation.runner import score_models
+from maesil.evaluation.scores import Score, write_json_scores, write_scores
+from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
+from maesil.models import Pretrainer, make_model
+from maesil.models.interpolation import Interpolation
+from maesil.models.mean import MeanFill
+from maesil.runs import LoadedModel, load, model_card, run_record, run_store, settle, steps_done
+from maesil.sampling.config import DataConfig
+from maesil.sampling.regions import Region, regions_of
 from maesil.store.prepare import PrepareConfig, PrepareReport, Progress
 from maesil.store.prepare import prepare as prepare_store
 from maesil.store.scanstore import ScanStore
@@ -109,3 +117,80 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
     )
     status = train(job, console or Console(quiet=True))
     return Outcome(status, run, steps_done(run), config.train.steps)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a run and their table.
+
+    Attributes:
+        scores: A row per scan, model, metric and region.
+        table: Markdown, with the protocol and notes below.
+        folder: Where scores.jsonl and the tables were written.
+    """
+
+    scores: tuple[Score, ...]
+    table: str
+    folder: Path
+
+
+def evaluate(
+    run: Path,
+    *,
+    store: Path | None = None,
+    split: str = "test",
+    checkpoint: Literal["last", "best"] = "last",
+    protocol: Protocol | None = None,
+    json_path: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Scores a run on held-out scans, beside a mean fill and an interpolation that see the same voxels.
+
+    Args:
+        run: The run folder.
+        store: The store; None: the run's own.
+        split: "test", "val" or "train".
+        checkpoint: Which of the run's checkpoints.
+        protocol: What is scored, and how; its window is the run's.
+        json_path: Also write the scores as one JSON file.
+        progress: Called after every scan and model.
+
+    Raises:
+        CheckpointError: The run has no checkpoint.
+        StoreError: There is no store, or the split is empty.
+    """
+    loaded = load(run, checkpoint=checkpoint)
+    data = loaded.config.data
+    scans = ScanStore(store or run_store(run))
+    regions = regions_of(scans, data, loaded.config.model.superpatch, split)
+    protocol = replace(protocol or Protocol(), window=data.window)
+    scored = score_models(contestants(loaded), scans, regions, protocol, progress=progress)
+    notes = (*scored.notes, split_note(data, split, regions))
+    table = tabulate(scored.scores, notes)
+    folder = run / "evaluation" / split
+    write_scores(folder / "scores.jsonl", scored.scores)
+    for name, text in (("md", to_markdown(table)), ("tex", to_latex(table)), ("csv", to_csv(table))):
+        (folder / f"table.{name}").write_text(text, encoding="utf-8")
+    if json_path is not None:
+        write_json_scores(json_path, scored.scores, notes)
+    return Evaluation(scored.scores, to_markdown(table), folder)
+
+
+def contestants(loaded: LoadedModel) -> dict[str, Pretrainer]:
+    """The run's model and the two that learn nothing, on the same grid and masks."""
+    model = loaded.model
+    untrained = {"interpolation": Interpolation(model.grid, model.masking), "mean": MeanFill(model.grid, model.masking)}
+    device = next(model.parameters()).device
+    return {loaded.config.model.name: model, **{name: fill.to(device) for name, fill in untrained.items()}}
+
+
+def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
+    """What the split means, in a sentence."""
+    patients = len({region.entry.patient for region in regions})
+    if data.holdout.by == "patient":
+        return f"Split '{split}' by patient: {patients} patient(s) that training never saw."
+    tiles = sum(len(region.tiles) for region in regions)
+    return (
+        f"Split '{split}' by superpatch: {tiles} superpatch(es) of {patients} patient(s) whose other superpatches were "
+        "trained on. This shows that the method learns; it says nothing about unseen patients."
+    )

@@ -12,7 +12,7 @@ import torch
 
 import maesil
 from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_yaml, to_dict
-from maesil.errors import CheckpointError, ConfigError
+from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.models import Pretrainer, make_model
 from maesil.store.scanstore import ScanStore
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
@@ -136,3 +136,21 @@ def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: st
 def default_device() -> str:
     """A GPU if there is one."""
     return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def run_store(run: Path) -> Path:
+    """The store a run was trained on, as its config.yaml names it.
+
+    Raises:
+        CheckpointError: This is no run folder.
+        StoreError: The store is not where it was.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError(
+            "this is no run folder: it has no config.yaml", where=run, fix="name the store: --data.store"
+        )
+    store = load_yaml(path).data.store
+    if store is None or not store.exists():
+        raise StoreError("the run's store is not there any more", where=store, fix="name another: --data.store STORE")
+    return store

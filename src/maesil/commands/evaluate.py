@@ -12,6 +12,7 @@ import tyro
 from maesil import pipeline
 from maesil.commands.parsing import console, parse
 from maesil.evaluation.protocol import Protocol
+from maesil.screen import scan_bar
 
 
 @dataclass(frozen=True)
@@ -44,14 +45,15 @@ class Evaluate:
 def main(words: Sequence[str]) -> int:
     """Scores and prints the table."""
     call = parse(Evaluate, "evaluate", words)
-    evaluation = pipeline.evaluate(
-        call.run,
-        store=call.store,
-        split=call.split,
-        checkpoint=call.checkpoint,
-        protocol=call.protocol,
-        json_path=call.json,
-        console=console(),
-    )
+    with scan_bar(console(), "evaluating") as progress:
+        evaluation = pipeline.evaluate(
+            call.run,
+            store=call.store,
+            split=call.split,
+            checkpoint=call.checkpoint,
+            protocol=call.protocol,
+            json_path=call.json,
+            progress=progress,
+        )
     print(evaluation.table)  # noqa: T201 (the result, on standard output)
     return 0

@@ -57,6 +57,13 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
     fresh.replace(path)
 
 
+def write_json_scores(path: Path, scores: Iterable[Score], notes: Sequence[str] = ()) -> None:
+    """Writes scores as one JSON object: {"scores": [...], "notes": [...]}."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    plain = {"scores": [_plain(score) for score in scores], "notes": list(notes)}
+    path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+
+
 def read_scores(path: Path) -> list[Score]:
     """Reads what `write_scores` wrote.
 

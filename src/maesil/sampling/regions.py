@@ -26,6 +26,7 @@ class Region:
         tiles: The grid's superpatches in this split that are not nearly all air.
         forbidden: Origins of superpatches kept for other splits; no crop may touch them.
         occupancy: Share of tissue per block of 16^3 voxels, 0 to 255.
+        partial: Whether other superpatches of the scan belong to another split.
     """
 
     entry: ScanEntry
@@ -33,6 +34,7 @@ class Region:
     tiles: tuple[Tile, ...]
     forbidden: tuple[Shape3, ...]
     occupancy: npt.NDArray[np.uint8]
+    partial: bool = False
 
     def tissue(self, origin: Shape3) -> float:
         """Share of tissue in the superpatch at `origin`, to the resolution of the occupancy blocks; padding is air."""
@@ -122,10 +124,12 @@ def _by_superpatch(
     occupancy = store.occupancy(entry.scan_id)
     held = _held_tiles(entry, tiling, occupancy, config.holdout)
     if split != "train":
-        return Region(entry, tiling, held[split], (), occupancy)
+        return Region(entry, tiling, held[split], (), occupancy, partial=True)
     kept = [tile.origin for tiles in held.values() for tile in tiles]
     free = [tile for tile in tiling if tile.origin not in kept]
-    return Region(entry, tiling, _with_tissue(free, tiling, occupancy, config.min_tissue), tuple(kept), occupancy)
+    return Region(
+        entry, tiling, _with_tissue(free, tiling, occupancy, config.min_tissue), tuple(kept), occupancy, partial=True
+    )
 
 
 def _with_tissue(

@@ -1,0 +1,127 @@
+"""DICOM series and enhanced multi-frame files, through pydicom."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+
+from maesil.ct.readers.dicom_headers import Series, Slice, find_series, is_localizer, read_header, slices_of
+from maesil.ct.readers.dicom_stack import stack
+from maesil.ct.readers.soundness import Slabs, collect, require_sound
+from maesil.ct.volume import Volume
+from maesil.errors import MissingExtraError, ScanError
+
+__all__ = ["Series", "find_series", "read_dicom"]
+
+
+def read_dicom(path: Path, *, series: str | None = None) -> Volume:
+    """Reads one CT series.
+
+    Slices are sorted by their position along the slice normal, whatever their names or numbers; each is rescaled by its
+    own slope and intercept. HU below air, as scanners pad with, are kept as they are.
+
+    Args:
+        path: A folder with the series, or an enhanced multi-frame file.
+        series: SeriesInstanceUID, or its last digits; needed where the folder has several CT series.
+
+    Returns:
+        (slices, rows, columns); int16 where all HU are whole numbers, else float32.
+
+    Raises:
+        ScanError: There is no CT series or more than one, or it is not sound; says what and what to do.
+        MissingExtraError: The files are compressed and no decoder is installed.
+    """
+    files = _series_files(path, series)
+    try:
+        stacked = stack(slices_of(files))
+    except ScanError as error:
+        raise ScanError(error.what, where=error.where or path, fix=error.fix) from error
+    require_sound(stacked.geometry)
+    return Volume(collect(stacked.geometry.shape, lambda: _slabs(stacked.slices)), stacked.geometry)
+
+
+def _series_files(path: Path, wanted: str | None) -> tuple[Path, ...]:
+    if path.is_file():
+        header = read_header(path)
+        if header is None:
+            raise ScanError("the file cannot be read as DICOM", where=path, fix="copy or export it again")
+        _require_ct(str(header.get("Modality", "")), path)
+        if is_localizer(header):
+            raise ScanError("the image is a localizer, no slice of a volume", where=path, fix="leave it out")
+        if int(header.get("NumberOfFrames", 1) or 1) < 2:
+            raise ScanError("this file is one slice of a series", where=path, fix="give the folder of the series")
+        return (path,)
+    found = find_series(path)
+    if not found:
+        raise ScanError("there are no DICOM files in this folder", where=path, fix="give the folder of a CT series")
+    return _choose(found, path, wanted).paths
+
+
+def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
+    if wanted is not None:
+        found = [one for one in found if one.uid.endswith(wanted.lstrip("."))]
+        if len(found) != 1:
+            raise ScanError(
+                f"{len(found)} series have the uid {wanted}", where=path, fix="give its last digits, or all"
+            )
+    ct = [one for one in found if one.modality == "CT"]
+    if not ct:
+        _require_ct(found[0].modality, path)
+    imaged = [one for one in ct if one.paths]
+    if not imaged:
+        raise ScanError("there are only localizers in this folder", where=path, fix="give the folder of a CT series")
+    if len(imaged) > 1:
+        listed = ", ".join(f"{one.short_uid} ({len(one.paths)} files)" for one in imaged)
+        raise ScanError(f"the folder has {len(imaged)} CT series: {listed}", where=path, fix="name one: series=")
+    return imaged[0]
+
+
+def _require_ct(modality: str, path: Path) -> None:
+    if modality != "CT":
+        named = f"of modality {modality}" if modality else "without a modality"
+        raise ScanError(f"the images are {named}, not CT", where=path, fix="only CT is read: its values are HU")
+
+
+def _slabs(slices: Sequence[Slice]) -> Slabs:
+    opened: tuple[Path, npt.NDArray[Any]] | None = None
+    for index, one in enumerate(slices):
+        if opened is None or opened[0] != one.path:
+            opened = (one.path, _pixels(one.path))
+        frames = opened[1]
+        plane = frames[one.frame] if frames.ndim == 3 else frames
+        if plane.shape != (one.rows, one.columns):
+            raise ScanError(f"the image has {plane.shape} voxels, its header says otherwise", where=one.path)
+        yield index, _rescaled(plane, one)[None]
+
+
+def _rescaled(plane: npt.NDArray[Any], one: Slice) -> npt.NDArray[Any]:
+    if one.slope.is_integer() and one.intercept.is_integer():
+        return plane.astype(np.int32) * int(one.slope) + int(one.intercept)
+    return plane.astype(np.float64) * one.slope + one.intercept
+
+
+def _pixels(path: Path) -> npt.NDArray[Any]:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # pydicom warns of excess padding bytes and the like
+            image = pydicom.dcmread(path)
+            if "PixelData" not in image:
+                raise ScanError("the file has no pixels", where=path, fix="export the images, not only their headers")
+            pixels: npt.NDArray[Any] = image.pixel_array
+            return pixels
+    except (ScanError, MemoryError):
+        raise
+    except Exception as error:  # every decoder has its own exceptions
+        if "missing" in str(error) and ("plugin" in str(error) or "dependenc" in str(error)):
+            raise MissingExtraError(
+                "the DICOM files are compressed, and no decoder for their kind is installed",
+                where=path,
+                fix="pip install 'maesil[dicom]'",
+            ) from error
+        raise ScanError(f"the pixels are damaged: {error}", where=path, fix="copy or export the file again") from error

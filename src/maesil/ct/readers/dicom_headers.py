@@ -1,0 +1,239 @@
+"""What the headers of DICOM files say: which series they make, and where each slice lies. No identity is kept."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.errors import InvalidDicomError
+
+from maesil.errors import ScanError
+
+ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
+TAGS = [
+    "SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
+    "ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept", "GantryDetectorTilt",
+    "SamplesPerPixel", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+]  # fmt: skip
+Vector = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Slice:
+    """One image plane of a series.
+
+    Attributes:
+        path: Its file.
+        frame: Its frame in the file; 0 in a file of one.
+        rows: Voxels along the column direction.
+        columns: Voxels along the row direction.
+        spacing_mm: Distance of rows, distance of columns.
+        row_direction: Unit vector in LPS along which the column index grows.
+        column_direction: Unit vector in LPS along which the row index grows.
+        position_mm: Centre of the first voxel, LPS.
+        slope: HU per stored unit.
+        intercept: HU of stored zero.
+    """
+
+    path: Path
+    frame: int
+    rows: int
+    columns: int
+    spacing_mm: tuple[float, float]
+    row_direction: tuple[float, float, float]
+    column_direction: tuple[float, float, float]
+    position_mm: tuple[float, float, float]
+    slope: float
+    intercept: float
+
+    @property
+    def normal(self) -> Vector:
+        """Unit vector across the plane."""
+        return np.cross(self.row_direction, self.column_direction)
+
+
+@dataclass(frozen=True)
+class Series:
+    """The files of one series.
+
+    Attributes:
+        uid: SeriesInstanceUID; it identifies a patient's examination, so it stays in memory.
+        modality: Such as CT.
+        paths: Its image files, localizers left out; sorted by name.
+        localizers: Number of localizer images left out.
+    """
+
+    uid: str
+    modality: str
+    paths: tuple[Path, ...]
+    localizers: int = 0
+
+    @property
+    def short_uid(self) -> str:
+        """The uid's last digits, enough to tell the series of a folder apart."""
+        return f"...{self.uid[-8:]}"
+
+
+def find_series(folder: Path) -> tuple[Series, ...]:
+    """All series in a folder and the folders below it, of any modality; files that are not DICOM are passed over."""
+    files: dict[str, list[Path]] = {}
+    modality: dict[str, str] = {}
+    localizers: dict[str, int] = {}
+    for path in dicom_files(folder):
+        header = read_header(path)
+        if header is None:
+            continue
+        uid = str(header.get("SeriesInstanceUID", ""))
+        modality[uid] = str(header.get("Modality", ""))
+        files.setdefault(uid, [])
+        localizers.setdefault(uid, 0)
+        if is_localizer(header):
+            localizers[uid] += 1
+        else:
+            files[uid].append(path)
+    return tuple(Series(uid, modality[uid], tuple(paths), localizers[uid]) for uid, paths in sorted(files.items()))
+
+
+def dicom_files(folder: Path) -> Iterable[Path]:
+    """Files that may be DICOM, in a stable order."""
+    for parent, folders, names in os.walk(folder, followlinks=True):
+        folders.sort()
+        yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
+
+
+def read_header(path: Path) -> Dataset | None:
+    """The tags that matter of a DICOM file; None for any other file."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd values in tags we do not use are no news
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError):
+        return None
+    return header if "SOPClassUID" in header or "SeriesInstanceUID" in header else None
+
+
+def is_localizer(header: Dataset) -> bool:
+    """Whether an image is a scout view for planning."""
+    return any("LOCALIZER" in str(value).upper() for value in header.get("ImageType", None) or ())
+
+
+def slices_of(paths: Sequence[Path]) -> list[Slice]:
+    """The image planes of the files of one series.
+
+    Raises:
+        ScanError: A file is not grey-scale CT, or a tag that places it is absent.
+    """
+    planes: list[Slice] = []
+    for path in paths:
+        header = read_header(path)
+        if header is None:
+            raise ScanError("the file cannot be read as DICOM", where=path, fix="copy or export it again")
+        if int(header.get("SamplesPerPixel", 1) or 1) != 1:
+            raise ScanError("the image is in colour", where=path, fix="only grey-scale CT is read")
+        planes.extend(_frames(header, path) if _is_multi_frame(header) else [_plane(header, path)])
+    return planes
+
+
+def _is_multi_frame(header: Dataset) -> bool:
+    return header.get("SOPClassUID") == ENHANCED_CT or "PerFrameFunctionalGroupsSequence" in header
+
+
+def _plane(header: Dataset, path: Path) -> Slice:
+    values = {name: _required(header, name, path) for name in ("ImageOrientationPatient", "ImagePositionPatient")}
+    return _slice(
+        header,
+        path,
+        0,
+        orientation=values["ImageOrientationPatient"],
+        position=values["ImagePositionPatient"],
+        spacing=_required(header, "PixelSpacing", path),
+        slope=header.get("RescaleSlope", 1),
+        intercept=header.get("RescaleIntercept", 0),
+    )
+
+
+def _frames(header: Dataset, path: Path) -> list[Slice]:
+    """The frames of an enhanced multi-frame image: each tag per frame, or shared by all."""
+    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    frames = header.get("PerFrameFunctionalGroupsSequence") or []
+    if not frames:
+        raise ScanError("a multi-frame image without per-frame positions", where=path, fix="export it again")
+
+    def find(frame: Dataset, group: str, name: str, default: Any = None) -> Any:
+        for item in (frame, shared):
+            sequence = item.get(group)
+            if sequence and name in sequence[0]:
+                return sequence[0].get(name)
+        if default is None:
+            raise ScanError(f"the tag {name} is absent", where=path, fix="export the series again")
+        return default
+
+    return [
+        _slice(
+            header,
+            path,
+            index,
+            orientation=find(frame, "PlaneOrientationSequence", "ImageOrientationPatient"),
+            position=find(frame, "PlanePositionSequence", "ImagePositionPatient"),
+            spacing=find(frame, "PixelMeasuresSequence", "PixelSpacing"),
+            slope=find(frame, "PixelValueTransformationSequence", "RescaleSlope", 1),
+            intercept=find(frame, "PixelValueTransformationSequence", "RescaleIntercept", 0),
+        )
+        for index, frame in enumerate(frames)
+    ]
+
+
+def _slice(
+    header: Dataset,
+    path: Path,
+    frame: int,
+    *,
+    orientation: Any,
+    position: Any,
+    spacing: Any,
+    slope: Any,
+    intercept: Any,
+) -> Slice:
+    try:
+        directions = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
+        x, y, z = (float(value) for value in position)
+        between_rows, between_columns = (float(value) for value in spacing)
+        scale, shift = float(slope), float(intercept)
+        rows, columns = int(header.Rows), int(header.Columns)
+    except (TypeError, ValueError, AttributeError) as error:
+        raise ScanError(
+            f"a tag that places the image is damaged: {error}", where=path, fix="export it again"
+        ) from error
+    if min(between_rows, between_columns) <= 0 or not np.isfinite([x, y, z, scale, shift, *directions.flat]).all():
+        raise ScanError("the tags that place the image hold impossible values", where=path, fix="export it again")
+    lengths = np.linalg.norm(directions, axis=1)
+    if np.abs(lengths - 1).max() > 1e-2 or abs(directions[0] @ directions[1]) > 1e-2:
+        raise ScanError("the image's directions are not at right angles", where=path, fix="export it again")
+    along_row, along_column = directions / lengths[:, None]
+    return Slice(
+        path=path,
+        frame=frame,
+        rows=rows,
+        columns=columns,
+        spacing_mm=(between_rows, between_columns),
+        row_direction=(float(along_row[0]), float(along_row[1]), float(along_row[2])),
+        column_direction=(float(along_column[0]), float(along_column[1]), float(along_column[2])),
+        position_mm=(x, y, z),
+        slope=scale,
+        intercept=shift,
+    )
+
+
+def _required(header: Dataset, name: str, path: Path) -> Any:
+    value = header.get(name)
+    if value is None or value == "":
+        raise ScanError(f"the tag {name} is absent", where=path, fix="export the series again, with its geometry")
+    return value

@@ -1,0 +1,267 @@
+"""DICOM series that are written here, against what they were written from and against SimpleITK; and real ones."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEG2000Lossless,
+    RLELossless,
+    generate_uid,
+)
+from scipy.spatial.transform import Rotation
+
+from maesil.ct.readers import read
+from maesil.ct.readers.dicom import find_series, read_dicom
+from maesil.errors import MaesilError, ScanError
+
+OBLIQUE = Rotation.from_euler("xyz", (8.0, -11.0, 5.0), degrees=True).as_matrix()
+Change = Callable[[int, Dataset], None]
+
+
+def voxels(shape: tuple[int, int, int] = (6, 9, 7)) -> np.ndarray:
+    return np.random.default_rng(0).integers(-1024, 2000, shape).astype(np.int16)
+
+
+def write_series(
+    folder: Path,
+    hu: np.ndarray,
+    *,
+    directions: np.ndarray | None = None,
+    step_mm: float = 2.5,
+    change: Change | None = None,
+    syntax: str = ExplicitVRLittleEndian,
+    slopes: tuple[float, ...] = (1.0,),
+) -> str:
+    """One file per slice, named at random, each with its own slope; returns the series' uid."""
+    folder.mkdir(parents=True, exist_ok=True)
+    axes = np.eye(3) if directions is None else directions
+    uid = generate_uid()
+    names = random.Random(3).sample(range(1000), len(hu))
+    for index, plane in enumerate(hu):
+        slope = slopes[index % len(slopes)]
+        image = Dataset()
+        image.file_meta = FileMetaDataset()
+        image.file_meta.TransferSyntaxUID = syntax if syntax == ExplicitVRLittleEndian else ExplicitVRLittleEndian
+        image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = CTImageStorage
+        image.file_meta.MediaStorageSOPInstanceUID = image.SOPInstanceUID = generate_uid()
+        image.SeriesInstanceUID, image.StudyInstanceUID = uid, generate_uid()
+        image.PatientName, image.PatientID, image.Modality = "Doe^Jane", "MRN-0042", "CT"
+        image.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        image.Rows, image.Columns = plane.shape
+        image.PixelSpacing = [0.75, 0.5]
+        image.ImageOrientationPatient = [*axes[:, 0].round(8), *axes[:, 1].round(8)]
+        image.ImagePositionPatient = (np.array([-3.0, 7.0, 11.0]) + axes[:, 2] * step_mm * index).round(6).tolist()
+        image.InstanceNumber = names[index]
+        image.RescaleSlope, image.RescaleIntercept = slope, -1024
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 0
+        stored = np.rint((plane.astype(np.float64) + 1024) / slope).astype(np.uint16)
+        image.PixelData = stored.tobytes()
+        if change is not None:
+            change(index, image)
+        if syntax != ExplicitVRLittleEndian:
+            image.compress(syntax, generate_instance_uid=False)
+        image.save_as(folder / f"{names[index]:04d}.dcm", enforce_file_format=True)
+    return uid
+
+
+@pytest.mark.parametrize(
+    "directions", [np.eye(3), OBLIQUE, np.eye(3)[:, [1, 2, 0]]], ids=["axial", "oblique", "sagittal"]
+)
+def test_read_dicom__voxels_and_millimetres_are_simpleitks(tmp_path: Path, directions: np.ndarray) -> None:
+    hu = voxels()
+    write_series(tmp_path, hu, directions=directions)
+    volume = read(tmp_path)
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path)))
+    image = reader.Execute()
+    assert volume.array.dtype == np.int16
+    np.testing.assert_array_equal(volume.array, SimpleITK.GetArrayFromImage(image))
+    np.testing.assert_array_equal(volume.array, hu)
+    kji = np.array(list(np.ndindex(volume.shape)), dtype=np.float64)
+    mm = [image.TransformIndexToPhysicalPoint([int(i) for i in index[::-1]]) for index in kji]
+    np.testing.assert_allclose(volume.geometry.index_to_mm(kji), mm, atol=1e-4)
+
+
+def test_read_dicom__rescales_each_slice_by_its_own_slope(tmp_path: Path) -> None:
+    hu = (voxels() // 8) * 8
+    write_series(tmp_path, hu, slopes=(1.0, 2.0, 4.0))
+    np.testing.assert_array_equal(read_dicom(tmp_path).array, hu)
+
+
+def test_read_dicom__fractional_slopes_become_float(tmp_path: Path) -> None:
+    hu = voxels()
+    write_series(tmp_path, hu, slopes=(0.37,))
+    volume = read_dicom(tmp_path)
+    assert volume.array.dtype == np.float32
+    np.testing.assert_allclose(volume.array, hu, atol=0.19)
+
+
+@pytest.mark.parametrize("syntax", [RLELossless, JPEG2000Lossless], ids=["rle", "jpeg2000"])
+def test_read_dicom__compressed_files(tmp_path: Path, syntax: str) -> None:
+    if syntax == JPEG2000Lossless:
+        pytest.importorskip("openjpeg", reason="the extra maesil[dicom] is not installed")
+    hu = voxels((4, 64, 64))
+    write_series(tmp_path, hu, syntax=syntax)
+    np.testing.assert_array_equal(read_dicom(tmp_path).array, hu)
+
+
+def test_read_dicom__enhanced_multi_frame(tmp_path: Path) -> None:
+    hu = voxels()
+    write_series(tmp_path / "classic", hu)
+    image = pydicom.dcmread(next((tmp_path / "classic").iterdir()))
+    for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
+        delattr(image, name)
+    image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = EnhancedCTImageStorage
+    image.NumberOfFrames = len(hu)
+    order = [3, 0, 5, 1, 4, 2]
+    image.PixelData = (hu[order] + 1024).astype(np.uint16).tobytes()
+    shared = Dataset()
+    shared.PixelMeasuresSequence = [dataset(PixelSpacing=[0.75, 0.5])]
+    shared.PlaneOrientationSequence = [dataset(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]
+    shared.PixelValueTransformationSequence = [dataset(RescaleSlope=1, RescaleIntercept=-1024)]
+    image.SharedFunctionalGroupsSequence = [shared]
+    image.PerFrameFunctionalGroupsSequence = [
+        dataset(PlanePositionSequence=[dataset(ImagePositionPatient=[-3.0, 7.0, 11.0 + 2.5 * place])])
+        for place in order
+    ]
+    image.save_as(tmp_path / "enhanced.dcm")
+    volume, classic = read(tmp_path / "enhanced.dcm"), read(tmp_path / "classic")
+    np.testing.assert_array_equal(volume.array, hu)
+    assert volume.geometry == classic.geometry
+
+
+def dataset(**values: Any) -> Dataset:
+    made = Dataset()
+    for name, value in values.items():
+        setattr(made, name, value)
+    return made
+
+
+def test_read_dicom__several_series_must_be_named(tmp_path: Path) -> None:
+    first, second = voxels(), voxels((5, 9, 7)) // 2
+    one, two = write_series(tmp_path / "a", first), write_series(tmp_path / "b", second)
+    (tmp_path / "notes.txt").write_text("no DICOM")
+    with pytest.raises(ScanError, match="has 2 CT series") as caught:
+        read_dicom(tmp_path)
+    assert one[-8:] in str(caught.value)
+    np.testing.assert_array_equal(read_dicom(tmp_path, series=two).array, second)
+    np.testing.assert_array_equal(read_dicom(tmp_path, series=one[-8:]).array, first)
+    with pytest.raises(ScanError, match="0 series have the uid"):
+        read_dicom(tmp_path, series="9.9.9")
+
+
+def test_read_dicom__leaves_localizers_out(tmp_path: Path) -> None:
+    def scout(index: int, image: Dataset) -> None:
+        if index == 0:
+            image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    uid = write_series(tmp_path / "mixed", voxels(), change=scout)
+    assert len(read_dicom(tmp_path / "mixed").array) == 5
+    (series,) = find_series(tmp_path / "mixed")
+    assert (series.uid, series.localizers, len(series.paths)) == (uid, 1, 5)
+    write_series(tmp_path / "scouts", voxels(), change=lambda _, image: scout(0, image))
+    with pytest.raises(ScanError, match="only localizers"):
+        read_dicom(tmp_path / "scouts")
+
+
+def set_value(name: str, value: Any, at: int | None = None) -> Change:
+    def change(index: int, image: Dataset) -> None:
+        if at is None or index == at:
+            setattr(image, name, value)
+
+    return change
+
+
+def shear(index: int, image: Dataset) -> None:
+    x, y, z = image.ImagePositionPatient
+    image.ImagePositionPatient = [x, float(y) + 0.8 * index, z]
+
+
+def drop(name: str) -> Change:
+    return lambda _, image: delattr(image, name)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (set_value("Modality", "MR"), "of modality MR, not CT"),
+        (set_value("ImagePositionPatient", [-3.0, 7.0, 13.5], at=3), "lie where another one lies"),
+        (set_value("ImagePositionPatient", [-3.0, 7.0, 22.3], at=5), "unevenly spaced"),
+        (set_value("PixelSpacing", [0.75, 0.6], at=2), "differ in pixel spacing"),
+        (set_value("ImageOrientationPatient", [1, 0, 0, 0, 0, -1], at=2), "differ in direction"),
+        (set_value("PixelData", b"\0" * 10, at=1), "pixels are damaged"),
+        (shear, "gantry tilt"),
+        (drop("ImagePositionPatient"), "ImagePositionPatient is absent"),
+        (drop("PixelSpacing"), "PixelSpacing is absent"),
+        (drop("PixelData"), "has no pixels"),
+        (set_value("PixelSpacing", [0.0, 0.5]), "impossible values"),
+    ],
+)
+def test_read_dicom__refuses_what_is_not_sound(tmp_path: Path, change: Change, message: str) -> None:
+    write_series(tmp_path, voxels(), change=change)
+    with pytest.raises(ScanError, match=message) as caught:
+        read_dicom(tmp_path)
+    assert caught.value.where
+    assert caught.value.fix
+    assert "Doe" not in str(caught.value)
+    assert "MRN" not in str(caught.value)
+
+
+def test_read_dicom__counts_missing_slices(tmp_path: Path) -> None:
+    write_series(tmp_path, voxels((9, 9, 7)))
+    files = sorted(tmp_path.iterdir(), key=lambda path: float(pydicom.dcmread(path).ImagePositionPatient[2]))
+    files[3].unlink()
+    files[4].unlink()
+    with pytest.raises(ScanError, match=r"2 slices are missing: gaps of up to 7\.50 mm where 2\.50 mm are usual"):
+        read_dicom(tmp_path)
+
+
+def test_read_dicom__one_slice_is_no_volume(tmp_path: Path) -> None:
+    write_series(tmp_path, voxels((1, 9, 7)))
+    with pytest.raises(ScanError, match="no volume"):
+        read_dicom(tmp_path)
+    with pytest.raises(ScanError, match="one slice of a series"):
+        read(next(tmp_path.iterdir()))
+
+
+def test_read_dicom__a_folder_without_dicom_is_a_clear_error(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("nothing here")
+    (tmp_path / "cut.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00")
+    with pytest.raises(MaesilError, match="no DICOM files"):
+        read(tmp_path)
+
+
+def test_read_dicom__real_series_is_simpleitks(data_dir: Path) -> None:
+    folder = data_dir / "dicom" / "crlm_1004"
+    volume = read(folder)
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    image = reader.Execute()
+    np.testing.assert_array_equal(volume.array, SimpleITK.GetArrayFromImage(image))
+    np.testing.assert_allclose(volume.geometry.origin_mm, image.GetOrigin(), atol=1e-6)
+    np.testing.assert_allclose(volume.spacing_mm, image.GetSpacing()[::-1], atol=1e-6)
+
+
+def test_read_dicom__real_tilted_head_is_refused(data_dir: Path) -> None:
+    with pytest.raises(ScanError, match=r"leans by 18\.5 degrees and its slices are unevenly spaced"):
+        read(data_dir / "dicom" / "ge_head_uneven")
+
+
+def test_read_dicom__real_tcia_tree(data_dir: Path) -> None:
+    volume = read(data_dir / "lidc" / "LIDC-IDRI-0314")
+    assert volume.shape == (42, 512, 512)
+    assert volume.spacing_mm == pytest.approx((1.0, 0.78125, 0.78125))
+    assert volume.array.min() >= -3024
