@@ -3,170 +3,102 @@
 from __future__ import annotations
 
 import os
-import warnings
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path, PurePath
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
 
-from maesil.datasets.names import case_parts, ending_of, holds_labels, safe_name, stem_of
-from maesil.datasets.salt import hashed
-from maesil.datasets.scan import HASHED, Scan
+from maesil.datasets.dicom_files import dicom_scans
+from maesil.datasets.names import ending_of, holds_labels
+from maesil.datasets.naming import Naming
+from maesil.datasets.scan import FoundScans, Problem, Scan
+from maesil.datasets.volume_files import volume_scan
 from maesil.errors import ConfigError
 
-DICOM_MAGIC = b"DICM"
-DICOM_TAGS = ["SeriesInstanceUID", "PatientID", "Modality"]
-
-
-@dataclass(frozen=True)
-class Problem:
-    """Something found that is no scan.
-
-    Attributes:
-        source: How it is named to the user: relative to the source, or hashed.
-        reason: Why it is left out.
-        fix: What to do about it.
-    """
-
-    source: str
-    reason: str
-    fix: str = ""
-
-
-@dataclass(frozen=True)
-class FoundScans:
-    """What `find_scans` found.
-
-    Attributes:
-        scans: The scans, sorted by name.
-        problems: What looks like a scan and cannot be one.
-        labels: Number of label files that were passed over.
-    """
-
-    scans: tuple[Scan, ...]
-    problems: tuple[Problem, ...]
-    labels: int
+READABLE = "readable: NIfTI, NRRD, MetaImage, DICOM series"
 
 
 def find_scans(
-    sources: Sequence[Path], dataset: str | None = None, salt: str = "", *, hash_names: bool = False
+    sources: Sequence[Path],
+    dataset: str | None = None,
+    salt: str | Callable[[], str] = "",
+    *,
+    hash_names: bool = False,
+    patient_pattern: str | None = None,
 ) -> FoundScans:
     """Finds every scan in files and folders.
 
-    Volume files keep their public case name; DICOM series and their patients are known by salted hashes. Label files
-    (by their name or folder) are counted and passed over.
+    Volume files are known by dataset and public case name; DICOM series and their patients by salted hashes. A scan's
+    name depends on its own place in its source alone, not on what else is found. Label files (by their name or folder)
+    are counted and passed over; hidden files and prepared stores are not looked at.
 
     Args:
         sources: Volume files, DICOM folders, or trees of these.
-        dataset: The collection's name; None: each source's own folder name.
-        salt: Makes the hashes.
+        dataset: The collection's name; None: each source's own folder name, where that can be no patient's.
+        salt: Makes the hashes; a function is asked only where a hash is made.
         hash_names: Hash the names of volume files, too.
+        patient_pattern: Regular expression that finds the patient in a volume file's path below its source.
 
     Raises:
-        ConfigError: A source does not exist, or there is no scan in any.
+        ConfigError: A source does not exist, there is no scan in any, or the pattern does not fit.
     """
-    scans: list[Scan] = []
-    problems: list[Problem] = []
-    labels = 0
+    naming = Naming(dataset, salt, hash_names, patient_pattern)
+    found = [_find_in(source, naming) for source in _existing(sources)]
+    scans, twice = _distinct(scan for one in found for scan in one.scans)
+    problems = (*(problem for one in found for problem in one.problems), *twice)
+    if not scans and all(problem.reason == _empty(Path()).reason for problem in problems):
+        raise ConfigError("no scan was found", where=", ".join(map(str, sources)), fix=READABLE)
+    return FoundScans(scans, problems, sum(one.labels for one in found))
+
+
+def _existing(sources: Sequence[Path]) -> list[Path]:
+    if not sources:
+        raise ConfigError("no source is given", fix="name files or folders with scans")
     for source in sources:
         if not source.exists():
             raise ConfigError("this source does not exist", where=source, fix="give existing files or folders")
-        root = source if source.is_dir() else source.parent
-        name = dataset or safe_name(root.resolve().name)
-        files = sorted(_files(source))
-        volumes = [path for path in files if ending_of(path.name)]
-        kept = [path for path in volumes if path == source or not holds_labels(path.relative_to(root))]
-        labels += len(volumes) - len(kept)
-        scans += [_volume_scan(path, root, name, salt, hash_names) for path in kept]
-        series, strays = _dicom_scans([path for path in files if not ending_of(path.name)], name, salt)
-        scans += series
-        problems += strays
+    # Not resolve(): a link's own name is the name that was chosen. But "." and ".." name nothing.
+    return [Path(os.path.normpath(source.absolute())) for source in sources]
+
+
+def _find_in(source: Path, naming: Naming) -> FoundScans:
+    root = source if source.is_dir() else source.parent
+    files = sorted(_files(source))
+    volumes = [path for path in files if ending_of(path.name)]
+    # What was named itself is meant, whatever it is called.
+    kept = [path for path in volumes if path == source or not holds_labels(path.relative_to(root))]
+    series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], root, naming)
+    scans = (*(volume_scan(path, root, naming) for path in kept), *series)
     if not scans and not problems:
-        listed = ", ".join(map(str, sources))
-        raise ConfigError("no scan was found", where=listed, fix="readable: NIfTI, NRRD, MetaImage, DICOM series")
-    unique = {(scan.path, scan.series): scan for scan in scans}
-    return FoundScans(_distinct(unique.values()), tuple(problems), labels)
+        problems = [_empty(source)]
+    return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)
 
 
-def _files(source: Path) -> Iterable[Path]:
+def _empty(source: Path) -> Problem:
+    return Problem(".", "a source holds no scan", READABLE, source)
+
+
+def _files(source: Path) -> Iterator[Path]:
     if source.is_file():
         yield source
         return
+    seen = set[str]()
     for folder, folders, names in os.walk(source, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or "zarr.json" in names:  # a link to a folder above, or a prepared store
+            folders.clear()
+            continue
+        seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         yield from (Path(folder) / name for name in names if not name.startswith("."))
 
 
-def _volume_scan(path: Path, root: Path, dataset: str, salt: str, hash_names: bool) -> Scan:
-    relative = path.relative_to(root)
-    parts = case_parts(relative) or (stem_of(path.name),)
-    if hash_names:
-        scan_id = hashed(salt, "scan", "/".join(parts))
-        return Scan(scan_id, dataset, hashed(salt, "patient", parts[0]), path, None, (path,), f"{HASHED}{scan_id}")
-    scan_id = safe_name(parts[-1])
-    return Scan(
-        scan_id, dataset, safe_name(parts[0] if len(parts) > 1 else scan_id), path, None, (path,), str(relative)
-    )
-
-
-def _dicom_scans(paths: Sequence[Path], dataset: str, salt: str) -> tuple[list[Scan], list[Problem]]:
-    series: dict[str, list[Path]] = {}
-    patients: dict[str, str] = {}
-    modalities: dict[str, str] = {}
-    for path in paths:
-        header = _dicom_header(path)
-        if header is not None:
-            uid, patient, modality = header
-            series.setdefault(uid, []).append(path)
-            patients[uid] = patient or str(path.parent)
-            modalities[uid] = modality
-    scans, problems = [], []
-    for uid, files in series.items():
-        scan_id = hashed(salt, "scan", uid)
-        shown = f"{HASHED}{scan_id}"
-        if modalities[uid] in ("CT", ""):
-            patient = hashed(salt, "patient", patients[uid])
-            folder = Path(os.path.commonpath([file.parent for file in files]))
-            scans.append(Scan(scan_id, dataset, patient, folder, uid, tuple(sorted(files)), shown))
-        else:
-            kind = modalities[uid]
-            problems.append(Problem(shown, f"{len(files)} files of modality {kind}, not CT", "only CT is prepared"))
-    return scans, problems
-
-
-def _dicom_header(path: Path) -> tuple[str, str, str] | None:
-    """Series, patient and modality of a DICOM file; None for any other file."""
-    try:
-        with path.open("rb") as file:
-            if file.read(132)[128:] != DICOM_MAGIC and path.suffix.lower() not in (".dcm", ".ima"):
-                return None
-        import pydicom
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=DICOM_TAGS)
-        uid = str(header.get("SeriesInstanceUID", "") or path)
-        return uid, str(header.get("PatientID", "")), str(header.get("Modality", ""))
-    except Exception:  # anything may lie in a folder; what is no DICOM file is not ours
-        return None
-
-
-def _distinct(scans: Iterable[Scan]) -> tuple[Scan, ...]:
-    """Gives scans of one name the dataset's, then their folders' names before it, then numbers: never two alike."""
-    ordered = sorted(scans, key=lambda scan: (scan.scan_id, scan.dataset, str(scan.path)))
-    taken = Counter(scan.scan_id for scan in ordered)
-    longer = [
-        scan if taken[scan.scan_id] == 1 else replace(scan, scan_id=safe_name(scan.dataset, *_without_ending(scan)))
-        for scan in ordered
-    ]
-    seen: Counter[str] = Counter()
-    result = []
-    for scan in longer:
-        seen[scan.scan_id] += 1
-        count = seen[scan.scan_id]
-        result.append(scan if count == 1 else replace(scan, scan_id=f"{scan.scan_id}-{count}"))
-    return tuple(sorted(result, key=lambda scan: scan.scan_id))
-
-
-def _without_ending(scan: Scan) -> tuple[str, ...]:
-    return (scan.scan_id,) if scan.hashed else case_parts(PurePath(scan.shown)) or (scan.scan_id,)
+def _distinct(scans: Iterable[Scan]) -> tuple[tuple[Scan, ...], list[Problem]]:
+    """One scan per name, on file systems that ignore case, too; a source that was given twice is no problem."""
+    first: dict[str, Scan] = {}
+    twice: list[Problem] = []
+    for scan in sorted(scans, key=lambda scan: (scan.scan_id, scan.files)):
+        known = first.setdefault(scan.scan_id.lower(), scan)
+        if known.files != scan.files:
+            reason = f"another scan has the name {known.scan_id} already"
+            fix = "rename the file, or give it another --dataset; copies of one series are prepared once"
+            twice.append(Problem(scan.shown, reason, fix, scan.path))
+    return tuple(sorted(first.values(), key=lambda scan: scan.scan_id)), twice

@@ -1,13 +1,19 @@
-"""What a file's place says about it: whether it holds labels, and the public name of its case."""
+"""What a file's place says about it: whether it holds labels, the public name of its case, the patient's name."""
 
 from __future__ import annotations
 
+import hashlib
 import re
 from pathlib import PurePath
+
+from maesil.errors import ConfigError
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 GENERIC_STEMS = frozenset({"ct", "image", "img", "volume", "scan", "imaging", "data"})
 """File names that say nothing: the case is then named by the folder (s0001/ct.nii.gz)."""
+
+LONGEST_NAME = 120
+"""Characters of a name; file systems take 255, and drafts and viewers add to it."""
 
 _LABEL_STEM = re.compile(
     r"^(mask|masks|label|labels|seg|segmentation)$|^label\d+$|[._-](labels?|tumou?r|mask|seg|segmentation|gt)$",
@@ -40,6 +46,39 @@ def case_parts(relative: PurePath) -> tuple[str, ...]:
 
 
 def safe_name(*parts: str) -> str:
-    """The parts as one name that any file system takes: letters, digits, dot, dash, underscore."""
+    """The parts as one name that any file system takes: letters, digits, dot, dash, underscore; not too long."""
     cleaned = (_UNSAFE.sub("_", part).strip("._-") for part in parts)
-    return "-".join(part for part in cleaned if part) or "unnamed"
+    name = "-".join(part for part in cleaned if part) or "unnamed"
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+
+
+def patient_name(relative: PurePath, pattern: str | None = None) -> str | None:
+    """The patient that a path below a source speaks of; None where the source's own name is the only one.
+
+    Without a pattern, a case is a patient: the file's name, or its folder's where the file's name is generic. Where
+    patients have several files, only a pattern keeps them in one split.
+
+    Args:
+        relative: The path below the source.
+        pattern: Regular expression, searched for in the path; its first group, or all of it, names the patient.
+
+    Raises:
+        ConfigError: The pattern is no regular expression, or is not found in the path.
+    """
+    if pattern is not None:
+        return _matched(pattern, relative)
+    stem = stem_of(relative.name)
+    return stem if stem.lower() not in GENERIC_STEMS else relative.parent.name or None
+
+
+def _matched(pattern: str, relative: PurePath) -> str:
+    try:
+        match = re.search(pattern, relative.as_posix())
+    except re.error as error:
+        raise ConfigError(f"the patient pattern is no regular expression: {error}", where=pattern) from error
+    if match is None:
+        fix = "a pattern that every path below the source has, such as '^([^/]+)/' for the first folder"
+        raise ConfigError("the patient pattern is not found", where=relative, fix=fix)
+    return match.group(1) if match.re.groups else match.group(0)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+HASHED = "scan "
+"""What `Scan.shown` begins with where even the relative path is withheld."""
+
 
 @dataclass(frozen=True)
 class Scan:
     """One acquisition that `find_scans` found.
 
-    `path` and `series` may hold a patient's identity (a folder's name, a DICOM UID): they stay in memory. The other
-    names are the ones a store keeps.
+    `path`, `series` and `files` may hold a patient's identity (a folder's name, a DICOM UID): they stay in memory. The
+    other names are the ones a store keeps.
 
     Args:
         scan_id: Unique name, safe as a folder's name: a salted hash, or dataset and public case name.
@@ -34,8 +37,36 @@ class Scan:
     @property
     def hashed(self) -> bool:
         """Whether the names are salted hashes, so that another salt would give other names."""
-        return self.scan_id != self.shown and self.shown.startswith(HASHED)
+        return self.shown.startswith(HASHED)
 
 
-HASHED = "scan "
-"""What `Scan.shown` begins with where even the relative path is withheld."""
+@dataclass(frozen=True)
+class Problem:
+    """Something found that is no scan.
+
+    Attributes:
+        source: How a store may name it: relative to the source's root, or a hash.
+        reason: Why it is left out.
+        fix: What to do about it.
+        path: Where it lies; stays in memory.
+    """
+
+    source: str
+    reason: str
+    fix: str = ""
+    path: Path | None = None
+
+
+@dataclass(frozen=True)
+class FoundScans:
+    """What `find_scans` found.
+
+    Attributes:
+        scans: The scans, sorted by name.
+        problems: What looks like a scan and cannot be one.
+        labels: Number of label files that were passed over.
+    """
+
+    scans: tuple[Scan, ...]
+    problems: tuple[Problem, ...]
+    labels: int

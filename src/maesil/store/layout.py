@@ -13,6 +13,9 @@ FORMAT = 1
 """Of the store; raised when an old reader could not read a new store."""
 
 MANIFEST, QUARANTINE, LOCK, SCANS, OCCUPANCY = "manifest.json", "quarantine.jsonl", ".lock", "scans", "occupancy"
+DRAFT = ".draft-"
+"""What the folder of a scan begins with until it is whole."""
+
 LEVELS = 3
 """Resolutions of a scan: the first is trained on, each next one halves it for viewers."""
 

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import logging
-import os
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from maesil.datasets import Scan
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, MaesilError, StoreError
 from maesil.store.settings import PrepareConfig
 
 Work = Callable[[Path, Scan, PrepareConfig], Any]
 Outcome = tuple[Scan, Any]
 """A scan with what the work returned, or the exception it raised."""
+
+_QUIET = {
+    "distributed.scheduler.allowed-failures": 1,  # a scan that kills two workers will kill a third
+    "distributed.scheduler.worker-saturation": 1.0,  # so that a dying worker takes no waiting scans with it
+    "distributed.worker.memory.terminate": False,
+    "distributed.admin.log-format": "%(message)s",
+}
 
 
 def run_all(
@@ -37,16 +44,23 @@ def run_all(
         config: Settings.
         scheduler: Address of a dask scheduler; None: processes on this machine.
         workers: Processes on this machine; None: one per core; 0: none.
-        progress: Called after every scan.
+        progress: Called before the first scan and after every one.
 
     Returns:
         Outcomes in the order of `scans`.
+
+    Raises:
+        StoreError: The store cannot be written: no other scan would fare better.
+        ConfigError: No scheduler answers, or no worker can be started.
     """
     outcomes: dict[Scan, Any] = {}
-    stream = (
-        _here(work, store, scans, config) if workers == 0 else _on_dask(work, store, scans, config, scheduler, workers)
-    )
+    here = workers == 0 and scheduler is None
+    stream = _here(work, store, scans, config) if here else _on_dask(work, store, scans, config, scheduler, workers)
+    if progress is not None:
+        progress(0, len(scans), "")
     for done, (scan, outcome) in enumerate(stream, start=1):
+        if isinstance(outcome, StoreError):
+            raise outcome
         outcomes[scan] = outcome
         if progress is not None:
             progress(done, len(scans), scan.scan_id)
@@ -66,9 +80,12 @@ def _on_dask(
 ) -> Iterator[Outcome]:
     from distributed import as_completed
 
+    if not scans:
+        return
+    run = uuid.uuid4().hex  # a scheduler that others use, too, tells tasks apart by their keys
     with _client(scheduler, workers, len(scans)) as client:
         scan_of = {
-            client.submit(work, store, scan, config, pure=False, retries=0, key=f"scan-{index}"): scan
+            client.submit(_alone, work, store, scan, config, pure=False, retries=0, key=f"scan-{run}-{index}"): scan
             for index, scan in enumerate(scans)
         }
         for future in as_completed(list(scan_of), loop=client.loop):
@@ -78,48 +95,63 @@ def _on_dask(
             yield scan, _without_dask(outcome)
 
 
+def _alone(work: Work, store: Path, scan: Scan, config: PrepareConfig) -> Any:
+    """Runs in a worker: one thread each, as there is one worker per core."""
+    import SimpleITK
+
+    SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    return work(store, scan, config)
+
+
 def _without_dask(outcome: Any) -> Any:
     """A killed worker, most often for memory, in words of our own."""
     from distributed.scheduler import KilledWorker
 
     if isinstance(outcome, KilledWorker):
-        return ConfigError("the process that read it was killed", fix="most often for memory: use fewer --workers")
+        fix = "most often for memory: use fewer --workers, or a machine with more memory"
+        return MaesilError("the process that read it was killed", fix=fix)
     return outcome
 
 
 @contextmanager
 def _client(scheduler: str | None, workers: int | None, scans: int) -> Iterator[Any]:
     import dask
-    from distributed import Client, LocalCluster
+    from distributed import Client
 
-    quiet = {
-        "distributed.scheduler.allowed-failures": 1,  # a scan that kills two workers will kill a third
-        "distributed.scheduler.worker-saturation": 1.0,  # so that a dying worker takes no waiting scans with it
-        "distributed.worker.memory.terminate": False,
-        "distributed.admin.log-format": "%(message)s",
-    }
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
-    with dask.config.set(quiet):
-        if scheduler is not None:
-            try:
-                client = Client(scheduler, timeout="20s", set_as_default=False)
-            except (OSError, TimeoutError, ValueError) as error:
-                raise ConfigError(
-                    "no dask scheduler answers", where=scheduler, fix="start one: dask scheduler"
-                ) from error
-            with client:
+    with dask.config.set(_QUIET):
+        if scheduler is None:
+            with _cluster(workers, scans) as cluster, Client(cluster, set_as_default=False) as client:
                 yield client
             return
-        count = min(workers or len(os.sched_getaffinity(0)), max(1, scans))
-        with (
-            LocalCluster(
-                n_workers=count,
-                threads_per_worker=1,
-                processes=True,
-                dashboard_address=None,
-                memory_limit=0,
-                silence_logs=logging.CRITICAL,
-            ) as cluster,
-            Client(cluster, set_as_default=False) as client,
-        ):
+        try:
+            client = Client(scheduler, timeout="20s", set_as_default=False)
+        except (OSError, TimeoutError, ValueError) as error:
+            fix = "start one: dask scheduler"
+            raise ConfigError("no dask scheduler answers", where=scheduler, fix=fix) from error
+        with client:
             yield client
+
+
+def _cluster(workers: int | None, scans: int) -> Any:
+    from dask.system import CPU_COUNT
+    from distributed import LocalCluster
+
+    _require_importable_main()
+    return LocalCluster(
+        n_workers=max(1, min(workers or CPU_COUNT, scans)),
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address=None,
+        memory_limit=0,
+        silence_logs=logging.CRITICAL,
+    )
+
+
+def _require_importable_main() -> None:
+    """A script without a main guard runs again in every worker it starts; there, this ends it with a reason."""
+    import multiprocessing
+
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        fix = "put the script's work under `if __name__ == '__main__':`, or use workers=0"
+        raise ConfigError("prepare was called while a worker process was starting", fix=fix)

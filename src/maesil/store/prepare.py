@@ -5,42 +5,24 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import zarr
-
-from maesil.datasets import Scan, find_scans, kept_salt
-from maesil.errors import MaesilError, StoreError
-from maesil.store.layout import FORMAT, LOCK, MANIFEST, QUARANTINE, SCANS
+from maesil.datasets import Scan, find_scans, kept_salt, salt_check
+from maesil.errors import ScanError, StoreError
+from maesil.store.layout import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
+from maesil.store.lock import locked
 from maesil.store.parallel import run_all
+from maesil.store.quarantine import Quarantined, quarantine_text, quarantined_problem, quarantined_scan
 from maesil.store.settings import PrepareConfig
-from maesil.store.writing import stored_row, write_scan
+from maesil.store.writing import Written, stored_row, write_scan
 
 __all__ = ["PrepareConfig", "PrepareReport", "Progress", "Quarantined", "prepare"]
 
 Progress = Callable[[int, int, str], None]
 """Called with scans done, scans in all, and the last one's name."""
-
-
-@dataclass(frozen=True)
-class Quarantined:
-    """A source that was left out.
-
-    Attributes:
-        source: Relative to what was given, or a hash; never a patient's name.
-        scan_id: Its name in the store, had it been sound.
-        reason: Why.
-        fix: What to do about it.
-    """
-
-    source: str
-    scan_id: str | None
-    reason: str
-    fix: str
 
 
 @dataclass(frozen=True)
@@ -52,12 +34,16 @@ class PrepareReport:
         skipped: Scans that were there already, from the same bytes.
         quarantined: Sources left out, with reasons.
         labels: Label files passed over.
+        changed: Those of `prepared` that replaced an earlier version, as their files had changed.
+        warnings: What had to be assumed of which scan; may name paths.
     """
 
     prepared: tuple[str, ...]
     skipped: tuple[str, ...]
     quarantined: tuple[Quarantined, ...]
     labels: int
+    changed: tuple[str, ...] = ()
+    warnings: tuple[tuple[str, str], ...] = ()
 
 
 def prepare(
@@ -83,77 +69,105 @@ def prepare(
         progress: Called after every scan.
 
     Raises:
-        ConfigError: A source does not exist, or none holds a scan.
-        StoreError: `out` has other settings, or is being written by another process.
+        ConfigError: A source does not exist, none holds a scan, or no scheduler answers.
+        StoreError: `out` has other settings or another salt, is being written by another process, or cannot be written.
     """
-    salt = config.salt if config.salt is not None else kept_salt()
-    found = find_scans(sources, config.dataset, salt, hash_names=config.hash_names)
+    salt = config.salt if config.salt is not None else kept_salt
+    found = find_scans(
+        sources, config.dataset, salt, hash_names=config.hash_names, patient_pattern=config.patient_pattern
+    )
     out = out.absolute()  # workers may have another working folder
-    with _locked(out):
-        _open_store(out, config)
-        _sweep(out)
+    with locked(out):
+        hashing = any(scan.hashed for scan in found.scans)
+        _guarded(out, lambda: _open_store(out, config, _check_of(salt) if hashing else None))
         outcomes = run_all(
             write_scan, out, found.scans, config, scheduler=scheduler, workers=workers, progress=progress
         )
-        bad = [Quarantined(problem.source, None, problem.reason, problem.fix) for problem in found.problems]
-        bad += [_quarantined(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, BaseException)]
-        for scan, outcome in outcomes:
-            if isinstance(outcome, BaseException):
-                shutil.rmtree(out / SCANS / scan.scan_id, ignore_errors=True)  # made of bytes that are no more
-        written = {scan.scan_id: now for scan, (_, now) in _good(outcomes)}
-        bad.sort(key=lambda row: (row.source, row.reason))
-        _write_atomically(out / QUARANTINE, "".join(json.dumps(vars(row)) + "\n" for row in bad))
-        _write_manifest(out, config)
-    prepared = tuple(name for name, now in written.items() if now)
-    skipped = tuple(name for name, now in written.items() if not now)
-    return PrepareReport(prepared, skipped, tuple(bad), found.labels)
+        _drop_refused(out, outcomes)
+        bad = [quarantined_problem(problem) for problem in found.problems]
+        bad += [quarantined_scan(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, BaseException)]
+        _guarded(out, lambda: _finish(out, config, bad))
+    written = [(scan.scan_id, outcome) for scan, outcome in outcomes if isinstance(outcome, Written)]
+    return PrepareReport(
+        prepared=tuple(name for name, one in written if one.state != "kept"),
+        skipped=tuple(name for name, one in written if one.state == "kept"),
+        quarantined=tuple(sorted(bad, key=lambda row: (row.source, row.reason))),
+        labels=found.labels,
+        changed=tuple(name for name, one in written if one.state == "changed"),
+        warnings=tuple((name, text) for name, one in written for text in one.warnings),
+    )
 
 
-def _good(outcomes: Sequence[tuple[Scan, Any]]) -> list[tuple[Scan, Any]]:
-    return [(scan, outcome) for scan, outcome in outcomes if not isinstance(outcome, BaseException)]
+def _check_of(salt: str | Callable[[], str]) -> str:
+    return salt_check(salt if isinstance(salt, str) else salt())
 
 
-def _quarantined(scan: Scan, error: BaseException) -> Quarantined:
-    if isinstance(error, MaesilError):
-        return Quarantined(scan.shown, scan.scan_id, error.what, error.fix or "")
-    if isinstance(error, OSError):
-        return Quarantined(
-            scan.shown, scan.scan_id, f"{error.strerror or type(error).__name__}", "check disk and rights"
-        )
-    reason = f"unexpected {type(error).__name__}" if scan.hashed else f"unexpected {type(error).__name__}: {error}"
-    return Quarantined(scan.shown, scan.scan_id, reason, "please report this scan's kind as a bug")
-
-
-def _open_store(out: Path, config: PrepareConfig) -> None:
-    """Makes the group, or checks that the settings are those it was made with."""
-    settings = config.recorded()
-    if not (out / "zarr.json").exists():
-        if out.exists() and any(entry.name != LOCK for entry in out.iterdir()):
-            raise StoreError("this folder is not empty and is no store", where=out, fix="give another --out")
-        group = zarr.open_group(out, mode="a", zarr_format=3)
-        group.attrs.put({"maesil": {"format": FORMAT, "settings": settings}})
+def _guarded(out: Path, write: Callable[[], None]) -> None:
     try:
-        before = json.loads((out / "zarr.json").read_text(encoding="utf-8"))["attributes"]["maesil"]["settings"]
-    except (KeyError, ValueError):
-        raise StoreError("this is a Zarr group of another kind", where=out, fix="give another --out") from None
-    changed = [key for key in {**before, **settings} if before.get(key) != settings.get(key)]
-    if changed:
-        listed = ", ".join(f"{key} {before.get(key)} -> {settings.get(key)}" for key in changed)
-        raise StoreError(f"the store was prepared with other settings: {listed}", where=out, fix="give another --out")
-    (out / SCANS).mkdir(exist_ok=True)
+        write()
+    except OSError as error:
+        fix = "make room or choose another --out; the same command then continues where it stopped"
+        raise StoreError(f"the store cannot be written: {error.strerror or error}", where=out, fix=fix) from error
 
 
-def _sweep(out: Path) -> None:
-    """Removes drafts that a killed call left behind; the lock says that no other call is at work."""
-    for draft in (out / SCANS).glob(".draft-*"):
+def _open_store(out: Path, config: PrepareConfig, check: str | None) -> None:
+    """Makes the group, or checks that it was made alike; sweeps what a killed call left (the lock says it is dead)."""
+    if not (out / "zarr.json").exists():
+        if any(not entry.name.startswith(".") for entry in out.iterdir()):
+            raise StoreError("this folder is not empty and is no store", where=out, fix="give another --out")
+        _write_group(out, {"maesil": {"format": FORMAT, "settings": config.recorded()}})
+    known = _known_store(out)
+    _require_same_settings(out, known["settings"], config.recorded())
+    if check is not None and known.setdefault("salt_check", check) != check:
+        fix = "give the salt of the first time (--salt), or another --out"
+        raise StoreError("the store's names were made with another salt", where=out, fix=fix)
+    _write_group(out, {"maesil": known})
+    _write_group(out / SCANS, {})
+    for draft in (out / SCANS).glob(f"{DRAFT}*"):
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def _write_manifest(out: Path, config: PrepareConfig) -> None:
+def _known_store(out: Path) -> dict[str, Any]:
+    try:
+        known: dict[str, Any] = json.loads((out / "zarr.json").read_text(encoding="utf-8"))["attributes"]["maesil"]
+        if known["format"] == FORMAT:
+            return known
+    except (KeyError, ValueError, TypeError):
+        raise StoreError("this is a Zarr group of another kind", where=out, fix="give another --out") from None
+    raise StoreError(f"the store has format {known['format']}, not {FORMAT}", where=out, fix="give another --out")
+
+
+def _require_same_settings(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
+    if changed:
+        listed = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in changed)
+        fix = "give another --out, or the settings of the first time"
+        raise StoreError(f"the store was prepared with other settings: {listed}", where=out, fix=fix)
+
+
+def _drop_refused(out: Path, outcomes: Sequence[tuple[Scan, Any]]) -> None:
+    """A scan whose files have changed to what is refused is not what the store has of it.
+
+    A file that could not be opened just now, or a worker that was killed, says nothing about the earlier version.
+    """
+    for scan, outcome in outcomes:
+        if isinstance(outcome, ScanError):
+            shutil.rmtree(out / SCANS / scan.scan_id, ignore_errors=True)
+
+
+def _finish(out: Path, config: PrepareConfig, bad: Sequence[Quarantined]) -> None:
+    """The list of what was left out, then the manifest: it says that the store is whole."""
     names = sorted(entry.name for entry in (out / SCANS).iterdir() if not entry.name.startswith("."))
     rows = [row for name in names if (row := stored_row(out, name)) is not None]
     manifest = {"format": FORMAT, "settings": config.recorded(), "scans": rows}
+    _write_atomically(out / QUARANTINE, quarantine_text(bad))
     _write_atomically(out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+
+
+def _write_group(path: Path, attributes: dict[str, Any]) -> None:
+    path.mkdir(exist_ok=True)
+    group = {"attributes": attributes, "node_type": "group", "zarr_format": 3}
+    _write_atomically(path / "zarr.json", json.dumps(group, indent=1, sort_keys=True) + "\n")
 
 
 def _write_atomically(path: Path, text: str) -> None:
@@ -163,23 +177,3 @@ def _write_atomically(path: Path, text: str) -> None:
         file.flush()
         os.fsync(file.fileno())
     draft.replace(path)
-
-
-@contextmanager
-def _locked(out: Path) -> Iterator[None]:
-    """One `prepare` at a time; the lock goes with its process, so a killed one leaves none."""
-    import fcntl
-
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        file = (out / LOCK).open("w")
-    except OSError as error:
-        raise StoreError(
-            f"the store cannot be written: {error.strerror}", where=out, fix="give another --out"
-        ) from error
-    with file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise StoreError("another `maesil prepare` is writing this store", where=out, fix="wait for it") from None
-        yield

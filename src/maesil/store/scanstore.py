@@ -73,8 +73,8 @@ class ScanStore:
 
     Args:
         path: The store's folder.
-        resident_gib: A store of at most this size is kept in memory once read: random superpatches of few scans cost more
-            to look up and decompress than to copy.
+        resident_gib: A store of at most this size is kept in memory once read: random superpatches of few scans cost
+            more to look up and decompress than to copy.
 
     Raises:
         StoreError: There is no finished store, or one of a newer format.
@@ -156,15 +156,20 @@ class ScanStore:
         key = (scan_id, name)
         with self._lock:
             if key not in self._arrays:
-                self.entry(scan_id)
-                try:
-                    array = zarr.open_array(scan_path(self.path, scan_id) / name, mode="r")
-                    self._arrays[key] = array[:] if self._is_resident else array
-                except (FileNotFoundError, ValueError, KeyError) as error:
-                    raise StoreError(
-                        f"the arrays of '{scan_id}' are damaged", where=self.path, fix="run `maesil prepare` again"
-                    ) from error
+                array = self._opened(self.entry(scan_id), name)
+                self._arrays[key] = array[:] if self._is_resident else array
             return self._arrays[key]
+
+    def _opened(self, entry: ScanEntry, name: str) -> Any:
+        try:
+            array = zarr.open_array(scan_path(self.path, entry.scan_id) / name, mode="r")
+        except (FileNotFoundError, ValueError, KeyError) as error:
+            what, fix = f"the arrays of '{entry.scan_id}' are damaged", "run `maesil prepare` again"
+            raise StoreError(what, where=self.path, fix=fix) from error
+        if name == "0" and array.shape != entry.shape:
+            what = f"'{entry.scan_id}' was prepared anew, and the manifest tells of its earlier version"
+            raise StoreError(what, where=self.path, fix="let `maesil prepare` finish, then open the store again")
+        return array
 
 
 def _read_manifest(path: Path) -> dict[str, Any]:

@@ -21,8 +21,10 @@ class PrepareConfig:
         cube: Voxels along each axis, for "cube".
         chunk: Edge of the smallest readable block; divides the shard.
         shard: Edge of a file's block; a multiple of 16.
-        dataset: The collection's name; None: each source's folder name.
+        dataset: The collection's name; None: each source's folder name, where that can be no patient's.
         hash_names: Keep no case name of volume files either; DICOM is always known by salted hashes.
+        patient_pattern: Regular expression that finds the patient in a volume file's path below its source, such as
+            "^([^/]+)/" for the first folder; None: every case is a patient. DICOM says itself whose a scan is.
         salt: Makes the hashes; None: a random one of yours, kept in your configuration folder.
     """
 
@@ -33,6 +35,7 @@ class PrepareConfig:
     shard: PositiveInt = 128
     dataset: str | None = None
     hash_names: bool = False
+    patient_pattern: str | None = None
     salt: str | None = None
 
     def __post_init__(self) -> None:

@@ -1,0 +1,134 @@
+"""DICOM files as scans: one per CT series, known by salted hashes alone."""
+
+from __future__ import annotations
+
+import os
+import re
+import warnings
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maesil.datasets.names import safe_name
+from maesil.datasets.naming import UNNAMED, Naming
+from maesil.datasets.scan import HASHED, Problem, Scan
+
+DERIVED = frozenset({"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG", "DOC"})
+"""Modalities of files about scans: counted with the labels."""
+
+_IDENTITY = ["PatientID", "PatientName", "PatientBirthDate", "StudyDate", "SeriesDate", "AccessionNumber", "StudyID"]
+_TAGS = ["SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", *_IDENTITY]
+_ENDINGS = (".dcm", ".ima")
+_SHORTEST_IDENTITY = 3
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    series: str
+    modality: str
+    patient: str
+    identities: frozenset[str]
+
+
+def dicom_scans(paths: Sequence[Path], root: Path, naming: Naming) -> tuple[list[Scan], list[Problem], int]:
+    """The CT series among files of any kind.
+
+    Args:
+        paths: Files; those that are not DICOM are passed over.
+        root: The source they were found in.
+        naming: How they are named.
+
+    Returns:
+        The scans; other modalities and damaged files, as problems; the number of files about scans (segmentations,
+        structure sets, reports), which are passed over.
+    """
+    series: dict[str, list[_File]] = defaultdict(list)
+    damaged: dict[Path, int] = defaultdict(int)
+    for path in filter(_looks_like_dicom, paths):
+        file = _read(path)
+        if file is None:
+            damaged[path.parent] += 1
+        else:
+            series[file.series].append(file)
+    scans, derived = list[Scan](), 0
+    problems = [_damaged(folder, count, root, naming) for folder, count in damaged.items()]
+    for files in series.values():
+        modality = files[0].modality
+        if modality in DERIVED:
+            derived += len(files)
+        elif modality not in ("CT", ""):
+            problems.append(_not_ct(files, naming))
+        else:
+            scans.append(_scan(files, root, naming))
+    return scans, problems, derived
+
+
+def _scan(files: Sequence[_File], root: Path, naming: Naming) -> Scan:
+    first, paths = files[0], tuple(sorted(file.path for file in files))
+    relative = first.path.relative_to(root)
+    # Without an id of the patient, the outermost folder is the best guess at one.
+    patient = first.patient or (relative.parts[0] if len(relative.parts) > 1 else first.series)
+    scan_id = naming.hashed("scan", first.series)
+    has_uid = first.series != str(first.path.parent)
+    folder = Path(os.path.commonpath([path.parent for path in paths]))
+    dataset = naming.dataset or _public_name(root, files)
+    series = first.series if has_uid else None
+    return Scan(scan_id, dataset, naming.hashed("patient", patient), folder, series, paths, f"{HASHED}{scan_id}")
+
+
+def _public_name(root: Path, files: Iterable[_File]) -> str:
+    """The source folder's name, unless it may be a patient's: it then holds images itself, or says what headers say."""
+    name = _plain(root.name)
+    told = any(file.path.parent == root or any(part in name for part in file.identities) for file in files)
+    return UNNAMED if told else safe_name(root.name)
+
+
+def _looks_like_dicom(path: Path) -> bool:
+    if path.suffix.lower() in _ENDINGS:
+        return True
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
+
+
+def _read(path: Path) -> _File | None:
+    import pydicom
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # odd values in tags we do not use are no news
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
+            if "SOPClassUID" not in header and "SeriesInstanceUID" not in header:
+                return None
+            series = str(header.get("SeriesInstanceUID", "") or path.parent)
+            values = [str(header.get(tag, "") or "") for tag in (*_IDENTITY, "StudyInstanceUID", "SeriesInstanceUID")]
+            modality, patient = str(header.get("Modality", "")), str(header.get("PatientID", "") or "")
+    except Exception:  # pydicom raises anything on damaged files; the caller lists them
+        return None
+    return _File(path, series, modality, patient, _identities(values))
+
+
+def _identities(values: Iterable[str]) -> frozenset[str]:
+    """What a folder's name must not contain: whole values, and the words of a name."""
+    words = (word for value in values for word in (value, *re.split(r"[\^\s,=]+", value)))
+    return frozenset(word for value in words if len(word := _plain(value)) >= _SHORTEST_IDENTITY)
+
+
+def _plain(text: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", text.lower())
+
+
+def _damaged(folder: Path, count: int, root: Path, naming: Naming) -> Problem:
+    name = naming.hashed("folder", folder.relative_to(root).as_posix())
+    reason = f"{count} DICOM file{'s' if count > 1 else ''} in a folder cannot be read"
+    return Problem(f"{HASHED}{name}", reason, "copy or export them again", folder)
+
+
+def _not_ct(files: Sequence[_File], naming: Naming) -> Problem:
+    source = f"{HASHED}{naming.hashed('scan', files[0].series)}"
+    reason = f"{len(files)} DICOM files of modality {files[0].modality}, not CT"
+    return Problem(source, reason, "only CT is prepared", files[0].path.parent)
