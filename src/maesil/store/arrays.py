@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import zarr
 from jaxtyping import Int16, UInt8
 from zarr.codecs import BloscCodec
@@ -59,7 +60,7 @@ class ScanWriter:
             slab = _piecewise(halved, slab) if level + 1 < LEVELS else slab
 
 
-def _piecewise(reduce: Callable[[Slab], np.ndarray[Any, Any]], slab: Slab) -> np.ndarray[Any, Any]:
+def _piecewise(reduce: Callable[[Slab], npt.NDArray[Any]], slab: Slab) -> npt.NDArray[Any]:
     """A reduction of blocks, a layer of blocks at a time: its intermediate copies stay small."""
     edge = OCCUPANCY_BLOCK
     return np.concatenate([reduce(slab[start : start + edge]) for start in range(0, len(slab), edge)])
@@ -91,7 +92,7 @@ def tissue_blocks(voxels: Slab) -> UInt8[np.ndarray, "bd bh bw"]:
     d, h, w = (size // OCCUPANCY_BLOCK for size in tissue.shape)
     edge = OCCUPANCY_BLOCK
     share = tissue.reshape(d, edge, h, edge, w, edge).mean(axis=(1, 3, 5), dtype=np.float32)
-    blocks: np.ndarray[Any, Any] = np.rint(share * 255).astype(np.uint8)
+    blocks: npt.NDArray[Any] = np.rint(share * 255).astype(np.uint8)
     return blocks
 
 
@@ -100,5 +101,5 @@ def halved(voxels: Slab) -> Int16[np.ndarray, "half_d half_h half_w"]:
     padded = np.pad(voxels, [(0, size % 2) for size in voxels.shape], mode="edge")
     d, h, w = (size // 2 for size in padded.shape)
     mean = padded.reshape(d, 2, h, 2, w, 2).mean(axis=(1, 3, 5), dtype=np.float32)
-    coarse: np.ndarray[Any, Any] = np.rint(mean).astype(np.int16)
+    coarse: npt.NDArray[Any] = np.rint(mean).astype(np.int16)
     return coarse

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from maesil.ct.geometry import Geometry
 from maesil.ct.resample import resampled_slabs
@@ -62,7 +63,7 @@ def target_geometry(geometry: Geometry, config: PrepareConfig) -> Geometry:
     return target
 
 
-def slabs(volume: Volume, geometry: Geometry) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def slabs(volume: Volume, geometry: Geometry) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     """The volume on the voxels of `geometry`, along axis 0, a part at a time; int16."""
     parts = _native(volume) if geometry == volume.geometry else resampled_slabs(volume, geometry)
     for start, part in parts:
@@ -70,6 +71,6 @@ def slabs(volume: Volume, geometry: Geometry) -> Iterator[tuple[int, np.ndarray[
         yield start, whole.astype(np.int16, copy=False)
 
 
-def _native(volume: Volume) -> Iterator[tuple[int, np.ndarray[Any, Any]]]:
+def _native(volume: Volume) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     for start in range(0, volume.shape[0], _SLAB_PLANES):
         yield start, volume.array[start : start + _SLAB_PLANES]

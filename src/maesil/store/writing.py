@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import numpy.typing as npt
 
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers import read
@@ -25,7 +26,7 @@ from maesil.store.conform import clip_in_place, slabs, target_geometry
 from maesil.store.layout import DRAFT, HIGHEST_HU, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
 from maesil.store.settings import PrepareConfig
 
-Slabs = Iterator[tuple[int, np.ndarray[Any, Any]]]
+Slabs = Iterator[tuple[int, npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,7 @@ def _write_draft(
 
 def _thick(parts: Slabs, depth: int) -> Slabs:
     """Regroups slabs into slabs of whole shards, so that each shard is written once."""
-    start, kept = 0, list[np.ndarray[Any, Any]]()
+    start, kept = 0, list[npt.NDArray[Any]]()
     for _, part in parts:
         kept.append(part)
         while sum(map(len, kept)) >= depth:
