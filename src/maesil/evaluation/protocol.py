@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import asdict
+from dataclasses import asdict, field
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from maesil.ct.window import Window
@@ -46,7 +46,7 @@ class Protocol:
     """
 
     regions: tuple[Region, ...] = REGIONS
-    window: Window = Field(default_factory=Window)
+    window: Window = field(default_factory=Window)
     clip: bool = True
     aggregation: Literal["scan"] = "scan"
     ssim: Literal["3d", "2d"] = "3d"

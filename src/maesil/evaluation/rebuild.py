@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import ContextManager, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -19,13 +18,8 @@ from maesil.sampling.augment import draw_generator
 from maesil.shapes import Shape3
 from maesil.tiling import Tile, Tiling
 
-
-@runtime_checkable
-class ReadsBoxes(Protocol):
-    """Anything that gives a box of HU voxels, filled with air where it reaches past the volume."""
-
-    def __call__(self, start: Shape3, shape: Shape3) -> Int16[np.ndarray, "d h w"]:
-        """Voxels of the box."""
+ReadsBoxes = Callable[[Shape3, Shape3], Int16[np.ndarray, "d h w"]]
+"""Gives the HU voxels of a box (start, shape), filled with air where it reaches past the volume."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +88,6 @@ def device_of(model: Pretrainer) -> torch.device:
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
-def inference_precision(device: torch.device) -> ContextManager[object]:
+def inference_precision(device: torch.device) -> AbstractContextManager[object]:
     """bf16 on a GPU, as trained; exact fp32 on a CPU, so that scores are the same on every CPU."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from maesil.ct.window import Window
@@ -30,7 +31,7 @@ class HoldoutConfig:
     """
 
     by: Literal["patient", "superpatch"] = "patient"
-    patients: SplitConfig = Field(default_factory=SplitConfig)
+    patients: SplitConfig = field(default_factory=SplitConfig)
     val_superpatches: NonNegativeInt = 1
     test_superpatches: PositiveInt = 4
     held_tissue: float = 0.25
@@ -56,8 +57,8 @@ class DataConfig:
     min_tissue: float = 0.05
     superpatches_per_pass: PositiveInt | None = None
     flip_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
-    window: Window = Field(default_factory=Window)
-    holdout: HoldoutConfig = Field(default_factory=HoldoutConfig)
+    window: Window = field(default_factory=Window)
+    holdout: HoldoutConfig = field(default_factory=HoldoutConfig)
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_tissue < 1.0:

@@ -1,0 +1,80 @@
+"""A scan beside its reconstruction, and the three planes a radiologist cuts it in."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from jaxtyping import Bool, Float
+
+from maesil.ct.window import Window
+
+View = Literal["axial", "coronal", "sagittal"]
+VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
+EDGES: dict[View, tuple[str, str, str, str]] = {
+    "axial": ("R", "L", "A", "P"),
+    "coronal": ("R", "L", "S", "I"),
+    "sagittal": ("A", "P", "S", "I"),
+}
+"""Letters at the left, right, top and bottom of each view: radiological convention, the patient's right on the left."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan, rebuilt; all arrays (d, h, w) in orientation SPL.
+
+    Attributes:
+        scan_id: Its name.
+        dataset: Its collection.
+        truth_hu: The scan.
+        reconstruction_hu: As the network predicts it, visible voxels too.
+        mask: True = masked.
+        held_out: Voxels that were scored.
+        spacing_mm: Along (S, P, L).
+        window: HU that the network sees.
+        caption: What there is to know about it.
+    """
+
+    scan_id: str
+    dataset: str
+    truth_hu: Float[np.ndarray, "d h w"]
+    reconstruction_hu: Float[np.ndarray, "d h w"]
+    mask: Bool[np.ndarray, "d h w"]
+    held_out: Bool[np.ndarray, "d h w"]
+    spacing_mm: tuple[float, float, float]
+    window: Window
+    caption: str = ""
+
+    def best_slices(self) -> dict[View, int]:
+        """The slice of each view with the most held-out tissue."""
+        interest = self.held_out & (self.truth_hu > -500)
+        chosen = {}
+        for axis, view in enumerate(VIEWS):
+            others = tuple(other for other in range(3) if other != axis)
+            chosen[view] = int(interest.sum(axis=others).argmax())
+        return chosen
+
+
+def cut(volume: npt.NDArray[Any], view: View, index: int) -> npt.NDArray[Any]:
+    """One slice as it is shown: rows downwards, columns rightwards.
+
+    Args:
+        volume: (d, h, w) in orientation SPL.
+        view: "axial" (P down, L right), "coronal" (I down, L right) or "sagittal" (I down, P right).
+        index: Along S, P or L.
+    """
+    places: dict[View, Any] = {
+        "axial": index,
+        "coronal": (slice(None, None, -1), index),
+        "sagittal": (slice(None, None, -1), slice(None), index),
+    }
+    shown: npt.NDArray[Any] = volume[places[view]]
+    return shown
+
+
+def pixel_mm(view: View, spacing_mm: tuple[float, float, float]) -> tuple[float, float]:
+    """Height and width of a view's pixels in mm."""
+    s, p, left = spacing_mm
+    return {"axial": (p, left), "coronal": (s, left), "sagittal": (s, p)}[view]

@@ -1,0 +1,100 @@
+"""A run in words, for its page."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from maesil.evaluation.tables import Table
+from maesil.report.case import Case
+from maesil.report.page import Curve, Page
+from maesil.training.logs import curve
+
+
+def run_page(
+    run: Path, record: Mapping[str, Any], parameters: int, table: Table, cases: Sequence[Case], caution: str
+) -> Page:
+    """The page of a run.
+
+    Args:
+        run: The run folder, for its logs.
+        record: The checkpoint's config.json.
+        parameters: Of the model.
+        table: The scores.
+        cases: Scans to show.
+        caution: What the numbers do not say; empty where there is nothing to add.
+    """
+    config = record["config"]
+    model, masking = config["model"], config["masking"]
+    size = "x".join(map(str, model["superpatch"]))
+    subtitle = (
+        f"preset {config['preset']}, {record['step']} steps, superpatches of {size} voxels, {masking['name']} masking, "
+        f"{parameters / 1e6:.1f} M parameters"
+    )
+    return Page(
+        title="MAESIL: masked 3D CT, rebuilt",
+        subtitle=subtitle,
+        caution=caution,
+        facts=_facts(record, parameters),
+        header=table.header,
+        rows=table.rows,
+        notes=table.notes,
+        curves=_curves(run / "logs" / "metrics.csv"),
+        cases=cases,
+        commands=(
+            f"maesil pretrain {config['preset']} --data.store STORE --run RUN",
+            "maesil evaluate RUN",
+            "maesil report RUN",
+        ),
+    )
+
+
+def _facts(record: Mapping[str, Any], parameters: int) -> dict[str, dict[str, str]]:
+    config = record["config"]
+    model, masking, train, data = (config[part] for part in ("model", "masking", "train", "data"))
+    ratios = ", ".join(f"{key.replace('_', ' ')} {value:.0%}" for key, value in masking.items() if key != "name")
+    patches = " x ".join(str(s // p) for s, p in zip(model["superpatch"], model["patch"], strict=True))
+    return {
+        "Data": {
+            "scans": ", ".join(f"{name}: {count}" for name, count in record["datasets"].items()),
+            "voxels": _policy(record["prepare"]),
+            "HU window": f"[{data['window']['low_hu']:g}, {data['window']['high_hu']:g}]",
+            "held out by": data["holdout"]["by"],
+            "sampling": data["sampling"],
+        },
+        "Model": {
+            "patches": f"{patches} of {'x'.join(map(str, model['patch']))} voxels",
+            "encoder": f"{model['encoder_depth']} blocks, {model['encoder_width']} wide",
+            "decoder": f"{model['decoder_depth']} blocks, {model['decoder_width']} wide",
+            "parameters": f"{parameters:,}",
+            "masking": f"{masking['name']}: {ratios}",
+        },
+        "Training": {
+            "steps": f"{record['step']:,} of {train['steps']:,}",
+            "batch": f"{train['batch']} x {train['accumulate']} per device",
+            "learning rate": str(train["peak_lr"] or f"{train['base_lr']} x batch / 256"),
+            "seed": str(config["seed"]),
+        },
+        "Software": {
+            "maesil": f"{record['maesil']}" + (f" ({record['commit']})" if record["commit"] else ""),
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+            "machine": f"{platform.system()} {platform.machine()}",
+        },
+    }
+
+
+def _policy(settings: Mapping[str, Any]) -> str:
+    if settings["policy"] == "spacing":
+        return f"{settings['spacing_mm']:g} mm isotropic, orientation {settings['orientation']}"
+    size = f" of {settings['cube']}^3" if settings["policy"] == "cube" else ""
+    return f"{settings['policy']}{size}, orientation {settings['orientation']}"
+
+
+def _curves(log: Path) -> list[Curve]:
+    loss, score = curve(log, "loss"), curve(log, "val_psnr_masked")
+    return [Curve("training loss", *loss, unit="standardised units"), Curve("held-out masked PSNR", *score, unit="dB")]

@@ -1,0 +1,93 @@
+"""Pictures for papers and READMEs: the paper's Figure 3."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from maesil.report.case import EDGES, VIEWS, Case, View, cut, pixel_mm
+
+PANELS = ("original", "masked input", "reconstruction", "absolute error")
+SOFT_TISSUE = (-200.0, 300.0)
+FULL = (-1000.0, 1000.0)
+HIDDEN = (0.13, 0.17, 0.25)
+"""Colour of masked voxels."""
+
+
+def figure3(case: Case, *, shown_hu: tuple[float, float] = (-1000.0, 500.0), error_hu: float = 400.0) -> Figure:
+    """Original, masked input, reconstruction and absolute error in three views, aspect in mm.
+
+    Args:
+        case: The scan.
+        shown_hu: Black and white of the grey images.
+        error_hu: White of the error.
+    """
+    chosen = case.best_slices()
+    heights = [_size_mm(case, view)[0] for view in VIEWS]
+    width = max(_size_mm(case, view)[1] for view in VIEWS)
+    figure = Figure(figsize=(11, 11 / 4 * sum(heights) / width + 0.5), layout="constrained", facecolor="white")
+    grid: npt.NDArray[Any] = figure.subplots(3, 4, height_ratios=heights, squeeze=False)
+    for row, view in enumerate(VIEWS):
+        images = panels(case, view, chosen[view], shown_hu, error_hu)
+        for column, image in enumerate(images):
+            axes: Axes = grid[row, column]
+            height, width_mm = pixel_mm(view, case.spacing_mm)
+            axes.imshow(image, aspect=height / width_mm, interpolation="nearest")
+            axes.set_axis_off()
+            if row == 0:
+                axes.set_title(PANELS[column], fontsize=10)
+        _letters(grid[row, 0], view)
+    figure.suptitle(
+        f"{case.scan_id}   HU [{shown_hu[0]:g}, {shown_hu[1]:g}], error [0, {error_hu:g}]", fontsize=9, color="0.4"
+    )
+    return figure
+
+
+def panels(
+    case: Case, view: View, index: int, shown_hu: tuple[float, float], error_hu: float
+) -> list[npt.NDArray[np.float64]]:
+    """The four images of a view as RGB in [0, 1]."""
+    truth, rebuilt = (cut(volume, view, index) for volume in (case.truth_hu, case.reconstruction_hu))
+    hidden = cut(case.mask, view, index).astype(bool)
+    grey = [_grey(image, shown_hu) for image in (truth, truth, rebuilt)]
+    grey[1] = np.where(hidden[..., None], np.array(HIDDEN), grey[1])
+    error = np.clip(np.abs(np.subtract(rebuilt, truth, dtype=np.float64)) / error_hu, 0, 1)
+    return [*grey, heat(error)]
+
+
+def heat(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Black over red and orange to white, for shares in [0, 1]; the page's script has the same formula."""
+    return np.stack(
+        [np.clip(share * 2.2, 0, 1), np.clip(share * 2.2 - 0.6, 0, 1), np.clip(share * 3 - 2, 0, 1)], axis=-1
+    )
+
+
+def _grey(image: npt.NDArray[np.generic], shown_hu: tuple[float, float]) -> npt.NDArray[np.float64]:
+    low, high = shown_hu
+    level = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
+    return np.repeat(level[..., None], 3, axis=-1)
+
+
+def _size_mm(case: Case, view: View) -> tuple[float, float]:
+    rows, columns = cut(case.truth_hu, view, 0).shape
+    height, width = pixel_mm(view, case.spacing_mm)
+    return rows * height, columns * width
+
+
+def _letters(axes: Axes, view: View) -> None:
+    places = ((0.03, 0.5), (0.97, 0.5), (0.5, 0.95), (0.5, 0.05))
+    for letter, (x, y) in zip(EDGES[view], places, strict=True):
+        axes.text(x, y, letter, transform=axes.transAxes, color="#7fd4ff", fontsize=9, ha="center", va="center")
+
+
+def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
+    """Writes a figure as the kind of file its name says, without a display."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    FigureCanvasAgg(figure)
+    figure.savefig(path, dpi=dpi)

@@ -1,0 +1,195 @@
+"""One self-contained HTML page: opens from disk, asks no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from maesil.report.case import EDGES, VIEWS, Case, pixel_mm
+
+MAX_VOXELS = 12_000_000
+"""A larger scan is shown at every second voxel, or third, so that the page stays small; the page says so."""
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A line of the training plot.
+
+    Attributes:
+        name: Legend.
+        steps: Optimiser steps.
+        values: One per step.
+        unit: Of the values.
+    """
+
+    name: str
+    steps: Sequence[int]
+    values: Sequence[float]
+    unit: str = ""
+
+
+@dataclass(frozen=True)
+class Page:
+    """What a page shows.
+
+    Attributes:
+        title: Its heading.
+        subtitle: The run in a line.
+        caution: What the numbers do not say.
+        facts: Section to name to value.
+        header: The score table's columns.
+        rows: Its cells.
+        notes: Lines below it, the protocol first.
+        curves: The training plot.
+        cases: Scans to look at.
+        commands: How to get this page again.
+    """
+
+    title: str
+    subtitle: str
+    caution: str
+    facts: Mapping[str, Mapping[str, str]]
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    notes: Sequence[str]
+    curves: Sequence[Curve]
+    cases: Sequence[Case]
+    commands: Sequence[str] = ()
+
+
+def write_page(path: Path, page: Page) -> Path:
+    """Writes the page, in one step.
+
+    Returns:
+        Its path.
+    """
+    folder = resources.files("maesil.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string((folder / "page.html").read_text(encoding="utf-8"))
+    html = template.render(
+        page=page,
+        style=(folder / "page.css").read_text(encoding="utf-8"),
+        script=(folder / "page.js").read_text(encoding="utf-8"),
+        plots=[plot(curve) for curve in page.curves if len(curve.steps) > 1],
+        views=VIEWS,
+        edges=EDGES,
+        panels=("original", "masked input", "reconstruction", "absolute error"),
+        data=json.dumps([encode_case(case) for case in page.cases]).replace("<", "\\u003c"),
+        best_models=_best(page),
+    )
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(html, encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+def _best(page: Page) -> set[tuple[int, int]]:
+    """Cells (row, column) with the best value among the models of the same scans and region."""
+    best: set[tuple[int, int]] = set()
+    for column in range(4, len(page.header)):
+        lower = "↓" in page.header[column]
+        groups: dict[tuple[str, str], list[tuple[float, int]]] = {}
+        for index, row in enumerate(page.rows):
+            value = _leading_number(row[column])
+            if value is not None:
+                groups.setdefault((row[0], row[1]), []).append((value, index))
+        for values in groups.values():
+            best.add(((min if lower else max)(values)[1], column))
+    return best
+
+
+def _leading_number(cell: str) -> float | None:
+    word = cell.split()[0] if cell.split() else ""
+    try:
+        return math.inf if word == "∞" else float(word)
+    except ValueError:
+        return None
+
+
+def encode_case(case: Case) -> dict[str, Any]:
+    """A case for the page's script: voxels as 8-bit sprites over the network's window."""
+    stride = max(1, math.ceil((case.truth_hu.size / MAX_VOXELS) ** (1 / 3)))
+    thin = (slice(None, None, stride),) * 3
+    window = case.window
+
+    def grey(volume: npt.NDArray[Any]) -> str:
+        return sprite(np.rint(window.normalize(volume[thin].astype(np.float32)) * 255).astype(np.uint8))
+
+    spacing = tuple(step * stride for step in case.spacing_mm)
+    flags = case.mask[thin].astype(np.uint8) * 255
+    held = case.held_out[thin].astype(np.uint8) * 255
+    return {
+        "id": case.scan_id,
+        "shape": [len(range(0, size, stride)) for size in case.truth_hu.shape],
+        "stride": stride,
+        "spacing": spacing,
+        "window": [window.low_hu, window.high_hu],
+        "truth": grey(case.truth_hu),
+        "rebuilt": grey(case.reconstruction_hu),
+        "mask": sprite(flags),
+        "held": None if case.held_out.all() else sprite(held),
+        "start": {view: index // stride for view, index in case.best_slices().items()},
+        "pixel": {view: pixel_mm(view, case.spacing_mm) for view in VIEWS},
+    }
+
+
+def sprite(volume: npt.NDArray[np.uint8]) -> str:
+    """Axial slices side by side in one PNG, `columns` to a row, as a data URL."""
+    depth, height, width = volume.shape
+    columns = sprite_columns(depth)
+    rows = -(-depth // columns)
+    sheet = np.zeros((rows * height, columns * width), dtype=np.uint8)
+    for index, plane in enumerate(volume):
+        row, column = divmod(index, columns)
+        sheet[row * height : (row + 1) * height, column * width : (column + 1) * width] = plane
+    buffer = io.BytesIO()
+    Image.fromarray(sheet).save(buffer, format="PNG", optimize=True)
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
+
+
+def sprite_columns(depth: int) -> int:
+    """Slices to a row of a sprite; the page's script has the same formula."""
+    return math.ceil(math.sqrt(depth))
+
+
+def plot(curve: Curve, width: int = 460, height: int = 190) -> dict[str, Any]:
+    """A curve as SVG coordinates, axes and ticks."""
+    left, right, top, bottom = 46, 12, 12, 28
+    low, high = min(curve.values), max(curve.values)
+    high = high if high > low else low + 1.0
+    span = max(curve.steps[-1] - curve.steps[0], 1)
+
+    def x(step: float) -> float:
+        return round(left + (step - curve.steps[0]) / span * (width - left - right), 1)
+
+    def y(value: float) -> float:
+        return round(top + (high - value) / (high - low) * (height - top - bottom), 1)
+
+    points = " ".join(f"{x(step)},{y(value)}" for step, value in zip(curve.steps, curve.values, strict=True))
+    ticks = [low + (high - low) * share for share in (0, 0.5, 1)]
+    return {
+        "name": curve.name,
+        "unit": curve.unit,
+        "width": width,
+        "height": height,
+        "points": points,
+        "y_ticks": [(y(value), f"{value:.3g}") for value in ticks],
+        "x_ticks": [(x(step), f"{step:g}") for step in (curve.steps[0], curve.steps[-1])],
+        "left": left,
+        "base": height - bottom,
+        "end": width - right,
+        "last": f"{curve.values[-1]:.4g}",
+    }
