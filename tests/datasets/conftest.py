@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -44,3 +45,11 @@ def dicom_header(tmp_path: Path) -> Touch:
         return path
 
     return make
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    root = Path(os.environ.get("MAESIL_TEST_DATA", Path(__file__).parents[2] / ".." / "shared")) / "ct"
+    if not root.is_dir():
+        pytest.skip(f"no test data at {root}: set MAESIL_TEST_DATA")
+    return root

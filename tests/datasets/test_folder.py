@@ -1,9 +1,163 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Touch  # type: ignore[import-not-found]
 
 from maesil.datasets import find_scans
 from maesil.errors import ConfigError
+
+Touch = Callable[..., Path]
+
+
+def no_salt() -> str:
+    raise AssertionError("no name is a hash here")
+
+
+def test_find_scans__names_volume_files_by_dataset_and_case(touch: Touch, tmp_path: Path) -> None:
+    for name in ("btcv/img0001.nii.gz", "btcv/img0002.mha", "btcv/s1/ct.nii.gz", "btcv/readme.txt"):
+        touch(name)
+    found = find_scans([tmp_path / "btcv"], salt=no_salt)
+    assert [(scan.scan_id, scan.dataset, scan.patient, scan.shown) for scan in found.scans] == [
+        ("btcv-img0001", "btcv", "img0001", "img0001.nii.gz"),
+        ("btcv-img0002", "btcv", "img0002", "img0002.mha"),
+        ("btcv-s1", "btcv", "s1", "s1/ct.nii.gz"),
+    ]
+    assert found.problems == ()
+
+
+def test_find_scans__a_scan_has_one_name_however_it_is_given(touch: Touch, tmp_path: Path) -> None:
+    file = touch("collection/s0001/ct.nii.gz")
+    touch("collection/s0002/ct.nii.gz")
+    names = [
+        {scan.scan_id: scan.patient for scan in find_scans([source]).scans}["collection-s0001"]
+        for source in (tmp_path / "collection", tmp_path / "collection" / "s0001", file)
+    ]
+    assert names == ["s0001"] * 3
+
+
+def test_find_scans__names_do_not_depend_on_what_else_is_found(touch: Touch, tmp_path: Path) -> None:
+    touch("one/a.nii.gz")
+    touch("two/a.nii.gz")
+    alone = find_scans([tmp_path / "one"]).scans
+    together = find_scans([tmp_path / "one", tmp_path / "two"]).scans
+    assert [scan.scan_id for scan in together] == ["one-a", "two-a"]
+    assert together[0] == alone[0]
+
+
+def test_find_scans__passes_over_labels_and_counts_them(touch: Touch, tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "a_labels.nii.gz", "mask.nii.gz", "s1/ct.nii.gz", "s1/segmentations/liver.nii.gz"):
+        touch(f"set/{name}")
+    found = find_scans([tmp_path / "set"])
+    assert [scan.scan_id for scan in found.scans] == ["set-a", "set-s1"]
+    assert found.labels == 3
+    assert found.problems == ()
+
+
+def test_find_scans__a_file_that_is_named_itself_is_no_label(touch: Touch) -> None:
+    assert len(find_scans([touch("set/mask.nii.gz")]).scans) == 1
+
+
+def test_find_scans__a_folder_above_called_labels_does_not_matter(touch: Touch, tmp_path: Path) -> None:
+    touch("labels/set/a.nii.gz")
+    assert len(find_scans([tmp_path / "labels" / "set"]).scans) == 1
+
+
+def test_find_scans__overlapping_sources_are_one(touch: Touch, tmp_path: Path) -> None:
+    touch("set/a.nii.gz")
+    found = find_scans([tmp_path / "set", tmp_path / "set" / ".." / "set", tmp_path / "set" / "a.nii.gz"])
+    assert [scan.scan_id for scan in found.scans] == ["set-a"]
+    assert found.problems == ()
+
+
+@pytest.mark.parametrize("other", ["set/a.mha", "set/A.nii.gz", "again/set/a.nii.gz"])
+def test_find_scans__never_gives_two_scans_one_name(touch: Touch, tmp_path: Path, other: str) -> None:
+    touch("set/a.nii.gz")
+    touch(other)
+    sources = [tmp_path / "set"] if other.startswith("set") else [tmp_path / "set", tmp_path / "again" / "set"]
+    found = find_scans(sources)
+    assert len(found.scans) == 1
+    assert len(found.problems) == 1
+    assert "name" in found.problems[0].reason
+
+
+def test_find_scans__does_not_look_into_hidden_folders_and_stores(touch: Touch, tmp_path: Path) -> None:
+    for name in ("a.nii.gz", ".cache/b.nii.gz", ".c.nii.gz", "store/zarr.json", "store/scans/d.nii.gz"):
+        touch(f"set/{name}")
+    assert [scan.scan_id for scan in find_scans([tmp_path / "set"]).scans] == ["set-a"]
+
+
+def test_find_scans__a_link_to_a_folder_above_ends(touch: Touch, tmp_path: Path) -> None:
+    touch("set/a.nii.gz")
+    (tmp_path / "set" / "loop").symlink_to(tmp_path / "set", target_is_directory=True)
+    assert [scan.scan_id for scan in find_scans([tmp_path / "set"]).scans] == ["set-a"]
+
+
+def test_find_scans__hashes_names_where_asked(touch: Touch, tmp_path: Path) -> None:
+    touch("Smith John/Smith John.nii.gz")
+    (scan,) = find_scans([tmp_path / "Smith John"], salt="s", hash_names=True).scans
+    assert scan.hashed
+    told = f"{scan.scan_id} {scan.dataset} {scan.patient} {scan.shown}"
+    assert "mith" not in told
+    assert find_scans([tmp_path / "Smith John"], salt="t", hash_names=True).scans[0].scan_id != scan.scan_id
+
+
+def test_find_scans__a_pattern_names_the_patients(touch: Touch, tmp_path: Path) -> None:
+    touch("set/p1/early.nii.gz")
+    touch("set/p1/late.nii.gz")
+    found = find_scans([tmp_path / "set"], patient_pattern="^([^/]+)/")
+    assert [scan.patient for scan in found.scans] == ["p1", "p1"]
+
+
+def test_find_scans__a_detached_header_brings_its_data(touch: Touch, tmp_path: Path) -> None:
+    touch("set/a.mhd", "NDims = 3\nElementDataFile = a.zraw\n")
+    data = touch("set/a.zraw")
+    touch("set/b.nhdr", "NRRD0005\ndata file: b.raw\n")
+    touch("set/c.mhd", "ElementDataFile = LOCAL\n")
+    files = {scan.scan_id: scan.files for scan in find_scans([tmp_path / "set"]).scans}
+    assert files["set-a"] == (tmp_path / "set" / "a.mhd", data)
+    assert files["set-b"] == (tmp_path / "set" / "b.nhdr",)  # its data is missing: reading will say so
+    assert files["set-c"] == (tmp_path / "set" / "c.mhd",)
+
+
+def test_find_scans__an_empty_source_beside_others_is_a_problem(touch: Touch, tmp_path: Path) -> None:
+    touch("set/a.nii.gz")
+    note = touch("notes/readme.txt")
+    found = find_scans([tmp_path / "set", note])
+    assert len(found.scans) == 1
+    assert [(problem.source, problem.path) for problem in found.problems] == [(".", note)]
+
+
+@pytest.mark.parametrize("names", [(), ("readme.txt", "a.raw")])
+def test_find_scans__says_that_there_is_nothing(touch: Touch, tmp_path: Path, names: tuple[str, ...]) -> None:
+    (tmp_path / "set").mkdir()
+    for name in names:
+        touch(f"set/{name}")
+    with pytest.raises(ConfigError, match="no scan was found") as raised:
+        find_scans([tmp_path / "set"])
+    assert "NIfTI" in str(raised.value)
+
+
+def test_find_scans__says_that_a_source_does_not_exist(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist") as raised:
+        find_scans([tmp_path / "nowhere"])
+    assert str(tmp_path / "nowhere") in str(raised.value)
+
+
+def test_find_scans__needs_a_source() -> None:
+    with pytest.raises(ConfigError, match="no source"):
+        find_scans([])
+
+
+def test_find_scans__finds_the_real_scans(data_dir: Path) -> None:
+    found = find_scans(
+        [data_dir / name for name in ("corpus2mm", "dicom", "lidc", "totalsegmentator", "sts")], salt="s"
+    )
+    datasets = {scan.dataset: [one for one in found.scans if one.dataset == scan.dataset] for scan in found.scans}
+    assert {name: len(scans) for name, scans in datasets.items()} == {
+        "corpus2mm": 12, "dicom": 2, "lidc": 1, "totalsegmentator": 1, "sts": 12,
+    }  # fmt: skip
+    assert found.problems == ()
+    assert found.labels == 4 + 117 + 12
+    assert sorted(len(scan.files) for scan in datasets["dicom"]) == [28, 41]
