@@ -35,9 +35,7 @@ from maesil.evaluation.scores import Score, read_scores, write_json_scores, writ
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
-from maesil.models import Pretrainer, make_model
-from maesil.models.interpolation import Interpolation
-from maesil.models.mean import MeanFill
+from maesil.models import UNTRAINED, Pretrainer, make_model
 from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
@@ -194,11 +192,11 @@ def evaluate(
 
 
 def contestants(loaded: LoadedModel) -> dict[str, Pretrainer]:
-    """The run's model and the two that learn nothing, on the same grid and masks."""
+    """The run's model and those that learn nothing, on the same grid and masks."""
     model = loaded.model
-    untrained = {"interpolation": Interpolation(model.grid, model.masking), "mean": MeanFill(model.grid, model.masking)}
     device = next(model.parameters()).device
-    return {loaded.config.model.name: model, **{name: fill.to(device) for name, fill in untrained.items()}}
+    untrained = {name: fill(model.grid, model.masking).to(device) for name, fill in UNTRAINED.items()}
+    return {loaded.config.model.name: model, **untrained}
 
 
 def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
