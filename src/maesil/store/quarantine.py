@@ -14,7 +14,7 @@ from maesil.errors import MaesilError
 _SECRETS = (
     re.compile(r"\d+(?:\.\d+){3,}\.?"),  # a UID
     re.compile(r"(?<!\d)(?:19|20)\d\d[-/.]?[01]\d[-/.]?[0-3]\d(?!\d)"),  # a date
-    re.compile(r"(?:/|\b[A-Za-z]:\\)[^\s'\":,;]+"),  # a path
+    re.compile(r"(?<!\w)(?:/|[A-Za-z]:\\)[^\s'\":,;)]+"),  # a path
 )
 _REMOVED = "(removed)"
 

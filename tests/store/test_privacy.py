@@ -1,0 +1,101 @@
+"""No header field beyond what is needed: every byte of a store is searched for what the headers told."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pydicom
+import pytest
+
+from maesil.datasets import Scan
+from maesil.errors import ScanError
+from maesil.store.prepare import PrepareConfig, PrepareReport, prepare
+from maesil.store.quarantine import quarantined_scan
+
+CONFIG = PrepareConfig(spacing_mm=3.0, chunk=16, shard=32, salt="test")
+
+
+def told_by(store: Path) -> bytes:
+    """Every name and every byte of a store; metadata are not compressed, voxels are not text."""
+    return b"\n".join(
+        str(path.relative_to(store)).encode() + b"\n" + (path.read_bytes() if path.is_file() else b"")
+        for path in sorted(store.rglob("*"))
+    ).lower()
+
+
+def assert_untold(store: Path, secrets: list[str]) -> None:
+    told = told_by(store)
+    assert [secret for secret in secrets if secret.lower().encode() in told] == []
+
+
+def test_prepare__a_store_tells_nothing_of_the_headers(
+    write_series: Callable[..., Path], tmp_path: Path, secrets: dict[str, str]
+) -> None:
+    write_series("Doe_Jane/20190823/1.2.826.0.1.3680043.8.498.222")
+    other = {"SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.555", "PatientID": "ID-9"}
+    write_series("Doe_Jane/20190823/gap", skip=(3,), **other)
+    report: PrepareReport = prepare([tmp_path / "Doe_Jane"], tmp_path / "store", CONFIG, workers=0)
+    assert (len(report.prepared), len(report.quarantined)) == (1, 1)
+    words = [*secrets.values(), *other.values(), "Doe", "Jane", "1.2.826", "gap", "someone", str(tmp_path)]
+    assert_untold(tmp_path / "store", words)
+
+
+def test_prepare__series_of_a_patient_have_one_name(write_series: Callable[..., Path], tmp_path: Path) -> None:
+    write_series("tree/a")
+    write_series("tree/b", SeriesInstanceUID="1.2.826.0.1.3680043.8.498.666")
+    write_series("tree/c", SeriesInstanceUID="1.2.826.0.1.3680043.8.498.777", PatientID="another")
+    prepare([tmp_path / "tree"], tmp_path / "store", CONFIG, workers=0)
+    rows = json.loads((tmp_path / "store" / "manifest.json").read_text())["scans"]
+    assert len(rows) == 3
+    assert len({row["patient"] for row in rows}) == 2
+
+
+def test_prepare__hashed_names_hide_file_names(sources: Path, tmp_path: Path) -> None:
+    folder = sources.rename(tmp_path / "Doe_Jane")
+    (folder / "a.nii.gz").rename(folder / "JaneDoe.nii.gz")
+    (folder / "JaneDoe_bad.nii.gz").write_bytes(b"no scan")
+    hidden = PrepareConfig(spacing_mm=3.0, salt="test", hash_names=True)
+    report = prepare([folder], tmp_path / "store", hidden, workers=0)
+    assert (len(report.prepared), len(report.quarantined)) == (3, 1)
+    assert_untold(tmp_path / "store", ["jane", "doe", str(tmp_path)])
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        "two series: 1.2.826.0.1.3680043.8.498.222 and another",
+        "the series ...1.2.3 of /data/Doe_Jane/CT is damaged",
+        "cannot read Doe_Jane",
+        "acquired on 20190823, or 2019-08-23",
+        "slice Jane.dcm is missing",
+    ],
+)
+def test_quarantined_scan__keeps_no_reason_that_tells_who(message: str) -> None:
+    folder = Path("/data/Doe_Jane")
+    scan = Scan("0123456789abcdef", "set", "p", folder, "1.2.3", (folder / "Jane.dcm",), "scan 0123456789abcdef")
+    row = quarantined_scan(scan, ScanError(message)).row()
+    text = json.dumps(row)
+    assert not any(secret in text for secret in ("Doe", "Jane", "1.2.", "2019", "/data"))
+    assert "(removed)" in text
+
+
+def test_quarantined_scan__public_names_keep_their_reasons() -> None:
+    scan = Scan("set-a", "set", "a", Path("/data/set/a.nii.gz"), None, (Path("/data/set/a.nii.gz"),), "a.nii.gz")
+    row = quarantined_scan(scan, ScanError("a.nii.gz (/data/set/a.nii.gz) has spacing 0.5.1.2 mm")).row()
+    assert row["reason"] == "a.nii.gz ((removed)) has spacing 0.5.1.2 mm"
+
+
+def test_prepare__real_headers_stay_out_of_the_store(data_dir: Path, tmp_path: Path) -> None:
+    sources = [data_dir / "lidc", data_dir / "dicom"]
+    config = PrepareConfig(policy="native", salt="test")
+    report = prepare(sources, tmp_path / "store", config, workers=0)
+    assert (len(report.prepared), len(report.quarantined)) == (2, 1)
+    tags = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID", "StudyDate")
+    secrets = set[str]()
+    for source in sources:
+        for path in source.rglob("*.dcm"):
+            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
+            secrets |= {str(header.get(tag, "")) for tag in tags} | {path.parent.name}
+    assert_untold(tmp_path / "store", sorted(secret for secret in secrets if len(secret) > 3))
