@@ -53,11 +53,12 @@ def base() -> RunConfig:
         decoder_depth=2,
         decoder_heads=3,
         position_wavelengths=GRID_WAVELENGTHS,
+        start="local",
     )
     return RunConfig(
         preset="base",
         model=model,
-        train=TrainConfig(steps=50_000, batch=8, peak_lr=1e-3),
+        train=TrainConfig(steps=50_000, batch=8, optimizer="muon", peak_lr=1e-3),
         monitor=MonitorConfig(validate_every=1_000, checkpoint_every=500, image_every=1_000, log_every=20),
     )
 
@@ -77,12 +78,13 @@ def demo() -> RunConfig:
         decoder_depth=2,
         decoder_heads=2,
         position_wavelengths=GRID_WAVELENGTHS,
+        start="local",
     )
     return RunConfig(
         preset="demo",
         data=DataConfig(holdout=HoldoutConfig(by="superpatch", test_superpatches=3, val_superpatches=1)),
         model=model,
-        train=TrainConfig(steps=800, batch=8, peak_lr=2e-3),
+        train=TrainConfig(steps=1500, batch=8, optimizer="muon", peak_lr=3e-3),
         monitor=MonitorConfig(validate_every=100, checkpoint_every=50, image_every=200, log_every=10),
     )
 

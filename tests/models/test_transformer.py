@@ -8,7 +8,15 @@ import pytest
 import torch
 
 from maesil.errors import ConfigError
-from maesil.models.transformer import Attention, Block, sincos_positions
+from maesil.models.transformer import (
+    Attention,
+    Block,
+    attend,
+    cosine_embedding,
+    initialize,
+    initialize_qkv,
+    sincos_positions,
+)
 
 
 @pytest.mark.interop
@@ -44,6 +52,15 @@ def test_attention__equals_the_formula() -> None:
     torch.testing.assert_close(attention(tokens), attention.out(torch.cat(heads, -1)))
 
 
+@pytest.mark.parametrize("tokens", [30, 1100])
+def test_attend__equals_the_fused_kernel_in_bf16(tokens: int) -> None:
+    query, key, value = torch.randn(3, 1, 2, tokens, 16, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value)
+    mixed = attend(query.bfloat16(), key.bfloat16(), value.bfloat16())
+    assert mixed.dtype == torch.bfloat16
+    torch.testing.assert_close(mixed.float(), expected, atol=0.02, rtol=0.02)
+
+
 def test_sincos_positions__follow_the_token_order() -> None:
     shape, width = (3, 4, 5), 64
     table = sincos_positions(shape, width)
@@ -68,3 +85,28 @@ def test_sincos_positions__tell_all_tokens_apart(width: int) -> None:
 def test_sincos_positions__refuse_an_odd_width() -> None:
     with pytest.raises(ConfigError, match="even width"):
         sincos_positions((2, 2, 2), 7)
+
+
+def test_cosine_embedding__is_an_orthogonal_map_of_the_lowest_frequencies() -> None:
+    weight = cosine_embedding((4, 4, 2), 20).double()
+    gram = weight @ weight.T
+    torch.testing.assert_close(gram, torch.diag(gram.diag()), atol=1e-6, rtol=0)
+    assert (gram.diag() > 0).all()
+    flat, ramp = torch.ones(32, dtype=torch.float64), torch.arange(4.0).repeat_interleave(8).double() - 1.5
+    assert (weight @ flat)[0] > 0.5
+    assert (weight @ flat)[1:].abs().max() < 1e-6  # only the constant term sees a constant patch
+    assert (weight @ ramp).abs().argmax() in (1, 2, 3)
+    assert not cosine_embedding((2, 2, 2), 12)[8:].any()
+
+
+def test_initialize_qkv__shared_queries_and_keys_attend_to_near_positions() -> None:
+    torch.manual_seed(0)
+    attention = Attention(96, 2)
+    attention.apply(initialize)
+    initialize_qkv(attention, shared=True)
+    tokens = torch.nn.functional.layer_norm(sincos_positions((8, 1, 1), 96, (4.0, 120.0))[None], (96,))
+    query, key, _ = attention.qkv(tokens).chunk(3, dim=-1)
+    assert torch.equal(query, key)
+    weights = (query @ key.transpose(1, 2) / 48**0.5).softmax(-1)[0]
+    assert weights.argmax(-1).tolist() == list(range(8))
+    assert weights[0, 1] > weights[0, 4]

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import itertools
 
 import pytest
@@ -18,7 +19,7 @@ TINY = MAEConfig(
 
 def test_parameter_groups__decay_matrices_only() -> None:
     model = MaskedAutoencoder(TINY, DualMasking())
-    decayed, free = parameter_groups(model, 0.05)
+    decayed, free = parameter_groups(model.named_parameters(), 0.05)
     assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     decayed_names = {names[id(p)] for p in decayed["params"]}  # type: ignore[attr-defined]
@@ -56,3 +57,36 @@ def test_schedule__sets_the_optimisers_learning_rate() -> None:
         optimizer.step()
         schedule.step()
     assert seen == pytest.approx([warmup_cosine(step, 10, 0.2) for step in range(10)])
+
+
+def test_muon__steps_every_parameter_and_resumes() -> None:
+    config = TrainConfig(steps=10, optimizer="muon", peak_lr=1e-2)
+
+    def train(model: MaskedAutoencoder, optimizer: torch.optim.Optimizer, steps: range) -> None:
+        for step in steps:
+            for index, parameter in enumerate(model.parameters()):
+                parameter.grad = torch.full_like(parameter, 0.1) * torch.sin(torch.tensor(step + index + 1.0))
+            optimizer.step()
+
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(TINY, DualMasking())
+    before = {name: p.detach().clone() for name, p in model.named_parameters()}
+    optimizer = make_optimizer(model, config, world=1)
+    train(model, optimizer, range(3))
+    assert [name for name, p in model.named_parameters() if torch.equal(p, before[name])] == []
+    other = MaskedAutoencoder(TINY, DualMasking())
+    other.load_state_dict(model.state_dict())
+    resumed = make_optimizer(other, config, world=1)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    train(model, optimizer, range(3, 6))
+    train(other, resumed, range(3, 6))
+    assert all(torch.equal(p, q) for p, q in zip(model.parameters(), other.parameters(), strict=True))
+
+
+def test_muon__follows_the_schedule() -> None:
+    model = MaskedAutoencoder(TINY, DualMasking())
+    config = TrainConfig(steps=10, warmup=0.5, optimizer="muon", peak_lr=1.0)
+    optimizer = make_optimizer(model, config, world=1)
+    make_schedule(optimizer, config)
+    rates = {group["lr"] for group in [*optimizer.muon.param_groups, *optimizer.adamw.param_groups]}  # type: ignore[attr-defined]
+    assert rates == {warmup_cosine(0, 10, 0.5)}

@@ -18,7 +18,15 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.models.transformer import VIT_WAVELENGTHS, Attention, Block, Positions, initialize, initialize_qkv
+from maesil.models.transformer import (
+    VIT_WAVELENGTHS,
+    Attention,
+    Block,
+    Positions,
+    cosine_embedding,
+    initialize,
+    initialize_qkv,
+)
 from maesil.shapes import Shape3
 
 PATCH_VARIANCE_FLOOR = 1e-6
@@ -41,6 +49,8 @@ class MAEConfig:
         mlp_ratio: Hidden over embedding width in the blocks' MLPs.
         positions: Fixed sine-cosine encodings, or learned from that start.
         position_wavelengths: Shortest and longest wavelength of the encodings, in patches; the default is ViT's.
+        start: Initial weights. "xavier", or "local": queries equal keys, so that attention begins with near positions,
+            and the embedding is a cosine transform of the patch, lowest frequencies first.
         normalize_targets: Predict each patch standardised by its own mean and deviation.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
@@ -58,6 +68,7 @@ class MAEConfig:
     mlp_ratio: float = 4.0
     positions: Literal["sincos", "learned"] = "sincos"
     position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
+    start: Literal["xavier", "local"] = "xavier"
     normalize_targets: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
@@ -174,7 +185,9 @@ class MaskedAutoencoder(Pretrainer):
         self.apply(initialize)
         for module in self.modules():
             if isinstance(module, Attention):
-                initialize_qkv(module)
+                initialize_qkv(module, shared=self.config.start == "local")
+        if self.config.start == "local":
+            self.encoder.embed.weight.data = cosine_embedding(self.config.patch, self.config.encoder_width)
         nn.init.normal_(self.decoder.mask_token, std=0.02)
         # Start from the mean of the data: with a random head the first thousand steps only unlearn noise.
         nn.init.zeros_(self.decoder.head.weight)

@@ -172,7 +172,7 @@ def plot(curve: Curve, width: int = 460, height: int = 190) -> dict[str, Any]:
     high = high if high > low else low + 1.0
     span = max(curve.steps[-1] - curve.steps[0], 1)
 
-    def x(step: float) -> float:
+    def x(step: int) -> float:
         return round(left + (step - curve.steps[0]) / span * (width - left - right), 1)
 
     def y(value: float) -> float:

@@ -23,6 +23,7 @@ _QUIET = {
     "distributed.worker.memory.terminate": False,
     "distributed.admin.log-format": "%(message)s",
 }
+_GUARD = "in a script, put what it does under `if __name__ == '__main__':`; or use workers=0"
 
 
 def run_all(
@@ -82,17 +83,44 @@ def _on_dask(
 
     if not scans:
         return
-    run = uuid.uuid4().hex  # a scheduler that others use, too, tells tasks apart by their keys
     with _client(scheduler, workers, len(scans)) as client:
-        scan_of = {
-            client.submit(_alone, work, store, scan, config, pure=False, retries=0, key=f"scan-{run}-{index}"): scan
-            for index, scan in enumerate(scans)
-        }
+        scan_of = {_submit(client, work, store, scan, config): scan for scan in scans}
+        suspects = list[Scan]()
         for future in as_completed(list(scan_of), loop=client.loop):
-            scan = scan_of.pop(future)
-            outcome = future.result() if future.status == "finished" else future.exception()
-            future.release()
-            yield scan, _without_dask(outcome)
+            scan, outcome = scan_of.pop(future), _outcome(future)
+            if _is_death(outcome):
+                suspects.append(scan)
+            else:
+                yield scan, outcome
+        for scan in suspects:  # a dying worker takes others' results with it: one at a time, the blame is certain
+            outcome = _outcome(_submit(client, work, store, scan, config))
+            yield scan, _killed() if _is_death(outcome) else outcome
+
+
+def _submit(client: Any, work: Work, store: Path, scan: Scan, config: PrepareConfig) -> Any:
+    # A scheduler that others use, too, tells tasks apart by their keys.
+    key = f"scan-{uuid.uuid4().hex}"
+    return client.submit(_alone, work, store, scan, config, pure=False, retries=0, key=key)
+
+
+def _outcome(future: Any) -> Any:
+    try:
+        return future.result()
+    except Exception as error:
+        return error
+    finally:
+        future.release()
+
+
+def _is_death(outcome: Any) -> bool:
+    from distributed.scheduler import KilledWorker
+
+    return isinstance(outcome, KilledWorker)
+
+
+def _killed() -> MaesilError:
+    fix = "most often for memory: use fewer --workers, or a machine with more memory"
+    return MaesilError("the process that read it was killed", fix=fix)
 
 
 def _alone(work: Work, store: Path, scan: Scan, config: PrepareConfig) -> Any:
@@ -101,16 +129,6 @@ def _alone(work: Work, store: Path, scan: Scan, config: PrepareConfig) -> Any:
 
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     return work(store, scan, config)
-
-
-def _without_dask(outcome: Any) -> Any:
-    """A killed worker, most often for memory, in words of our own."""
-    from distributed.scheduler import KilledWorker
-
-    if isinstance(outcome, KilledWorker):
-        fix = "most often for memory: use fewer --workers, or a machine with more memory"
-        return MaesilError("the process that read it was killed", fix=fix)
-    return outcome
 
 
 @contextmanager
@@ -137,21 +155,50 @@ def _cluster(workers: int | None, scans: int) -> Any:
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
 
-    _require_importable_main()
-    return LocalCluster(
-        n_workers=max(1, min(workers or CPU_COUNT, scans)),
-        threads_per_worker=1,
-        processes=True,
-        dashboard_address=None,
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-    )
+    try:
+        with _interrupts_held():
+            return LocalCluster(
+                n_workers=max(1, min(workers or CPU_COUNT, scans)),
+                threads_per_worker=1,
+                processes=True,
+                # None would still listen, on a port that others may hold.
+                dashboard_address="127.0.0.1:0",
+                scheduler_kwargs={"dashboard": False},
+                memory_limit=0,
+                silence_logs=logging.CRITICAL,
+            )
+    except (RuntimeError, TimeoutError) as error:
+        raise ConfigError("the worker processes cannot be started", where=str(error), fix=_GUARD) from error
 
 
-def _require_importable_main() -> None:
-    """A script without a main guard runs again in every worker it starts; there, this ends it with a reason."""
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """Ctrl-C reaches every process of a terminal; only this one may act on it.
+
+    The cluster's thread is born with the signal blocked, and so are the workers that it starts, now or after a death.
+    """
+    import signal
+
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    from multiprocessing.resource_tracker import ensure_running
+
+    ensure_running()  # where it starts with the first worker, it lets that thread's signals through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def refuse_in_starting_worker() -> None:
+    """A script without a main guard runs again in every worker it starts; there, this ends it with a reason.
+
+    Raises:
+        ConfigError: This process is a worker that is still starting.
+    """
     import multiprocessing
 
     if getattr(multiprocessing.current_process(), "_inheriting", False):
-        fix = "put the script's work under `if __name__ == '__main__':`, or use workers=0"
-        raise ConfigError("prepare was called while a worker process was starting", fix=fix)
+        raise ConfigError("prepare was called while a worker process was starting", fix=_GUARD)

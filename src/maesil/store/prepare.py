@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from maesil.datasets import Scan, find_scans, kept_salt, salt_check
+from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
 from maesil.errors import ScanError, StoreError
 from maesil.store.layout import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.lock import locked
-from maesil.store.parallel import run_all
+from maesil.store.parallel import refuse_in_starting_worker, run_all
 from maesil.store.quarantine import Quarantined, quarantine_text, quarantined_problem, quarantined_scan
 from maesil.store.settings import PrepareConfig
 from maesil.store.writing import Written, stored_row, write_scan
@@ -72,6 +72,7 @@ def prepare(
         ConfigError: A source does not exist, none holds a scan, or no scheduler answers.
         StoreError: `out` has other settings or another salt, is being written by another process, or cannot be written.
     """
+    refuse_in_starting_worker()
     salt = config.salt if config.salt is not None else kept_salt
     found = find_scans(
         sources, config.dataset, salt, hash_names=config.hash_names, patient_pattern=config.patient_pattern
@@ -80,6 +81,8 @@ def prepare(
     with locked(out):
         hashing = any(scan.hashed for scan in found.scans)
         _guarded(out, lambda: _open_store(out, config, _check_of(salt) if hashing else None))
+        # Compared with what was there at first, not as workers saw it: a scan may be done twice where a worker dies.
+        before = {scan.scan_id: stored_row(out, scan.scan_id) for scan in found.scans}
         outcomes = run_all(
             write_scan, out, found.scans, config, scheduler=scheduler, workers=workers, progress=progress
         )
@@ -87,14 +90,24 @@ def prepare(
         bad = [quarantined_problem(problem) for problem in found.problems]
         bad += [quarantined_scan(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, BaseException)]
         _guarded(out, lambda: _finish(out, config, bad))
-    written = [(scan.scan_id, outcome) for scan, outcome in outcomes if isinstance(outcome, Written)]
+    return _report(found, outcomes, before, bad)
+
+
+def _report(
+    found: FoundScans,
+    outcomes: Sequence[tuple[Scan, Any]],
+    before: Mapping[str, dict[str, Any] | None],
+    bad: Sequence[Quarantined],
+) -> PrepareReport:
+    written = {scan.scan_id: outcome for scan, outcome in outcomes if isinstance(outcome, Written)}
+    prepared = tuple(name for name, one in written.items() if before[name] != one.row)
     return PrepareReport(
-        prepared=tuple(name for name, one in written if one.state != "kept"),
-        skipped=tuple(name for name, one in written if one.state == "kept"),
+        prepared=prepared,
+        skipped=tuple(name for name in written if name not in prepared),
         quarantined=tuple(sorted(bad, key=lambda row: (row.source, row.reason))),
         labels=found.labels,
-        changed=tuple(name for name, one in written if one.state == "changed"),
-        warnings=tuple((name, text) for name, one in written for text in one.warnings),
+        changed=tuple(name for name in prepared if before[name] is not None),
+        warnings=tuple((name, text) for name, one in written.items() for text in one.warnings),
     )
 
 

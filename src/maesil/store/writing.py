@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -35,12 +35,10 @@ class Written:
 
     Attributes:
         row: Its row of the manifest.
-        state: New, made anew as its files had changed, or there already.
         warnings: What the reader had to assume.
     """
 
     row: dict[str, Any]
-    state: Literal["new", "changed", "kept"]
     warnings: tuple[str, ...] = ()
 
 
@@ -75,7 +73,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     source = {**names, "source_sha256": fingerprint(scan.files)}
     known = stored_row(store, scan.scan_id)
     if known is not None and all(known.get(key) == value for key, value in source.items()):
-        return Written(known, "kept")
+        return Written(known)
     volume, told = _read(scan)
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)
     draft = store / SCANS / f"{DRAFT}{scan.scan_id}-{os.getpid()}"
@@ -86,7 +84,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         raise _unwritable(store, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Written(row, "new" if known is None else "changed", told)
+    return Written(row, told)
 
 
 def _unwritable(store: Path, error: OSError) -> StoreError:

@@ -20,10 +20,11 @@ class TrainConfig:
         steps: Optimiser steps of the run.
         batch: Superpatches per device and micro-batch.
         accumulate: Micro-batches per optimiser step.
+        optimizer: "adamw", or "muon" for the blocks' matrices with AdamW beside it.
         base_lr: Learning rate per 256 superpatches of the global batch; the peak is base_lr * global batch / 256.
         peak_lr: The peak learning rate itself; takes the place of `base_lr`.
         warmup: Share of the steps with a linearly rising learning rate; a half-cosine to zero follows.
-        weight_decay: AdamW's, on matrices only: not on biases, norms, mask tokens and positions.
+        weight_decay: on matrices only: not on biases, norms, mask tokens and positions.
         betas: AdamW's.
         clip_norm: Gradients are scaled down to this norm; None: never.
     """
@@ -31,6 +32,7 @@ class TrainConfig:
     steps: PositiveInt = 100_000
     batch: PositiveInt = 4
     accumulate: PositiveInt = 1
+    optimizer: Literal["adamw", "muon"] = "adamw"
     base_lr: float = 1.5e-4
     peak_lr: float | None = None
     warmup: float = 0.05

@@ -1,21 +1,23 @@
-"""AdamW with the usual no-decay groups, linear warm-up and a half-cosine to zero."""
+"""AdamW with the usual no-decay groups (or Muon beside it), linear warm-up and a half-cosine to zero."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from torch import nn
-from torch.optim import AdamW
+from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from maesil.training.config import TrainConfig
+from maesil.training.muon import MuonAdamW, Named, split_parameters
 
 
-def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, object]]:
+def parameter_groups(parameters: Iterable[Named], weight_decay: float) -> list[dict[str, object]]:
     """Decays matrices; leaves biases, norms, mask tokens and learned positions alone."""
     decayed: list[nn.Parameter] = []
     free: list[nn.Parameter] = []
-    for name, parameter in module.named_parameters():
+    for name, parameter in parameters:
         if parameter.requires_grad:
             decays = parameter.ndim >= 2 and not name.endswith("positions.table")
             (decayed if decays else free).append(parameter)
@@ -23,13 +25,19 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, o
     return [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
 
 
-def make_optimizer(module: nn.Module, config: TrainConfig, world: int, *, fused: bool = True) -> AdamW:
-    """AdamW for `world` devices."""
-    groups = parameter_groups(module, config.weight_decay)
-    return AdamW(groups, lr=config.learning_rate(world), betas=config.betas, fused=fused)
+def make_optimizer(module: nn.Module, config: TrainConfig, world: int, *, fused: bool = True) -> Optimizer:
+    """The optimiser that the configuration names, for `world` devices."""
+    rate = config.learning_rate(world)
+    if config.optimizer == "adamw":
+        groups = parameter_groups(module.named_parameters(), config.weight_decay)
+        return AdamW(groups, lr=rate, betas=config.betas, fused=fused)
+    matrices, others = split_parameters(module)
+    groups = parameter_groups(others, config.weight_decay)
+    decay = config.weight_decay
+    return MuonAdamW([p for _, p in matrices], groups, lr=rate, betas=config.betas, weight_decay=decay, fused=fused)
 
 
-def make_schedule(optimizer: AdamW, config: TrainConfig) -> LambdaLR:
+def make_schedule(optimizer: Optimizer, config: TrainConfig) -> LambdaLR:
     """Learning rate per optimiser step."""
     return LambdaLR(optimizer, lambda step: warmup_cosine(step, config.steps, config.warmup))
 

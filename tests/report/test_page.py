@@ -1,0 +1,194 @@
+"""The page: self-contained, rightly oriented, and alive in a browser."""
+
+from __future__ import annotations
+
+import html
+import html.parser
+import json
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maesil.ct.window import Window
+from maesil.report.case import VIEWS, Case, cut
+from maesil.report.figures import figure3, panels, save_figure
+from maesil.report.gallery import mask_gallery
+from maesil.report.page import Curve, Page, encode_case, write_page
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@pytest.fixture
+def case() -> Case:
+    """Air with a bright block at the patient's superior, anterior, right."""
+    truth = np.full((20, 24, 28), -1000.0, dtype=np.float32)
+    truth[12:18, 3:8, 2:9] = 800.0
+    mask = np.zeros(truth.shape, dtype=bool)
+    mask[:10] = True
+    held = np.zeros(truth.shape, dtype=bool)
+    held[10:, :12, :12] = True
+    return Case("case-1", "set", truth, truth + 100.0, mask, held, (2.0, 1.0, 1.0), Window(), "a caption")
+
+
+@pytest.fixture
+def page(case: Case) -> Page:
+    return Page(
+        title="A page",
+        subtitle="of tests",
+        caution="One patient only.",
+        facts={"Data": {"scans": "1"}},
+        header=("scans", "region", "model", "n", "PSNR (dB) ↑", "LPIPS ↓"),
+        rows=(("all", "masked", "a", "1", "20.10", "0.30"), ("all", "masked", "b", "1", "21.50", "0.40")),
+        notes=("the protocol <with> & signs",),
+        curves=(Curve("loss", [1, 2, 3], [3.0, 2.0, 1.0]),),
+        cases=[case],
+        commands=("maesil report RUN",),
+    )
+
+
+def test_cut__is_radiological(case: Case) -> None:
+    """The block lies right, anterior, superior: on the left of axial and coronal views, above in all three."""
+    for view, (vertical, horizontal) in {
+        "axial": ("top", "left"),
+        "coronal": ("top", "left"),
+        "sagittal": ("top", "left"),
+    }.items():
+        image = cut(case.truth_hu, view, case.best_slices()[view])  # type: ignore[arg-type,index]
+        rows, columns = np.nonzero(image > 0)
+        assert (rows.mean() < image.shape[0] / 2) == (vertical == "top"), view
+        assert (columns.mean() < image.shape[1] / 2) == (horizontal == "left"), view
+
+
+def test_best_slices__show_held_out_tissue(case: Case) -> None:
+    assert case.best_slices() == {"axial": 12, "coronal": 3, "sagittal": 2}
+
+
+def test_panels__hide_masked_voxels_and_show_the_error(case: Case) -> None:
+    original, masked, rebuilt, error = panels(case, "axial", 5, (-1000.0, 1000.0), 200.0)
+    assert not np.allclose(original, masked)  # plane 5 is masked
+    assert np.allclose(rebuilt[0, 0], 0.05)
+    assert error[0, 0, 0] == pytest.approx(1.0)
+    assert np.array_equal(*panels(case, "axial", 15, (-1000.0, 1000.0), 200.0)[:2])
+
+
+def test_figures__are_written(case: Case, tmp_path: Path) -> None:
+    save_figure(figure3(case), tmp_path / "figure3.png")
+    masks = {"dual": np.arange(64).reshape(4, 4, 4) % 2 == 0}
+    for ending in ("png", "svg"):
+        save_figure(mask_gallery(masks), tmp_path / f"masks.{ending}")
+    assert {path.name for path in tmp_path.iterdir()} == {"figure3.png", "masks.png", "masks.svg"}
+    assert all(path.stat().st_size > 2000 for path in tmp_path.iterdir())
+
+
+class Reader(html.parser.HTMLParser):
+    """Collects what a page loads, its balance of tags, and its ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loads: list[str] = []
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        values = dict(attrs)
+        if tag != "a":
+            self.loads += [value for name in ("src", "href") if (value := values.get(name))]
+        if tag not in ("meta", "link", "input", "line", "polyline", "br"):
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """An element of SVG that closes itself."""
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_write_page__is_one_sound_file_that_loads_nothing(page: Page, tmp_path: Path) -> None:
+    text = write_page(tmp_path / "page.html", page).read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(text)
+    assert reader.loads == []
+    assert reader.open == []
+    assert not re.search(r"url\(\s*['\"]?http|@import|fetch\(|XMLHttpRequest", text)
+    assert "the protocol &lt;with&gt; &amp; signs" in text
+    assert "One patient only." in text
+    assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_write_page__marks_the_best_of_each_metric(page: Page, tmp_path: Path) -> None:
+    text = write_page(tmp_path / "page.html", page).read_text(encoding="utf-8")
+    assert re.findall(r'<td class="best">([^<]+)</td>', text) == ["0.30", "21.50"]
+
+
+def test_encode_case__large_scans_are_thinned(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maesil.report.page.MAX_VOXELS", 2000)
+    encoded = encode_case(case)
+    assert encoded["stride"] == 2
+    assert encoded["shape"] == [10, 12, 14]
+    assert encoded["spacing"] == (4.0, 2.0, 2.0)
+
+
+PROBE = """
+<script>
+addEventListener("load", () => setInterval(() => {
+  if (!document.documentElement.dataset.ready || document.documentElement.dataset.probe) return;
+  const pixels = (view, panel) => {
+    const c = document.querySelector(`[data-view=${view}] canvas[data-panel="${panel}"]`);
+    return { width: c.width, height: c.height, ratio: c.style.aspectRatio,
+             data: c.getContext("2d").getImageData(0, 0, c.width, c.height).data };
+  };
+  const bright = (view) => {
+    const image = pixels(view, 0);
+    let n = 0, row = 0, column = 0;
+    for (let i = 0; i < image.width * image.height; i++) {
+      // The outline is yellow: only grey counts as bright.
+      if (image.data[4 * i] < 200 || image.data[4 * i + 2] < 200) continue;
+      n++; row += Math.floor(i / image.width); column += i % image.width;
+    }
+    return [row / n / image.height, column / n / image.width, image.ratio];
+  };
+  const sum = () => pixels("axial", 0).data.reduce((a, b) => a + b, 0);
+  const found = { axial: bright("axial"), coronal: bright("coronal"), sagittal: bright("sagittal") };
+  const before = sum();
+  const slider = document.querySelector("[data-view=axial] input");
+  slider.value = 1;
+  slider.dispatchEvent(new Event("input"));
+  found.moved = before !== sum();
+  const m = pixels("axial", 1).data;
+  found.hidden = [m[0], m[1], m[2]];
+  document.querySelector("select.window").value = "-1000,1000";
+  document.querySelector("select.window").dispatchEvent(new Event("change"));
+  found.error = document.documentElement.dataset.error || "";
+  document.documentElement.dataset.probe = JSON.stringify(found);
+}, 50));
+</script>
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+def test_page__works_in_a_browser(page: Page, case: Case, tmp_path: Path) -> None:
+    visible = replace(page, cases=[replace(case, held_out=np.ones_like(case.mask))])
+    path = write_page(tmp_path / "page.html", visible)
+    path.write_text(path.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+        "--virtual-time-budget=30000", "--dump-dom", path.as_uri(),
+    ]  # fmt: skip
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
+    probed = re.search(r'data-probe="([^"]+)"', shown)
+    assert probed, shown[:300]
+    found = json.loads(html.unescape(probed.group(1)))
+    assert found["error"] == ""
+    assert found["moved"]
+    assert found["hidden"] == [33, 43, 64]
+    for view in VIEWS:
+        row, column, ratio = found[view]
+        assert row < 0.5, view
+        assert column < 0.5, view
+        height_mm, width_mm = {"axial": (24, 28), "coronal": (40, 28), "sagittal": (40, 24)}[view]
+        assert [float(part) for part in ratio.split("/")] == [width_mm, height_mm]
