@@ -1,0 +1,18 @@
+"""A `prepare` in a process of its own, to be killed: SOURCE OUT WORKERS."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from maesil.store.prepare import PrepareConfig, prepare
+
+
+def main() -> None:
+    source, out, workers = sys.argv[1:4]
+    config = PrepareConfig(spacing_mm=1.5, chunk=16, shard=32, salt="test")
+    prepare([Path(source)], Path(out), config, workers=int(workers))
+
+
+if __name__ == "__main__":
+    main()
