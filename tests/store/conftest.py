@@ -39,7 +39,7 @@ def texture(seed: int, shape: Shape3) -> np.ndarray:
     hu = np.full(shape, -1000.0)
     inner = tuple(slice(size // 5, -(size // 5)) for size in shape)
     hu[inner] = 40 + 60 * np.sin(np.linspace(0, 9, hu[inner].shape[0]))[:, None, None]
-    return (hu + random.normal(0, 12, shape)).astype(np.int16)
+    return (hu + random.normal(0, 12, shape)).clip(-1024, None).astype(np.int16)
 
 
 def write_scan_file(
