@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -23,7 +24,8 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
     """
     settings: dict[str, Any] = {} if default is None else {"default": default}
     config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
-    call: T = tyro.cli(kind, prog=f"maesil {command}", args=words, config=config, **settings)
+    description = inspect.cleandoc(kind.__doc__ or "")  # tyro's own reading of a docstring drops its examples
+    call: T = tyro.cli(kind, prog=f"maesil {command}", description=description, args=words, config=config, **settings)
     return call
 
 

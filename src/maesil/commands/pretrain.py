@@ -32,10 +32,10 @@ class Pretrain:
       torchrun --nproc-per-node 8 -m maesil pretrain paper --data.store store --run runs/paper
     """
 
-    run: Path
-    """The run folder to write or to resume."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     """The run's settings."""
+    run: Path | None = None
+    """The run folder to write or to resume."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
 
@@ -46,7 +46,9 @@ Pretrain.__doc__ = (Pretrain.__doc__ or "").replace("{presets}", ", ".join(PRESE
 def main(words: Sequence[str]) -> int:
     """Trains, or resumes."""
     base, rest = _starting_point(list(words))
-    call = parse(Pretrain, "pretrain", rest, Pretrain(run=tyro.MISSING, config=base))
+    call = parse(Pretrain, "pretrain", rest, Pretrain(config=base))
+    if call.run is None:
+        raise ConfigError("no run folder is given", fix="--run RUN, a new folder or that of a run to resume")
     screen = console()
     outcome = pipeline.pretrain(call.config, call.run, console=screen)
     screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}")

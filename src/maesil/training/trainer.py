@@ -139,7 +139,7 @@ def train(job: Job, console: Console) -> Literal["finished", "interrupted"]:
     data = PretrainData(job, efficiency)
     module = PretrainModule(job.model, job.train, job.data.window, job.data.flip_axes, job.seed)
     if efficiency.compile:
-        job.model.compile()
+        job.model.loss = torch.compile(job.model.loss, dynamic=False)  # type: ignore[method-assign]
     stop = GracefulStop()
     state = checkpoints / "last" / STATE
     with _quiet():
