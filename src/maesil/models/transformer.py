@@ -112,7 +112,8 @@ def attend(
     if query.device.type != "cpu" or query.dtype != torch.bfloat16 or query.shape[-2] > SHORT_SEQUENCE:
         return F.scaled_dot_product_attention(query, key, value)
     scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    return scores.softmax(dim=-1).to(value.dtype) @ value
+    mixed: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
+    return mixed
 
 
 SHORT_SEQUENCE = 1024

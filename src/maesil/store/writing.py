@@ -124,16 +124,24 @@ def _write_draft(
 
 
 def _thick(parts: Slabs, depth: int) -> Slabs:
-    """Regroups slabs into slabs of whole shards, so that each shard is written once."""
-    start, kept = 0, list[npt.NDArray[Any]]()
+    """Regroups slabs into slabs of whole shards, so that each shard is written once.
+
+    The slabs share one buffer: each is done with before the next one comes.
+    """
+    start, filled, buffer = 0, 0, np.empty((0, 0, 0), dtype=np.int16)
     for _, part in parts:
-        kept.append(part)
-        while sum(map(len, kept)) >= depth:
-            joined = kept[0] if len(kept) == 1 else np.concatenate(kept)
-            yield start, joined[:depth]
-            start, kept = start + depth, [joined[depth:]]
-    if sum(map(len, kept)):
-        yield start, np.concatenate(kept)
+        taken = 0
+        while taken < len(part):
+            if not buffer.size:
+                buffer = np.empty((depth, *part.shape[1:]), dtype=np.int16)
+            count = min(depth - filled, len(part) - taken)
+            buffer[filled : filled + count] = part[taken : taken + count]
+            taken, filled = taken + count, filled + count
+            if filled == depth:
+                yield start, buffer
+                start, filled = start + depth, 0
+    if filled:
+        yield start, buffer[:filled]
 
 
 def _move_into_place(draft: Path, final: Path) -> None:

@@ -1,0 +1,24 @@
+"""The demo's own code on synthetic CT, a few steps long; `make demo` runs the rest on the real scan."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from maesil.cli import main
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+def test_demo__runs_the_whole_path_without_network_and_resumes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["demo", "--phantom", "--steps", "6", "--out", str(tmp_path / "demo")]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "interpolation" in printed.out
+    assert str(tmp_path / "demo" / "run" / "report.html") in printed.out
+    assert (tmp_path / "demo" / "run" / "report.html").is_file()
+    assert main(words) == 0  # everything is there: nothing is trained again
+    assert "already there" in capsys.readouterr().err

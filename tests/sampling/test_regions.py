@@ -1,0 +1,79 @@
+"""Which superpatches belong to train, val and test."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from maesil.config import RunConfig
+from maesil.errors import StoreError
+from maesil.sampling.config import DataConfig, HoldoutConfig
+from maesil.sampling.dataset import SuperpatchDataset
+from maesil.sampling.plan import make_plan
+from maesil.sampling.regions import overlap, regions_of
+from maesil.store.scanstore import ScanStore
+
+EDGE = (32, 32, 32)
+
+
+def test_regions_of__patients_are_whole(tiny_store: Path, tiny_config: RunConfig) -> None:
+    store = ScanStore(tiny_store)
+    patients = {
+        split: {region.entry.patient for region in regions_of(store, tiny_config.data, EDGE, split)}
+        for split in ("train", "val", "test")
+    }
+    assert patients == {"train": {"a", "b"}, "val": {"c"}, "test": {"d"}}
+
+
+def test_regions_of__held_out_superpatches_are_never_touched(tiny_store: Path) -> None:
+    store = ScanStore(tiny_store)
+    holdout = HoldoutConfig(by="superpatch", test_superpatches=1, val_superpatches=0, held_tissue=0.2)
+    data = DataConfig(store=tiny_store, holdout=holdout)
+    edge = (16, 16, 16)
+    test = {region.entry.scan_id: region.tiles for region in regions_of(store, data, edge, "test")}
+    assert all(len(tiles) == 1 for tiles in test.values())
+    train = regions_of(store, data, edge, "train")
+    assert all(region.partial for region in train)
+    plan = make_plan(train, data, seed=0)
+    for number in range(200):
+        place = plan.place(number)
+        assert not any(overlap(place.origin, tile.origin, edge) for tile in test[place.scan_id])
+    again = regions_of(store, data, edge, "test")
+    assert {region.entry.scan_id: region.tiles for region in again} == test
+
+
+def test_regions_of__train_only_datasets_are_never_scored(tiny_store: Path) -> None:
+    store = ScanStore(tiny_store)
+    (dataset,) = {entry.dataset for entry in store.entries}
+    holdout = HoldoutConfig(train_only=(dataset,))
+    data = DataConfig(store=tiny_store, holdout=holdout)
+    assert len(regions_of(store, data, EDGE, "train")) == 4
+    with pytest.raises(StoreError, match="belongs to the split 'test'"):
+        regions_of(store, data, EDGE, "test")
+
+
+def test_regions_of__skips_air(tiny_store: Path) -> None:
+    store = ScanStore(tiny_store)
+    data = DataConfig(store=tiny_store, holdout=HoldoutConfig(train_only=(store.entries[0].dataset,)))
+    everything = regions_of(store, replace(data, min_tissue=0.0), (16, 16, 16), "train")
+    bodies = regions_of(store, replace(data, min_tissue=0.5), (16, 16, 16), "train")
+    for all_tiles, body in zip(everything, bodies, strict=True):
+        assert 0 < len(body.tiles) < len(all_tiles.tiles)
+        for tile in body.tiles:
+            voxels = store.read(body.entry.scan_id, tile.origin, (16, 16, 16))
+            assert (voxels > -500).mean() >= 0.45  # to the resolution of the occupancy blocks
+
+
+def test_dataset__reads_the_superpatch_of_its_place(tiny_store: Path, tiny_config: RunConfig) -> None:
+    store = ScanStore(tiny_store)
+    plan = make_plan(regions_of(store, tiny_config.data, EDGE, "train"), tiny_config.data, seed=0)
+    dataset = SuperpatchDataset(store, plan, EDGE)
+    item = dataset[17]
+    assert item.hu.shape == (1, 1, *EDGE)
+    assert item.places == [plan.place(17)]
+    expected = store.read(item.places[0].scan_id, item.places[0].origin, EDGE)
+    assert (item.hu[0, 0].numpy() == expected).all()
+    resident = SuperpatchDataset(ScanStore(tiny_store, resident_gib=1.0), plan, EDGE)
+    assert (resident[17].hu == item.hu).all()
