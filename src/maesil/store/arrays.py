@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,14 +16,13 @@ from zarr.codecs import BloscCodec
 from maesil.ct.volume import AIR_HU
 from maesil.shapes import Shape3
 from maesil.store.layout import LEVELS, OCCUPANCY, OCCUPANCY_BLOCK, TISSUE_HU, level_shape
-from maesil.tiling import Tiling
 
-Slab = Int16[np.ndarray, "d h w"]
+Block = Int16[np.ndarray, "d h w"]
 
 
 @dataclass(frozen=True)
 class ScanWriter:
-    """Writes a scan's volume from its first plane to its last.
+    """Writes a scan's volume block by block.
 
     Args:
         group: The scan's Zarr group.
@@ -46,28 +45,33 @@ class ScanWriter:
         occupancy = group.create_array(OCCUPANCY, shape=blocks, chunks=blocks, dtype=np.uint8, fill_value=0)
         return ScanWriter(group, levels, occupancy, shard)
 
-    def write(self, start: int, slab: Slab) -> None:
-        """Writes planes from `start`, a multiple of the shard, to all levels and the map."""
-        first_block = start // OCCUPANCY_BLOCK
-        shares = _piecewise(tissue_blocks, slab)
-        self.occupancy[first_block : first_block + len(shares)] = shares
+    def write(self, first: tuple[int, int], block: Block) -> None:
+        """Writes a block to all levels and the map.
+
+        Args:
+            first: The block's first plane and first row, multiples of the shard.
+            block: Voxels of the scan's whole width; of a multiple of the shard along each axis but at the far ends.
+        """
+        _assign(self.occupancy, first, OCCUPANCY_BLOCK, _piecewise(tissue_blocks, block))
         for level, array in enumerate(self.levels):
             edge = self.shard // 2**level
-            for inside in _tiles(slab.shape, edge):
+            for column in range(0, block.shape[2], edge):
                 # Assigning shard by shard keeps what the codecs hold at a time to a shard.
-                place = (slice(inside[0].start + start // 2**level, inside[0].stop + start // 2**level), *inside[1:])
-                array[place] = slab[inside]
-            slab = _piecewise(halved, slab) if level + 1 < LEVELS else slab
+                _assign(array, first, 2**level, block[:, :, column : column + edge], column)
+            block = _piecewise(halved, block) if level + 1 < LEVELS else block
 
 
-def _piecewise(reduce: Callable[[Slab], npt.NDArray[Any]], slab: Slab) -> npt.NDArray[Any]:
+def _assign(
+    array: zarr.Array[Any], first: tuple[int, int], scale: int, block: npt.NDArray[Any], column: int = 0
+) -> None:
+    start = (first[0] // scale, first[1] // scale, column)
+    array[tuple(slice(at, at + size) for at, size in zip(start, block.shape, strict=True))] = block
+
+
+def _piecewise(reduce: Callable[[Block], npt.NDArray[Any]], block: Block) -> npt.NDArray[Any]:
     """A reduction of blocks, a layer of blocks at a time: its intermediate copies stay small."""
     edge = OCCUPANCY_BLOCK
-    return np.concatenate([reduce(slab[start : start + edge]) for start in range(0, len(slab), edge)])
-
-
-def _tiles(shape: tuple[int, ...], edge: int) -> Iterator[tuple[slice, slice, slice]]:
-    return (tile.inside for tile in Tiling((shape[0], shape[1], shape[2]), (edge, edge, edge)))
+    return np.concatenate([reduce(block[start : start + edge]) for start in range(0, len(block), edge)])
 
 
 def _make_level(group: zarr.Group, level: int, shape: Shape3, chunk: int, shard: int) -> zarr.Array[Any]:
@@ -85,7 +89,7 @@ def _make_level(group: zarr.Group, level: int, shape: Shape3, chunk: int, shard:
     )
 
 
-def tissue_blocks(voxels: Slab) -> UInt8[np.ndarray, "bd bh bw"]:
+def tissue_blocks(voxels: Block) -> UInt8[np.ndarray, "bd bh bw"]:
     """Share of tissue per block of 16^3 voxels, 0 to 255; what a block lacks at the far ends counts as air."""
     padding = [(0, -size % OCCUPANCY_BLOCK) for size in voxels.shape]
     tissue = np.pad(voxels > TISSUE_HU, padding)
@@ -96,7 +100,7 @@ def tissue_blocks(voxels: Slab) -> UInt8[np.ndarray, "bd bh bw"]:
     return blocks
 
 
-def halved(voxels: Slab) -> Int16[np.ndarray, "half_d half_h half_w"]:
+def halved(voxels: Block) -> Int16[np.ndarray, "half_d half_h half_w"]:
     """The mean of every 2^3 voxels; an odd last one is repeated."""
     padded = np.pad(voxels, [(0, size % 2) for size in voxels.shape], mode="edge")
     d, h, w = (size // 2 for size in padded.shape)

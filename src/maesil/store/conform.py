@@ -19,6 +19,7 @@ from maesil.store.settings import PrepareConfig
 MOST_VOXELS = 2**31
 """Of a stored scan: a body of 2 m at 0.5 mm. More comes of a header that is wrong."""
 
+Blocks = Iterator[tuple[tuple[int, int], npt.NDArray[np.int16]]]
 _SLAB_PLANES = 32
 
 
@@ -33,7 +34,10 @@ def conform(volume: Volume, settings: Mapping[str, Any]) -> Volume:
     low, high = settings["clip_hu"]
     volume = Volume(np.clip(volume.array, low, high), volume.geometry).reorient("SPL")
     geometry = target_geometry(volume.geometry, PrepareConfig(**known))
-    return Volume(np.concatenate([part for _, part in slabs(volume, geometry)]), geometry)
+    array = np.empty(geometry.shape, dtype=np.int16)
+    for (start, row), block in blocks(volume, geometry, settings["shard"]):
+        array[start : start + len(block), row : row + block.shape[1]] = block
+    return Volume(array, geometry)
 
 
 def clip_in_place(volume: Volume, low: int, high: int) -> Volume:
@@ -63,14 +67,42 @@ def target_geometry(geometry: Geometry, config: PrepareConfig) -> Geometry:
     return target
 
 
-def slabs(volume: Volume, geometry: Geometry) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """The volume on the voxels of `geometry`, along axis 0, a part at a time; int16."""
-    parts = _native(volume) if geometry == volume.geometry else resampled_slabs(volume, geometry)
-    for start, part in parts:
-        whole = np.rint(part) if part.dtype.kind == "f" else part
-        yield start, whole.astype(np.int16, copy=False)
+def blocks(volume: Volume, geometry: Geometry, edge: int) -> Blocks:
+    """The volume on the voxels of `geometry`, in blocks of at most edge x edge x width voxels: whole shards.
+
+    Row by row of blocks, each from its first plane to its last. Blocks of a row share one buffer: each is done with
+    before the next one comes.
+
+    Yields:
+        First plane and first row of a block, and its voxels (int16).
+    """
+    for row in range(0, geometry.shape[1], edge):
+        band = geometry.crop((0, row, 0), (geometry.shape[0], min(edge, geometry.shape[1] - row), geometry.shape[2]))
+        same = geometry == volume.geometry
+        parts = _native(volume.crop((0, row, 0), band.shape)) if same else resampled_slabs(volume, band)
+        for start, block in _thick(parts, edge):
+            yield (start, row), block
 
 
 def _native(volume: Volume) -> Iterator[tuple[int, npt.NDArray[Any]]]:
     for start in range(0, volume.shape[0], _SLAB_PLANES):
         yield start, volume.array[start : start + _SLAB_PLANES]
+
+
+def _thick(parts: Iterator[tuple[int, npt.NDArray[Any]]], depth: int) -> Iterator[tuple[int, npt.NDArray[np.int16]]]:
+    """Regroups slabs of any thickness into slabs of `depth` planes, the last one thinner."""
+    start, filled, buffer = 0, 0, np.empty((0, 0, 0), dtype=np.int16)
+    for _, part in parts:
+        whole = np.rint(part) if part.dtype.kind == "f" else part
+        taken = 0
+        while taken < len(whole):
+            if not buffer.size:
+                buffer = np.empty((depth, *whole.shape[1:]), dtype=np.int16)
+            count = min(depth - filled, len(whole) - taken)
+            buffer[filled : filled + count] = whole[taken : taken + count]
+            taken, filled = taken + count, filled + count
+            if filled == depth:
+                yield start, buffer
+                start, filled = start + depth, 0
+    if filled:
+        yield start, buffer[:filled]

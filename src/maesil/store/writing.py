@@ -7,13 +7,9 @@ import json
 import os
 import shutil
 import warnings
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers import read
@@ -22,11 +18,9 @@ from maesil.datasets import Scan
 from maesil.errors import StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
-from maesil.store.conform import clip_in_place, slabs, target_geometry
+from maesil.store.conform import blocks, clip_in_place, target_geometry
 from maesil.store.layout import DRAFT, HIGHEST_HU, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
 from maesil.store.settings import PrepareConfig
-
-Slabs = Iterator[tuple[int, npt.NDArray[Any]]]
 
 
 @dataclass(frozen=True)
@@ -110,9 +104,9 @@ def _write_draft(
     volume = clip_in_place(volume, LOWEST_HU, HIGHEST_HU).reorient("SPL")
     writer = ScanWriter.create(draft, geometry.shape, config.chunk, config.shard)
     tissue = 0
-    for start, slab in _thick(slabs(volume, geometry), config.shard):
-        tissue += int((slab > TISSUE_HU).sum())
-        writer.write(start, slab)
+    for first, block in blocks(volume, geometry, config.shard):
+        tissue += int((block > TISSUE_HU).sum())
+        writer.write(first, block)
     row = {
         **source,
         "geometry": geometry.to_dict(),
@@ -121,27 +115,6 @@ def _write_draft(
     }
     writer.group.attrs.put({"ome": multiscales(source["scan_id"], geometry), "maesil": row})
     return row
-
-
-def _thick(parts: Slabs, depth: int) -> Slabs:
-    """Regroups slabs into slabs of whole shards, so that each shard is written once.
-
-    The slabs share one buffer: each is done with before the next one comes.
-    """
-    start, filled, buffer = 0, 0, np.empty((0, 0, 0), dtype=np.int16)
-    for _, part in parts:
-        taken = 0
-        while taken < len(part):
-            if not buffer.size:
-                buffer = np.empty((depth, *part.shape[1:]), dtype=np.int16)
-            count = min(depth - filled, len(part) - taken)
-            buffer[filled : filled + count] = part[taken : taken + count]
-            taken, filled = taken + count, filled + count
-            if filled == depth:
-                yield start, buffer
-                start, filled = start + depth, 0
-    if filled:
-        yield start, buffer[:filled]
 
 
 def _move_into_place(draft: Path, final: Path) -> None:
