@@ -40,11 +40,12 @@ def test_tissue_blocks__are_full_where_all_is_tissue() -> None:
 
 
 @pytest.mark.parametrize("shape", [(150, 70, 40), (64, 64, 64), (5, 3, 2), (129, 20, 130)])
-def test_scan_writer__slabs_make_the_same_arrays_as_one_piece(tmp_path: Path, shape: Shape3) -> None:
+def test_scan_writer__blocks_make_the_same_arrays_as_one_piece(tmp_path: Path, shape: Shape3) -> None:
     voxels = np.random.default_rng(0).integers(-1024, 3072, shape).astype(np.int16)
     writer = ScanWriter.create(tmp_path / "scan", shape, 16, 64)
     for start in range(0, shape[0], 64):
-        writer.write(start, voxels[start : start + 64])
+        for row in range(0, shape[1], 64):
+            writer.write((start, row), voxels[start : start + 64, row : row + 64])
     group = zarr.open_group(tmp_path / "scan", mode="r")
     level = voxels
     for name in ("0", "1", "2"):
@@ -53,9 +54,9 @@ def test_scan_writer__slabs_make_the_same_arrays_as_one_piece(tmp_path: Path, sh
     np.testing.assert_array_equal(group["occupancy"][:], tissue_blocks(voxels))
 
 
-def test_scan_writer__a_slab_may_be_a_view_with_strides(tmp_path: Path) -> None:
+def test_scan_writer__a_block_may_be_a_view_with_strides(tmp_path: Path) -> None:
     voxels = np.random.default_rng(0).integers(-1024, 3072, (20, 30, 40)).astype(np.int16).transpose(2, 0, 1)[::-1]
-    ScanWriter.create(tmp_path / "scan", (40, 20, 30), 16, 64).write(0, voxels)
+    ScanWriter.create(tmp_path / "scan", (40, 20, 30), 16, 64).write((0, 0), voxels)
     np.testing.assert_array_equal(zarr.open_array(tmp_path / "scan" / "0", mode="r")[:], voxels)
 
 

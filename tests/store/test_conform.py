@@ -7,7 +7,7 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.resample import resample
 from maesil.ct.volume import Volume
 from maesil.errors import ScanError
-from maesil.store.conform import clip_in_place, conform, slabs, target_geometry
+from maesil.store.conform import blocks, clip_in_place, conform, target_geometry
 from maesil.store.settings import PrepareConfig
 
 
@@ -42,11 +42,22 @@ def test_target_geometry__refuses_what_no_body_fills() -> None:
 
 
 @pytest.mark.parametrize("dtype", ["int16", "float32"])
-def test_slabs__native_voxels_stay_as_they_are(dtype: str) -> None:
+@pytest.mark.parametrize("edge", [16, 64])
+def test_blocks__native_voxels_stay_as_they_are(dtype: str, edge: int) -> None:
     volume = scan(dtype)
-    parts = [part for _, part in slabs(volume, volume.geometry)]
-    assert all(part.dtype == np.int16 for part in parts)
-    np.testing.assert_array_equal(np.concatenate(parts), volume.array)
+    array = np.zeros(volume.shape, dtype=np.int16)
+    for (start, row), block in blocks(volume, volume.geometry, edge):
+        assert block.dtype == np.int16
+        assert start % edge == row % edge == 0
+        array[start : start + edge, row : row + edge] = block
+    np.testing.assert_array_equal(array, volume.array)
+
+
+def test_blocks__are_pieces_of_the_resampled_volume() -> None:
+    volume = scan()
+    whole = resample(volume, 1.3)
+    for (start, row), block in blocks(volume, whole.geometry, 16):
+        np.testing.assert_allclose(block, whole.array[start : start + 16, row : row + 16], atol=1)
 
 
 def test_clip_in_place__also_clips_what_cannot_be_written() -> None:
@@ -60,7 +71,7 @@ def test_conform__clips_before_it_resamples() -> None:
     volume = scan()
     settings = PrepareConfig(spacing_mm=1.0).recorded()
     clipped = Volume(volume.array.clip(-1024, 3071), volume.geometry)
-    np.testing.assert_array_equal(conform(volume, settings).array, resample(clipped, 1.0).array)
+    np.testing.assert_allclose(conform(volume, settings).array, resample(clipped, 1.0).array, atol=1)
 
 
 def test_conform__turns_any_orientation_to_spl() -> None:

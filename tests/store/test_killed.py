@@ -64,7 +64,7 @@ def test_prepare__killed_and_run_again_has_the_same_bytes(
     six: Path, tmp_path: Path, hashes: Hashes, undisturbed: dict[str, str], workers: int
 ) -> None:
     out = tmp_path / "store"
-    for whole in (1, 3):  # the second time, a continuation is killed
+    for whole in (1, 3) if workers == 0 else (2,):  # the second time, a continuation is killed
         process = start(six, out, workers)
         wait_for(partial(is_writing, out, whole), process)
         os.killpg(process.pid, signal.SIGKILL)

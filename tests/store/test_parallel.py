@@ -4,10 +4,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import dask
 import pytest
 from distributed import Client, LocalCluster, WorkerPlugin
 
@@ -90,12 +91,16 @@ class Poison(WorkerPlugin):
 
 @pytest.mark.slow
 def test_prepare__a_scan_that_kills_its_workers_is_quarantined_and_the_others_are_not(
-    sources: Path, tmp_path: Path, hashes: Callable[[Path], dict[str, str]]
+    sources: Path, tmp_path: Path
 ) -> None:
     import cloudpickle
 
     cloudpickle.register_pickle_by_value(sys.modules[__name__])  # workers cannot import a test
-    with LocalCluster(n_workers=2, threads_per_worker=1, **OPTIONS) as cluster, Client(cluster) as client:
+    with (
+        dask.config.set({"distributed.scheduler.allowed-failures": 0}),
+        LocalCluster(n_workers=2, threads_per_worker=1, **OPTIONS) as cluster,
+        Client(cluster) as client,
+    ):
         client.register_plugin(Poison())
         report = prepare([sources], tmp_path / "store", CONFIG, scheduler=cluster.scheduler_address)
     assert report.prepared == ("set-a", "set-c")
