@@ -56,7 +56,8 @@ def run_demo(out: Path, console: Console, *, synthetic: bool = False, steps: int
         console.print(str(source) if synthetic else f"{source}\n{SAMPLE_CITATION}")
     with _chapter(console, "2/4 prepare"):
         store = out / "store"
-        config = PrepareConfig(policy="spacing", spacing_mm=DEMO_SPACING_MM)
+        name = "phantoms" if synthetic else "LIDC-IDRI"
+        config = PrepareConfig(policy="spacing", spacing_mm=DEMO_SPACING_MM, dataset=name)
         with scan_bar(console, "preparing") as progress:
             report = pipeline.prepare([source], store, config, workers=None if synthetic else 0, progress=progress)
         console.print(prepare_text(report, store), markup=False)

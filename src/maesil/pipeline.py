@@ -180,7 +180,7 @@ def evaluate(
     regions = regions_of(scans, data, loaded.config.model.superpatch, split)
     protocol = replace(protocol or Protocol(), window=data.window)
     scored = score_models(contestants(loaded), scans, regions, protocol, progress=progress)
-    notes = (*scored.notes, split_note(data, split, regions))
+    notes = (*scored.notes, input_note(loaded, scans), split_note(data, split, regions))
     table = tabulate(scored.scores, notes)
     folder = run / "evaluation" / split
     write_scores(folder / "scores.jsonl", scored.scores)
@@ -197,6 +197,23 @@ def contestants(loaded: LoadedModel) -> dict[str, Pretrainer]:
     device = next(model.parameters()).device
     untrained = {name: fill(model.grid, model.masking).to(device) for name, fill in UNTRAINED.items()}
     return {loaded.config.model.name: model, **untrained}
+
+
+def input_note(loaded: LoadedModel, store: ScanStore) -> str:
+    """What the models saw: superpatches, masking, voxels."""
+    model, masking = loaded.config.model, loaded.config.masking
+    superpatch, patch = ("x".join(map(str, size)) for size in (model.superpatch, model.patch))
+    settings = store.manifest["settings"]
+    spacing = f" {settings['spacing_mm']:g} mm" if "spacing_mm" in settings else ""
+    note = (
+        f"Superpatches of {superpatch} voxels, patches of {patch}, {masking.name} masking of "
+        f"{masking.masked_count(model.grid) / model.grid.tokens:.1%}; voxels: {settings['policy']}{spacing}."
+    )
+    if model.normalize_targets:
+        note += (
+            " The model's patches are denormalised by the true mean and deviation of each, which the others do not get."
+        )
+    return note
 
 
 def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
@@ -322,7 +339,7 @@ def report(
         if progress is not None:
             progress(len(cases), len(chosen), region.entry.scan_id)
     caution = "" if data.holdout.by == "patient" else split_note(data, split, regions)
-    table = tabulate(scores, (split_note(data, split, regions),))
+    table = tabulate(scores, (input_note(loaded, held), split_note(data, split, regions)))
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     page = run_page(run, loaded.record, parameters, table, cases, caution)
     path = write_page(out or run / "report.html", page)

@@ -42,8 +42,8 @@ def paper_union() -> RunConfig:
 def base() -> RunConfig:
     """What we recommend: the paper's input and masking in a smaller network that learns faster.
 
-    384 wide and 8 deep with a decoder of 192 x 2 (a quarter of ViT-S's cost per token, a tenth of `paper`'s per
-    superpatch), positions whose wavelengths fit the grid, and a learning rate that this start allows.
+    384 wide and 8 deep with a decoder of 192 x 2, about a tenth of `paper`'s cost per superpatch; positions whose
+    wavelengths fit the grid, a start with local attention, and Muon: what docs/lab.md found to learn fastest on 64^3.
     """
     model = MAEConfig(
         encoder_width=384,

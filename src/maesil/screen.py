@@ -36,7 +36,10 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     lines = [f"{len(report.prepared)} scans prepared, {len(report.skipped)} already there: {out}"]
     if report.labels:
         lines.append(f"{report.labels} label files passed over")
+    lines += [f"warning: {name}: {text}" for name, text in report.warnings]
     if report.quarantined:
         lines.append(f"{len(report.quarantined)} left out (also in {out / 'quarantine.jsonl'}):")
-    lines += [f"  {row.source}: {row.reason}" + (f" ({row.fix})" if row.fix else "") for row in report.quarantined]
+    lines += [
+        f"  {row.path or row.source}: {row.reason}" + (f" ({row.fix})" if row.fix else "") for row in report.quarantined
+    ]
     return "\n".join(lines)

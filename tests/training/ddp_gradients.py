@@ -44,7 +44,8 @@ def main(rank: int, world: int, folder: Path) -> None:
     generator = torch.Generator().manual_seed(1)
     superpatch, mask = torch.rand(4, 1, 32, 32, 32, generator=generator), model.draw_mask(4, generator)
     mine = slice(rank * 4 // world, (rank + 1) * 4 // world)
-    DistributedDataParallel(LossOf(model))(superpatch[mine], mask[mine]).backward()
+    synchronised = DistributedDataParallel(LossOf(model))  # must outlive the backward pass
+    synchronised(superpatch[mine], mask[mine]).backward()
     if rank == 0:
         gradients = {name: parameter.grad for name, parameter in model.named_parameters() if parameter.grad is not None}
         assert len(gradients) == len(list(model.parameters()))

@@ -59,7 +59,7 @@ class MuonAdamW(Optimizer):
         self.adamw.param_groups = self.param_groups[count:]
 
     @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
         """One step of both."""
         loss = None
         if closure is not None:
