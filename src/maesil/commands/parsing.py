@@ -31,7 +31,7 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
 
 def console() -> Console:
     """Where progress and messages go: standard error, so that standard output stays for results."""
-    return Console(stderr=True, highlight=False)
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def print_json(values: Mapping[str, Any]) -> None:
