@@ -25,8 +25,3 @@ Shape3 = tuple[int, int, int]
 def product(shape: Shape3) -> int:
     """Number of elements of a 3D box."""
     return shape[0] * shape[1] * shape[2]
-
-
-def as_shape3(value: int | Shape3) -> Shape3:
-    """An edge length as a cube, a triple as itself."""
-    return (value, value, value) if isinstance(value, int) else value

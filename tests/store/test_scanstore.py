@@ -109,10 +109,6 @@ def test_occupancy__is_the_share_of_tissue(truth: np.ndarray, path: Path) -> Non
     np.testing.assert_array_equal(ScanStore(path).occupancy("set-whole"), tissue_blocks(truth))
 
 
-def test_tiling__covers_the_scan(path: Path) -> None:
-    assert ScanStore(path).tiling("set-whole", (32, 32, 32)).counts == (2, 2, 2)
-
-
 def test_entry__names_the_nearest(path: Path) -> None:
     with pytest.raises(StoreError, match="no scan 'set-hole'") as raised:
         ScanStore(path).entry("set-hole")

@@ -32,7 +32,7 @@ class Pretrainer(nn.Module, ABC):
     Subclasses are final and keep these promises, which `tests/contracts/test_pretrainers.py` checks for all:
 
     * Superpatches are (b, c, d, h, w) in window units [0, 1]; so are reconstructions, in float32.
-    * Nothing of a masked voxel reaches `reconstruct`'s volume, unless `sees_masked` says so.
+    * Nothing of a masked voxel reaches `reconstruct`'s volume.
     * `loss` is a scalar with a finite gradient for every parameter that requires one.
     * Masks come from `draw_mask`; the same generator state gives the same masks.
     * Autocast to bfloat16 and float16, and `module.to(torch.bfloat16)`, work on the CPU too.
@@ -42,7 +42,6 @@ class Pretrainer(nn.Module, ABC):
     masking: Masking
     encoder: nn.Module
     trainable: bool = True
-    sees_masked: bool = False
 
     @abstractmethod
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:

@@ -226,11 +226,6 @@ class MaskedAutoencoder(Pretrainer):
         volume = self._denormalize(self.grid.unpatchify(predicted))
         return Reconstruction(volume, self.voxel_mask(mask))
 
-    @property
-    def sees_patch_statistics(self) -> bool:
-        """Whether `reconstruct` uses the mean and deviation of masked patches."""
-        return self.config.normalize_targets
-
     def _targets(self, patches: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
         if not self.config.normalize_targets:
             return patches

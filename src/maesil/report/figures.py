@@ -14,8 +14,6 @@ from matplotlib.figure import Figure
 from maesil.report.case import EDGES, VIEWS, Case, View, cut, pixel_mm
 
 PANELS = ("original", "masked input", "reconstruction", "absolute error")
-SOFT_TISSUE = (-200.0, 300.0)
-FULL = (-1000.0, 1000.0)
 HIDDEN = (0.13, 0.17, 0.25)
 """Colour of masked voxels."""
 

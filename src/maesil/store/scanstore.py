@@ -19,7 +19,6 @@ from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import StoreError
 from maesil.shapes import Shape3, product
 from maesil.store.layout import FORMAT, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, scan_path
-from maesil.tiling import Tiling
 
 __all__ = ["OCCUPANCY_BLOCK", "ScanEntry", "ScanStore"]
 
@@ -143,10 +142,6 @@ class ScanStore:
     def occupancy(self, scan_id: str) -> UInt8[np.ndarray, "bd bh bw"]:
         """Share of tissue (above -500 HU) per block of 16^3 voxels, 0 to 255."""
         return np.asarray(self._array(scan_id, OCCUPANCY)[:])
-
-    def tiling(self, scan_id: str, superpatch: Shape3) -> Tiling:
-        """The scan's grid of superpatches."""
-        return Tiling(self.entry(scan_id).shape, superpatch)
 
     @cached_property
     def _is_resident(self) -> bool:
