@@ -84,7 +84,7 @@ def demo() -> RunConfig:
         preset="demo",
         data=DataConfig(holdout=HoldoutConfig(by="superpatch", test_superpatches=3, val_superpatches=1)),
         model=model,
-        train=TrainConfig(steps=1000, batch=8, optimizer="muon", peak_lr=3e-3),
+        train=TrainConfig(steps=1500, batch=8, optimizer="muon", peak_lr=3e-3),
         monitor=MonitorConfig(validate_every=100, checkpoint_every=50, image_every=200, log_every=10),
     )
 
