@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -184,6 +185,7 @@ def evaluate(
     table = tabulate(scored.scores, notes)
     folder = run / "evaluation" / split
     write_scores(folder / "scores.jsonl", scored.scores)
+    (folder / "notes.json").write_text(json.dumps(notes, indent=1) + "\n", encoding="utf-8")
     for name, text in (("md", to_markdown(table)), ("tex", to_latex(table)), ("csv", to_csv(table))):
         (folder / f"table.{name}").write_text(text, encoding="utf-8")
     if json_path is not None:
@@ -339,7 +341,7 @@ def report(
         if progress is not None:
             progress(len(cases), len(chosen), region.entry.scan_id)
     caution = "" if data.holdout.by == "patient" else split_note(data, split, regions)
-    table = tabulate(scores, (input_note(loaded, held), split_note(data, split, regions)))
+    table = tabulate(scores, json.loads((run / "evaluation" / split / "notes.json").read_text(encoding="utf-8")))
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     page = run_page(run, loaded.record, parameters, table, cases, caution)
     path = write_page(out or run / "report.html", page)
