@@ -14,7 +14,7 @@ from pydantic.dataclasses import dataclass
 from maesil.catalog import nearest
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS, AnyMasking, DualMasking
-from maesil.models.mae import MAEConfig
+from maesil.models import MODELS, AnyModel, MAEConfig
 from maesil.sampling.config import DataConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
@@ -37,7 +37,7 @@ class RunConfig:
     preset: str = "paper"
     data: DataConfig = field(default_factory=DataConfig)
     masking: AnyMasking = field(default_factory=DualMasking)
-    model: MAEConfig = field(default_factory=MAEConfig)
+    model: AnyModel = field(default_factory=MAEConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
@@ -109,10 +109,15 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _pattern(values: Mapping[str, Any]) -> RunConfig:
-    """A configuration with the fields that `values` may have: those of masking depend on the strategy."""
-    masking = values.get("masking")
-    name = masking.get("name", "dual") if isinstance(masking, Mapping) else "dual"
-    return replace(RunConfig(), masking=MASKINGS[name]())  # type: ignore[arg-type]
+    """A configuration with the fields that `values` may have: those of masking and model depend on their names."""
+    network, _ = MODELS[_named(values, "model", "maesil")]
+    masking = MASKINGS[_named(values, "masking", "dual")]
+    return replace(RunConfig(), masking=masking(), model=network())  # type: ignore[arg-type]
+
+
+def _named(values: Mapping[str, Any], part: str, default: str) -> str:
+    settings = values.get(part)
+    return str(settings.get("name", default)) if isinstance(settings, Mapping) else default
 
 
 def _check_keys(values: Mapping[str, Any], part: Any, path: tuple[str, ...], where: object) -> None:

@@ -36,7 +36,7 @@ from maesil.evaluation.scores import Score, read_scores, write_json_scores, writ
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
-from maesil.models import UNTRAINED, Pretrainer, make_model
+from maesil.models import UNTRAINED, MAEConfig, Pretrainer, make_model
 from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
@@ -194,11 +194,11 @@ def evaluate(
 
 
 def contestants(loaded: LoadedModel) -> dict[str, Pretrainer]:
-    """The run's model and those that learn nothing, on the same grid and masks."""
+    """The run's model, and those that learn nothing, on the same grid and masks."""
     model = loaded.model
     device = next(model.parameters()).device
     untrained = {name: fill(model.grid, model.masking).to(device) for name, fill in UNTRAINED.items()}
-    return {loaded.config.model.name: model, **untrained}
+    return {**model.entries(loaded.config.model.name), **untrained}
 
 
 def input_note(loaded: LoadedModel, store: ScanStore) -> str:
@@ -211,7 +211,7 @@ def input_note(loaded: LoadedModel, store: ScanStore) -> str:
         f"Superpatches of {superpatch} voxels, patches of {patch}, {masking.name} masking of "
         f"{masking.masked_count(model.grid) / model.grid.tokens:.1%}; voxels: {settings['policy']}{spacing}."
     )
-    if model.normalize_targets:
+    if isinstance(model, MAEConfig) and model.normalize_targets:
         note += (
             " The model's patches are denormalised by the true mean and deviation of each, which the others do not get."
         )
@@ -343,7 +343,8 @@ def report(
     caution = "" if data.holdout.by == "patient" else split_note(data, split, regions)
     table = tabulate(scores, json.loads((run / "evaluation" / split / "notes.json").read_text(encoding="utf-8")))
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
-    page = run_page(run, loaded.record, parameters, table, cases, caution)
+    network = loaded.config.model.describe()
+    page = run_page(run, loaded.record, network, parameters, table, cases, caution)
     path = write_page(out or run / "report.html", page)
     save_figure(figure3(cases[0]), path.with_suffix(".png"))
     return path

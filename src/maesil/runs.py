@@ -81,16 +81,17 @@ def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[
     shape = " x ".join(map(str, model.superpatch))
     counts = ", ".join(f"{name} ({count})" for name, count in dataset_counts(store).items())
     scores = "".join(f"- {name}: {value:.4g}\n" for name, value in sorted(metrics.items()))
+    network = "".join(f"- {part}: {words}\n" for part, words in model.describe().items())
+    what = "A 3D masked autoencoder" if model.name == "maesil" else f"A baseline of MAESIL, `{model.name}`,"
     return (
         f"# MAESIL, preset `{config.preset}`, step {step}\n\n"
-        f"A 3D masked autoencoder pre-trained on unlabeled CT (arXiv:2604.00514) with maesil {maesil.__version__}.\n\n"
+        f"{what} pre-trained on unlabeled CT (arXiv:2604.00514) with maesil {maesil.__version__}.\n\n"
         f"- input: superpatches of {shape} voxels, orientation SPL, HU window "
         f"[{window.low_hu:g}, {window.high_hu:g}] mapped to [0, 1]\n"
         f"- spacing: {store.manifest['settings']}\n"
         f"- tokens: {model.grid.tokens} patches of {'x'.join(map(str, model.patch))} voxels, "
         f"{masking.name} masking, {masking.ratio:.1%} hidden\n"
-        f"- encoder: {model.encoder_depth} blocks of width {model.encoder_width}; "
-        f"decoder: {model.decoder_depth} of {model.decoder_width}\n"
+        f"{network}"
         f"- data: scans per dataset: {counts}\n\n"
         f"Last measured:\n\n{scores or '- nothing yet'}\n\n"
         "Not a medical device. Scores on held-out superpatches are no measure of clinical use.\n"

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from maesil.grid import PatchGrid
 from maesil.masking import DualMasking
-from maesil.models import UNTRAINED, MAEConfig, Pretrainer, make_model
+from maesil.models import MODELS as TRAINED
+from maesil.models import UNTRAINED, AnyModel, MAEConfig, Pretrainer, SliceMAEConfig, make_model
+from maesil.training.logs import COLUMNS
 
 GRID = PatchGrid((32, 32, 32), (8, 8, 8))
 TINY = MAEConfig(
@@ -17,9 +21,27 @@ TINY = MAEConfig(
 )  # fmt: skip
 
 
-def trained() -> Pretrainer:
+SLICES = SliceMAEConfig(
+    superpatch=GRID.superpatch, encoder_width=24, encoder_depth=1, encoder_heads=2,
+    decoder_width=12, decoder_depth=1, decoder_heads=2,
+)  # fmt: skip
+SMALL: dict[str, AnyModel] = {
+    "maesil": TINY,
+    "slice_mae": SLICES,
+    "slice_mae, shared masks": replace(SLICES, patch=(1, 8, 8), masks="shared"),
+    **{
+        name: TRAINED[name][0](superpatch=GRID.superpatch, channels=(8, 16), latent_channels=4, **more)
+        for name, more in (("ae", {}), ("vae", {}), ("vqvae", {"codes": 16}))
+    },
+    "ae, residual units": TRAINED["ae"][0](
+        superpatch=GRID.superpatch, channels=(8, 16), latent_channels=4, residual_units=2, corrupt=True
+    ),
+}
+
+
+def trained(config: AnyModel) -> Pretrainer:
     torch.manual_seed(0)
-    model = make_model(TINY, DualMasking())
+    model = make_model(config, DualMasking())
     for name, parameter in model.named_parameters():
         if name.endswith("head.weight"):
             nn.init.normal_(parameter, std=0.1)
@@ -27,7 +49,7 @@ def trained() -> Pretrainer:
 
 
 MODELS = {
-    "maesil": trained,
+    **{name: (lambda config=config: trained(config)) for name, config in SMALL.items()},
     **{name: (lambda kind=kind: kind(GRID, DualMasking())) for name, kind in UNTRAINED.items()},
 }
 every_model = pytest.mark.parametrize("model", [make() for make in MODELS.values()], ids=list(MODELS))
@@ -64,12 +86,60 @@ def test_reconstruct__treats_rows_apart(model: Pretrainer) -> None:
 
 
 @every_model
+def test_entries__see_what_they_say(model: Pretrainer) -> None:
+    x, mask = inputs(model)
+    spoiled = torch.where(model.voxel_mask(mask), 1.0 - x, x)
+    entries = model.eval().entries("name")
+    for entry in entries.values():
+        same = torch.equal(entry.reconstruct(x, mask).volume, entry.reconstruct(spoiled, mask).volume)
+        assert same != entry.sees_all
+    assert "name" in entries
+
+
+@every_model
+def test_loss__draws_its_noise_from_the_steps_generator(model: Pretrainer) -> None:
+    x, mask = inputs(model)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    losses = []
+    for seed in (3, 3, 4):
+        model.load_state_dict(before)
+        model.train().begin_step(0.5, torch.Generator().manual_seed(seed))
+        torch.manual_seed(len(losses))  # what else was drawn must not matter
+        losses.append(float(model.loss(x, mask).detach()))
+    model.load_state_dict(before)
+    assert losses[0] == losses[1]
+
+
+@every_model
+def test_measures__are_finite_scalars_that_the_log_knows(model: Pretrainer) -> None:
+    x, mask = inputs(model)
+    model.loss(x, mask)
+    assert set(model.measures()) <= set(COLUMNS)
+    assert all(value.shape == () and bool(value.isfinite()) for value in model.measures().values())
+
+
+@every_model
+def test_latent__is_what_the_encoder_hands_on(model: Pretrainer) -> None:
+    x, mask = inputs(model, 1)
+    if model.latent is None:
+        assert not model.trainable
+        return
+    handed: list[torch.Tensor] = []
+    hook = model.encoder.register_forward_hook(lambda module, args, output: handed.append(output))
+    with torch.no_grad():
+        model.loss(x, mask)
+    hook.remove()
+    numbers = sum(tensor.numel() for tensor in handed)
+    assert numbers == model.latent.elements * (2 if getattr(model, "posterior", None) else 1)  # mean and variance
+
+
+@every_model
 def test_loss__is_a_finite_scalar_with_a_gradient_for_every_parameter(model: Pretrainer) -> None:
     x, mask = inputs(model)
     loss = model.loss(x, mask)
     assert loss.shape == ()
     assert loss.isfinite()
-    parameters = dict(model.named_parameters())
+    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
     assert bool(parameters) == model.trainable
     if parameters:
         loss.backward()
@@ -90,6 +160,6 @@ def test_model__works_under_autocast(model: Pretrainer, dtype: torch.dtype) -> N
 @every_model
 def test_model__has_a_name_an_encoder_and_a_grid(model: Pretrainer) -> None:
     assert isinstance(model.encoder, nn.Module)
-    assert model.grid == GRID
+    assert model.grid.superpatch == GRID.superpatch
     mask = model.draw_mask(3, torch.Generator().manual_seed(0))
     assert torch.equal(mask, model.draw_mask(3, torch.Generator().manual_seed(0)))

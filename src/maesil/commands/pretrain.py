@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 
 from maesil import pipeline
+from maesil.baselines import baseline
 from maesil.commands.parsing import console, parse, print_json
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
@@ -28,6 +29,7 @@ class Pretrain:
       maesil pretrain base --data.store store --run runs/base
       maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile True
       maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
+      maesil pretrain base --model.name vae --data.store store --run runs/vae --model.kl-weight 1e-5
       maesil pretrain --config runs/base/config.yaml --run runs/again --seed 1
       torchrun --nproc-per-node 8 -m maesil pretrain paper --data.store store --run runs/paper
     """
@@ -62,7 +64,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
-    """The preset or file that the flags change, with the masking strategy they name; and the words left over."""
+    """The preset or file that the flags change, with the model and masking they name; and the words left over."""
     if words and not words[0].startswith("-"):
         config, rest = PRESETS[words[0]](), words[1:]
     elif "--config" in words and words.index("--config") + 1 < len(words):
@@ -72,12 +74,17 @@ def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
         config, rest = PRESETS["base"](), words
     else:
         raise ConfigError("no preset is named", fix=f"maesil pretrain PRESET ..., one of: {', '.join(PRESETS)}")
-    return _with_masking(config, rest), rest
+    return _with_parts(config, rest), rest
 
 
-def _with_masking(config: RunConfig, words: Sequence[str]) -> RunConfig:
-    """Another strategy has other flags, so it must be known before they are parsed."""
-    flag = "--masking.name"
+def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:
+    """Another strategy or model has other flags, so it must be known before they are parsed."""
+    masking, model = _value(words, "--masking.name"), _value(words, "--model.name")
+    if masking is not None:
+        config = replace(config, masking=MASKINGS[masking]())  # type: ignore[arg-type]
+    return config if model is None else baseline(model, config)
+
+
+def _value(words: Sequence[str], flag: str) -> str | None:
     named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == flag), None)
-    named = next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
-    return config if named is None else replace(config, masking=MASKINGS[named]())  # type: ignore[arg-type]
+    return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)

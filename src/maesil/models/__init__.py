@@ -3,24 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from maesil.catalog import Catalog
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.ae import AE, AEConfig
+from maesil.models.contract import Latent, Pretrainer, Reconstruction
 from maesil.models.interpolation import Interpolation
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.mean import MeanFill
+from maesil.models.slice_mae import SliceMAE, SliceMAEConfig
+from maesil.models.vae import VAE, VAEConfig
+from maesil.models.vqvae import VQVAE, VQVAEConfig
 
-__all__ = ["UNTRAINED", "MAEConfig", "MaskedAutoencoder", "Pretrainer", "Reconstruction", "make_model"]
+__all__ = [
+    "MODELS",
+    "UNTRAINED",
+    "AEConfig",
+    "AnyModel",
+    "Latent",
+    "MAEConfig",
+    "MaskedAutoencoder",
+    "Pretrainer",
+    "Reconstruction",
+    "SliceMAEConfig",
+    "VAEConfig",
+    "VQVAEConfig",
+    "make_model",
+]
 
 UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog(
     "model", {"kriging": Kriging, "interpolation": Interpolation, "mean": MeanFill}
 )
 """Models that learn nothing; they stand in every table."""
 
+AnyModel = Annotated[
+    MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig,
+    Field(discriminator="name"),
+]
 
-def make_model(config: MAEConfig, masking: Masking) -> Pretrainer:
+MODELS: Catalog[tuple[type[Any], Callable[[Any, Masking], Pretrainer]]] = Catalog(
+    "model",
+    {
+        "maesil": (MAEConfig, MaskedAutoencoder),
+        "ae": (AEConfig, AE),
+        "vae": (VAEConfig, VAE),
+        "vqvae": (VQVAEConfig, VQVAE),
+        "slice_mae": (SliceMAEConfig, SliceMAE),
+    },
+)
+"""Models that are trained: name to configuration and network."""
+
+
+def make_model(config: AnyModel, masking: Masking) -> Pretrainer:
     """The pretrainer that a configuration describes, freshly initialised."""
-    return MaskedAutoencoder(config, masking)
+    _, network = MODELS[config.name]
+    return network(config, masking)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -26,13 +27,26 @@ class Reconstruction:
     mask: Bool[Tensor, "b 1 d h w"]
 
 
+@dataclass(frozen=True)
+class Latent:
+    """What an encoder hands on to its decoder, per superpatch: the bottleneck.
+
+    Attributes:
+        elements: Numbers handed on.
+        bits: Bits that name them, where they come from a codebook; None: each number is free.
+    """
+
+    elements: int
+    bits: float | None = None
+
+
 class Pretrainer(nn.Module, ABC):
     """Anything trained by rebuilding superpatches.
 
     Subclasses are final and keep these promises, which `tests/contracts/test_pretrainers.py` checks for all:
 
     * Superpatches are (b, c, d, h, w) in window units [0, 1]; so are reconstructions, in float32.
-    * Nothing of a masked voxel reaches `reconstruct`'s volume.
+    * Nothing of a masked voxel reaches `reconstruct`'s volume, unless `sees_all` says so.
     * `loss` is a scalar with a finite gradient for every parameter that requires one.
     * Masks come from `draw_mask`; the same generator state gives the same masks.
     * Autocast to bfloat16 and float16, and `module.to(torch.bfloat16)`, work on the CPU too.
@@ -42,6 +56,8 @@ class Pretrainer(nn.Module, ABC):
     masking: Masking
     encoder: nn.Module
     trainable: bool = True
+    sees_all: bool = False
+    latent: Latent | None = None
 
     @abstractmethod
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
@@ -50,6 +66,22 @@ class Pretrainer(nn.Module, ABC):
     @abstractmethod
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
         """Rebuilds superpatches from their visible tokens."""
+
+    def begin_step(self, progress: float, generator: torch.Generator) -> None:
+        """Called before each training loss.
+
+        Args:
+            progress: Share of the training that is done, in [0, 1).
+            generator: Where the loss draws noise from, on its device; its stream is the step's own.
+        """
+
+    def measures(self) -> Mapping[str, Tensor]:
+        """What the last loss was made of, for the logs: name to scalar."""
+        return {}
+
+    def entries(self, name: str) -> Mapping[str, Pretrainer]:
+        """The rows that this model has in a table: name to what rebuilds superpatches under it."""
+        return {name: self}
 
     def draw_mask(self, batch: int, generator: torch.Generator) -> Bool[Tensor, "b n"]:
         """Masks for a batch, True = masked, on the generator's device."""

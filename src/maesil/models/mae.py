@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.contract import Latent, Pretrainer, Reconstruction
 from maesil.models.transformer import (
     VIT_WAVELENGTHS,
     Attention,
@@ -87,6 +87,13 @@ class MAEConfig:
         """Positional encodings of the grid at a width."""
         learned = self.positions == "learned"
         return Positions(self.grid.shape, width, wavelengths=self.position_wavelengths, learned=learned)
+
+    def describe(self) -> dict[str, str]:
+        """Encoder and decoder in words."""
+        return {
+            "encoder": f"{self.encoder_depth} blocks, {self.encoder_width} wide",
+            "decoder": f"{self.decoder_depth} blocks, {self.decoder_width} wide",
+        }
 
 
 class Encoder(nn.Module):
@@ -161,6 +168,22 @@ class Decoder(nn.Module):
         return patches.float()
 
 
+def initialize_network(network: nn.Module, config: MAEConfig) -> None:
+    """Fills the weights of a module's `encoder` and `decoder`."""
+    encoder, decoder = network.get_submodule("encoder"), network.get_submodule("decoder")
+    assert isinstance(encoder, Encoder)
+    assert isinstance(decoder, Decoder)
+    network.apply(initialize)
+    for module in network.modules():
+        if isinstance(module, Attention):
+            initialize_qkv(module, shared=config.start == "local")
+    if config.start == "local":
+        encoder.embed.weight.data = cosine_embedding(config.patch, config.encoder_width)
+    nn.init.normal_(decoder.mask_token, std=0.02)
+    # Start from the mean of the data: with a random head the first thousand steps only unlearn noise.
+    nn.init.zeros_(decoder.head.weight)
+
+
 @final
 class MaskedAutoencoder(Pretrainer):
     """Encodes the visible patches of a superpatch and rebuilds all of them.
@@ -171,6 +194,7 @@ class MaskedAutoencoder(Pretrainer):
     """
 
     encoder: Encoder
+    decoder: Decoder
 
     def __init__(self, config: MAEConfig, masking: Masking) -> None:
         super().__init__()
@@ -179,18 +203,8 @@ class MaskedAutoencoder(Pretrainer):
         self.masking = masking
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self._initialize()
-
-    def _initialize(self) -> None:
-        self.apply(initialize)
-        for module in self.modules():
-            if isinstance(module, Attention):
-                initialize_qkv(module, shared=self.config.start == "local")
-        if self.config.start == "local":
-            self.encoder.embed.weight.data = cosine_embedding(self.config.patch, self.config.encoder_width)
-        nn.init.normal_(self.decoder.mask_token, std=0.02)
-        # Start from the mean of the data: with a random head the first thousand steps only unlearn noise.
-        nn.init.zeros_(self.decoder.head.weight)
+        self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
+        initialize_network(self, config)
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over the masked patches (§III-B), in units of `input_std` squared.

@@ -16,13 +16,20 @@ from maesil.training.logs import curve
 
 
 def run_page(
-    run: Path, record: Mapping[str, Any], parameters: int, table: Table, cases: Sequence[Case], caution: str
+    run: Path,
+    record: Mapping[str, Any],
+    network: Mapping[str, str],
+    parameters: int,
+    table: Table,
+    cases: Sequence[Case],
+    caution: str,
 ) -> Page:
     """The page of a run.
 
     Args:
         run: The run folder, for its logs.
         record: The checkpoint's config.json.
+        network: The model's parts, in words.
         parameters: Of the model.
         table: The scores.
         cases: Scans to show.
@@ -39,7 +46,7 @@ def run_page(
         title="MAESIL: masked 3D CT, rebuilt",
         subtitle=subtitle,
         caution=caution,
-        facts=_facts(record, parameters),
+        facts=_facts(record, network, parameters),
         header=table.header,
         rows=table.rows,
         notes=table.notes,
@@ -53,7 +60,7 @@ def run_page(
     )
 
 
-def _facts(record: Mapping[str, Any], parameters: int) -> dict[str, dict[str, str]]:
+def _facts(record: Mapping[str, Any], network: Mapping[str, str], parameters: int) -> dict[str, dict[str, str]]:
     config = record["config"]
     model, masking, train, data = (config[part] for part in ("model", "masking", "train", "data"))
     ratios = ", ".join(f"{key.replace('_', ' ')} {value:.0%}" for key, value in masking.items() if key != "name")
@@ -68,8 +75,7 @@ def _facts(record: Mapping[str, Any], parameters: int) -> dict[str, dict[str, st
         },
         "Model": {
             "patches": f"{patches} of {'x'.join(map(str, model['patch']))} voxels",
-            "encoder": f"{model['encoder_depth']} blocks, {model['encoder_width']} wide",
-            "decoder": f"{model['decoder_depth']} blocks, {model['decoder_width']} wide",
+            **network,
             "parameters": f"{parameters:,}",
             "masking": f"{masking['name']}: {ratios}",
         },

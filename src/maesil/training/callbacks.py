@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,6 +20,11 @@ from maesil.sampling.augment import draw_generator
 from maesil.sampling.dataset import Superpatches
 from maesil.training.checkpoint import STATE, publish, write_model
 from maesil.training.module import VALIDATION_SEED, PretrainModule
+
+try:
+    import resource
+except ImportError:  # pragma: no cover
+    resource = None  # type: ignore[assignment]
 
 GIB = 2**30
 
@@ -167,11 +173,12 @@ class Meter(pl.Callback):
         self._losses.append(outputs["loss"].detach())
         self._superpatches += len(batch.hu) * trainer.world_size
         if steps_done(trainer, batch_idx) and trainer.global_step % self.every == 0:
-            self._log(trainer)
+            assert isinstance(pl_module, PretrainModule)
+            self._log(trainer, {name: float(value) for name, value in pl_module.model.measures().items()})
             self._reset()
         self._idle_since = time.perf_counter()
 
-    def _log(self, trainer: pl.Trainer) -> None:
+    def _log(self, trainer: pl.Trainer, measures: Mapping[str, float]) -> None:
         loss = float(torch.stack(self._losses).mean())  # waits for the device, so the clock below is honest
         elapsed_s = time.perf_counter() - self._since
         row = {
@@ -180,6 +187,7 @@ class Meter(pl.Callback):
             "superpatches_per_s": self._superpatches / elapsed_s,
             "data_wait_share": self._waited_s / elapsed_s,
             "memory_gib": peak_memory_gib(trainer.strategy.root_device),
+            **measures,
         }
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in row.items()})
         for logger in trainer.loggers:
@@ -187,10 +195,13 @@ class Meter(pl.Callback):
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Peak memory: of the GPU's allocator, or this process's resident memory on a CPU."""
+    """Peak memory: of the GPU's allocator, or of this process's resident memory on a CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / GIB
-    return float(psutil.Process().memory_info().rss) / GIB
+    if resource is None:  # Windows keeps no such peak
+        return float(psutil.Process().memory_info().rss) / GIB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit) / GIB
 
 
 @final

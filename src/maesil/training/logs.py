@@ -19,7 +19,13 @@ COLUMNS = (
     "superpatches_per_s",
     "data_wait_share",
     "memory_gib",
+    "error",
+    "kl_nats",
+    "latent_active_share",
+    "codebook_usage",
+    "codebook_perplexity",
 )
+"""The last ones are what some models measure of themselves."""
 
 
 @final

@@ -54,6 +54,7 @@ class PretrainModule(pl.LightningModule):
         generator = draw_generator(self.device, self.seed, batch.numbers[0])
         superpatch = random_flips(self._windowed(batch), self.flip_axes, generator)
         mask = self.model.draw_mask(len(superpatch), generator)
+        self.model.begin_step(self.global_step / self.config.steps, generator)
         loss = self.model.loss(superpatch, mask)
         self._unchecked = (self.global_step, loss.detach(), batch.places)
         return loss

@@ -1,0 +1,57 @@
+"""The paper's baselines, sized beside a preset of the masked autoencoder: same data, masks, batch, steps and seed."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+from maesil.config import RunConfig
+from maesil.errors import ConfigError
+from maesil.models import MODELS, AnyModel, MAEConfig, SliceMAEConfig
+from maesil.models.autoencoder import AutoencoderConfig
+from maesil.shapes import product
+
+AUTOENCODER_LR = 1e-3
+"""AdamW's peak learning rate for the convolutional autoencoders; see docs/lab.md."""
+
+
+def baseline(name: str, preset: RunConfig) -> RunConfig:
+    """A preset with a baseline in its model's place.
+
+    Autoencoders get a latent of as many numbers as the preset's encoder hands on, and AdamW, as Muon is for the
+    Transformers' matrices; the slice MAE gets the preset's own Transformers and optimiser.
+
+    Args:
+        name: A name of `maesil.models.MODELS`.
+        preset: Of the masked autoencoder.
+
+    Raises:
+        UnknownNameError: There is no such model.
+        ConfigError: The preset's model is a baseline itself.
+    """
+    ours, (kind, _) = preset.model, MODELS[name]
+    if name == ours.name:
+        return preset
+    if not isinstance(ours, MAEConfig):
+        raise ConfigError(f"baselines are sized beside a masked autoencoder, not beside '{ours.name}'")
+    if kind is SliceMAEConfig:
+        return replace(preset, model=slice_beside(ours))
+    train = replace(preset.train, optimizer="adamw", peak_lr=AUTOENCODER_LR)
+    return replace(preset, model=autoencoder_beside(kind, preset), train=train)
+
+
+def slice_beside(ours: MAEConfig) -> SliceMAEConfig:
+    """The slice MAE with a 3D model's Transformers: every setting that both have, but for the patch."""
+    shared = {field.name for field in fields(SliceMAEConfig)} - {"name", "patch"}
+    settings = {field.name: getattr(ours, field.name) for field in fields(ours) if field.name in shared}
+    return SliceMAEConfig(**settings, mask_patch=ours.patch)
+
+
+def autoencoder_beside(kind: type[AutoencoderConfig], preset: RunConfig) -> AnyModel:
+    """An autoencoder for a preset's superpatches whose latent has as many numbers as its encoder hands on."""
+    ours = preset.model
+    assert isinstance(ours, MAEConfig)
+    empty = kind(superpatch=ours.superpatch, patch=ours.patch, input_mean=ours.input_mean, input_std=ours.input_std)
+    elements = preset.masking.visible_count(ours.grid) * ours.encoder_width
+    positions = product(ours.superpatch) // 8 ** len(empty.channels)
+    sized: AnyModel = replace(empty, latent_channels=max(1, round(elements / positions)))  # type: ignore[assignment]
+    return sized

@@ -1,0 +1,97 @@
+"""A variational autoencoder (Kingma and Welling 2013): the paper's second baseline, which failed there (11.91 dB)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import NonNegativeFloat
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from maesil.errors import ConfigError
+from maesil.masking import Masking
+from maesil.models.autoencoder import Autoencoder, AutoencoderConfig
+from maesil.models.contract import Latent
+
+LOG_VARIANCE_RANGE = (-14.0, 8.0)
+ACTIVE_NATS = 0.01
+"""A latent number that says less about its superpatch is no longer used."""
+
+
+@dataclass(frozen=True)
+class VAEConfig(AutoencoderConfig):
+    """An autoencoder whose latent is drawn from a Gaussian that is pulled towards the standard one.
+
+    Args:
+        kl_weight: Of the KL divergence, summed over a superpatch's latent, beside the mean squared error per voxel.
+            At 1 the latent says nothing and every superpatch is rebuilt as the mean: the paper's figures look like it.
+        kl_warmup: Share of the training over which the weight rises from zero.
+    """
+
+    name: Literal["vae"] = "vae"
+    kl_weight: NonNegativeFloat = 1e-6
+    kl_warmup: float = 0.3
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 <= self.kl_warmup <= 1.0:
+            raise ConfigError(f"kl_warmup is {self.kl_warmup}", fix="give a share of the training in [0, 1]")
+
+
+@final
+class VAE(Autoencoder):
+    """Squared error plus weighted KL divergence; rebuilds from the latent's mean.
+
+    Args:
+        config: The body, its bottleneck, and the weight.
+        masking: Which tokens are hidden where it is scored on masked input.
+    """
+
+    def __init__(self, config: VAEConfig, masking: Masking) -> None:
+        super().__init__(config, masking, heads=2)
+        self.config = config
+        self.latent = Latent(config.positions * config.latent_channels)
+        self._progress = 1.0
+        self._generator: torch.Generator | None = None
+        self._measures: dict[str, Tensor] = {}
+
+    def begin_step(self, progress: float, generator: torch.Generator) -> None:
+        """Sets the KL weight's warm-up, and where the latent's noise comes from."""
+        self._progress, self._generator = progress, generator
+
+    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """Mean squared error over every voxel, plus the weighted KL divergence per superpatch."""
+        mean, log_variance = self.posterior(self.training_input(superpatch, mask))
+        noise = torch.randn(mean.shape, generator=self._generator, device=mean.device, dtype=mean.dtype)
+        error = self.error(self.decoder(mean + noise * (0.5 * log_variance).exp()), superpatch)
+        divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
+        kl = divergence.flatten(1).sum(dim=1).mean()
+        active = (divergence.detach().mean(dim=0) > ACTIVE_NATS).float().mean()
+        self._measures = {"error": error.detach(), "kl_nats": kl.detach(), "latent_active_share": active}
+        return error + self.kl_weight * kl
+
+    def measures(self) -> Mapping[str, Tensor]:
+        """Error, KL in nats per superpatch, share of latent numbers in use."""
+        return self._measures
+
+    @property
+    def kl_weight(self) -> float:
+        """The weight at this point of the training."""
+        rising = self._progress / self.config.kl_warmup if self.config.kl_warmup else 1.0
+        return self.config.kl_weight * min(1.0, rising)
+
+    def rebuild(self, normalized: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        """Through the mean of the latent, without noise."""
+        mean, _ = self.posterior(normalized)
+        rebuilt: Tensor = self.decoder(mean.to(normalized.dtype))
+        return rebuilt
+
+    def posterior(
+        self, normalized: Float[Tensor, "b c d h w"]
+    ) -> tuple[Float[Tensor, "b l x y z"], Float[Tensor, "b l x y z"]]:
+        """Mean and log-variance of the latent, float32."""
+        mean, log_variance = self.encoder(normalized).float().chunk(2, dim=1)
+        return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)

@@ -1,0 +1,85 @@
+"""A vector-quantised autoencoder (van den Oord et al. 2017): the paper's third baseline."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import NonNegativeFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from maesil.errors import ConfigError
+from maesil.masking import Masking
+from maesil.models.autoencoder import Autoencoder, AutoencoderConfig
+from maesil.models.codebook import Codebook
+from maesil.models.contract import Latent
+
+
+@dataclass(frozen=True)
+class VQVAEConfig(AutoencoderConfig):
+    """An autoencoder whose latent vectors are entries of a codebook.
+
+    Args:
+        codes: Entries of the codebook.
+        commitment: Weight of the pull of latent vectors towards their codes.
+        decay: Of the codebook's moving averages.
+    """
+
+    name: Literal["vqvae"] = "vqvae"
+    codes: PositiveInt = 1024
+    commitment: NonNegativeFloat = 0.25
+    decay: float = 0.99
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not 0.0 < self.decay < 1.0:
+            raise ConfigError(f"decay is {self.decay}", fix="a share in (0, 1), such as 0.99")
+
+
+@final
+class VQVAE(Autoencoder):
+    """Squared error through codes, plus the commitment loss.
+
+    Args:
+        config: The body, its bottleneck, and the codebook.
+        masking: Which tokens are hidden where it is scored on masked input.
+    """
+
+    def __init__(self, config: VQVAEConfig, masking: Masking) -> None:
+        super().__init__(config, masking)
+        self.config = config
+        self.codebook = Codebook(config.codes, config.latent_channels, commitment=config.commitment, decay=config.decay)
+        elements = config.positions * config.latent_channels
+        self.latent = Latent(elements, bits=config.positions * math.log2(config.codes))
+        self._generator: torch.Generator | None = None
+        self._measures: dict[str, Tensor] = {}
+
+    def begin_step(self, progress: float, generator: torch.Generator) -> None:
+        """Sets where the vectors come from that dead codes become."""
+        self._generator = generator
+
+    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """Mean squared error over every voxel, plus the commitment loss."""
+        latent = self.encoder(self.training_input(superpatch, mask))
+        quantized, commitment = self.codebook(latent, self._generator)
+        error: Tensor = self.error(self.decoder(quantized), superpatch)
+        self._measures = {
+            "error": error.detach(),
+            "codebook_usage": self.codebook.usage,
+            "codebook_perplexity": self.codebook.perplexity,
+        }
+        loss: Tensor = error + commitment
+        return loss
+
+    def measures(self) -> Mapping[str, Tensor]:
+        """Error, share of the codes met in the batch, and their perplexity."""
+        return self._measures
+
+    def rebuild(self, normalized: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        """Through the nearest codes."""
+        rebuilt: Tensor = self.decoder(self.codebook.nearest(self.encoder(normalized)))
+        return rebuilt
