@@ -67,7 +67,7 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
     """
     _check_keys(values, _pattern(values), (), where)
     try:
-        return _ADAPTER.validate_python(dict(values))
+        return _ADAPTER.validate_python(_with_names(values))
     except ValidationError as error:
         raise _explain(error, where) from error
 
@@ -113,6 +113,15 @@ def _pattern(values: Mapping[str, Any]) -> RunConfig:
     network, _ = MODELS[_named(values, "model", "maesil")]
     masking = MASKINGS[_named(values, "masking", "dual")]
     return replace(RunConfig(), masking=masking(), model=network())  # type: ignore[arg-type]
+
+
+def _with_names(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the names of model and masking, which decide how the rest of these parts is read."""
+    named = dict(values)
+    for part, default in (("model", "maesil"), ("masking", "dual")):
+        if isinstance(values.get(part), Mapping):
+            named[part] = {"name": default, **values[part]}
+    return named
 
 
 def _named(values: Mapping[str, Any], part: str, default: str) -> str:
