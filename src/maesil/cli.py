@@ -28,6 +28,7 @@ All commands:
   prepare      read scans into a store that trains fast
   pretrain     pre-train a model
   evaluate     score a run on held-out scans
+  compare      train models under one budget, score them, write tables and a page
   report       write a run's HTML page
   reconstruct  rebuild one scan; reconstruction and mask as NIfTI on the scan's own grid
   masks        draw the masking strategies
@@ -48,7 +49,7 @@ COMMANDS = Catalog(
     "command",
     {
         name: f"maesil.commands.{name}"
-        for name in ("demo", "prepare", "pretrain", "evaluate", "report", "reconstruct", "masks", "doctor")
+        for name in ("demo", "prepare", "pretrain", "evaluate", "compare", "report", "reconstruct", "masks", "doctor")
     },
 )
 

@@ -23,12 +23,14 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from maesil.comparison.compare import compare
 from maesil.config import RunConfig
 from maesil.ct.readers import read
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.errors import ConfigError
+from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import rebuild
 from maesil.evaluation.runner import held_out, rebuild_region, score_models
@@ -36,14 +38,13 @@ from maesil.evaluation.scores import Score, read_scores, write_json_scores, writ
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
-from maesil.models import UNTRAINED, MAEConfig, Pretrainer, make_model
+from maesil.models import UNTRAINED, Pretrainer, make_model
 from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.page import write_page
 from maesil.runs import LoadedModel, load, model_card, run_record, run_store, settle, steps_done
-from maesil.sampling.config import DataConfig
 from maesil.sampling.regions import Region, regions_of
 from maesil.sampling.volumes import box_reader
 from maesil.shapes import Shape3
@@ -53,6 +54,8 @@ from maesil.store.prepare import prepare as prepare_store
 from maesil.store.scanstore import ScanStore
 from maesil.tiling import Tiling
 from maesil.training.trainer import Job, train
+
+__all__ = ["compare", "draw_masks", "evaluate", "prepare", "pretrain", "reconstruct", "report"]
 
 
 def prepare(
@@ -181,7 +184,8 @@ def evaluate(
     regions = regions_of(scans, data, loaded.config.model.superpatch, split)
     protocol = replace(protocol or Protocol(), window=data.window)
     scored = score_models(contestants(loaded), scans, regions, protocol, progress=progress)
-    notes = (*scored.notes, input_note(loaded, scans), split_note(data, split, regions))
+    model, masking = loaded.config.model, loaded.config.masking
+    notes = (*scored.notes, input_note(model, masking, scans), split_note(data, split, regions))
     table = tabulate(scored.scores, notes)
     folder = run / "evaluation" / split
     write_scores(folder / "scores.jsonl", scored.scores)
@@ -199,35 +203,6 @@ def contestants(loaded: LoadedModel) -> dict[str, Pretrainer]:
     device = next(model.parameters()).device
     untrained = {name: fill(model.grid, model.masking).to(device) for name, fill in UNTRAINED.items()}
     return {**model.entries(loaded.config.model.name), **untrained}
-
-
-def input_note(loaded: LoadedModel, store: ScanStore) -> str:
-    """What the models saw: superpatches, masking, voxels."""
-    model, masking = loaded.config.model, loaded.config.masking
-    superpatch, patch = ("x".join(map(str, size)) for size in (model.superpatch, model.patch))
-    settings = store.manifest["settings"]
-    spacing = f" {settings['spacing_mm']:g} mm" if "spacing_mm" in settings else ""
-    note = (
-        f"Superpatches of {superpatch} voxels, patches of {patch}, {masking.name} masking of "
-        f"{masking.masked_count(model.grid) / model.grid.tokens:.1%}; voxels: {settings['policy']}{spacing}."
-    )
-    if isinstance(model, MAEConfig) and model.normalize_targets:
-        note += (
-            " The model's patches are denormalised by the true mean and deviation of each, which the others do not get."
-        )
-    return note
-
-
-def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
-    """What the split means, in a sentence."""
-    patients = len({region.entry.patient for region in regions})
-    if data.holdout.by == "patient":
-        return f"Split '{split}' by patient: {patients} patient(s) that training never saw."
-    tiles = sum(len(region.tiles) for region in regions)
-    return (
-        f"Split '{split}' by superpatch: {tiles} superpatch(es) of {patients} patient(s) whose other superpatches were "
-        "trained on. This shows that the method learns; it says nothing about unseen patients."
-    )
 
 
 def reconstruct(

@@ -29,6 +29,17 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
     return call
 
 
+def take(words: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
+    """The value of a flag that must be known before the others are parsed, and the words without it."""
+    rest = list(words)
+    for place, word in enumerate(rest):
+        if word == flag and place + 1 < len(rest):
+            return rest[place + 1], rest[:place] + rest[place + 2 :]
+        if word.startswith(f"{flag}="):
+            return word.split("=", 1)[1], rest[:place] + rest[place + 1 :]
+    return None, rest
+
+
 def console() -> Console:
     """Where progress and messages go: standard error, so that standard output stays for results."""
     return Console(stderr=True, highlight=False, soft_wrap=True)

@@ -1,0 +1,102 @@
+"""`maesil compare`."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from maesil import pipeline
+from maesil.commands.parsing import console, parse, print_json, take
+from maesil.comparison.budget import parse_budget
+from maesil.comparison.presets import LINEUPS, Lineup
+from maesil.comparison.spec import parse_models
+from maesil.config import RunConfig
+from maesil.errors import ConfigError
+from maesil.evaluation.protocol import Protocol
+from maesil.presets import PRESETS
+from maesil.screen import scan_bar
+
+
+@dataclass(frozen=True)
+class Compare:
+    """Train models under one budget, score them under one protocol, and write tables, figures and a page.
+
+    Models are words: ae, vae:kl_weight=1, maesil:masking.name=uniform. Or --preset names a whole comparison:
+    {lineups}. --beside PRESET says which run of ours they stand beside (data, batch, superpatches): {presets}; its
+    settings are flags, as in `maesil pretrain`. The same command resumes, model by model; exit status 1 says that a
+    model failed.
+
+    Examples:
+      maesil compare store --models maesil,ae,vae,vqvae,slice_mae,interpolation --budget steps=20000 --out compared
+      maesil compare store --preset ablation-masking --beside demo --budget seconds=600 --out ablation
+      maesil compare store --models maesil,ae,ae:latent_channels=6 --budget flops=1e17 --beside paper --out sizes
+    """
+
+    store: tyro.conf.Positional[Path]
+    """The prepared store."""
+    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    """What is equal for all."""
+    out: Path
+    """The folder to write or to resume."""
+    budget: str = "steps=20000"
+    """What each training may take: steps=N, seconds=N or flops=N."""
+    models: tuple[str, ...] = ()
+    """The models, ours first."""
+    split: Literal["train", "val", "test"] = "test"
+    """Which scans to score."""
+    protocol: Protocol = field(default_factory=Protocol)
+    """What is scored, and how."""
+    pictures: int = 3
+    """Scans whose reconstructions the page shows."""
+    json: bool = False
+    """Print the outcome as JSON on standard output."""
+
+
+Compare.__doc__ = (
+    (Compare.__doc__ or "").replace("{lineups}", ", ".join(LINEUPS)).replace("{presets}", ", ".join(PRESETS))
+)
+
+
+def main(words: Sequence[str]) -> int:
+    """Compares, or resumes."""
+    beside, rest = take(words, "--beside")
+    named, rest = take(rest, "--preset")
+    preset = PRESETS[beside or "base"]()
+    call = parse(Compare, "compare", rest, Compare(store=Path(), config=preset, out=Path()))
+    preset = replace(call.config, data=replace(call.config.data, store=call.store))
+    screen = console()
+    with scan_bar(screen, "scoring") as progress:
+        comparison, page = pipeline.compare(
+            preset,
+            _lineup(named, call.models, preset),
+            parse_budget(call.budget),
+            call.out,
+            split=call.split,
+            protocol=call.protocol,
+            pictures=call.pictures,
+            command=shlex.join(("maesil", "compare", *words)),
+            console=screen,
+            progress=progress,
+        )
+    failed = {entrant.label: entrant.failed for entrant in comparison.entrants if entrant.failed}
+    screen.print(f"page: {page}", markup=False)
+    for label, reason in failed.items():
+        screen.print(f"failed: {label}: {reason}", markup=False)
+    if call.json:
+        print_json({"page": page, "failed": failed})
+    else:
+        print((page.parent / "table2.md").read_text(encoding="utf-8"))  # noqa: T201 (the result)
+    return 1 if failed else 0
+
+
+def _lineup(named: str | None, models: Sequence[str], preset: RunConfig) -> Lineup:
+    if named is not None and models:
+        raise ConfigError("--preset and --models both say which models", fix="give one of them")
+    if named is not None:
+        return LINEUPS[named](preset)
+    return Lineup("Models compared", parse_models(models)) if models else LINEUPS["paper-table"](preset)

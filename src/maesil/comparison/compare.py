@@ -1,0 +1,128 @@
+"""The verb: models trained under one budget and scored under one protocol, written as tables, figures and a page."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from maesil.comparison.budget import Budget
+from maesil.comparison.contest import Contest, Outcome
+from maesil.comparison.presets import Lineup
+from maesil.comparison.result import Comparison
+from maesil.comparison.scoring import Judge, Pictures, shown_regions
+from maesil.comparison.write import write_all
+from maesil.config import RunConfig
+from maesil.errors import ConfigError
+from maesil.evaluation.notes import input_note, split_note
+from maesil.evaluation.protocol import Protocol
+from maesil.evaluation.runner import Progress, lpips_or_reason
+from maesil.runs import dataset_counts
+from maesil.sampling.regions import regions_of
+from maesil.store.scanstore import ScanStore
+
+
+def compare(
+    preset: RunConfig,
+    lineup: Lineup,
+    budget: Budget,
+    out: Path,
+    *,
+    split: str = "test",
+    protocol: Protocol | None = None,
+    pictures: int = 3,
+    command: str = "",
+    console: Console | None = None,
+    progress: Progress | None = None,
+) -> tuple[Comparison, Path]:
+    """Trains models under one budget, scores them under one protocol, and writes their tables, figures and page.
+
+    The same call resumes an interrupted comparison, model by model. A model that fails leaves its row, with the reason.
+
+    Args:
+        preset: The run of the masked autoencoder that every model stands beside; `preset.data.store` must be set.
+        lineup: The models, ours first.
+        budget: What each training may take.
+        out: The comparison's folder, made if absent.
+        split: "test", "val" or "train".
+        protocol: What is scored, and how; its window is the preset's.
+        pictures: Scans whose reconstructions are shown.
+        command: What makes the comparison again, for its page.
+        console: Where to show progress; None: nowhere.
+        progress: Called after every scan and row that is scored.
+
+    Returns:
+        The comparison, and its page.
+
+    Raises:
+        ConfigError: No store is given, a model's settings do not fit, or `out` holds another comparison.
+        StoreError: A split is empty.
+    """
+    if preset.data.store is None:
+        raise ConfigError("no store is given", fix="maesil compare STORE ..., as `maesil prepare` wrote it")
+    path = preset.data.store.resolve()
+    preset, store = replace(preset, data=replace(preset.data, store=path)), ScanStore(path)
+    regions = regions_of(store, preset.data, preset.model.superpatch, split)
+    regions_of(store, preset.data, preset.model.superpatch, "train")  # better refused now than by every model
+    judge = Judge(store, regions, replace(protocol or Protocol(), window=preset.data.window), preset.masking)
+    contest = Contest(preset, budget, judge, shown_regions(regions, pictures), out, console or Console(quiet=True))
+    outcomes = run_contest(contest, lineup, progress)
+    entrants = tuple(entrant for entrant, _ in outcomes)
+    notes = (
+        *lpips_or_reason(judge.protocol, None)[1],
+        input_note(preset.model, preset.masking, store),
+        split_note(preset.data, split, regions),
+    )
+    comparison = Comparison(
+        title=lineup.title,
+        ours=lineup.ours,
+        budget=budget.describe(),
+        entrants=entrants,
+        scores=tuple(score for _, scores in outcomes for score in scores),
+        notes=notes,
+        commands=(command,) if command else (),
+        settings=describe(preset, budget, store, judge),
+    )
+    return comparison, write_all(comparison, Pictures(contest.pictures(entrants), contest.shown, judge), out)
+
+
+def run_contest(contest: Contest, lineup: Lineup, progress: Progress | None) -> list[Outcome]:
+    """Every model, trained and scored; none is begun before all settings are known to fit."""
+    for spec in lineup.specs:
+        if spec.trained:
+            spec.configure(contest.preset)
+    contest.settle()
+    outcomes = []
+    for number, spec in enumerate(lineup.specs, start=1):
+        contest.console.print(f"\n[bold]{number}/{len(lineup.specs)} {escape(spec.label)}[/bold]")
+        outcomes.append(contest.enter(spec, progress))
+    return outcomes
+
+
+def describe(preset: RunConfig, budget: Budget, store: ScanStore, judge: Judge) -> Mapping[str, Mapping[str, str]]:
+    """What was equal for all models, in words."""
+    train, model, data, masking = preset.train, preset.model, preset.data, preset.masking
+    window, hidden = data.window, masking.masked_count(model.grid) / model.grid.tokens
+    counts = dataset_counts(store).items()
+    return {
+        "Data": {
+            "scans": ", ".join(f"{name}: {count}" for name, count in counts),
+            "scored": f"{len(judge.regions)} scans of {len({r.entry.patient for r in judge.regions})} patients",
+            "HU window": f"[{window.low_hu:g}, {window.high_hu:g}]",
+            "held out by": data.holdout.by,
+        },
+        "Input": {
+            "superpatch": "x".join(map(str, model.superpatch)),
+            "patch": "x".join(map(str, model.patch)),
+            "masking": f"{masking.name}, {hidden:.1%} hidden",
+        },
+        "Training": {
+            "budget": budget.describe(),
+            "batch": str(train.batch * train.accumulate),
+            "beside preset": preset.preset,
+            "seed": str(preset.seed),
+        },
+    }

@@ -1,0 +1,89 @@
+"""Named comparisons: which models stand against each other, and what each of them is to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from maesil.catalog import Catalog
+from maesil.comparison.spec import Spec, parse_models
+from maesil.config import RunConfig
+from maesil.models import MAEConfig
+
+
+@dataclass(frozen=True)
+class Lineup:
+    """The models of a comparison.
+
+    Attributes:
+        title: Of its page.
+        specs: The models, ours first.
+    """
+
+    title: str
+    specs: tuple[Spec, ...]
+
+    @property
+    def ours(self) -> str:
+        """The entry that the others are tested against: the first that learns."""
+        return next((spec.label for spec in self.specs if spec.trained), self.specs[0].label)
+
+
+def paper(preset: RunConfig) -> Lineup:
+    """Table II: ours, the paper's three autoencoders, the slice MAE it answers, and rows that learn nothing."""
+    models = ("maesil", "ae", "vae", "vqvae", "slice_mae", "kriging", "interpolation", "mean")
+    return Lineup("MAESIL and its baselines", parse_models(models))
+
+
+def bottlenecks(preset: RunConfig) -> Lineup:
+    """The paper gives no bottleneck: each autoencoder in three sizes, the VAE's failure at weight 1, both slice MAEs.
+
+    The largest latent has as many numbers as our encoder hands on, the smallest 1/64 of them. A VQ-VAE is sized by its
+    positions: a level more or less makes an eighth or eight times as many codes.
+    """
+    width = ours_width(preset)
+    small, medium = max(1, width // 64), max(1, width // 8)
+    models = [
+        "maesil",
+        *(f"{name}{size}" for name in ("ae", "vae") for size in ("", f":latent_channels={medium}")),
+        *(f"{name}:latent_channels={small}" for name in ("ae", "vae")),
+        "vae:kl_weight=1",
+        "vqvae",
+        f"vqvae:channels=[32, 64]:latent_channels={medium}",
+        "vqvae:channels=[32, 64, 128, 128]",
+        "slice_mae",
+        "slice_mae:masks=shared:patch=[1, 8, 8]",
+        "kriging",
+        "interpolation",
+        "mean",
+    ]
+    return Lineup("MAESIL and its baselines, three bottlenecks each", parse_models(models))
+
+
+def ablation_masking(preset: RunConfig) -> Lineup:
+    """Strategies at equal visible tokens, the literal 87.5 %, patches of 16, normalised targets; all from our model."""
+    settings: dict[str, dict[str, object]] = {
+        "dual 75 %": {},
+        "uniform 75 %": {"masking.name": "uniform", "masking.mask_ratio": 0.75},
+        "plane 75 %": {"masking.name": "plane", "masking.plane_ratio": 0.75},
+        "axis 75 %": {"masking.name": "axis", "masking.axis_ratio": 0.75},
+        "dual 87.5 %": {"masking.name": "dual", "masking.plane_ratio": 0.75, "masking.axis_ratio": 0.5},
+        "patch 16": {"model.patch": [16, 16, 16]},
+        "normalised targets": {"model.normalize_targets": True},
+    }
+    trained = (Spec(label, "maesil", values) for label, values in settings.items())
+    return Lineup("Ablation: masking, patch, target", (*trained, *parse_models(["kriging", "interpolation", "mean"])))
+
+
+def ours_width(preset: RunConfig) -> int:
+    """Latent channels of an autoencoder with as many latent numbers as our encoder hands on, at 1/8 resolution."""
+    ours = preset.model
+    assert isinstance(ours, MAEConfig)
+    tokens = preset.masking.visible_count(ours.grid) * ours.encoder_width
+    positions = ours.superpatch[0] * ours.superpatch[1] * ours.superpatch[2] // 512
+    return max(1, round(tokens / positions))
+
+
+LINEUPS: Catalog[Callable[[RunConfig], Lineup]] = Catalog(
+    "comparison", {"paper-table": paper, "bottlenecks": bottlenecks, "ablation-masking": ablation_masking}
+)

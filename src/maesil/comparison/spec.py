@@ -1,0 +1,117 @@
+"""Which models a comparison has, as words: `ae`, `ae:latent_channels=6`, `maesil:masking.name=uniform`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import yaml
+
+from maesil.baselines import baseline
+from maesil.config import RunConfig, from_dict, to_dict
+from maesil.errors import ConfigError
+from maesil.models import MODELS, UNTRAINED
+
+SECTIONS = ("data", "masking", "model", "train", "efficiency", "monitor")
+_COMMA = re.compile(r",(?![^\[\]]*\])")
+_UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One model of a comparison, and how it differs from its default.
+
+    Attributes:
+        label: Its name in tables.
+        model: Its kind, a name of `MODELS` or `UNTRAINED`.
+        settings: Dotted setting to value, such as {"model.latent_channels": 6}.
+    """
+
+    label: str
+    model: str
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.model not in UNTRAINED:
+            MODELS[self.model]  # raises with the nearest name
+        elif self.settings:
+            raise ConfigError(f"'{self.model}' learns nothing and has no settings", where=self.label)
+
+    @property
+    def trained(self) -> bool:
+        """Whether it is a model that learns."""
+        return self.model in MODELS
+
+    @property
+    def folder(self) -> str:
+        """Its label as a folder's name."""
+        return _UNSAFE.sub("_", self.label)
+
+    def configure(self, preset: RunConfig) -> RunConfig:
+        """The run of this model beside a preset of the masked autoencoder.
+
+        Raises:
+            ConfigError: A setting is unknown or does not fit; it names the model.
+        """
+        values = to_dict(baseline(self.model, preset))
+        named = self.settings.get("masking.name")
+        if named is not None:
+            values["masking"] = {"name": named}  # another strategy has other settings
+        for key, value in self.settings.items():
+            section, _, name = key.partition(".")
+            values[section][name] = value
+        try:
+            return from_dict(values, where=self.label)
+        except ConfigError as error:
+            raise ConfigError(error.what, where=f"model '{self.label}'", fix=error.fix) from error
+
+
+def parse_models(words: Iterable[str]) -> tuple[Spec, ...]:
+    """Models from words, each a name with settings, or several of them between commas.
+
+    Args:
+        words: Such as ("maesil,ae", "vae:kl_weight=1"). A setting without a section is the model's; values are YAML.
+
+    Raises:
+        ConfigError: A word cannot be read, or two have one label.
+        UnknownNameError: There is no such model.
+    """
+    specs = tuple(_parse(part.strip()) for word in words for part in _COMMA.split(word) if part.strip())
+    check_labels(specs)
+    return specs
+
+
+def check_labels(specs: Sequence[Spec]) -> None:
+    """Raises ConfigError where there is no model, or two would share a label or a folder."""
+    if not specs:
+        raise ConfigError("no model is named", fix=f"--models, of: {', '.join((*MODELS, *UNTRAINED))}")
+    folders = [spec.folder.lower() for spec in specs]
+    twice = next((spec.label for spec in specs if folders.count(spec.folder.lower()) > 1), None)
+    if twice is not None:
+        raise ConfigError(f"two models are called '{twice}'", fix="give each other settings, or name it once")
+
+
+def _parse(text: str) -> Spec:
+    name, *settings = text.split(":")
+    return Spec(text, name, dict(_setting(setting, text) for setting in settings))
+
+
+def _setting(text: str, where: str) -> tuple[str, Any]:
+    key, equals, value = text.partition("=")
+    if not equals or not key:
+        raise ConfigError(f"'{text}' is no setting", where=where, fix="NAME:KEY=VALUE, such as ae:latent_channels=6")
+    dotted = key.replace("-", "_")
+    if "." not in dotted:
+        dotted = f"model.{dotted}"
+    if dotted.split(".")[0] not in SECTIONS:
+        raise ConfigError(f"unknown section in '{key}'", where=where, fix=f"known: {', '.join(SECTIONS)}")
+    return dotted, _value(value)
+
+
+def _value(text: str) -> Any:
+    try:
+        return float(text) if re.fullmatch(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+", text) else yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text

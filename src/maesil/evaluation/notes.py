@@ -1,0 +1,39 @@
+"""Sentences that stand below a table: what was seen, and what the split means."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from maesil.masking import Masking
+from maesil.models import AnyModel, MAEConfig
+from maesil.sampling.config import DataConfig
+from maesil.sampling.regions import Region
+from maesil.store.scanstore import ScanStore
+
+
+def input_note(model: AnyModel, masking: Masking, store: ScanStore) -> str:
+    """What the models saw: superpatches, masking, voxels."""
+    superpatch, patch = ("x".join(map(str, size)) for size in (model.superpatch, model.patch))
+    settings = store.manifest["settings"]
+    spacing = f" {settings['spacing_mm']:g} mm" if "spacing_mm" in settings else ""
+    note = (
+        f"Superpatches of {superpatch} voxels, patches of {patch}, {masking.name} masking of "
+        f"{masking.masked_count(model.grid) / model.grid.tokens:.1%}; voxels: {settings['policy']}{spacing}."
+    )
+    if isinstance(model, MAEConfig) and model.normalize_targets:
+        note += (
+            " The model's patches are denormalised by the true mean and deviation of each, which the others do not get."
+        )
+    return note
+
+
+def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
+    """What the split means, in a sentence."""
+    patients = len({region.entry.patient for region in regions})
+    if data.holdout.by == "patient":
+        return f"Split '{split}' by patient: {patients} patient(s) that training never saw."
+    tiles = sum(len(region.tiles) for region in regions)
+    return (
+        f"Split '{split}' by superpatch: {tiles} superpatch(es) of {patients} patient(s) whose other superpatches were "
+        "trained on. This shows that the method learns; it says nothing about unseen patients."
+    )
