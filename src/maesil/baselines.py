@@ -10,7 +10,7 @@ from maesil.models import MODELS, AnyModel, MAEConfig, SliceMAEConfig
 from maesil.models.autoencoder import AutoencoderConfig
 from maesil.shapes import product
 
-AUTOENCODER_LR = 1e-3
+AUTOENCODER_LR = 3e-3
 """AdamW's peak learning rate for the convolutional autoencoders; see docs/lab.md."""
 
 

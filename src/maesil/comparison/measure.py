@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
@@ -12,6 +13,25 @@ from maesil.config import RunConfig
 from maesil.models import Pretrainer
 from maesil.shapes import product
 from maesil.training.logs import read_log
+
+
+def _attention_forward(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
+    """Scores and weighted sum: two matrix products, from the shapes (b, heads, n, width)."""
+    batch, heads, count, width = query
+    return int(4 * batch * heads * count * key[2] * width)
+
+
+def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *rest: Any, **more: Any) -> int:
+    """Five matrix products: the scores anew, and four gradients."""
+    return 5 * _attention_forward(query, key, value) // 2
+
+
+_ATEN = torch.ops.aten
+ATTENTION_ON_CPU = {
+    _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention_forward,
+    _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
+}
+"""PyTorch's counter knows the GPU's attention kernels, not the CPU's: the same formulas, as it counts them there."""
 
 
 def count_flops(model: Pretrainer) -> float:
@@ -24,7 +44,7 @@ def count_flops(model: Pretrainer) -> float:
     mask = model.draw_mask(1, generator)
     was_training = model.training
     # In evaluation mode nothing that follows the data (a codebook) learns from this made-up superpatch.
-    with FlopCounterMode(display=False) as counter:
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION_ON_CPU) as counter:
         model.eval().loss(superpatch, mask).backward()  # type: ignore[no-untyped-call]
     model.zero_grad(set_to_none=True)
     model.train(was_training)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from maesil.errors import MissingExtraError
 
-DEAD = 0.02
+DEAD = 0.25
 """A code is dead where its running count is below this share of an even one."""
 
 

@@ -32,7 +32,7 @@ class VQVAEConfig(AutoencoderConfig):
     name: Literal["vqvae"] = "vqvae"
     codes: PositiveInt = 1024
     commitment: NonNegativeFloat = 0.25
-    decay: float = 0.99
+    decay: float = 0.95
 
     def __post_init__(self) -> None:
         super().__post_init__()
