@@ -7,7 +7,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from rich.console import Console
@@ -18,7 +17,7 @@ from maesil.comparison.measure import count_flops, measure, seconds_per_step
 from maesil.comparison.result import Cost, Entrant
 from maesil.comparison.scoring import Judge
 from maesil.comparison.spec import Spec
-from maesil.config import RunConfig, dump_yaml, to_dict
+from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, to_dict
 from maesil.errors import ConfigError, MaesilError
 from maesil.evaluation.runner import Progress
 from maesil.evaluation.scores import Score
@@ -58,17 +57,16 @@ class Contest:
         Raises:
             ConfigError: It had other settings.
         """
-        science = to_dict(self.preset)
-        equal: dict[str, Any] = {
+        equal = {
             "budget": asdict(self.budget),
             "protocol": self.judge.protocol.describe(),
             "scans": self.judge.scans,
-            **{name: science[name] for name in ("data", "masking", "model", "train", "seed")},
         }
         path = self.out / "comparison.json"
         if path.is_file():
             before = json.loads(path.read_text(encoding="utf-8"))
-            changed = [name for name, value in equal.items() if before.get(name) != _plain(value)]
+            changed = [name for name, value in equal.items() if before[name] != value]
+            changed += changed_keys(from_dict(before["preset"], where=path), self.preset)
             if changed:
                 raise ConfigError(
                     f"this folder holds a comparison with other settings: {', '.join(changed)}",
@@ -76,7 +74,7 @@ class Contest:
                     fix="compare with the same settings, or give another --out",
                 )
         self.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(_plain(equal), indent=1) + "\n", encoding="utf-8")
+        path.write_text(json.dumps({**equal, "preset": to_dict(self.preset)}, indent=1) + "\n", encoding="utf-8")
 
     def enter(self, spec: Spec, progress: Progress | None) -> Outcome:
         """Trains and scores one model, or takes up what an earlier call has done; a failure is told, not raised."""
@@ -123,23 +121,23 @@ class Contest:
 
     def _budgeted(self, spec: Spec) -> RunConfig:
         """The model's run with the steps that the budget buys; decided once, so that a resumed run keeps them."""
-        config = spec.configure(self.preset)
+        config, run = spec.configure(self.preset), self._run(spec)
         decided = self._folder(spec) / "budget.json"
-        key = {"budget": asdict(self.budget), "config": _plain(to_dict(config))}
         if decided.is_file():
-            before = json.loads(decided.read_text())
-            if before["key"] == key:
-                return with_steps(config, before["steps"])
-            raise ConfigError(
-                f"'{spec.label}' was trained with other settings here", where=self._folder(spec), fix="another --out"
-            )
+            before = json.loads(decided.read_text(encoding="utf-8"))
+            changed = changed_keys(from_dict(before["config"], where=decided), config)
+            if changed or before["budget"] != asdict(self.budget):
+                differs = ", ".join(changed) or "budget"
+                raise ConfigError(f"it was trained here with another {differs}", where=run, fix="give another --out")
+            return with_steps(config, before["steps"])
         steps = self.budget.steps(
             config.train,
             seconds_per_step=self._probed(spec, config) if self.budget.unit == "seconds" else 0.0,
             flops=self._flops(spec, config) if self.budget.unit == "flops" else 0.0,
         )
         decided.parent.mkdir(parents=True, exist_ok=True)
-        decided.write_text(json.dumps({"key": key, "steps": steps}, indent=1) + "\n")
+        settled = {"budget": asdict(self.budget), "steps": steps, "config": to_dict(config)}
+        decided.write_text(json.dumps(settled, indent=1) + "\n", encoding="utf-8")
         return with_steps(config, steps)
 
     def _flops(self, spec: Spec, config: RunConfig) -> float:
@@ -182,7 +180,3 @@ def with_steps(config: RunConfig, steps: int) -> RunConfig:
     if monitor.validate_every:
         monitor = replace(monitor, validate_every=max(1, min(monitor.validate_every, steps // 10)))
     return replace(config, train=replace(config.train, steps=steps), monitor=monitor)
-
-
-def _plain(value: Any) -> Any:
-    return json.loads(json.dumps(value, default=str))
