@@ -1,0 +1,56 @@
+"""FLOPs against formulas; costs from logs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from maesil.comparison.measure import count_flops, measure, seconds_per_step
+from maesil.config import RunConfig
+from maesil.masking import DualMasking
+from maesil.models import MAEConfig, make_model
+from maesil.models.ae import AE, AEConfig
+
+
+def test_count_flops__of_a_masked_autoencoder_equals_the_formula() -> None:
+    config = MAEConfig(
+        superpatch=(32, 32, 32), encoder_width=24, encoder_depth=2, encoder_heads=2,
+        decoder_width=12, decoder_depth=1, decoder_heads=2,
+    )  # fmt: skip
+    tokens, visible, patch = 64, 16, 512
+
+    def blocks(count: int, width: int, depth: int) -> int:
+        linear = 2 * 12 * width**2 * count  # qkv, output, an MLP four times as wide
+        attention = 4 * count**2 * width
+        return depth * (3 * linear + 7 * attention // 2)  # backwards: two products per matrix, five per attention
+
+    embed = 2 * 2 * visible * patch * 24  # no gradient for voxels
+    into_decoder = 3 * 2 * visible * 24 * 12
+    head = 3 * 2 * (tokens - visible) * 12 * patch
+    expected = blocks(visible, 24, 2) + blocks(tokens, 12, 1) + embed + into_decoder + head
+    assert count_flops(make_model(config, DualMasking())) == expected
+
+
+def test_count_flops__changes_nothing() -> None:
+    model = AE(AEConfig(superpatch=(16, 16, 16), channels=(4,), latent_channels=2), DualMasking())
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    assert count_flops(model) > 0
+    assert model.training
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_measure__sums_the_log(tmp_path: Path, tiny_config: RunConfig) -> None:
+    logs = tmp_path / "logs"
+    logs.mkdir()
+    rows = ["step,loss,superpatches_per_s,memory_gib", "2,1.0,4.0,0.5", "4,1.0,8.0,0.75", "4,,,"]
+    (logs / "metrics.csv").write_text("\n".join(rows) + "\n")
+    model = make_model(tiny_config.model, tiny_config.masking)
+    cost = measure(model, tiny_config, 1e6, tmp_path)
+    assert (cost.steps, cost.superpatches) == (4, 8)
+    assert cost.seconds == pytest.approx(4 / 4.0 + 4 / 8.0)
+    assert cost.memory_gib == 0.75
+    assert cost.compression == 32**3 / (16 * 24)
+    assert seconds_per_step(tmp_path, tiny_config) == pytest.approx(2 / 8.0)

@@ -1,0 +1,100 @@
+"""Models as words."""
+
+from __future__ import annotations
+
+import pytest
+
+from maesil import presets
+from maesil.comparison.presets import LINEUPS, ours_width
+from maesil.comparison.spec import Spec, parse_models
+from maesil.errors import ConfigError
+from maesil.models import AEConfig, MAEConfig, VQVAEConfig, make_model
+
+
+def test_parse_models__reads_words_commas_and_brackets() -> None:
+    specs = parse_models(["maesil, ae", "vqvae:channels=[32, 64]:latent_channels=6,mean"])
+    assert [spec.model for spec in specs] == ["maesil", "ae", "vqvae", "mean"]
+    assert dict(specs[2].settings) == {"model.channels": [32, 64], "model.latent_channels": 6}
+    assert [spec.trained for spec in specs] == [True, True, True, False]
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [("3", 3), ("1e-6", 1e-6), ("0.5", 0.5), ("true", True), ("[1, 8, 8]", [1, 8, 8]), ("own", "own")],
+)
+def test_parse_models__reads_values(text: str, value: object) -> None:
+    assert dict(parse_models([f"vae:model.x={text}"])[0].settings) == {"model.x": value}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "no model is named"),
+        (["aee"], "did you mean 'ae'"),
+        (["ae", "ae"], "two models are called 'ae'"),
+        (["ae:latent"], "is no setting"),
+        (["ae:optics.x=1"], "unknown section"),
+        (["mean:x=1"], "learns nothing"),
+    ],
+)
+def test_parse_models__refuses(words: list[str], message: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse_models(words)
+    assert message in str(caught.value)
+
+
+def test_configure__changes_what_is_named_and_nothing_else() -> None:
+    preset = presets.demo()
+    config = parse_models(["ae:latent_channels=6:train.peak_lr=1e-4"])[0].configure(preset)
+    assert isinstance(config.model, AEConfig)
+    assert config.model.latent_channels == 6
+    assert config.train.peak_lr == 1e-4
+    assert (config.data, config.masking, config.train.batch) == (preset.data, preset.masking, preset.train.batch)
+
+
+def test_configure__another_strategy_takes_its_own_settings() -> None:
+    spec = Spec("u", "maesil", {"masking.name": "uniform", "masking.mask_ratio": 0.6})
+    assert spec.configure(presets.demo()).masking.ratio == pytest.approx(0.6)
+
+
+def test_configure__names_the_model_whose_setting_is_wrong() -> None:
+    with pytest.raises(ConfigError, match=r"unknown setting 'model\.latent_chanels'") as caught:
+        parse_models(["ae:latent_chanels=6"])[0].configure(presets.demo())
+    assert "ae:latent_chanels=6" in str(caught.value)
+    assert "latent_channels" in str(caught.value)
+
+
+@pytest.mark.parametrize("name", LINEUPS)
+@pytest.mark.parametrize("preset", ["demo", "paper"])
+def test_lineups__every_model_fits_every_size(name: str, preset: str) -> None:
+    beside = presets.PRESETS[preset]()
+    lineup = LINEUPS[name](beside)
+    assert lineup.ours == lineup.specs[0].label
+    for spec in lineup.specs:
+        if spec.trained:
+            spec.configure(beside)
+
+
+def test_bottlenecks__three_sizes_each_one_as_wide_as_our_encoder_hands_on() -> None:
+    preset = presets.demo()
+    assert isinstance(preset.model, MAEConfig)
+    handed_on = preset.masking.visible_count(preset.model.grid) * preset.model.encoder_width
+    for kind in ("ae", "vae", "vqvae"):
+        configs = [spec.configure(preset) for spec in LINEUPS["bottlenecks"](preset).specs if spec.model == kind]
+        models = [make_model(config.model, config.masking) for config in configs]
+        sizes = {
+            model.latent.bits if isinstance(model.config, VQVAEConfig) else model.latent.elements for model in models
+        }
+        assert len(sizes) >= 3
+        assert handed_on in {model.latent.elements for model in models}
+
+
+def test_ablation__strategies_hide_equally_many_tokens() -> None:
+    preset = presets.demo()
+    assert isinstance(preset.model, MAEConfig)
+    specs = {spec.label: spec for spec in LINEUPS["ablation-masking"](preset).specs}
+    equal = ["dual 75 %", "uniform 75 %", "plane 75 %", "axis 75 %"]
+    counts = {specs[label].configure(preset).masking.visible_count(preset.model.grid) for label in equal}
+    assert counts == {128}
+    assert specs["dual 87.5 %"].configure(preset).masking.visible_count(preset.model.grid) == 64
+    assert ours_width(preset) == 48

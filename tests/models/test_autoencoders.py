@@ -1,0 +1,159 @@
+"""The paper's baselines: the bottleneck, the KL term, the codebook."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.distributions import Normal, kl_divergence
+
+from maesil.baselines import baseline
+from maesil.errors import ConfigError
+from maesil.masking import DualMasking
+from maesil.models import MODELS, AEConfig, MAEConfig, VAEConfig, VQVAEConfig, make_model
+from maesil.models.ae import AE
+from maesil.models.codebook import Codebook
+from maesil.models.vae import VAE
+from maesil.models.vqvae import VQVAE
+from maesil.presets import PRESETS, demo
+
+SMALL = {"superpatch": (16, 16, 16), "channels": (8, 16), "latent_channels": 4}
+
+
+def batch(seed: int = 0) -> torch.Tensor:
+    return torch.rand(2, 1, 16, 16, 16, generator=torch.Generator().manual_seed(seed))
+
+
+def mask_of(model: AE | VAE | VQVAE) -> torch.Tensor:
+    return model.draw_mask(2, torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("name", ["ae", "vae", "vqvae"])
+@pytest.mark.parametrize("preset", ["demo", "base", "paper"])
+def test_baseline__has_as_many_latent_numbers_as_our_encoder_hands_on(name: str, preset: str) -> None:
+    beside = PRESETS[preset]()
+    assert isinstance(beside.model, MAEConfig)
+    config = baseline(name, beside).model
+    assert not isinstance(config, MAEConfig)
+    assert (
+        config.positions * config.latent_channels
+        == beside.masking.visible_count(beside.model.grid) * beside.model.encoder_width
+    )
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_baseline__changes_model_and_optimiser_only(name: str) -> None:
+    ours, theirs = demo(), baseline(name, demo())
+    assert theirs.model.name == name
+    assert (theirs.data, theirs.masking, theirs.seed) == (ours.data, ours.masking, ours.seed)
+    assert (theirs.train.steps, theirs.train.batch) == (ours.train.steps, ours.train.batch)
+
+
+def test_baseline__refuses_to_stand_beside_another() -> None:
+    with pytest.raises(ConfigError, match="beside a masked autoencoder"):
+        baseline("vae", baseline("ae", demo()))
+
+
+def test_config__refuses_levels_that_do_not_divide() -> None:
+    with pytest.raises(ConfigError, match="do not halve"):
+        AEConfig(superpatch=(16, 16, 24), channels=(4, 4, 4, 4))
+
+
+def test_corrupt__shows_the_visible_voxels_only() -> None:
+    model = AE(AEConfig(**SMALL, corrupt=True), DualMasking())
+    x, mask = batch(), mask_of(model)
+    spoiled = torch.where(model.voxel_mask(mask), 1.0 - x, x)
+    torch.testing.assert_close(model.training_input(x, mask), model.training_input(spoiled, mask))
+    assert list(model.entries("ae")) == ["ae"]
+
+
+def test_vae__divergence_is_the_textbooks() -> None:
+    model = VAE(VAEConfig(**SMALL, kl_weight=0.5, kl_warmup=0.0), DualMasking())
+    x, mask = batch(), mask_of(model)
+    model.begin_step(0.9, torch.Generator().manual_seed(0))
+    loss = model.loss(x, mask)
+    mean, log_variance = model.posterior(model.normalize(x))
+    expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).flatten(1).sum(1).mean()
+    measures = model.measures()
+    torch.testing.assert_close(measures["kl_nats"], expected.detach())
+    torch.testing.assert_close(loss, measures["error"] + 0.5 * expected)
+
+
+def test_vae__weight_rises_from_zero() -> None:
+    model = VAE(VAEConfig(**SMALL, kl_weight=0.2, kl_warmup=0.5), DualMasking())
+    weights = []
+    for progress in (0.0, 0.25, 0.5, 0.9):
+        model.begin_step(progress, torch.Generator())
+        weights.append(model.kl_weight)
+    assert weights == pytest.approx([0.0, 0.1, 0.2, 0.2])
+
+
+@pytest.mark.slow
+def test_vae__weight_one_collapses_and_a_small_one_does_not() -> None:
+    """The paper's VAE scores 11.91 dB with an SSIM of 0.25: it says nothing of its input."""
+    active = {}
+    for weight in (1.0, 1e-6):
+        torch.manual_seed(0)
+        model = VAE(VAEConfig(**SMALL, kl_weight=weight, kl_warmup=0.0), DualMasking())
+        optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
+        for step in range(150):
+            x = torch.rand(8, 1, 4, 4, 4, generator=torch.Generator().manual_seed(step))
+            x = torch.nn.functional.interpolate(x, scale_factor=4, mode="trilinear")
+            model.begin_step(1.0, torch.Generator().manual_seed(step))
+            optimizer.zero_grad()
+            model.loss(x, model.draw_mask(8, torch.Generator().manual_seed(0))).backward()
+            optimizer.step()
+        active[weight] = float(model.measures()["latent_active_share"])
+    assert active[1.0] == 0.0
+    assert active[1e-6] > 0.9
+
+
+def latent(seed: int, clusters: int = 4) -> torch.Tensor:
+    """Vectors around a few centres."""
+    generator = torch.Generator().manual_seed(seed)
+    centres = 5.0 * torch.eye(clusters, 4)
+    chosen = centres[torch.randint(clusters, (2, 4, 4, 4), generator=generator)]
+    return chosen.movedim(-1, 1) + 0.01 * torch.randn(2, 4, 4, 4, 4, generator=generator)
+
+
+def test_codebook__follows_what_it_encodes() -> None:
+    torch.manual_seed(0)
+    book = Codebook(8, 4, commitment=0.25, decay=0.9)
+    for seed in range(60):
+        quantized, _ = book(latent(seed), torch.Generator().manual_seed(seed))
+    assert (quantized - latent(59)).abs().max() < 0.1
+    assert 0.4 < float(book.usage) <= 1.0
+    assert float(book.perplexity) >= 3.5
+
+
+def test_codebook__dead_codes_become_vectors_of_the_batch() -> None:
+    torch.manual_seed(0)
+    book = Codebook(16, 4, commitment=0.25, decay=0.5)
+    for seed in range(10):
+        book(latent(seed, clusters=1), torch.Generator().manual_seed(seed))
+    for seed in range(10, 40):
+        book(latent(seed, clusters=4), torch.Generator().manual_seed(seed))
+    distances = torch.cdist(5.0 * torch.eye(4), book.quantizer.embedding.weight)
+    assert (distances.min(dim=1).values < 0.5).all()
+    assert (distances.min(dim=0).values < 0.5).all(), "a code lies where nothing is"
+
+
+def test_codebook__gradient_passes_straight_through() -> None:
+    book = Codebook(8, 4, commitment=0.25, decay=0.9).eval()
+    x = latent(0).requires_grad_()
+    quantized, _ = book(x)
+    quantized.sum().backward()
+    torch.testing.assert_close(x.grad, torch.ones_like(x))
+
+
+def test_codebook__learns_in_training_mode_only() -> None:
+    book = Codebook(8, 4, commitment=0.25, decay=0.9)
+    before = {name: tensor.clone() for name, tensor in book.state_dict().items()}
+    book.nearest(latent(0))
+    book.eval()(latent(0))
+    assert all(torch.equal(tensor, before[name]) for name, tensor in book.state_dict().items())
+
+
+def test_vqvae__states_its_bits() -> None:
+    model = make_model(VQVAEConfig(**SMALL, codes=16), DualMasking())
+    assert model.latent is not None
+    assert (model.latent.elements, model.latent.bits) == (64 * 4, 64 * 4.0)
