@@ -175,8 +175,8 @@ class Contest:
 
 
 def with_steps(config: RunConfig, steps: int) -> RunConfig:
-    """The run with another length; it validates at least ten times, so that curves can be drawn."""
-    monitor = config.monitor
+    """The run with another length; it logs and validates at least ten times, so that curves can be drawn."""
+    monitor = replace(config.monitor, log_every=max(1, min(config.monitor.log_every, steps // 10)))
     if monitor.validate_every:
         monitor = replace(monitor, validate_every=max(1, min(monitor.validate_every, steps // 10)))
     return replace(config, train=replace(config.train, steps=steps), monitor=monitor)

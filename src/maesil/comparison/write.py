@@ -1,16 +1,80 @@
-"""Everything that a comparison leaves behind."""
+"""Everything that a comparison leaves behind: tables, figures, one page."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from matplotlib.figure import Figure
+
+from maesil.comparison.figures import compression_figure, curves_figure, figure3
+from maesil.comparison.page import write_page
 from maesil.comparison.result import Comparison
-from maesil.evaluation.tables import tabulate, to_markdown
+from maesil.comparison.tables import cost_csv, cost_table, paired_csv, summary_csv, table2, table3
+from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 from maesil.report.case import Case
+from maesil.report.figures import save_figure
 
 
 def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: Path) -> Path:
-    """Writes the tables."""
-    (out / "table2.md").write_text(to_markdown(tabulate(comparison.scores, comparison.notes)), encoding="utf-8")
-    return out / "table2.md"
+    """Writes tables (.md, .tex, .csv), figures (.png) and index.html.
+
+    Args:
+        comparison: Whole or in part: entrants may have failed.
+        cases: Row to the rebuilt scans, the same ones in the same order in every row; may be empty.
+        out: The folder.
+
+    Returns:
+        The page.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    tables = {"table2": table2(comparison), "table3": table3(comparison), "cost": [cost_table(comparison)]}
+    for name, sheets in tables.items():
+        _write(out / f"{name}.md", "\n".join(map(sheet_to_markdown, sheets)))
+        _write(out / f"{name}.tex", "\n".join(map(sheet_to_latex, sheets)))
+    _write(out / "table2.csv", summary_csv(comparison))
+    _write(out / "paired.csv", paired_csv(comparison))
+    _write(out / "cost.csv", cost_csv(comparison))
+    figures = {
+        caption: figure
+        for caption, name, figure in (
+            ("PSNR against compression", "compression", compression_figure(comparison)),
+            ("Held-out masked PSNR while training", "curves", curves_figure(comparison)),
+        )
+        if figure is not None and _saved(figure, out / f"{name}.png")
+    }
+    _write_figure3(cases, out)
+    sheets = [sheet for name in tables for sheet in tables[name]]
+    return write_page(out / "index.html", comparison, _once(sheets), figures, cases)
+
+
+def _write_figure3(cases: Mapping[str, Sequence[Case]], out: Path) -> None:
+    """The first scan in figure3.png, the others numbered; errors beside them."""
+    count = len(next(iter(cases.values()), ()))
+    for number in range(count):
+        shown = {name: cases[name][number] for name in cases}
+        ending = "" if number == 0 else f"-{number + 1}"
+        save_figure(figure3(shown), out / f"figure3{ending}.png")
+        save_figure(figure3(shown, error=True), out / f"figure3-error{ending}.png")
+
+
+def _saved(figure: Figure, path: Path) -> bool:
+    save_figure(figure, path, dpi=150)
+    return True
+
+
+def _once(sheets: Sequence[Sheet]) -> list[Sheet]:
+    """The sheets, each note below the first that has it only."""
+    said: set[str] = set()
+    shown = []
+    for sheet in sheets:
+        notes = [note for note in sheet.notes if note not in said]
+        said.update(notes)
+        shown.append(Sheet(sheet.header, sheet.rows, notes, sheet.texts, sheet.best, sheet.title))
+    return shown
+
+
+def _write(path: Path, text: str) -> None:
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(text, encoding="utf-8")
+    fresh.replace(path)

@@ -9,13 +9,11 @@ from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
 from maesil.evaluation.scores import METRICS, Score
+from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.summary import MEAN_OF_DATASETS, Summary, summarize
 
 HEADINGS = {"psnr": ("PSNR (dB)", "↑"), "ssim": ("SSIM", "↑"), "lpips": ("LPIPS", "↓")}
 DECIMALS = {"psnr": 2, "ssim": 4, "lpips": 4}
-LATEX_SYMBOLS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "∞": r"$\infty$", "–": "--"}
-LATEX_SPECIAL = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}"}
-LATEX_SPECIAL |= {"^": r"\textasciicircum{}"}
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
         if any(found):
             count = max(row.n for row in found if row is not None)
             unit = " datasets" if group == MEAN_OF_DATASETS else ""
-            rows.append((group, region, model, f"{count}{unit}", *(_cell(row, count) for row in found)))
+            rows.append((group, region, model, f"{count}{unit}", *(cell_text(row, count) for row in found)))
     header = ("scans", "region", "model", "n", *(" ".join(HEADINGS[metric]) for metric in metrics))
     descriptions = dict.fromkeys(score.described for score in scores if score.described)
     return Table(header, tuple(rows), (*descriptions, *_legend(rows), *notes), tuple(summaries))
@@ -65,17 +63,16 @@ def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
 
 def to_markdown(table: Table) -> str:
     """A GitHub-flavoured Markdown table with its notes below."""
-    lines = [_pipes(table.header), _pipes(["---"] * 4 + ["---:"] * (len(table.header) - 4))]
-    lines += [_pipes([cell.replace("|", "\\|") for cell in row]) for row in table.rows]
-    return "\n".join(lines) + "\n\n" + "\n\n".join(table.notes) + "\n"
+    return sheet_to_markdown(_sheet(table))
 
 
 def to_latex(table: Table) -> str:
     r"""A LaTeX tabular (needs `booktabs`), notes as comments above it."""
-    columns = "llll" + "r" * (len(table.header) - 4)
-    body = [" & ".join(map(_latex, row)) + r" \\" for row in (table.header, *table.rows)]
-    lines = [*(f"% {note}" for note in table.notes), rf"\begin{{tabular}}{{{columns}}}", r"\toprule", body[0]]
-    return "\n".join([*lines, r"\midrule", *body[1:], r"\bottomrule", r"\end{tabular}"]) + "\n"
+    return sheet_to_latex(_sheet(table))
+
+
+def _sheet(table: Table) -> Sheet:
+    return Sheet(table.header, table.rows, table.notes, texts=4)
 
 
 def to_csv(table: Table) -> str:
@@ -89,7 +86,8 @@ def to_csv(table: Table) -> str:
     return stream.getvalue()
 
 
-def _cell(row: Summary | None, count: int) -> str:
+def cell_text(row: Summary | None, count: int) -> str:
+    """Mean, deviation and interval of a summary; how many values, where fewer than `count` are defined."""
     if row is None or row.n == 0:
         return "–"
     fewer = f" (n={row.n})" if row.n < count else ""
@@ -109,12 +107,3 @@ def _legend(rows: Sequence[tuple[str, ...]]) -> list[str]:
     if "[" not in text and "±" not in text:
         return []
     return ["Cells: mean ± standard deviation over scans [95 % bootstrap interval of the mean]."]
-
-
-def _pipes(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _latex(text: str) -> str:
-    escaped = "".join(LATEX_SPECIAL.get(sign, sign) for sign in text)
-    return "".join(LATEX_SYMBOLS.get(sign, sign) for sign in escaped)

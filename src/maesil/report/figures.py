@@ -27,8 +27,8 @@ def figure3(case: Case, *, shown_hu: tuple[float, float] = (-1000.0, 500.0), err
         error_hu: White of the error.
     """
     chosen = case.best_slices()
-    heights = [_size_mm(case, view)[0] for view in VIEWS]
-    width = max(_size_mm(case, view)[1] for view in VIEWS)
+    heights = [view_size_mm(case, view)[0] for view in VIEWS]
+    width = max(view_size_mm(case, view)[1] for view in VIEWS)
     figure = Figure(figsize=(11, 11 / 4 * sum(heights) / width + 0.5), layout="constrained", facecolor="white")
     grid: npt.NDArray[Any] = figure.subplots(3, 4, height_ratios=heights, squeeze=False)
     for row, view in enumerate(VIEWS):
@@ -40,7 +40,7 @@ def figure3(case: Case, *, shown_hu: tuple[float, float] = (-1000.0, 500.0), err
             axes.set_axis_off()
             if row == 0:
                 axes.set_title(PANELS[column], fontsize=10)
-        _letters(grid[row, 0], view)
+        edge_letters(grid[row, 0], view)
     figure.suptitle(
         f"{case.scan_id}   HU [{shown_hu[0]:g}, {shown_hu[1]:g}], error [0, {error_hu:g}]", fontsize=9, color="0.4"
     )
@@ -53,10 +53,10 @@ def panels(
     """The four images of a view as RGB in [0, 1]."""
     truth, rebuilt = (cut(volume, view, index) for volume in (case.truth_hu, case.reconstruction_hu))
     hidden = cut(case.mask, view, index).astype(bool)
-    grey = [_grey(image, shown_hu) for image in (truth, truth, rebuilt)]
-    grey[1] = np.where(hidden[..., None], np.array(HIDDEN), grey[1])
+    shades = [grey(image, shown_hu) for image in (truth, truth, rebuilt)]
+    shades[1] = np.where(hidden[..., None], np.array(HIDDEN), shades[1])
     error = np.clip(np.abs(np.subtract(rebuilt, truth, dtype=np.float64)) / error_hu, 0, 1)
-    return [*grey, heat(error)]
+    return [*shades, heat(error)]
 
 
 def heat(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
@@ -66,19 +66,22 @@ def heat(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
     )
 
 
-def _grey(image: npt.NDArray[np.generic], shown_hu: tuple[float, float]) -> npt.NDArray[np.float64]:
+def grey(image: npt.NDArray[np.generic], shown_hu: tuple[float, float]) -> npt.NDArray[np.float64]:
+    """HU as grey RGB in [0, 1], black and white at `shown_hu`."""
     low, high = shown_hu
     level = np.clip((image.astype(np.float64) - low) / (high - low), 0, 1)
     return np.repeat(level[..., None], 3, axis=-1)
 
 
-def _size_mm(case: Case, view: View) -> tuple[float, float]:
+def view_size_mm(case: Case, view: View) -> tuple[float, float]:
+    """Height and width of a view in mm."""
     rows, columns = cut(case.truth_hu, view, 0).shape
     height, width = pixel_mm(view, case.spacing_mm)
     return rows * height, columns * width
 
 
-def _letters(axes: Axes, view: View) -> None:
+def edge_letters(axes: Axes, view: View) -> None:
+    """Writes the radiological letters at a view's edges."""
     places = ((0.03, 0.5), (0.97, 0.5), (0.5, 0.95), (0.5, 0.05))
     for letter, (x, y) in zip(EDGES[view], places, strict=True):
         axes.text(x, y, letter, transform=axes.transAxes, color="#7fd4ff", fontsize=9, ha="center", va="center")

@@ -1,0 +1,65 @@
+"""One self-contained HTML page of a comparison: opens from disk, asks no network."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+
+import jinja2
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from maesil.comparison.result import Comparison
+from maesil.comparison.viewer import encode_cases
+from maesil.evaluation.sheet import Sheet
+from maesil.report.case import VIEWS, Case
+
+
+def write_page(
+    path: Path,
+    comparison: Comparison,
+    sheets: Sequence[Sheet],
+    figures: Mapping[str, Figure],
+    cases: Mapping[str, Sequence[Case]],
+) -> Path:
+    """Writes the page, in one step.
+
+    Args:
+        path: The page.
+        comparison: What is shown.
+        sheets: Its tables, in order.
+        figures: Caption to plot.
+        cases: Row to the rebuilt scans; empty where none are kept.
+    """
+    here, report = resources.files("maesil.comparison"), resources.files("maesil.report")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string((here / "page.html").read_text(encoding="utf-8"))
+    scans = encode_cases(cases)
+    html = template.render(
+        comparison=comparison,
+        sheets=sheets,
+        failed=[entrant for entrant in comparison.entrants if entrant.failed],
+        figures={caption: _png(figure) for caption, figure in figures.items()},
+        scans=scans,
+        models=list(cases),
+        views=VIEWS,
+        panels=("original", "masked input", "reconstruction", "absolute error"),
+        data=json.dumps(scans).replace("<", "\\u003c"),
+        style=(report / "page.css").read_text(encoding="utf-8") + (here / "page.css").read_text(encoding="utf-8"),
+        script=(here / "page.js").read_text(encoding="utf-8"),
+    )
+    fresh = path.with_name(f".{path.name}.new")
+    fresh.write_text(html, encoding="utf-8")
+    fresh.replace(path)
+    return path
+
+
+def _png(figure: Figure) -> str:
+    buffer = io.BytesIO()
+    FigureCanvasAgg(figure)
+    figure.savefig(buffer, dpi=130, format="png")
+    return f"data:image/png;base64,{base64.b64encode(buffer.getvalue()).decode('ascii')}"
