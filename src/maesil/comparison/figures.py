@@ -92,12 +92,13 @@ Point = tuple[Entrant, str, float, bool]
 
 def _points(comparison: Comparison) -> list[Point]:
     """Entrant, row, compression, whether it sees everything."""
+    scored = {score.model for score in comparison.scores}
     return [
         (entrant, entry, entrant.cost.compression, entry in entrant.sees_all)
         for entrant in comparison.entrants
         if entrant.cost is not None and entrant.failed is None
         for entry in entrant.entries
-        if entrant.model in ("ae", "vae", "vqvae")
+        if entrant.model in ("ae", "vae", "vqvae") and entry in scored
     ]
 
 
@@ -145,8 +146,10 @@ def curves_figure(comparison: Comparison) -> Figure | None:
             style: dict[str, Any] = {"color": COLOURS[lines % len(COLOURS)], "marker": MARKERS[lines % len(MARKERS)]}
             axes.plot([step * batch for step in steps], values, markersize=3.5, lw=1.4, label=entrant.label, **style)
             lines += 1
+    if not lines:
+        return None
     axes.set_xlabel("superpatches trained on")
     axes.set_ylabel("held-out masked PSNR (dB)")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=7.5, frameon=False)
-    return figure if lines else None
+    return figure
