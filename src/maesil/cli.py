@@ -25,6 +25,7 @@ Three steps from your scans to a pre-trained encoder:
 All commands:
 
   demo         the whole path on one real CT, within ten minutes on two cores
+  datasets     see what folders of CT hold (Table I), and make one dataset of them
   prepare      read scans into a store that trains fast
   pretrain     pre-train a model
   evaluate     score a run on held-out scans
@@ -49,7 +50,10 @@ COMMANDS = Catalog(
     "command",
     {
         name: f"maesil.commands.{name}"
-        for name in ("demo", "prepare", "pretrain", "evaluate", "compare", "report", "reconstruct", "masks", "doctor")
+        for name in (
+            *("demo", "datasets", "prepare", "pretrain", "evaluate"),
+            *("compare", "report", "reconstruct", "masks", "doctor"),
+        )
     },
 )
 

@@ -29,12 +29,16 @@ from maesil.ct.readers import read
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
+from maesil.datasets.overview import HEADER, rows_of
+from maesil.datasets.unify import Unified
+from maesil.datasets.unify import unify as datasets
 from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import rebuild
 from maesil.evaluation.runner import held_out, rebuild_region, score_models
 from maesil.evaluation.scores import Score, read_scores, write_json_scores, write_scores
+from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
@@ -55,7 +59,30 @@ from maesil.store.scanstore import ScanStore
 from maesil.tiling import Tiling
 from maesil.training.trainer import Job, train
 
-__all__ = ["compare", "draw_masks", "evaluate", "prepare", "pretrain", "reconstruct", "report"]
+__all__ = [
+    "compare",
+    "datasets",
+    "draw_masks",
+    "evaluate",
+    "prepare",
+    "pretrain",
+    "reconstruct",
+    "report",
+    "write_table1",
+]
+
+
+def write_table1(unified: Unified, path: Path) -> None:
+    """Writes Table I as the kind of file its name says: .md, .tex or .csv.
+
+    Raises:
+        ConfigError: Another ending.
+    """
+    sheet = Sheet(HEADER, rows_of(unified.collections), texts=3, title="Table I")
+    writers = {".md": sheet_to_markdown, ".tex": sheet_to_latex, ".csv": sheet_to_csv}
+    if path.suffix not in writers:
+        raise ConfigError(f"a table is no '{path.suffix}' file", where=path, fix="end its name in .md, .tex or .csv")
+    path.write_text(writers[path.suffix](sheet), encoding="utf-8")
 
 
 def prepare(

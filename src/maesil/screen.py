@@ -33,7 +33,8 @@ def scan_bar(console: Console, title: str) -> Iterator[Callable[[int, int, str],
 
 def prepare_text(report: PrepareReport, out: Path) -> str:
     """What a `prepare` did, in a few lines; every source that was left out with its reason."""
-    lines = [f"{len(report.prepared)} scans prepared, {len(report.skipped)} already there: {out}"]
+    lines = [f"{source}: {layout} ({because})" for source, layout, because in report.matched]
+    lines += [f"{len(report.prepared)} scans prepared, {len(report.skipped)} already there: {out}"]
     if report.labels:
         lines.append(f"{report.labels} label files passed over")
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]

@@ -1,6 +1,6 @@
 """Scans on disk: finding them, naming them without naming the patient, splitting them by patient."""
 
-from maesil.datasets.folder import find_scans
+from maesil.datasets.find import find_scans
 from maesil.datasets.salt import kept_salt, salt_check
 from maesil.datasets.scan import FoundScans, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig, split_of

@@ -24,6 +24,8 @@ class Scan:
         series: Which series of the folder; None for anything but DICOM.
         files: All files that the scan is made of; their bytes are its fingerprint.
         shown: How a store names the source: a path relative to the source's root, or a hash.
+        labels: Files with its labels: segmentations, or the readers' XML.
+        split: Where the collection itself puts it: "train", "val" or "test"; None where it does not say.
     """
 
     scan_id: str
@@ -33,6 +35,8 @@ class Scan:
     series: str | None = None
     files: tuple[Path, ...] = ()
     shown: str = ""
+    labels: tuple[Path, ...] = ()
+    split: str | None = None
 
     @property
     def hashed(self) -> bool:
@@ -65,8 +69,27 @@ class FoundScans:
         scans: The scans, sorted by name.
         problems: What looks like a scan and cannot be one.
         labels: Number of label files that were passed over.
+        notices: What a user of the labels should know, such as a scan without them; it keeps no scan out.
+        matched: What each source was taken for, and why.
     """
 
     scans: tuple[Scan, ...]
     problems: tuple[Problem, ...]
     labels: int
+    notices: tuple[Problem, ...] = ()
+    matched: tuple[Match, ...] = ()
+
+
+@dataclass(frozen=True)
+class Match:
+    """What a source was taken for.
+
+    Attributes:
+        source: The file or folder.
+        layout: Name of the layout.
+        because: What was seen.
+    """
+
+    source: Path
+    layout: str
+    because: str

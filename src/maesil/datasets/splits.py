@@ -49,10 +49,15 @@ def split_of(patient: str, config: SplitConfig) -> str:
     """
     if patient in config.overrides:
         return config.overrides[patient]
-    digest = hashlib.sha256(f"{config.seed}\0{patient}".encode()).digest()
-    drawn = int.from_bytes(digest[:8], "big") / 2**64
+    drawn = rank_of(patient, config)
     train, val, test = config.fractions
     if drawn < train:
         return "train"
     # Rounding in the sum must not open a test split that was given no share.
     return "val" if drawn < train + val or test == 0 else "test"
+
+
+def rank_of(patient: str, config: SplitConfig) -> float:
+    """A number in [0, 1) that depends on the patient's name and the seed alone."""
+    digest = hashlib.sha256(f"{config.seed}\0{patient}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") / 2**64

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -54,6 +56,13 @@ def sheet_to_latex(sheet: Sheet) -> str:
     comments = [f"% {line}" for line in (sheet.title, *sheet.notes) if line]
     lines = [*comments, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def sheet_to_csv(sheet: Sheet) -> str:
+    """The cells between commas; no title and no notes."""
+    stream = io.StringIO()
+    csv.writer(stream, lineterminator="\n").writerows([sheet.header, *sheet.rows])
+    return stream.getvalue()
 
 
 def _pipes(cells: Sequence[str]) -> str:

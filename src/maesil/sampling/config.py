@@ -28,6 +28,7 @@ class HoldoutConfig:
         test_superpatches: Superpatches per scan kept for testing, with ``by="superpatch"``.
         held_tissue: Least share of tissue in a superpatch kept for val or test, with ``by="superpatch"``.
         train_only: Datasets that are trained on and never scored.
+        given: Use the splits that the store carries from its collections or its list; patients' overrides come first.
     """
 
     by: Literal["patient", "superpatch"] = "patient"
@@ -36,6 +37,7 @@ class HoldoutConfig:
     test_superpatches: PositiveInt = 4
     held_tissue: float = 0.25
     train_only: tuple[str, ...] = ()
+    given: bool = True
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,9 @@ class DataConfig:
         store: The prepared store to train on.
         sampling: "random" crops anywhere, or the paper's non-overlapping "grid".
         min_tissue: Superpatches with a smaller share of tissue (above -500 HU) are skipped as air.
+        weighting: How often each dataset is drawn from. "by-scan": as often as it has superpatches; "by-dataset": all
+            equally often; "temperature": by the power `temperature` of its superpatches, between the two.
+        temperature: 1 is "by-scan", 0 is "by-dataset".
         superpatches_per_pass: Random crops that count as one pass over the store; None: as many as the grid has.
         flip_axes: Axes flipped at random in training: 0 = S, 1 = P, 2 = L.
         window: HU window mapped to [0, 1].
@@ -55,6 +60,8 @@ class DataConfig:
     store: Path | None = None
     sampling: Literal["random", "grid"] = "random"
     min_tissue: float = 0.05
+    weighting: Literal["by-scan", "by-dataset", "temperature"] = "by-scan"
+    temperature: float = 0.5
     superpatches_per_pass: PositiveInt | None = None
     flip_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
     window: Window = field(default_factory=Window)
@@ -63,3 +70,15 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_tissue < 1.0:
             raise ConfigError(f"min_tissue is {self.min_tissue}", fix="a share of voxels lies in [0, 1)")
+        if not 0.0 <= self.temperature <= 1.0:
+            raise ConfigError(f"temperature is {self.temperature}", fix="a number from 0 (by-dataset) to 1 (by-scan)")
+        if self.sampling == "grid" and self.weighting != "by-scan":
+            raise ConfigError(
+                "grid sampling takes every superpatch once, so datasets cannot weigh more or less",
+                fix="--data.sampling random, or --data.weighting by-scan",
+            )
+
+    @property
+    def dataset_power(self) -> float:
+        """The power of a dataset's superpatches that it is drawn by."""
+        return {"by-scan": 1.0, "by-dataset": 0.0, "temperature": self.temperature}[self.weighting]

@@ -18,6 +18,8 @@ from maesil.sampling.config import DataConfig
 from maesil.sampling.regions import Region
 from maesil.shapes import Shape3
 
+Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
+
 TRIES = 200
 """Random origins tried in one scan before a crop falls back to a tile of its grid."""
 
@@ -45,7 +47,8 @@ def make_plan(regions: Sequence[Region], config: DataConfig, seed: int) -> Plan:
     """The plan that `config.sampling` names."""
     if config.sampling == "grid":
         return GridPlan(regions, seed)
-    return RandomPlan(regions, seed, config.min_tissue, config.superpatches_per_pass)
+    power = config.dataset_power
+    return RandomPlan(regions, seed, config.min_tissue, config.superpatches_per_pass, dataset_power=power)
 
 
 class GridPlan:
@@ -82,9 +85,18 @@ class RandomPlan:
         seed: Of all draws.
         min_tissue: Crops with a smaller share of tissue are drawn again.
         per_pass: Draws that make one pass; None: the number of the grids' superpatches.
+        dataset_power: A dataset is drawn by this power of its superpatches: 1 as it has them, 0 all alike.
     """
 
-    def __init__(self, regions: Sequence[Region], seed: int, min_tissue: float, per_pass: int | None) -> None:
+    def __init__(
+        self,
+        regions: Sequence[Region],
+        seed: int,
+        min_tissue: float,
+        per_pass: int | None,
+        *,
+        dataset_power: float = 1.0,
+    ) -> None:
         self._regions = list(regions)
         self._seed = seed
         self._min_tissue = min_tissue
@@ -92,7 +104,7 @@ class RandomPlan:
         if not tiles.sum():
             raise StoreError("no superpatch to draw from", fix="lower --data.min-tissue, or prepare more scans")
         self._per_pass = per_pass or int(tiles.sum())
-        self._shares = tiles / tiles.sum()
+        self._shares = _shares([region.entry.dataset for region in regions], tiles, dataset_power)
 
     def __len__(self) -> int:
         return self._per_pass
@@ -107,6 +119,17 @@ class RandomPlan:
                 return Place(region.entry.scan_id, origin)
         tile = region.tiles[int(random.integers(len(region.tiles)))]
         return Place(region.entry.scan_id, tile.origin)
+
+
+def _shares(datasets: Sequence[str], tiles: Floats, power: float) -> Floats:
+    """How often each scan is drawn: by its superpatches within its dataset, the dataset by a power of all it has."""
+    if power == 1.0:
+        plain: Floats = tiles / tiles.sum()
+        return plain
+    totals = {name: sum(tiles[at] for at, other in enumerate(datasets) if other == name) for name in set(datasets)}
+    weighed = np.array([tiles[at] * totals[name] ** (power - 1.0) for at, name in enumerate(datasets)])
+    shares: Floats = weighed / weighed.sum()
+    return shares
 
 
 def _random_origin(region: Region, random: np.random.Generator) -> Shape3:

@@ -104,13 +104,19 @@ def _advice(config: DataConfig) -> str:
     return "use smaller superpatches, or fewer held-out ones (--data.holdout.test-superpatches)"
 
 
+def _split_of_entry(entry: ScanEntry, holdout: HoldoutConfig) -> str:
+    """What the user says of the patient, then what the store carries, then what is drawn."""
+    if entry.dataset in holdout.train_only:
+        return "train"
+    if holdout.given and entry.split is not None and entry.patient not in holdout.patients.overrides:
+        return entry.split
+    return split_of(entry.patient, holdout.patients)
+
+
 def _by_patient(
     store: ScanStore, entry: ScanEntry, config: DataConfig, superpatch: Shape3, split: str
 ) -> Region | None:
-    of_entry = (
-        "train" if entry.dataset in config.holdout.train_only else split_of(entry.patient, config.holdout.patients)
-    )
-    if of_entry != split:
+    if _split_of_entry(entry, config.holdout) != split:
         return None
     tiling = Tiling(entry.shape, superpatch)
     occupancy = store.occupancy(entry.scan_id)

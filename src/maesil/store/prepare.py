@@ -36,6 +36,7 @@ class PrepareReport:
         labels: Label files passed over.
         changed: Those of `prepared` that replaced an earlier version, as their files had changed.
         warnings: What had to be assumed of which scan; may name paths.
+        matched: What each source was taken for: its path, the layout, and what was seen.
     """
 
     prepared: tuple[str, ...]
@@ -44,6 +45,7 @@ class PrepareReport:
     labels: int
     changed: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
+    matched: tuple[tuple[str, str, str], ...] = ()
 
 
 def prepare(
@@ -76,7 +78,12 @@ def prepare(
     refuse_in_starting_worker()
     salt = config.salt if config.salt is not None else kept_salt
     found = find_scans(
-        sources, config.dataset, salt, hash_names=config.hash_names, patient_pattern=config.patient_pattern
+        sources,
+        config.dataset,
+        salt,
+        hash_names=config.hash_names,
+        patient_pattern=config.patient_pattern,
+        layout=config.layout,
     )
     out = out.absolute()  # workers may have another working folder
     with locked(out):
@@ -109,6 +116,7 @@ def _report(
         labels=found.labels,
         changed=tuple(name for name in prepared if before[name] is not None),
         warnings=tuple((name, text) for name, one in written.items() for text in one.warnings),
+        matched=tuple((str(match.source), match.layout, match.because) for match in found.matched),
     )
 
 

@@ -37,6 +37,7 @@ class ScanEntry:
         tissue_share: Share of voxels above -500 HU.
         source_sha256: Of the files it was made of.
         source_geometry: Of the scan as it was read.
+        split: Where its collection, or the list it was prepared from, puts it; None: to be drawn.
     """
 
     scan_id: str
@@ -48,6 +49,7 @@ class ScanEntry:
     tissue_share: float
     source_sha256: str
     source_geometry: Geometry
+    split: str | None = None
 
     @staticmethod
     def from_dict(row: dict[str, Any]) -> ScanEntry:
@@ -63,6 +65,7 @@ class ScanEntry:
             tissue_share=row["tissue_share"],
             source_sha256=row["source_sha256"],
             source_geometry=Geometry.from_dict(row["source_geometry"]),
+            split=row.get("split"),
         )
 
 

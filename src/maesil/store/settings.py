@@ -25,6 +25,8 @@ class PrepareConfig:
         hash_names: Keep no case name of volume files either; DICOM is always known by salted hashes.
         patient_pattern: Regular expression that finds the patient in a volume file's path below its source, such as
             "^([^/]+)/" for the first folder; None: every case is a patient. DICOM says itself whose a scan is.
+        layout: What the sources are, where it is known: btcv, lidc, totalsegmentator, nnunet or folder; None: each is
+            taken for what its files match.
         salt: Makes the hashes; None: a random one of yours, kept in your configuration folder.
     """
 
@@ -36,6 +38,7 @@ class PrepareConfig:
     dataset: str | None = None
     hash_names: bool = False
     patient_pattern: str | None = None
+    layout: str | None = None
     salt: str | None = None
 
     def __post_init__(self) -> None:

@@ -64,9 +64,11 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         StoreError: The store cannot be written.
     """
     names = {"scan_id": scan.scan_id, "dataset": scan.dataset, "patient": scan.patient}
+    if scan.split is not None:
+        names["split"] = scan.split
     source = {**names, "source_sha256": fingerprint(scan.files)}
     known = stored_row(store, scan.scan_id)
-    if known is not None and all(known.get(key) == value for key, value in source.items()):
+    if known is not None and known.get("split") == scan.split and source.items() <= known.items():
         return Written(known)
     volume, told = _read(scan)
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)

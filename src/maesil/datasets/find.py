@@ -1,0 +1,102 @@
+"""Scans in sources of any arrangement: what each source is, said; and what is in it, each scan once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+from maesil.datasets.layout import Layout
+from maesil.datasets.layouts import LAYOUTS, matching_layout
+from maesil.datasets.manifest import is_manifest, read_manifest
+from maesil.datasets.naming import Naming
+from maesil.datasets.scan import FoundScans, Match, Problem, Scan
+from maesil.datasets.tree import EMPTY, READABLE
+from maesil.errors import ConfigError
+
+
+def find_scans(
+    sources: Sequence[Path],
+    dataset: str | None = None,
+    salt: str | Callable[[], str] = "",
+    *,
+    hash_names: bool = False,
+    patient_pattern: str | None = None,
+    layout: str | None = None,
+) -> FoundScans:
+    """Finds every scan in files and folders.
+
+    Each source is taken for the first layout that its files match, or for a plain tree; `matched` says which, and why.
+    Volume files are known by dataset and public case name; DICOM series and their patients by salted hashes, but for
+    public collections. A scan's name depends on its own place in its source alone, not on what else is found. Label
+    files are counted and passed over; hidden files and prepared stores are not looked at.
+
+    Args:
+        sources: Volume files, DICOM folders, trees of these, or lists that `maesil datasets` wrote.
+        dataset: The collection's name; None: its own, or the source folder's, where that can be no patient's.
+        salt: Makes the hashes; a function is asked only where a hash is made.
+        hash_names: Hash the names of volume files, too.
+        patient_pattern: Regular expression that finds the patient in a volume file's path below its source.
+        layout: A name of `LAYOUTS`, where the sources are known to be of it.
+
+    Raises:
+        ConfigError: A source does not exist, there is no scan in any, the layout does not fit, or the pattern.
+    """
+    naming = Naming(dataset, salt, hash_names, patient_pattern)
+    found = [_find_in(source, naming, layout) for source in _existing(sources)]
+    scans, twice = _distinct(scan for one in found for scan in one.scans)
+    problems = (*(problem for one in found for problem in one.problems), *twice)
+    if not scans and all(problem.reason == EMPTY for problem in problems):
+        raise ConfigError("no scan was found", where=", ".join(map(str, sources)), fix=READABLE)
+    return FoundScans(
+        scans,
+        problems,
+        labels=sum(one.labels for one in found),
+        notices=tuple(notice for one in found for notice in one.notices),
+        matched=tuple(match for one in found for match in one.matched),
+    )
+
+
+def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
+    if is_manifest(source):
+        scans = read_manifest(source)
+        match = Match(source, "manifest", f"a list of {len(scans)} scans that `maesil datasets` wrote")
+        return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
+    kind, because = _layout_of(source, layout)
+    found = kind.find(source, naming)
+    match = Match(source, kind.name, because)
+    return FoundScans(found.scans, found.problems, found.labels, found.notices, (match,))
+
+
+def _layout_of(source: Path, layout: str | None) -> tuple[Layout, str]:
+    if layout is None:
+        return matching_layout(source)
+    kind = LAYOUTS[layout]
+    because = kind.match(source)
+    if because is None:
+        fix = "leave --layout out to see what it is taken for; docs/datasets.md has the trees"
+        raise ConfigError(f"this is no tree of the layout '{layout}'", where=source, fix=fix)
+    return kind, because
+
+
+def _existing(sources: Sequence[Path]) -> list[Path]:
+    if not sources:
+        raise ConfigError("no source is given", fix="name files or folders with scans")
+    for source in sources:
+        if not source.exists():
+            raise ConfigError("this source does not exist", where=source, fix="give existing files or folders")
+    # Not resolve(): a link's own name is the name that was chosen. But "." and ".." name nothing.
+    return [Path(os.path.normpath(source.absolute())) for source in sources]
+
+
+def _distinct(scans: Iterable[Scan]) -> tuple[tuple[Scan, ...], list[Problem]]:
+    """One scan per name, on file systems that ignore case, too; a source that was given twice is no problem."""
+    first: dict[str, Scan] = {}
+    twice: list[Problem] = []
+    for scan in sorted(scans, key=lambda scan: (scan.scan_id, scan.files)):
+        known = first.setdefault(scan.scan_id.lower(), scan)
+        if known.files != scan.files:
+            reason = f"another scan has the name {known.scan_id} already"
+            fix = "rename the file, or give it another --dataset; copies of one series are prepared once"
+            twice.append(Problem(scan.shown, reason, fix, scan.path))
+    return tuple(sorted(first.values(), key=lambda scan: scan.scan_id)), twice

@@ -1,0 +1,146 @@
+"""LIDC-IDRI's XML: what up to four radiologists marked in one series.
+
+A reader outlines a nodule of 3 mm or more slice by slice. The outline runs through the pixels just outside the nodule,
+so they are no part of it; with `inclusion` FALSE it encloses a hole. A mark of a single point is a nodule under 3 mm.
+Marks of non-nodules are read as such.
+"""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from maesil.errors import ScanError
+
+_ROOT = "LidcReadMessage"
+_SERIES = re.compile(rb"<SeriesInstanceUID>\s*([\d.]+)\s*<", re.IGNORECASE)
+_HEAD_BYTES = 4096
+
+
+@dataclass(frozen=True)
+class Outline:
+    """A closed outline in one slice.
+
+    Attributes:
+        sop: The slice's SOP instance UID.
+        z_mm: Its position as the XML has it.
+        points: (column, row) pixels, in order.
+        inclusion: False for a hole.
+    """
+
+    sop: str
+    z_mm: float
+    points: tuple[tuple[int, int], ...]
+    inclusion: bool = True
+
+
+@dataclass(frozen=True)
+class Mark:
+    """What one reader marked as one thing.
+
+    Attributes:
+        reader: 0 to 3, in the order of the XML; the collection names no radiologist.
+        name: The reader's own id of it.
+        kind: "nodule" (3 mm or more, outlined), "small" (a nodule under 3 mm) or "non-nodule".
+        outlines: Slice by slice; single points for the last two kinds.
+        ratings: Characteristics from 1 to 6, such as {"malignancy": 4}; of outlined nodules only.
+    """
+
+    reader: int
+    name: str
+    kind: str
+    outlines: tuple[Outline, ...]
+    ratings: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """All marks of one series.
+
+    Attributes:
+        series: The series instance UID that was read.
+        readers: Reading sessions.
+        marks: Of all readers.
+    """
+
+    series: str
+    readers: int
+    marks: tuple[Mark, ...]
+
+
+def series_of(path: Path) -> str | None:
+    """The series that a readers' XML names; None for any other file, radiographs' XML too. Reads the head only."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD_BYTES)
+    except OSError:
+        return None
+    found = _SERIES.search(head)
+    return found.group(1).decode() if found and _ROOT.encode() in head else None
+
+
+def read_xml(path: Path) -> Reading:
+    """Reads a readers' XML.
+
+    Raises:
+        ScanError: It is damaged, or no XML of this kind.
+    """
+    try:
+        root = ElementTree.parse(path).getroot()
+    except (OSError, ElementTree.ParseError) as error:
+        raise ScanError(f"this XML cannot be read: {error}", where=path, fix="download it again") from error
+    if _plain(root) != _ROOT:
+        raise ScanError(f"an XML of {_plain(root)}, not of CT readers", where=path, fix=f"give one of {_ROOT}")
+    try:
+        header = _child(root, "ResponseHeader")
+        series = next(node.text or "" for node in header if _plain(node).lower() == "seriesinstanceuid")
+        sessions = [node for node in root if _plain(node) == "readingSession"]
+        marks = tuple(mark for reader, session in enumerate(sessions) for mark in _marks(session, reader))
+    except (StopIteration, ValueError) as error:
+        raise ScanError("this XML lacks what a reading must have", where=path, fix="download it again") from error
+    return Reading(series.strip(), len(sessions), marks)
+
+
+def _marks(session: ElementTree.Element, reader: int) -> Iterator[Mark]:
+    for node in session:
+        if _plain(node) == "unblindedReadNodule":
+            outlines = tuple(_outline(roi) for roi in node if _plain(roi) == "roi")
+            single = all(len(outline.points) == 1 for outline in outlines)
+            yield Mark(reader, _text(node, "noduleID"), "small" if single else "nodule", outlines, _ratings(node))
+        elif _plain(node) == "nonNodule":
+            spot = _child(node, "locus")
+            outline = Outline(_text(node, "imageSOP_UID"), float(_text(node, "imageZposition")), (_point(spot),))
+            yield Mark(reader, _text(node, "nonNoduleID"), "non-nodule", (outline,), {})
+
+
+def _outline(roi: ElementTree.Element) -> Outline:
+    points = tuple(_point(node) for node in roi if _plain(node) == "edgeMap")
+    inclusion = _text(roi, "inclusion").upper() != "FALSE"
+    return Outline(_text(roi, "imageSOP_UID"), float(_text(roi, "imageZposition")), points, inclusion)
+
+
+def _point(node: ElementTree.Element) -> tuple[int, int]:
+    return int(_text(node, "xCoord")), int(_text(node, "yCoord"))
+
+
+def _ratings(node: ElementTree.Element) -> dict[str, int]:
+    described = next((child for child in node if _plain(child) == "characteristics"), None)
+    pairs = [] if described is None else [(_plain(child), child.text or "") for child in described]
+    return {name: int(value) for name, value in pairs if value.strip().isdigit()}
+
+
+def _child(node: ElementTree.Element, name: str) -> ElementTree.Element:
+    return next(child for child in node if _plain(child) == name)
+
+
+def _text(node: ElementTree.Element, name: str) -> str:
+    return (_child(node, name).text or "").strip()
+
+
+def _plain(node: Any) -> str:
+    """The tag without its namespace, which differs between the collection's files."""
+    return str(node.tag).rpartition("}")[2]

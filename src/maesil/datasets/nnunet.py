@@ -1,0 +1,91 @@
+"""nnU-Net's raw data: any segmentation dataset that was brought into its form.
+
+Tree::
+
+    dataset.json    imagesTr/CASE_0000.nii.gz    labelsTr/CASE.nii.gz    imagesTs/CASE_0000.nii.gz
+
+Channels beyond the first (CASE_0001) belong to the same case and are no CT of their own: they are passed over and told.
+Cases in `imagesTs` are the collection's test split. A dataset whose first channel is not CT is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any, final
+
+from maesil.datasets.layout import Layout, case_scan
+from maesil.datasets.names import VOLUME_ENDINGS, ending_of, safe_name
+from maesil.datasets.naming import Naming
+from maesil.datasets.scan import FoundScans, Problem, Scan
+
+_CASE = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
+_FOLDERS = (("imagesTr", "labelsTr", None), ("imagesTs", "labelsTs", "test"))
+
+
+@final
+class NNUNet(Layout):
+    """dataset.json with imagesTr/CASE_0000.nii.gz."""
+
+    name = "nnunet"
+    dataset = None
+    region = "as named"
+
+    def match(self, root: Path) -> str | None:
+        """A dataset.json and channels in imagesTr."""
+        images = root / "imagesTr"
+        if not (root / "dataset.json").is_file() or not images.is_dir():
+            return None
+        count = sum(1 for path in images.iterdir() if _channel(path) == ("0000"))
+        return f"dataset.json, {count} cases CASE_0000 in imagesTr" if count else None
+
+    def find(self, root: Path, naming: Naming) -> FoundScans:
+        """The first channel of every case, with its label."""
+        described = _describe(root)
+        channel = _first_channel(described)
+        if channel is not None and "ct" not in channel.lower():
+            fix = "give a CT dataset, or its folder of images with --layout folder if they are CT after all"
+            return FoundScans((), (Problem("dataset.json", f"channel 0 is {channel}, not CT", fix, root),), 0)
+        collection = safe_name(str(described.get("name") or root.name))
+        scans, notices, labels = list[Scan](), list[Problem](), 0
+        for images, label_folder, split in _FOLDERS:
+            for path in sorted((root / images).iterdir()) if (root / images).is_dir() else []:
+                if _channel(path) != "0000":
+                    continue
+                case = _stem(path)[:-5]
+                label = _label_of(root / label_folder, case)
+                labels += label is not None
+                own = () if label is None else (label,)
+                scans.append(case_scan(path, case, collection, naming, root=root, labels=own, split=split))
+                if label is None and split is None:
+                    shown = path.relative_to(root).as_posix()
+                    notices.append(Problem(shown, "it has no label file", f"look into {label_folder}", path))
+        return FoundScans(tuple(scans), (), labels, tuple(notices))
+
+
+def _stem(path: Path) -> str:
+    ending = ending_of(path.name)
+    return path.name[: -len(ending)] if ending else ""
+
+
+def _channel(path: Path) -> str | None:
+    found = _CASE.match(_stem(path))
+    return found.group("channel") if found else None
+
+
+def _label_of(folder: Path, case: str) -> Path | None:
+    return next((folder / f"{case}{end}" for end in VOLUME_ENDINGS if (folder / f"{case}{end}").is_file()), None)
+
+
+def _describe(root: Path) -> dict[str, Any]:
+    try:
+        described = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return described if isinstance(described, dict) else {}
+
+
+def _first_channel(described: dict[str, Any]) -> str | None:
+    channels = described.get("channel_names") or described.get("modality")
+    return str(channels["0"]) if isinstance(channels, dict) and "0" in channels else None

@@ -1,0 +1,151 @@
+"""Table I, from the files: what each collection holds."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from maesil.datasets.facts import Facts
+from maesil.datasets.scan import Scan
+from maesil.datasets.splits import SPLITS, SplitConfig, rank_of, split_of
+
+
+@dataclass(frozen=True)
+class Overview:
+    """One collection.
+
+    Attributes:
+        dataset: Its name.
+        layout: How it lies on disk.
+        region: Of the body.
+        scans: Scans that can be read as far as their headers say.
+        patients: They are of.
+        in_plane_mm: Least, median and greatest voxel size within slices.
+        slice_mm: The same of the distance of slices.
+        slices: The same of their number.
+        labelled: Scans that have labels.
+        classes: Label files per labelled scan at most; 1 where a file holds several classes.
+        splits: Scans in train, val, test.
+    """
+
+    dataset: str
+    layout: str
+    region: str
+    scans: int
+    patients: int
+    in_plane_mm: tuple[float, float, float]
+    slice_mm: tuple[float, float, float]
+    slices: tuple[float, float, float]
+    labelled: int
+    classes: int
+    splits: tuple[int, int, int]
+
+
+HEADER = (
+    "dataset", "layout", "region", "scans", "patients", "in-plane mm", "slice distance mm", "slices", "labelled scans",
+    "label files per scan", "train / val / test",
+)  # fmt: skip
+
+
+def overview(
+    scans: Sequence[Scan], facts: Mapping[str, Facts], layouts: Mapping[str, tuple[str, str]]
+) -> list[Overview]:
+    """A row per collection, in order of appearance.
+
+    Args:
+        scans: With their splits.
+        facts: Scan id to what its header says.
+        layouts: Dataset to the name of its layout and the region of the body.
+    """
+    grouped: dict[str, list[Scan]] = {}
+    for scan in scans:
+        grouped.setdefault(scan.dataset, []).append(scan)
+    return [_overview(name, group, facts, *layouts.get(name, ("", ""))) for name, group in grouped.items()]
+
+
+def _overview(name: str, scans: Sequence[Scan], facts: Mapping[str, Facts], layout: str, region: str) -> Overview:
+    known = [facts[scan.scan_id] for scan in scans if scan.scan_id in facts]
+    return Overview(
+        dataset=name,
+        layout=layout,
+        region=region,
+        scans=len(scans),
+        patients=len({scan.patient for scan in scans}),
+        in_plane_mm=_span([fact.in_plane_mm for fact in known]),
+        slice_mm=_span([fact.slice_mm for fact in known]),
+        slices=_span([float(fact.slices) for fact in known]),
+        labelled=sum(bool(scan.labels) for scan in scans),
+        classes=max((len(scan.labels) for scan in scans), default=0),
+        splits=(*(sum(scan.split == split for scan in scans) for split in SPLITS),),  # type: ignore[arg-type]
+    )
+
+
+def rows_of(collections: Sequence[Overview]) -> list[tuple[str, ...]]:
+    """The cells of Table I, the sum of all below where there are several."""
+    rows: list[tuple[str, ...]] = [
+        (
+            row.dataset,
+            row.layout,
+            row.region,
+            f"{row.scans:,}",
+            f"{row.patients:,}",
+            _text(row.in_plane_mm, 2),
+            _text(row.slice_mm, 2),
+            _text(row.slices, 0),
+            f"{row.labelled:,}",
+            f"{row.classes}",
+            " / ".join(map(str, row.splits)),
+        )
+        for row in collections
+    ]
+    if len(collections) > 1:
+        splits = " / ".join(str(sum(row.splits[place] for row in collections)) for place in range(3))
+        total = ("all", "", "", f"{sum(row.scans for row in collections):,}")
+        rows.append((*total, f"{sum(row.patients for row in collections):,}", "", "", "", "", "", splits))
+    return rows
+
+
+def _span(values: Sequence[float]) -> tuple[float, float, float]:
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), statistics.median(finite), max(finite)) if finite else (math.nan,) * 3
+
+
+def _text(span: tuple[float, float, float], digits: int) -> str:
+    least, median, most = span
+    if math.isnan(median):
+        return "–"
+    return f"{median:.{digits}f}" if least == most else f"{median:.{digits}f} ({least:.{digits}f}-{most:.{digits}f})"
+
+
+def draw_splits(
+    scans: Sequence[Scan], config: SplitConfig, kept: Mapping[tuple[str, str], str]
+) -> dict[tuple[str, str], str]:
+    """The split of every patient, by dataset and patient.
+
+    What the user says comes first, then what the collection says, then what an earlier list said. The others of each
+    dataset are shared out exactly, in the order of a hash of their names: every dataset has its share of each split.
+    """
+    patients = {(scan.dataset, scan.patient): scan.split for scan in scans}
+    drawn: dict[tuple[str, str], str] = {}
+    for key, given in patients.items():
+        told = config.overrides.get(key[1]) or given or kept.get(key)
+        if told is not None:
+            drawn[key] = told
+    for dataset in dict.fromkeys(name for name, _ in patients):
+        free = sorted(
+            (key for key in patients if key[0] == dataset and key not in drawn), key=lambda key: rank_of(key[1], config)
+        )
+        drawn |= _shared_out(free, config)
+    return drawn
+
+
+def _shared_out(patients: Sequence[tuple[str, str]], config: SplitConfig) -> dict[tuple[str, str], str]:
+    if len(patients) < len(SPLITS):  # too few to share: each as its hash says
+        return {key: split_of(key[1], config) for key in patients}
+    train, val, _ = config.fractions
+    first, second = round(train * len(patients)), round((train + val) * len(patients))
+    return {
+        key: "train" if place < first else "val" if place < second else "test" for place, key in enumerate(patients)
+    }

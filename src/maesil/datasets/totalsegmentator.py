@@ -1,0 +1,100 @@
+"""TotalSegmentator: CT of all regions of the body at 1.5 mm, a mask per structure.
+
+Get it: Zenodo, v1 10.5281/zenodo.6802614 (1,204 scans, 104 structures) or v2 10.5281/zenodo.8367088 (1,228 scans, 117
+structures); CC BY 4.0 (Wasserthal et al. 2023).
+
+Tree::
+
+    s0000/ct.nii.gz    s0000/segmentations/*.nii.gz    meta.csv (";" between columns; image_id, split, ...)
+
+`meta.csv` divides the scans into train, val and test; that split is used, and can be overridden.
+
+Known faults: the paper's 1,204 scans and 104 classes are version 1's, under the name of version 2. A scan shows any
+part of the body, so most masks are empty in most scans.
+"""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+from typing import final
+
+from maesil.datasets.layout import Layout, case_scan
+from maesil.datasets.naming import Naming
+from maesil.datasets.scan import FoundScans, Problem, Scan
+from maesil.datasets.splits import SPLITS
+
+VERSIONS = {104: "v1", 117: "v2"}
+"""Structures with a mask, by release."""
+
+_CASE = re.compile(r"^s\d{4}$")
+_IMAGES = ("ct.nii.gz", "ct.nii")
+
+
+@final
+class TotalSegmentator(Layout):
+    """Folders s0000 with ct.nii.gz and a mask per structure."""
+
+    name = "totalsegmentator"
+    dataset = "TotalSegmentator"
+    region = "any"
+
+    def match(self, root: Path) -> str | None:
+        """Case folders with a ct.nii.gz."""
+        cases = [folder for folder in _case_folders(root) if _image(folder)]
+        if not cases:
+            return None
+        counts = sorted({len(_masks(folder)) for folder in cases[:20]})
+        version = next((VERSIONS[count] for count in counts if count in VERSIONS), "of no known release")
+        table = ", meta.csv" if (root / "meta.csv").is_file() else ""
+        return f"{len(cases)} folders s0000 with ct.nii.gz, {counts[-1]} masks each: {version}{table}"
+
+    def find(self, root: Path, naming: Naming) -> FoundScans:
+        """The cases; what has no image, no masks or no row in meta.csv is told."""
+        given, notices = _given_splits(root)
+        scans, problems, labels = list[Scan](), list[Problem](), 0
+        for folder in _case_folders(root):
+            image, masks = _image(folder), _masks(folder)
+            labels += len(masks)
+            if image is None:
+                problems.append(Problem(folder.name, "it has no ct.nii.gz", "unpack the archive again", folder))
+                continue
+            if not masks:
+                notices.append(Problem(folder.name, "it has no masks in segmentations/", "unpack again", folder))
+            if given and folder.name not in given:
+                notices.append(Problem(folder.name, "meta.csv does not list it", "its split is drawn", folder))
+            split = given.get(folder.name)
+            scans.append(
+                case_scan(image, folder.name, "TotalSegmentator", naming, root=root, labels=masks, split=split)
+            )
+        return FoundScans(tuple(scans), tuple(problems), labels, tuple(notices))
+
+
+def _case_folders(root: Path) -> list[Path]:
+    return sorted(path for path in root.iterdir() if _CASE.match(path.name) and path.is_dir()) if root.is_dir() else []
+
+
+def _image(folder: Path) -> Path | None:
+    return next((folder / name for name in _IMAGES if (folder / name).is_file()), None)
+
+
+def _masks(folder: Path) -> list[Path]:
+    return sorted((folder / "segmentations").glob("*.nii*"))
+
+
+def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
+    """Case to split from meta.csv; a table that cannot be read is told, and splits are drawn."""
+    path = root / "meta.csv"
+    if not path.is_file():
+        return {}, []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        rows = list(csv.DictReader(text.splitlines(), delimiter=";" if ";" in text.partition("\n")[0] else ","))
+        splits = {row["image_id"].strip(): row["split"].strip().lower() for row in rows}
+    except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError):
+        fix = "download it again; splits are drawn meanwhile"
+        return {}, [Problem("meta.csv", "it has no columns image_id and split", fix, path)]
+    strange = sorted(set(splits.values()) - set(SPLITS))
+    told = [Problem("meta.csv", f"unknown split '{name}'", "splits of these cases are drawn", path) for name in strange]
+    return {case: split for case, split in splits.items() if split in SPLITS}, told

@@ -1,0 +1,63 @@
+"""Files and folders of any arrangement: volume files, and series of DICOM files.
+
+Tree: anything. Volume files are NIfTI, NRRD and MetaImage; any other file is looked at for DICOM, and grouped by
+series. Files whose name or folder says "label", "mask" or "segmentation" are counted as labels.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import final
+
+from maesil.datasets.dicom_files import dicom_scans
+from maesil.datasets.layout import Layout
+from maesil.datasets.names import ending_of, holds_labels
+from maesil.datasets.naming import Naming
+from maesil.datasets.scan import FoundScans, Problem
+from maesil.datasets.volume_files import volume_scan
+
+READABLE = "readable: NIfTI, NRRD, MetaImage, DICOM series"
+EMPTY = "a source holds no scan"
+
+
+@final
+class Tree(Layout):
+    """Whatever is readable; every source is one, so it comes last."""
+
+    name = "folder"
+    dataset = None
+    region = "not said"
+
+    def match(self, root: Path) -> str | None:
+        """Any file or folder."""
+        return "anything readable in it" if root.exists() else None
+
+    def find(self, root: Path, naming: Naming) -> FoundScans:
+        """Every volume file and every DICOM series."""
+        home = root if root.is_dir() else root.parent
+        files = sorted(_files(root))
+        volumes = [path for path in files if ending_of(path.name)]
+        # What was named itself is meant, whatever it is called.
+        kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
+        series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], home, naming)
+        scans = (*(volume_scan(path, home, naming) for path in kept), *series)
+        if not scans and not problems:
+            problems = [Problem(".", EMPTY, READABLE, root)]
+        return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)
+
+
+def _files(source: Path) -> Iterator[Path]:
+    if source.is_file():
+        yield source
+        return
+    seen = set[str]()
+    for folder, folders, names in os.walk(source, followlinks=True):
+        real = os.path.realpath(folder)
+        if real in seen or "zarr.json" in names:  # a link to a folder above, or a prepared store
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(folder) / name for name in names if not name.startswith("."))

@@ -1,0 +1,96 @@
+"""Several collections as one dataset: found, looked into, split, listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maesil.datasets.facts import Facts, facts_of_all
+from maesil.datasets.find import find_scans
+from maesil.datasets.layouts import LAYOUTS
+from maesil.datasets.manifest import kept_splits, with_split, write_manifest
+from maesil.datasets.overview import Overview, draw_splits, overview
+from maesil.datasets.salt import kept_salt
+from maesil.datasets.scan import FoundScans, Match, Problem, Scan
+from maesil.datasets.splits import SPLITS, SplitConfig
+
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Unified:
+    """Several collections as one dataset.
+
+    Attributes:
+        collections: Table I, a row each.
+        scans: Every usable scan, in its split.
+        problems: What cannot be used, with reasons.
+        notices: What a user of labels and splits should know.
+        matched: What each source was taken for, and why.
+    """
+
+    collections: tuple[Overview, ...]
+    scans: tuple[Scan, ...]
+    problems: tuple[Problem, ...]
+    notices: tuple[Problem, ...]
+    matched: tuple[Match, ...]
+
+
+def unify(
+    roots: Sequence[Path],
+    *,
+    layout: str | None = None,
+    dataset: str | None = None,
+    splits: SplitConfig | None = None,
+    out: Path | None = None,
+    progress: Progress | None = None,
+) -> Unified:
+    """Finds the scans of several roots, looks into their headers, splits them by patient, and lists them.
+
+    Args:
+        roots: Folders of collections.
+        layout: What they are, where it is known; None: each is taken for what its files match.
+        dataset: A name for all of them; None: each collection's own.
+        splits: Shares, seed and overrides; a collection's own split wins over the shares.
+        out: The list to write, for `maesil prepare`; patients that an earlier one has keep their split.
+        progress: Called after every scan that was looked into.
+
+    Raises:
+        ConfigError: A root does not exist, or none holds a scan.
+    """
+    found = find_scans(roots, dataset, kept_salt, layout=layout)
+    looked = facts_of_all(found.scans, progress)
+    pairs = list(zip(found.scans, looked, strict=True))
+    facts = {scan.scan_id: fact for scan, fact in pairs if isinstance(fact, Facts)}
+    broken = [Problem(s.shown, f.what, f.fix or "", s.path) for s, f in pairs if not isinstance(f, Facts)]
+    whole = [scan for scan in found.scans if scan.scan_id in facts]
+    drawn = draw_splits(whole, splits or SplitConfig(), kept_splits(out) if out is not None else {})
+    scans = tuple(with_split(scan, drawn[scan.dataset, scan.patient]) for scan in whole)
+    layouts = _layouts(found)
+    if out is not None:
+        write_manifest(out, scans, facts, {name: layout for name, (layout, _) in layouts.items()})
+    return Unified(
+        collections=tuple(overview(scans, facts, layouts)),
+        scans=scans,
+        problems=(*found.problems, *broken),
+        notices=(*found.notices, *_empty_splits(scans)),
+        matched=found.matched,
+    )
+
+
+def _layouts(found: FoundScans) -> dict[str, tuple[str, str]]:
+    """Dataset to the name of its layout and its region."""
+    layouts: dict[str, tuple[str, str]] = {}
+    for match in found.matched:
+        kind = LAYOUTS.get(match.layout)
+        for scan in found.scans:
+            if scan.path.is_relative_to(match.source):
+                layouts.setdefault(scan.dataset, (match.layout, kind.region if kind is not None else ""))
+    return layouts
+
+
+def _empty_splits(scans: Sequence[Scan]) -> list[Problem]:
+    empty = [split for split in SPLITS if not any(scan.split == split for scan in scans)]
+    fix = "give patients to it: --splits.overrides PATIENT SPLIT ..., or change --splits.fractions"
+    return [Problem(".", f"the split '{split}' is empty", fix) for split in empty]
