@@ -8,9 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import wilcoxon
 
+from comparison_results import full, score
 from maesil.comparison.paired import pair
-
-from .results import full, score
 
 
 def rows(*scores: object) -> dict[str, object]:

@@ -9,11 +9,10 @@ from dataclasses import replace
 
 import pytest
 
+from comparison_results import comparison, full, score
 from maesil.comparison.paper import TABLE_2
 from maesil.comparison.tables import cost_csv, cost_table, paired_csv, summary_csv, table2, table3
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
-
-from .results import comparison, full, score
 
 
 def column(sheet: Sheet, name: str) -> dict[str, str]:

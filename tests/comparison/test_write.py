@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from comparison_results import case, comparison, full, score
 from maesil.comparison.figures import compression_figure, curves_figure
 from maesil.comparison.viewer import chosen_slices, encode_cases
 from maesil.comparison.write import write_all
-
-from .results import case, comparison, full, score
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CASES = {"maesil": [case(0)], "ae": [case(1)], "ae, masked input": [case(2)]}

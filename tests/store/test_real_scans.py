@@ -54,7 +54,7 @@ def test_prepare__voxels_are_those_of_the_file(data_dir: Path, prepared: tuple[P
 
 def test_prepare__lungs_are_air_and_the_body_is_not(prepared: tuple[PrepareReport, ScanStore]) -> None:
     store = prepared[1]
-    (thorax,) = (entry for entry in store.entries if entry.dataset == "lidc")
+    (thorax,) = (entry for entry in store.entries if entry.dataset == "LIDC-IDRI")
     middle = tuple(size // 2 for size in thorax.shape)
     volume = store.volume(thorax.scan_id).array
     lungs = ((volume > -950) & (volume < -700)).mean()

@@ -86,7 +86,11 @@ def _nifti(path: Path) -> Facts:
     voxels = int(np.prod(shape, dtype=np.int64)) * header.get_data_dtype().itemsize
     _require_whole(path, int(image.dataobj.offset) + voxels)
     codes = nibabel.aff2axcodes(image.affine)
-    return _facts(shape[:3], header.get_zooms()[:3], next((i for i, code in enumerate(codes) if code in "SI"), 2))
+    return _facts(
+        shape[:3],
+        [float(size) for size in header.get_zooms()[:3]],
+        next((i for i, code in enumerate(codes) if code in "SI"), 2),
+    )
 
 
 def _require_whole(path: Path, expected: int) -> None:

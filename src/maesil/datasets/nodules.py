@@ -118,7 +118,7 @@ def _points_mm(mark: Mark, stack: SliceStack) -> Float[np.ndarray, "p 3"]:
     return np.array(points, dtype=np.float64)
 
 
-def _groups(clouds: Sequence[Float[np.ndarray, "p 3"]], reach_mm: float) -> list[list[int]]:
+def _groups(clouds: Sequence[Float[np.ndarray, "_ 3"]], reach_mm: float) -> list[list[int]]:
     """Indices of marks that are linked by coming within reach, directly or through others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components

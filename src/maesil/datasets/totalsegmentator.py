@@ -41,9 +41,9 @@ class TotalSegmentator(Layout):
     region = "any"
 
     def match(self, root: Path) -> str | None:
-        """Case folders with a ct.nii.gz."""
+        """Case folders with a ct.nii.gz, and masks or a meta.csv: a name like s0001 alone says little."""
         cases = [folder for folder in _case_folders(root) if _image(folder)]
-        if not cases:
+        if not cases or not ((root / "meta.csv").is_file() or any(map(_masks, cases))):
             return None
         counts = sorted({len(_masks(folder)) for folder in cases[:20]})
         version = next((VERSIONS[count] for count in counts if count in VERSIONS), "of no known release")

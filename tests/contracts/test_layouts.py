@@ -1,0 +1,108 @@
+"""Every layout of a collection keeps the promises of `maesil.datasets.layout.Layout`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from layout_trees import btcv, folder, lidc, nnunet, totalsegmentator
+from maesil.datasets import find_scans
+from maesil.datasets.facts import Facts, facts_of
+from maesil.datasets.layouts import LAYOUTS, matching_layout
+from maesil.datasets.naming import Naming
+
+TREES: dict[str, Callable[[Path], int]] = {
+    "btcv": btcv, "lidc": lidc, "totalsegmentator": totalsegmentator, "nnunet": nnunet, "folder": folder,
+}  # fmt: skip
+every_layout = pytest.mark.parametrize("name", LAYOUTS)
+
+
+@pytest.fixture
+def tree(name: str, tmp_path: Path) -> Path:
+    root = tmp_path / "Collection"
+    root.mkdir()
+    TREES[name](root)
+    return root
+
+
+@every_layout
+def test_match__takes_its_own_tree_and_says_why(name: str, tree: Path) -> None:
+    kind, because = matching_layout(tree)
+    assert kind.name == name
+    assert len(because) > 10
+    assert [match.layout for match in find_scans([tree], salt="s").matched] == [name]
+
+
+@every_layout
+def test_match__is_not_taken_by_other_trees(name: str, tmp_path: Path) -> None:
+    for other, make in TREES.items():
+        root = tmp_path / other
+        root.mkdir()
+        make(root)
+        if other != name and name != "folder":
+            assert LAYOUTS[name].match(root) is None
+
+
+@every_layout
+def test_match__never_raises(name: str, tmp_path: Path) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    file = tmp_path / "file.json"
+    file.write_text("no json")
+    for path in (empty, file, tmp_path / "nowhere"):
+        because = LAYOUTS[name].match(path)
+        assert because is None or name == "folder"
+
+
+@every_layout
+def test_find__every_case_once_with_names_that_stay(name: str, tree: Path, tmp_path: Path) -> None:
+    again = tmp_path / "Again"
+    again.mkdir()
+    count = TREES[name](again)
+    scans = find_scans([tree], salt="s").scans
+    assert len(scans) == count
+    assert len({scan.scan_id.lower() for scan in scans}) == count
+    assert find_scans([tree], salt="s").scans == scans
+    for scan in scans:
+        assert str(tree) not in scan.shown
+        assert scan.files
+        assert all(file.is_file() for file in (*scan.files, *scan.labels))
+
+
+@every_layout
+def test_find__takes_another_name_and_hashes(name: str, tree: Path) -> None:
+    assert {scan.dataset for scan in find_scans([tree], dataset="mine", salt="s").scans} == {"mine"}
+    hashed = find_scans([tree], salt="s", hash_names=True).scans
+    assert all(scan.hashed for scan in hashed)
+    plain = {scan.patient for scan in find_scans([tree], salt="s").scans}
+    assert not plain & {scan.patient for scan in hashed}
+
+
+@every_layout
+def test_facts__of_every_scan(name: str, tree: Path) -> None:
+    for scan in find_scans([tree], salt="s").scans:
+        facts = facts_of(scan)
+        assert isinstance(facts, Facts)
+        assert facts.slices == (3 if name == "lidc" else 4)
+        assert facts.slice_mm == pytest.approx(2.0 if name == "lidc" else 3.0)
+
+
+@every_layout
+def test_documentation__says_how_the_tree_looks(name: str) -> None:
+    text = inspect.getdoc(sys.modules[type(LAYOUTS[name]).__module__]) or ""
+    assert "Tree" in text
+    if LAYOUTS[name].dataset is not None:
+        assert "Get it:" in text
+        assert "Known faults:" in text
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    assert f"`{name}`" in page
+
+
+def test_find__of_a_layout_is_what_naming_says(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    (first, *_) = LAYOUTS["btcv"].find(tmp_path, Naming()).scans
+    assert (first.scan_id, first.dataset, first.patient) == ("BTCV-img0001", "BTCV", "img0001")

@@ -1,0 +1,139 @@
+"""What is particular to each collection's files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from layout_trees import btcv, lidc, nifti, nnunet, slice_file, totalsegmentator
+from maesil.datasets import find_scans
+from maesil.datasets.btcv import ORGANS
+from maesil.errors import ConfigError
+
+
+def by_id(root: Path, **more: object) -> dict[str, object]:
+    return {scan.scan_id: scan for scan in find_scans([root], salt="s", **more).scans}  # type: ignore[arg-type]
+
+
+def notices(root: Path) -> list[str]:
+    return [f"{notice.source}: {notice.reason}" for notice in find_scans([root], salt="s").notices]
+
+
+def test_btcv__monais_arrangement_has_the_same_names_and_its_splits(tmp_path: Path) -> None:
+    for number in (1, 2, 3):
+        nifti(tmp_path / "imagesTr" / f"img{number:04d}.nii.gz")
+    nifti(tmp_path / "labelsTr" / "label0001.nii.gz")
+    lists = {
+        "training": [{"image": "imagesTr/img0001.nii.gz", "label": "labelsTr/label0001.nii.gz"}],
+        "validation": [{"image": "imagesTr/img0002.nii.gz"}],
+        "test": ["imagesTr/img0003.nii.gz"],
+    }
+    (tmp_path / "dataset_0.json").write_text(json.dumps(lists))
+    found = find_scans([tmp_path])
+    assert {scan.scan_id: scan.split for scan in found.scans} == {
+        "BTCV-img0001": "train", "BTCV-img0002": "val", "BTCV-img0003": "test",
+    }  # fmt: skip
+    assert [len(scan.labels) for scan in found.scans] == [1, 0, 0]
+
+
+def test_btcv__nnunets_arrangement_has_the_same_names(tmp_path: Path) -> None:
+    nifti(tmp_path / "imagesTr" / "img0001_0000.nii.gz")
+    nifti(tmp_path / "labelsTr" / "img0001.nii.gz")
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "CT"}}')
+    (scan,) = find_scans([tmp_path]).scans
+    assert (scan.scan_id, len(scan.labels), scan.split) == ("BTCV-img0001", 1, None)
+
+
+def test_btcv__a_missing_label_is_told_and_the_case_stays(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    (tmp_path / "RawData/Training/label/label0002.nii.gz").unlink()
+    assert len(find_scans([tmp_path]).scans) == 3
+    assert notices(tmp_path) == ["RawData/Training/img/img0002.nii.gz: it has no label file"]
+    assert len(ORGANS) == 13
+
+
+def test_lidc__patients_with_two_scans_have_one_name_and_radiographs_none(tmp_path: Path) -> None:
+    lidc(tmp_path)
+    scans = by_id(tmp_path)
+    assert {name: scan.patient for name, scan in scans.items()} == {  # type: ignore[attr-defined]
+        "LIDC-IDRI-0001": "LIDC-IDRI-0001",
+        "LIDC-IDRI-0002": "LIDC-IDRI-0002",
+        "LIDC-IDRI-0002-2": "LIDC-IDRI-0002",
+    }
+    told = notices(tmp_path)
+    assert ".: 1 series of chest radiographs skipped" in told
+    assert sum("no readers' XML" in line for line in told) == 3
+
+
+def test_lidc__newer_names_of_study_and_series_change_nothing(tmp_path: Path) -> None:
+    for index in range(3):
+        path = tmp_path / "LIDC-IDRI-0007" / "01-01-2000-NA-NA-12" / "3000566.000000-NA-03192" / f"1-{index}.dcm"
+        slice_file(path, "1.2.7", index)
+    assert list(by_id(tmp_path)) == ["LIDC-IDRI-0007"]
+
+
+def test_lidc__xml_goes_with_the_series_it_names(tmp_path: Path) -> None:
+    lidc(tmp_path)
+    message = (
+        "<LidcReadMessage><ResponseHeader><SeriesInstanceUid>{}</SeriesInstanceUid></ResponseHeader></LidcReadMessage>"
+    )
+    own = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.1" / "069.xml"
+    own.write_text(message.format("1.2.1"))
+    other = tmp_path / "LIDC-IDRI-0002" / "study" / "1.2.2" / "070.xml"
+    other.write_text(message.format("1.2.77"))
+    radiograph = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.9" / "071.xml"
+    radiograph.write_text("<IdriReadMessage><SeriesInstanceUid>1.2.9</SeriesInstanceUid></IdriReadMessage>")
+    assert by_id(tmp_path)["LIDC-IDRI-0001"].labels == (own,)  # type: ignore[attr-defined]
+    told = notices(tmp_path)
+    assert "LIDC-IDRI-0002/study/1.2.2/070.xml: this XML is of a series that is not here" in told
+    assert not any("071.xml" in line for line in told)
+
+
+def test_totalsegmentator__uses_the_collections_split(tmp_path: Path) -> None:
+    totalsegmentator(tmp_path)
+    nifti(tmp_path / "s0002" / "ct.nii.gz")
+    (tmp_path / "s0003" / "segmentations").mkdir(parents=True)
+    found = find_scans([tmp_path])
+    assert {scan.patient: scan.split for scan in found.scans} == {"s0000": "train", "s0001": "test", "s0002": None}
+    assert [(problem.source, problem.reason) for problem in found.problems] == [("s0003", "it has no ct.nii.gz")]
+    assert "s0002: meta.csv does not list it" in notices(tmp_path)
+    assert "s0002: it has no masks in segmentations/" in notices(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["nothing;here\n1;2\n", "image_id;split\ns0000;training\n"])
+def test_totalsegmentator__an_odd_table_is_told(tmp_path: Path, text: str) -> None:
+    totalsegmentator(tmp_path)
+    (tmp_path / "meta.csv").write_text(text)
+    assert len(find_scans([tmp_path]).scans) == 2
+    assert any(line.startswith("meta.csv: ") for line in notices(tmp_path))
+
+
+def test_nnunet__other_channels_are_no_scans_and_other_modalities_no_ct(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    nifti(tmp_path / "imagesTr" / "liver_1_0001.nii.gz")
+    found = find_scans([tmp_path])
+    assert [scan.scan_id for scan in found.scans] == ["Liver-liver_1", "Liver-liver_2", "Liver-liver_3"]
+    assert [scan.split for scan in found.scans] == [None, None, "test"]
+    (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "MRI"}}')
+    (problem,) = find_scans([tmp_path]).problems
+    assert problem.reason == "channel 0 is MRI, not CT"
+
+
+def test_find_scans__a_layout_that_does_not_fit_is_refused(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    with pytest.raises(ConfigError, match="no tree of the layout 'lidc'"):
+        find_scans([tmp_path], layout="lidc")
+    as_folder = find_scans([tmp_path], layout="folder").scans
+    assert all(scan.dataset == tmp_path.name for scan in as_folder)
+
+
+def test_find_scans__duplicate_ids_are_told(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        btcv(tmp_path / name)
+    found = find_scans([tmp_path / "one", tmp_path / "two"])
+    assert len(found.scans) == 3
+    assert all("another scan has the name" in problem.reason for problem in found.problems)
+    assert len(found.problems) == 3
