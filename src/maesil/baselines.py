@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import fields, replace
 
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.models import MODELS, AnyModel, MAEConfig, SliceMAEConfig
 from maesil.models.autoencoder import AutoencoderConfig
-from maesil.shapes import product
 
 AUTOENCODER_LR = 3e-3
 """AdamW's peak learning rate for the convolutional autoencoders; see docs/lab.md."""
+WIDTHS = range(16, 513, 16)
+"""Channels of the finest level that are tried."""
 
 
 def baseline(name: str, preset: RunConfig) -> RunConfig:
     """A preset with a baseline in its model's place.
 
-    Autoencoders get a latent of as many numbers as the preset's encoder hands on, and AdamW, as Muon is for the
-    Transformers' matrices; the slice MAE gets the preset's own Transformers and optimiser.
+    Autoencoders get the channels that cost the same FLOPs, a latent of as many numbers as the preset's encoder hands
+    on, and AdamW, as Muon is for the Transformers' matrices; the slice MAE gets the preset's own Transformers and
+    optimiser.
 
     Args:
         name: A name of `maesil.models.MODELS`.
@@ -47,11 +50,22 @@ def slice_beside(ours: MAEConfig) -> SliceMAEConfig:
 
 
 def autoencoder_beside(kind: type[AutoencoderConfig], preset: RunConfig) -> AnyModel:
-    """An autoencoder for a preset's superpatches whose latent has as many numbers as its encoder hands on."""
+    """An autoencoder of a preset's FLOPs, whose latent has as many numbers as the preset's encoder hands on."""
     ours = preset.model
     assert isinstance(ours, MAEConfig)
-    empty = kind(superpatch=ours.superpatch, patch=ours.patch, input_mean=ours.input_mean, input_std=ours.input_std)
-    elements = preset.masking.visible_count(ours.grid) * ours.encoder_width
-    positions = product(ours.superpatch) // 8 ** len(empty.channels)
-    sized: AnyModel = replace(empty, latent_channels=max(1, round(elements / positions)))  # type: ignore[assignment]
+    visible = preset.masking.visible_count(ours.grid)
+    bodies = [_body(kind, ours, width) for width in WIDTHS]
+    body = min(bodies, key=lambda one: abs(math.log(one.training_flops() / ours.training_flops(visible))))
+    elements = visible * ours.encoder_width
+    sized: AnyModel = replace(body, latent_channels=max(1, round(elements / body.positions)))  # type: ignore[assignment]
     return sized
+
+
+def _body(kind: type[AutoencoderConfig], ours: MAEConfig, width: int) -> AutoencoderConfig:
+    return kind(
+        superpatch=ours.superpatch,
+        patch=ours.patch,
+        channels=(width, 2 * width, 4 * width),
+        input_mean=ours.input_mean,
+        input_std=ours.input_std,
+    )

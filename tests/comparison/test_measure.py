@@ -7,11 +7,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from maesil.baselines import baseline
 from maesil.comparison.measure import count_flops, measure, seconds_per_step
 from maesil.config import RunConfig
 from maesil.masking import DualMasking
 from maesil.models import MAEConfig, make_model
 from maesil.models.ae import AE, AEConfig
+from maesil.presets import demo
 
 
 def test_count_flops__of_a_masked_autoencoder_equals_the_formula() -> None:
@@ -19,18 +21,17 @@ def test_count_flops__of_a_masked_autoencoder_equals_the_formula() -> None:
         superpatch=(32, 32, 32), encoder_width=24, encoder_depth=2, encoder_heads=2,
         decoder_width=12, decoder_depth=1, decoder_heads=2,
     )  # fmt: skip
-    tokens, visible, patch = 64, 16, 512
+    assert count_flops(make_model(config, DualMasking())) == config.training_flops(visible=16)
 
-    def blocks(count: int, width: int, depth: int) -> int:
-        linear = 2 * 12 * width**2 * count  # qkv, output, an MLP four times as wide
-        attention = 4 * count**2 * width
-        return depth * (3 * linear + 7 * attention // 2)  # backwards: two products per matrix, five per attention
 
-    embed = 2 * 2 * visible * patch * 24  # no gradient for voxels
-    into_decoder = 3 * 2 * visible * 24 * 12
-    head = 3 * 2 * (tokens - visible) * 12 * patch
-    expected = blocks(visible, 24, 2) + blocks(tokens, 12, 1) + embed + into_decoder + head
-    assert count_flops(make_model(config, DualMasking())) == expected
+@pytest.mark.parametrize("name", ["ae", "vae", "vqvae"])
+def test_count_flops__of_an_autoencoder_is_ours_within_a_third(name: str) -> None:
+    preset = demo()
+    assert isinstance(preset.model, MAEConfig)
+    config = baseline(name, preset).model
+    counted = count_flops(make_model(config, preset.masking))
+    ours = preset.model.training_flops(preset.masking.visible_count(preset.model.grid))
+    assert 0.75 < counted / ours < 1.34
 
 
 def test_count_flops__changes_nothing() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from maesil.baselines import baseline
 from maesil.catalog import Catalog
 from maesil.comparison.spec import Spec, parse_models
 from maesil.config import RunConfig
-from maesil.models import MAEConfig
+from maesil.models import MAEConfig, VQVAEConfig
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,9 @@ def bottlenecks(preset: RunConfig) -> Lineup:
     positions: a level more or less makes an eighth or eight times as many codes.
     """
     width = ours_width(preset)
+    body = baseline("vqvae", preset).model
+    assert isinstance(body, VQVAEConfig)
+    shorter, longer = list(body.channels[:-1]), [*body.channels, body.channels[-1]]
     small, medium = max(1, width // 64), max(1, width // 8)
     models = [
         "maesil",
@@ -55,8 +59,8 @@ def bottlenecks(preset: RunConfig) -> Lineup:
         *(f"{name}:latent_channels={small}" for name in ("ae", "vae")),
         "vae:kl_weight=1",
         "vqvae",
-        f"vqvae:channels=[32, 64]:latent_channels={medium}",
-        "vqvae:channels=[32, 64, 128, 128]",
+        f"vqvae:channels={shorter}:latent_channels={medium}",
+        f"vqvae:channels={longer}",
         "ae:corrupt=true",
         "slice_mae",
         "slice_mae:masks=shared:patch=[1, 8, 8]",

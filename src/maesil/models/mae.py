@@ -88,6 +88,26 @@ class MAEConfig:
         learned = self.positions == "learned"
         return Positions(self.grid.shape, width, wavelengths=self.position_wavelengths, learned=learned)
 
+    def training_flops(self, visible: int) -> int:
+        """Floating-point operations of a superpatch's training step: matrix products, forwards and backwards.
+
+        Args:
+            visible: Tokens that the encoder sees.
+        """
+        tokens, patch = self.grid.tokens, self.grid.voxels_per_patch
+        embed = 4 * visible * patch * self.encoder_width  # voxels need no gradient
+        between = 6 * visible * self.encoder_width * self.decoder_width
+        head = 6 * (tokens - visible) * self.decoder_width * patch
+        encoder = self.encoder_depth * self._block_flops(visible, self.encoder_width)
+        decoder = self.decoder_depth * self._block_flops(tokens, self.decoder_width)
+        return embed + encoder + between + decoder + head
+
+    def _block_flops(self, tokens: int, width: int) -> int:
+        """Backwards a matrix costs two products, attention five, its scores being computed anew."""
+        linear = round((8 + 4 * self.mlp_ratio) * width**2) * tokens
+        attention = 4 * tokens**2 * width
+        return 3 * linear + 7 * attention // 2
+
     def describe(self) -> dict[str, str]:
         """Encoder and decoder in words."""
         return {
