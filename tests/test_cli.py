@@ -74,6 +74,11 @@ def test_doctor__json_is_on_standard_output(capsys: pytest.CaptureFixture[str]) 
     assert {"maesil", "python", "torch", "CPU cores", "GPU", "memory", "LPIPS weights", "sample CT"} <= set(found)
 
 
+def test_masks__refuses_what_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["masks", "--out", str(tmp_path / "masks.txt")]) == 2
+    assert "end its name in one of: .png" in capsys.readouterr().err
+
+
 def test_masks__draws_a_picture(tmp_path: Path) -> None:
     assert main(["masks", "--out", str(tmp_path / "masks.png"), "--grid", "8", "8", "8"]) == 0
     assert (tmp_path / "masks.png").read_bytes()[:4] == b"\x89PNG"

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from maesil.baselines import baseline
+from maesil.catalog import unknown_name
 from maesil.config import RunConfig, from_dict, to_dict
 from maesil.errors import ConfigError
 from maesil.models import MODELS, UNTRAINED
@@ -34,9 +35,9 @@ class Spec:
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.model not in UNTRAINED:
-            MODELS[self.model]  # raises with the nearest name
-        elif self.settings:
+        if self.model not in (*MODELS, *UNTRAINED):
+            raise unknown_name("model", self.model, (*MODELS, *UNTRAINED))
+        if self.model in UNTRAINED and self.settings:
             raise ConfigError(f"'{self.model}' learns nothing and has no settings", where=self.label)
 
     @property

@@ -32,7 +32,9 @@ class Tree(Layout):
 
     def match(self, root: Path) -> str | None:
         """Any file or folder."""
-        return "anything readable in it" if root.exists() else None
+        if not root.exists():
+            return None
+        return "everything readable in it" if root.is_dir() else "one file"
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """Every volume file and every DICOM series."""

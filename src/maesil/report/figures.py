@@ -11,8 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from maesil.errors import ConfigError
 from maesil.report.case import EDGES, VIEWS, Case, View, cut, pixel_mm
 
+PICTURES = (".png", ".svg", ".pdf")
 PANELS = ("original", "masked input", "reconstruction", "absolute error")
 HIDDEN = (0.13, 0.17, 0.25)
 """Colour of masked voxels."""
@@ -88,7 +90,14 @@ def edge_letters(axes: Axes, view: View) -> None:
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Writes a figure as the kind of file its name says, without a display."""
+    """Writes a figure as the kind of file its name says, without a display.
+
+    Raises:
+        ConfigError: There is no such kind of picture.
+    """
+    if path.suffix.lower() not in PICTURES:
+        fix = f"end its name in one of: {', '.join(PICTURES)}"
+        raise ConfigError(f"no picture is written as '{path.suffix}'", where=path, fix=fix)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=dpi)
