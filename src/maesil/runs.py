@@ -75,6 +75,13 @@ def commit() -> str | None:
         return None
 
 
+def voxels(prepared: Mapping[str, Any]) -> str:
+    """What `prepare` made of scans, in words."""
+    if prepared["policy"] == "spacing":
+        return f"{prepared['spacing_mm']:g} mm isotropic"
+    return f"resampled to {prepared['cube']}^3" if prepared["policy"] == "cube" else "as the scans have them"
+
+
 def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[str, float]) -> str:
     """A checkpoint's card.md."""
     model, masking, window = config.model, config.masking, config.data.window
@@ -88,7 +95,7 @@ def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[
         f"{what} pre-trained on unlabeled CT (arXiv:2604.00514) with maesil {maesil.__version__}.\n\n"
         f"- input: superpatches of {shape} voxels, orientation SPL, HU window "
         f"[{window.low_hu:g}, {window.high_hu:g}] mapped to [0, 1]\n"
-        f"- spacing: {store.manifest['settings']}\n"
+        f"- voxels: {voxels(store.manifest['settings'])}\n"
         f"- tokens: {model.grid.tokens} patches of {'x'.join(map(str, model.patch))} voxels, "
         f"{masking.name} masking, {masking.ratio:.1%} hidden\n"
         f"{network}"
