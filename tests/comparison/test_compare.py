@@ -72,6 +72,7 @@ def test_compare__other_masks_are_scored_under_the_common_ones_and_their_own(
     models = Lineup("test", (Spec("uniform", "maesil", {"masking.name": "uniform", "masking.mask_ratio": 0.5}),))
     comparison, _ = pipeline.compare(tiny_config, models, Budget("steps", 2.0), tmp_path / "out", protocol=PROTOCOL)
     assert comparison.entrants[0].entries == ("uniform", "uniform, own masks")
+    assert comparison.entrants[0].other_masks == ("uniform, own masks",)
 
 
 @pytest.mark.slow

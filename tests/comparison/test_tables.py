@@ -11,6 +11,7 @@ import pytest
 
 from comparison_results import comparison, full, score
 from maesil.comparison.paper import TABLE_2
+from maesil.comparison.result import Entrant
 from maesil.comparison.tables import cost_csv, cost_table, paired_csv, summary_csv, table2, table3
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 
@@ -30,6 +31,18 @@ def test_table2__rows_by_what_they_see_and_the_best_of_each() -> None:
     assert "masked" in masked.title
     assert "whole" in whole.title
     assert "8 scans of 8 patients" in masked.title
+
+
+def test_table2__other_masks_are_neither_ranked_nor_tested() -> None:
+    whole = full()
+    slices = Entrant("slice_mae", "slice_mae", ("slice_mae",), other_masks=("slice_mae",))
+    scores = [score("slice_mae", scan, 50.0) for scan in "abcdefgh"]
+    sheet = table2(replace(whole, entrants=(*whole.entrants, slices), scores=(*whole.scores, *scores)))[0]
+    row = [cells[0] for cells in sheet.rows].index("slice_mae")
+    assert sheet.rows[row][1] == "others: own masks"
+    assert column(sheet, "Δ PSNR")["slice_mae"] == "–"
+    assert (row, 2) not in sheet.best
+    assert (0, 2) in sheet.best
 
 
 def test_table2__quotes_the_paper_beside_its_own_setting_only() -> None:

@@ -107,8 +107,9 @@ class Contest:
         for name, entry in entries.items():
             self.judge.show(name, entry, self.shown, folder / stamp.replace(" ", "-"))
         sees_all = tuple(name for name, entry in entries.items() if entry.sees_all)
+        others = tuple(name for name, entry in entries.items() if self.judge.hides_others(name, entry))
         run = self._run(spec) if spec.trained else None
-        return Entrant(spec.label, spec.model, tuple(entries), sees_all, cost, run=run), scores
+        return Entrant(spec.label, spec.model, tuple(entries), sees_all, others, cost, run=run), scores
 
     def pictures(self, entrants: Sequence[Entrant]) -> dict[str, Path]:
         """Row to the folder that keeps its pictures."""

@@ -45,14 +45,14 @@ class Paired:
     p_holm: float
 
 
-def pair(scores: Sequence[Score], ours: str) -> list[Paired]:
-    """All entries but ours, in every region and metric.
+def pair(scores: Sequence[Score], ours: str, leave_out: Sequence[str] = ()) -> list[Paired]:
+    """All entries but ours and those to be left out, in every region and metric.
 
     Scans of one patient are no independent witnesses: the interval resamples patients. The test takes scans as they are
     where every patient has one, and patients' means where some have several.
     """
     values = {(score.model, score.region, score.metric, score.scan): score for score in scores}
-    entries = [entry for entry in dict.fromkeys(score.model for score in scores) if entry != ours]
+    entries = [entry for entry in dict.fromkeys(score.model for score in scores) if entry not in (ours, *leave_out)]
     rows = []
     for region, metric in dict.fromkeys((score.region, score.metric) for score in scores):
         found = [_paired(values, entry, ours, region, metric) for entry in entries]

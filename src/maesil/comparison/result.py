@@ -41,6 +41,10 @@ class Cost:
         return self.voxels / self.latent_elements
 
 
+VISIBLE, OWN_MASKS, EVERYTHING = "visible voxels", "others: own masks", "everything"
+"""What a row of a table sees."""
+
+
 @dataclass(frozen=True)
 class Entrant:
     """One model of a comparison.
@@ -50,6 +54,8 @@ class Entrant:
         model: Its kind, a name of `maesil.models.MODELS` or `UNTRAINED`.
         entries: Its rows in the tables: names in the scores.
         sees_all: Those of them that see every voxel, also those they are scored on, as the paper's autoencoders do.
+        other_masks: Those of them that hide other voxels than the comparison's masks: their scores are of other voxels,
+            so they are shown and neither ranked nor tested.
         cost: None for a model that learns nothing, and for one that failed before it was measured.
         failed: Why it has no scores; None where it has.
         run: Its run folder; None for a model that learns nothing.
@@ -59,9 +65,16 @@ class Entrant:
     model: str
     entries: tuple[str, ...]
     sees_all: tuple[str, ...] = ()
+    other_masks: tuple[str, ...] = ()
     cost: Cost | None = None
     failed: str | None = None
     run: Path | None = None
+
+    def sees(self, entry: str) -> str:
+        """What one of its rows sees, in words."""
+        if entry in self.sees_all:
+            return EVERYTHING
+        return OWN_MASKS if entry in self.other_masks else VISIBLE
 
 
 @dataclass(frozen=True)

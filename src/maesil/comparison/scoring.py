@@ -69,6 +69,10 @@ class Judge:
         written.write_text(json.dumps({"mark": mark, "notes": scored.notes}, indent=1) + "\n")
         return scored.scores
 
+    def hides_others(self, name: str, model: Pretrainer) -> bool:
+        """Whether a row is scored on other voxels than the comparison's masks hide."""
+        return name.endswith(f", {OWN}") or (isinstance(model, SliceMAE) and not model.shared)
+
     @property
     def scans(self) -> list[str]:
         """Names of the scans that are scored."""

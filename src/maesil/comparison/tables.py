@@ -10,7 +10,7 @@ from dataclasses import astuple, fields
 
 from maesil.comparison.paired import Paired, pair
 from maesil.comparison.paper import PAPER_NOTE, TABLE_3, printed
-from maesil.comparison.result import Comparison, Cost, Entrant
+from maesil.comparison.result import EVERYTHING, OWN_MASKS, VISIBLE, Comparison, Cost, Entrant
 from maesil.evaluation.protocol import REGION_TEXT
 from maesil.evaluation.scores import METRICS
 from maesil.evaluation.sheet import Sheet
@@ -20,9 +20,9 @@ from maesil.evaluation.tables import HEADINGS, cell_text
 CELLS = "Cells: mean ± standard deviation over scans [95 % bootstrap interval of the mean]; best of its kind in bold."
 DIFFERENCES = (
     "Δ: the row minus ours, mean over scans [95 % bootstrap interval, patients resampled]; p: two-sided Wilcoxon "
-    "signed-rank over patients, Holm-corrected; – where fewer than 6 patients could not show any."
+    "signed-rank over patients, Holm-corrected; – where fewer than 6 patients could not show any. Rows with masks of "
+    "their own are scored on other voxels: neither ranked nor tested."
 )
-VISIBLE, EVERYTHING = "visible voxels", "everything"
 
 
 def table2(comparison: Comparison) -> list[Sheet]:
@@ -36,7 +36,7 @@ def _table2(comparison: Comparison, region: str) -> Sheet:
         for row in summarize(comparison.scores)
         if row.group == ALL_SCANS and row.region == region
     }
-    compared = [row for row in pair(comparison.scores, comparison.ours) if row.region == region]
+    compared = [row for row in _paired(comparison) if row.region == region]
     differences = {(row.entry, row.metric): row for row in compared}
     metrics = [metric for metric in METRICS if any(key[1] == metric for key in summaries)]
     rows, values = [], []
@@ -44,12 +44,12 @@ def _table2(comparison: Comparison, region: str) -> Sheet:
         sees_all = entry in entrant.sees_all
         found = [summaries.get((entry, metric)) for metric in metrics]
         cells = [cell_text(row, row.n if row else 0) for row in found]
-        difference = differences.get((entry, "psnr"))
+        difference = None if entry in entrant.other_masks else differences.get((entry, "psnr"))
         compares = sees_all or entrant.model == "maesil"
         paper = [
             printed(entrant.model, metric, compares=compares and entry == entrant.entries[0]) for metric in metrics
         ]
-        sees = EVERYTHING if sees_all else VISIBLE
+        sees = entrant.sees(entry)
         rows.append((_named(entrant, entry), sees, *cells, *_difference(difference), *paper))
         values.append((sees, [row.mean if row else math.nan for row in found]))
     header = ("model", "sees", *(" ".join(HEADINGS[metric]) for metric in metrics), "Δ PSNR", "p")
@@ -75,7 +75,7 @@ def _table3(comparison: Comparison, region: str) -> Sheet:
     rows, values = [], []
     for entrant, entry in _rows(comparison):
         cells = [found.get((entry, group)) for group in groups]
-        sees = EVERYTHING if entry in entrant.sees_all else VISIBLE
+        sees = entrant.sees(entry)
         rows.append((_named(entrant, entry), sees, *(cell_text(row, row.n if row else 0) for row in cells)))
         values.append((sees, [row.mean if row else math.nan for row in cells]))
     paper = [f"{TABLE_3[group.lower()]:.2f}" if group.lower() in TABLE_3 else "–" for group in groups]
@@ -111,9 +111,7 @@ def cost_table(comparison: Comparison) -> Sheet:
 
 def paired_csv(comparison: Comparison) -> str:
     """Every difference to ours, unrounded."""
-    return _csv(
-        [field.name for field in fields(Paired)], [astuple(row) for row in pair(comparison.scores, comparison.ours)]
-    )
+    return _csv([field.name for field in fields(Paired)], [astuple(row) for row in _paired(comparison)])
 
 
 def summary_csv(comparison: Comparison) -> str:
@@ -137,9 +135,15 @@ def cost_csv(comparison: Comparison) -> str:
 
 
 def _rows(comparison: Comparison) -> list[tuple[Entrant, str]]:
-    """Rows in order: those that see only visible voxels, then those that see everything."""
+    """Rows in order: those that see the visible voxels only, those with masks of their own, those that see all."""
     every = [(entrant, entry) for entrant in comparison.entrants for entry in entrant.entries]
-    return sorted(every, key=lambda row: row[1] in row[0].sees_all)
+    order = (VISIBLE, OWN_MASKS, EVERYTHING)
+    return sorted(every, key=lambda row: order.index(row[0].sees(row[1])))
+
+
+def _paired(comparison: Comparison) -> list[Paired]:
+    others = [entry for entrant in comparison.entrants for entry in entrant.other_masks]
+    return pair(comparison.scores, comparison.ours, others)
 
 
 def _named(entrant: Entrant, entry: str) -> str:
@@ -174,7 +178,7 @@ def _best(
 ) -> frozenset[tuple[int, int]]:
     """Cells with the best mean among rows that see the same."""
     best = set()
-    for sees in {group for group, _ in values}:
+    for sees in {group for group, _ in values} - {OWN_MASKS}:
         for column, metric in enumerate(metrics):
             sign = -1.0 if HEADINGS[metric][1] == "↓" else 1.0
             rivals = [(sign * row[column], at) for at, (group, row) in enumerate(values) if group == sees]
