@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -97,6 +98,16 @@ def test_loss__is_the_mean_squared_error_over_masked_voxels() -> None:
     rebuilt = model.reconstruct(x, mask)
     error = ((rebuilt.volume - x) / SMALL.input_std).square()[rebuilt.mask].mean()
     torch.testing.assert_close(model.loss(x, mask), error, rtol=1e-4, atol=1e-6)
+
+
+def test_loss__visible_patches_count_by_their_weight() -> None:
+    x = superpatches()
+    plain, weighted = make(), make(replace(SMALL, visible_weight=0.25))
+    mask = plain.draw_mask(2, torch.Generator().manual_seed(0))
+    rebuilt = plain.reconstruct(x, mask)
+    error = ((rebuilt.volume - x) / SMALL.input_std).square()
+    visible = error[~rebuilt.mask.expand_as(error)].mean()
+    torch.testing.assert_close(weighted.loss(x, mask), plain.loss(x, mask) + 0.25 * visible)
 
 
 def test_loss__starts_at_the_variance_around_the_input_mean() -> None:

@@ -30,8 +30,8 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
     out.mkdir(parents=True, exist_ok=True)
     tables = {"table2": table2(comparison), "table3": table3(comparison), "cost": [cost_table(comparison)]}
     for name, sheets in tables.items():
-        _write(out / f"{name}.md", "\n".join(map(sheet_to_markdown, sheets)))
-        _write(out / f"{name}.tex", "\n".join(map(sheet_to_latex, sheets)))
+        _write(out / f"{name}.md", "\n".join(map(sheet_to_markdown, _once(sheets))))
+        _write(out / f"{name}.tex", "\n".join(map(sheet_to_latex, _once(sheets))))
     _write(out / "table2.csv", summary_csv(comparison))
     _write(out / "paired.csv", paired_csv(comparison))
     _write(out / "cost.csv", cost_csv(comparison))

@@ -10,7 +10,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -51,6 +51,8 @@ class MAEConfig:
         position_wavelengths: Shortest and longest wavelength of the encodings, in patches; the default is ViT's.
         start: Initial weights. "xavier", or "local": queries equal keys, so that attention begins with near positions,
             and the embedding is a cosine transform of the patch, lowest frequencies first.
+        visible_weight: Weight of the visible patches in the loss, beside 1 for the masked ones. At 0 (MAE's way) the
+            network is never asked for what it sees, and rebuilds it badly: look at `composite`, not at `whole`.
         normalize_targets: Predict each patch standardised by its own mean and deviation.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
@@ -69,6 +71,7 @@ class MAEConfig:
     positions: Literal["sincos", "learned"] = "sincos"
     position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
     start: Literal["xavier", "local"] = "xavier"
+    visible_weight: NonNegativeFloat = 0.0
     normalize_targets: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
@@ -97,7 +100,8 @@ class MAEConfig:
         tokens, patch = self.grid.tokens, self.grid.voxels_per_patch
         embed = 4 * visible * patch * self.encoder_width  # voxels need no gradient
         between = 6 * visible * self.encoder_width * self.decoder_width
-        head = 6 * (tokens - visible) * self.decoder_width * patch
+        predicted = tokens if self.visible_weight else tokens - visible
+        head = 6 * predicted * self.decoder_width * patch
         encoder = self.encoder_depth * self._block_flops(visible, self.encoder_width)
         decoder = self.decoder_depth * self._block_flops(tokens, self.decoder_width)
         return embed + encoder + between + decoder + head
@@ -229,6 +233,8 @@ class MaskedAutoencoder(Pretrainer):
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over the masked patches (§III-B), in units of `input_std` squared.
 
+        With `visible_weight`, the weighted error over the visible ones is added.
+
         Args:
             superpatch: (b, c, d, h, w) in window units [0, 1].
             mask: (b, n) from `draw_mask`, True = masked.
@@ -236,9 +242,10 @@ class MaskedAutoencoder(Pretrainer):
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, masked = split_tokens(mask, self.masking.visible_count(self.grid))
         decoded = self.decoder(self.encoder(patches, visible), visible)
-        predicted = self.decoder.predict(gather_tokens(decoded, masked))
-        target = self._targets(gather_tokens(patches, masked).float())
-        return (predicted - target).square().mean()
+        loss = self._error(decoded, patches, masked)
+        if self.config.visible_weight:
+            loss = loss + self.config.visible_weight * self._error(decoded, patches, visible)
+        return loss
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -259,6 +266,13 @@ class MaskedAutoencoder(Pretrainer):
             predicted = predicted * deviation + mean
         volume = self._denormalize(self.grid.unpatchify(predicted))
         return Reconstruction(volume, self.voxel_mask(mask))
+
+    def _error(
+        self, decoded: Float[Tensor, "b n k"], patches: Float[Tensor, "b n p"], chosen: Int[Tensor, "b t"]
+    ) -> Float[Tensor, ""]:
+        predicted = self.decoder.predict(gather_tokens(decoded, chosen))
+        target = self._targets(gather_tokens(patches, chosen).float())
+        return (predicted - target).square().mean()
 
     def _targets(self, patches: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
         if not self.config.normalize_targets:
