@@ -81,6 +81,7 @@ def ablation_masking(preset: RunConfig) -> Lineup:
         "dual 87.5 %": {"masking.name": "dual", "masking.plane_ratio": 0.75, "masking.axis_ratio": 0.5},
         "patch 16": {"model.patch": [16, 16, 16]},
         "normalised targets": {"model.normalize_targets": True},
+        "visible patches count 0.1": {"model.visible_weight": 0.1},
     }
     trained = (Spec(label, "maesil", values) for label, values in settings.items())
     return Lineup("Ablation: masking, patch, target", (*trained, *parse_models(["kriging", "interpolation", "mean"])))
