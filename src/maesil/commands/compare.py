@@ -66,7 +66,7 @@ def main(words: Sequence[str]) -> int:
     """Compares, or resumes."""
     beside, rest = take(words, "--beside")
     named, rest = take(rest, "--preset")
-    preset = PRESETS[beside or "base"]()
+    preset = by_patient(PRESETS[beside or "base"]())
     call = parse(Compare, "compare", rest, Compare(store=Path(), config=preset, out=Path()))
     preset = replace(call.config, data=replace(call.config.data, store=call.store))
     screen = console()
@@ -92,6 +92,11 @@ def main(words: Sequence[str]) -> int:
     else:
         print((page.parent / "table2.md").read_text(encoding="utf-8"))  # noqa: T201 (the result)
     return 1 if failed else 0
+
+
+def by_patient(preset: RunConfig) -> RunConfig:
+    """The preset with whole patients held out: `demo` has one patient only, a comparison should have more."""
+    return replace(preset, data=replace(preset.data, holdout=replace(preset.data.holdout, by="patient")))
 
 
 def _lineup(named: str | None, models: Sequence[str], preset: RunConfig) -> Lineup:
