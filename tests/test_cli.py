@@ -11,6 +11,7 @@ import pytest
 
 from maesil.cli import COMMANDS, main
 from maesil.config import RunConfig, dump_yaml
+from maesil.presets import PRESETS
 
 
 def test_help__explains_the_three_steps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -41,6 +42,13 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
         (["pretrain", "demo", "--run", "x", "--masking.name", "duel"], "did you mean 'dual'?"),
         (["prepare", "nowhere", "--out", "store"], "nowhere"),
         (["evaluate", "nowhere"], "this run does not exist"),
+        (["datasets", "nowhere"], "this source does not exist"),
+        (["compare", "nowhere"], "a folder to write must be given"),
+        (["compare", "nowhere", "--out", "x"], "there is no store here"),
+        (["compare", "nowhere", "--out", "x", "--models", "vea"], "did you mean 'vae'?"),
+        (["compare", "nowhere", "--out", "x", "--models", "ae", "--preset", "bottlenecks"], "give one of them"),
+        (["compare", "nowhere", "--out", "x", "--budget", "hours=2"], "is no budget"),
+        (["compare", "nowhere", "--out", "x", "--beside", "dmo"], "did you mean 'demo'?"),
         (["report", "nowhere"], "scores cannot be read"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "no NIfTI file name"),
@@ -72,6 +80,33 @@ def test_doctor__json_is_on_standard_output(capsys: pytest.CaptureFixture[str]) 
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert {"maesil", "python", "torch", "CPU cores", "GPU", "memory", "LPIPS weights", "sample CT"} <= set(found)
+
+
+def test_datasets__prints_table_1_and_writes_the_list(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "scans.json"
+    assert main(["datasets", str(scans), "--out", str(out), "--table", str(tmp_path / "t1.md")]) == 0
+    printed = capsys.readouterr()
+    assert "Table I" in printed.out
+    assert "folder (everything readable in it)" in printed.err
+    assert f"maesil prepare {out}" in printed.err.replace("\n", " ")
+    assert main(["datasets", str(scans), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["collections"][0]["scans"] == 4
+
+
+@pytest.mark.slow
+def test_compare__through_the_command(
+    tiny_config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(PRESETS._parts, "demo", lambda: tiny_config)
+    words = ["compare", str(tiny_config.data.store), "--models", "maesil,mean", "--beside", "demo"]
+    words += ["--budget", "steps=2", "--protocol.lpips", "None", "--out", str(tmp_path / "out")]
+    assert main(words) == 0
+    printed = capsys.readouterr()
+    assert "### Table II, masked voxels (1 scan of 1 patient)" in printed.out
+    assert "index.html" in printed.err
+    assert (tmp_path / "out" / "table3.tex").is_file()
 
 
 def test_masks__refuses_what_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
+import tyro
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -34,7 +35,7 @@ class RunConfig:
         seed: Of initialisation, data order, flips and masks.
     """
 
-    preset: str = "paper"
+    preset: Annotated[str, tyro.conf.Suppress] = "paper"
     data: DataConfig = field(default_factory=DataConfig)
     masking: AnyMasking = field(default_factory=DualMasking)
     model: AnyModel = field(default_factory=MAEConfig)

@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import tyro
 
 from maesil import pipeline
-from maesil.commands.parsing import console, parse, print_json, take
+from maesil.commands.parsing import console, parse, print_json, value_of
 from maesil.comparison.budget import parse_budget
 from maesil.comparison.presets import LINEUPS, Lineup
 from maesil.comparison.spec import parse_models
@@ -37,16 +37,20 @@ class Compare:
       maesil compare store --models maesil,ae,ae:latent_channels=6 --budget flops=1e17 --beside paper --out sizes
     """
 
-    store: tyro.conf.Positional[Path]
-    """The prepared store."""
     config: Annotated[RunConfig, tyro.conf.arg(name="")]
     """What is equal for all."""
-    out: Path
+    store: tyro.conf.Positional[Path | None] = None
+    """The prepared store."""
+    out: Path | None = None
     """The folder to write or to resume."""
     budget: str = "steps=20000"
     """What each training may take: steps=N, seconds=N or flops=N."""
     models: tuple[str, ...] = ()
     """The models, ours first."""
+    preset: str | None = None
+    """A whole comparison in place of --models."""
+    beside: str = "base"
+    """The preset of ours that all models stand beside."""
     split: Literal["train", "val", "test"] = "test"
     """Which scans to score."""
     protocol: Protocol = field(default_factory=Protocol)
@@ -64,16 +68,16 @@ Compare.__doc__ = (
 
 def main(words: Sequence[str]) -> int:
     """Compares, or resumes."""
-    beside, rest = take(words, "--beside")
-    named, rest = take(rest, "--preset")
-    preset = by_patient(PRESETS[beside or "base"]())
-    call = parse(Compare, "compare", rest, Compare(store=Path(), config=preset, out=Path()))
+    preset = by_patient(PRESETS[value_of(words, "--beside") or "base"]())
+    call = parse(Compare, "compare", words, Compare(config=preset))
+    if call.store is None or call.out is None:
+        raise ConfigError("a store and a folder to write must be given", fix="maesil compare STORE --out DIR ...")
     preset = replace(call.config, data=replace(call.config.data, store=call.store))
     screen = console()
     with scan_bar(screen, "scoring") as progress:
         comparison, page = pipeline.compare(
             preset,
-            _lineup(named, call.models, preset),
+            _lineup(call.preset, call.models, preset),
             parse_budget(call.budget),
             call.out,
             split=call.split,

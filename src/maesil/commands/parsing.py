@@ -29,15 +29,10 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
     return call
 
 
-def take(words: Sequence[str], flag: str) -> tuple[str | None, list[str]]:
-    """The value of a flag that must be known before the others are parsed, and the words without it."""
-    rest = list(words)
-    for place, word in enumerate(rest):
-        if word == flag and place + 1 < len(rest):
-            return rest[place + 1], rest[:place] + rest[place + 2 :]
-        if word.startswith(f"{flag}="):
-            return word.split("=", 1)[1], rest[:place] + rest[place + 1 :]
-    return None, rest
+def value_of(words: Sequence[str], flag: str) -> str | None:
+    """The value of a flag that must be known before the words are parsed, as it decides which other flags there are."""
+    named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == flag), None)
+    return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
 
 
 def console() -> Console:

@@ -11,7 +11,7 @@ import tyro
 
 from maesil import pipeline
 from maesil.baselines import baseline
-from maesil.commands.parsing import console, parse, print_json
+from maesil.commands.parsing import console, parse, print_json, value_of
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS
@@ -79,12 +79,7 @@ def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
 
 def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:
     """Another strategy or model has other flags, so it must be known before they are parsed."""
-    masking, model = _value(words, "--masking.name"), _value(words, "--model.name")
+    masking, model = value_of(words, "--masking.name"), value_of(words, "--model.name")
     if masking is not None:
         config = replace(config, masking=MASKINGS[masking]())  # type: ignore[arg-type]
     return config if model is None else baseline(model, config)
-
-
-def _value(words: Sequence[str], flag: str) -> str | None:
-    named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == flag), None)
-    return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
