@@ -43,7 +43,7 @@ def paper(preset: RunConfig) -> Lineup:
 def bottlenecks(preset: RunConfig) -> Lineup:
     """The paper gives no bottleneck: each autoencoder in three sizes; and what a referee would ask for besides.
 
-    That is the VAE's failure at weight 1, an autoencoder trained on masked input, and a slice MAE under our masks.
+    That is the VAE's failure at weight 1 and an autoencoder trained on masked input.
 
     The largest latent has as many numbers as our encoder hands on, the smallest 1/64 of them. A VQ-VAE is sized by its
     positions: a level more or less makes an eighth or eight times as many codes.
@@ -62,8 +62,6 @@ def bottlenecks(preset: RunConfig) -> Lineup:
         f"vqvae:channels={shorter}:latent_channels={medium}",
         f"vqvae:channels={longer}",
         "ae:corrupt=true",
-        "slice_mae",
-        "slice_mae:masks=shared:patch=[1, 8, 8]",
         "kriging",
         "interpolation",
         "mean",
