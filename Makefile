@@ -11,11 +11,12 @@ help:            ## what can be made
 
 setup: $(READY)  ## create the virtual environment with the pinned versions
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml constraints.txt interop.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "maesil needs Python 3.11 or newer; run: make PYTHON=python3.12 ..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/interop --requirement interop.txt
 	@touch $@
 
 demo: $(READY)   ## real CT to scores and a page (about 10 minutes on 2 cores)

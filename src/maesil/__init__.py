@@ -1,3 +1,19 @@
 """maesil: masked-autoencoder pre-training on unlabeled 3D CT."""
 
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from maesil.backbones import load
+
 __version__ = "0.1.0"
+__all__ = ["__version__", "load"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load` is imported when it is asked for: `import maesil` stays light."""
+    if name == "load":
+        return import_module("maesil.backbones").load
+    raise AttributeError(f"module 'maesil' has no attribute '{name}'")

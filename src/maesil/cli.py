@@ -32,6 +32,7 @@ All commands:
   compare      train models under one budget, score them, write tables and a page
   report       write a run's HTML page
   reconstruct  rebuild one scan; reconstruction and mask as NIfTI on the scan's own grid
+  export       write the encoder for MONAI, nnU-Net, Hugging Face, ONNX, TorchScript
   masks        draw the masking strategies
   doctor       versions, devices, memory, metric weights
 
@@ -52,7 +53,7 @@ COMMANDS = Catalog(
         name: f"maesil.commands.{name}"
         for name in (
             *("demo", "datasets", "prepare", "pretrain", "evaluate"),
-            *("compare", "report", "reconstruct", "masks", "doctor"),
+            *("compare", "report", "reconstruct", "export", "masks", "doctor"),
         )
     },
 )

@@ -23,6 +23,7 @@ import numpy as np
 import torch
 from rich.console import Console
 
+from maesil.backbones import load_with_card
 from maesil.comparison.compare import compare
 from maesil.config import RunConfig
 from maesil.ct.readers import read
@@ -40,6 +41,7 @@ from maesil.evaluation.runner import held_out, rebuild_region, score_models
 from maesil.evaluation.scores import Score, read_scores, write_json_scores, write_scores
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
+from maesil.export.targets import export as export_backbone
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
 from maesil.models import UNTRAINED, Pretrainer, make_model
@@ -64,6 +66,7 @@ __all__ = [
     "datasets",
     "draw_masks",
     "evaluate",
+    "export",
     "prepare",
     "pretrain",
     "reconstruct",
@@ -276,6 +279,24 @@ def reconstruct(
     write_nifti(out, Volume(np.rint(array).astype(np.int16), original.geometry))
     write_nifti(mask_out, mask)
     return out, mask_out
+
+
+def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last", "best"] = "last") -> Path:
+    """Writes a pre-trained encoder for another tool, with transfer.json and a model card.
+
+    Args:
+        run: What `maesil.load` reads: a run, a checkpoint, an exported folder, a model on the hub.
+        target: "safetensors", "huggingface", "monai", "nnunet", "onnx" or "torchscript".
+        out: The folder: new, empty, or an earlier export, which is replaced.
+        checkpoint: Which of the run's checkpoints.
+
+    Raises:
+        CheckpointError: There is no such encoder.
+        ConfigError: The folder holds something else.
+        MissingExtraError: The target needs a package that is not installed.
+    """
+    backbone, card = load_with_card(run, checkpoint=checkpoint)
+    return export_backbone(backbone, card, target, out)
 
 
 def mask_path(out: Path) -> Path:

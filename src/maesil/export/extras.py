@@ -1,0 +1,21 @@
+"""Packages that only some targets need."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+
+from maesil.errors import MissingExtraError
+
+
+def optional(module: str, extra: str) -> ModuleType:
+    """Imports a module of an optional package.
+
+    Raises:
+        MissingExtraError: It is not installed; names the extra that brings it.
+    """
+    try:
+        return import_module(module)
+    except ImportError as error:
+        what = f"this needs the package '{module.split('.')[0]}', which cannot be imported: {error}"
+        raise MissingExtraError(what, fix=f"pip install 'maesil[{extra}]'") from error

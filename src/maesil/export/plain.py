@@ -1,0 +1,37 @@
+"""Plain safetensors: the encoder under our own names, for `maesil.load` and any other PyTorch code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from maesil.export.card import Transfer
+from maesil.models.backbone import Backbone
+
+WEIGHTS = "model.safetensors"
+
+USAGE = """
+import maesil
+import torch
+
+encoder = maesil.load(".")                          # frozen or not, it is a torch module
+hu = torch.full((1, 1, *{shape}), -1000.0)          # (batch, 1, S, P, L) in HU
+features = encoder(encoder.from_hu(hu))             # (batch, width, S / patch, P / patch, L / patch)
+"""
+
+
+def write_plain(backbone: Backbone, transfer: Transfer, out: Path) -> str:
+    """Writes model.safetensors; returns the card's usage."""
+    save_weights(backbone.state_dict(), out / WEIGHTS)
+    return USAGE.format(shape=tuple(transfer.config().superpatch))
+
+
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Writes tensors as safetensors, on the CPU and each with memory of its own."""
+    save_file(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()},
+        path,
+        metadata={"format": "pt"},
+    )

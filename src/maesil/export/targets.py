@@ -1,0 +1,70 @@
+"""What a pre-trained encoder is exported to: name -> the function that writes it."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+from maesil.catalog import Catalog
+from maesil.errors import ConfigError
+from maesil.export.card import TRANSFER, Transfer, model_card
+from maesil.export.graphs import write_onnx, write_torchscript
+from maesil.export.huggingface import write_huggingface
+from maesil.export.monai import write_monai
+from maesil.export.nnunet import write_nnunet
+from maesil.export.plain import write_plain
+from maesil.models.backbone import Backbone
+
+Writer = Callable[[Backbone, Transfer, Path], str]
+"""(backbone, what to say of it, folder) -> lines of Python that load the folder, for its card.
+
+A writer puts the weights into the folder, and its own transfer.json where it has something to add.
+"""
+
+TARGETS: Catalog[Writer] = Catalog(
+    "target",
+    {
+        "safetensors": write_plain,
+        "huggingface": write_huggingface,
+        "monai": write_monai,
+        "nnunet": write_nnunet,
+        "onnx": write_onnx,
+        "torchscript": write_torchscript,
+    },
+)
+
+
+def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Path:
+    """Writes the encoder, transfer.json and README.md (the model card) into a folder.
+
+    Args:
+        backbone: The encoder, on any device; it is written from the CPU.
+        transfer: What is to be known of it.
+        target: One of `TARGETS`.
+        out: A new or empty folder, or one that an export wrote before, which is replaced.
+
+    Raises:
+        ConfigError: The folder holds something else.
+        MissingExtraError: The target needs a package that is not installed.
+    """
+    write = TARGETS[target]
+    if out.exists() and not out.is_dir():
+        raise ConfigError("this is a file", where=out, fix="give a folder: --out DIR")
+    if out.is_dir() and any(out.iterdir()) and not (out / TRANSFER).is_file():
+        raise ConfigError("this folder is not empty, and no export", where=out, fix="give a new one: --out DIR")
+    draft = out.with_name(f".{out.name}.draft")
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    try:
+        told = replace(transfer, target=target)
+        told.write(draft)
+        usage = write(backbone.cpu().eval(), told, draft)
+        (draft / "README.md").write_text(model_card(told, usage), encoding="utf-8")
+        if out.exists():
+            shutil.rmtree(out)
+        draft.rename(out)
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+    return out

@@ -1,0 +1,137 @@
+"""The pre-trained encoder as a network of its own: a box of CT in, tokens or feature maps out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from maesil.errors import ConfigError
+from maesil.grid import PatchGrid
+from maesil.models.mae import Encoder, MAEConfig
+from maesil.shapes import Shape3
+
+
+@final
+class Backbone(nn.Module):
+    """A masked autoencoder's encoder that sees everything, for downstream work.
+
+    Token order is `PatchGrid`'s: row-major over (Superior, Posterior, Left); a feature map has the same axes as its
+    input. Any box is taken whose edges are multiples of the patch; where its grid is not the one that was pre-trained,
+    positional encodings are interpolated, as is usual for ViTs.
+
+    Args:
+        config: Of the pre-trained model; only the encoder's part is used.
+        low_hu: HU that the network knows as 0.
+        high_hu: HU that the network knows as 1.
+
+    Attributes:
+        width: Channels of tokens and feature maps (e).
+        depth: Number of blocks.
+        patch: Voxels of a patch along (S, P, L).
+    """
+
+    def __init__(self, config: MAEConfig, *, low_hu: float = -1000.0, high_hu: float = 1000.0) -> None:
+        super().__init__()
+        self.config = config
+        self.low_hu, self.high_hu = low_hu, high_hu
+        self.encoder = Encoder(config)
+
+    @property
+    def width(self) -> int:
+        """Channels of tokens and feature maps."""
+        return self.config.encoder_width
+
+    @property
+    def depth(self) -> int:
+        """Number of blocks."""
+        return self.config.encoder_depth
+
+    @property
+    def patch(self) -> Shape3:
+        """Voxels of a patch."""
+        return self.config.patch
+
+    def from_hu(self, hu: Tensor) -> Tensor:
+        """Hounsfield units as what the network takes: the window mapped to [0, 1] and clipped, float32."""
+        return ((hu.float() - self.low_hu) / (self.high_hu - self.low_hu)).clamp(0.0, 1.0)
+
+    def forward(self, volume: Float[Tensor, "b 1 d h w"]) -> Float[Tensor, "b e gd gh gw"]:
+        """The last feature map.
+
+        Args:
+            volume: (b, 1, d, h, w) in window units [0, 1] (`from_hu`), orientation SPL; edges multiples of the patch.
+
+        Raises:
+            ConfigError: An edge is no multiple of the patch.
+        """
+        return self.features(volume, (self.depth,))[0]
+
+    def tokens(self, volume: Float[Tensor, "b 1 d h w"]) -> Float[Tensor, "b n e"]:
+        """The last tokens (b, n, e), in `PatchGrid`'s order."""
+        return self._layers(volume, (self.depth,))[0]
+
+    def features(
+        self, volume: Float[Tensor, "b 1 d h w"], depths: Sequence[int]
+    ) -> list[Float[Tensor, "b e gd gh gw"]]:
+        """Feature maps after chosen blocks.
+
+        Args:
+            volume: As in `forward`.
+            depths: Blocks done, from 0 (embedding and positions) to `depth` (the end, after the last norm).
+        """
+        grid = self.grid_of(volume)
+        return [to_map(tokens, grid) for tokens in self._layers(volume, depths)]
+
+    def grid_of(self, volume: Float[Tensor, "b 1 d h w"]) -> PatchGrid:
+        """The grid of patches of an input; raises ConfigError where the patch does not divide it."""
+        d, h, w = (int(size) for size in volume.shape[2:])  # while TorchScript traces, they are tensors
+        return PatchGrid((d, h, w), self.patch)
+
+    def _layers(self, volume: Float[Tensor, "b 1 d h w"], depths: Sequence[int]) -> list[Float[Tensor, "b n e"]]:
+        unknown = [depth for depth in depths if not 0 <= depth <= self.depth]
+        if unknown:
+            raise ConfigError(f"there is no depth {unknown[0]}", fix=f"the encoder has 0 to {self.depth}")
+        grid = self.grid_of(volume)
+        normalized = (volume - self.config.input_mean) / self.config.input_std
+        tokens = self.encoder.embed(grid.patchify(normalized.to(self.encoder.embed.weight.dtype)))
+        tokens = tokens + self.positions(grid.shape).to(tokens.dtype)
+        layers = {0: tokens}
+        for done, block in enumerate(self.encoder.blocks, start=1):
+            tokens = block(tokens)
+            layers[done] = tokens
+        layers[self.depth] = self.encoder.norm(tokens)
+        return [layers[depth] for depth in depths]
+
+    def positions(self, shape: Shape3) -> Float[Tensor, "n e"]:
+        """Positional encodings of a grid (gd, gh, gw), interpolated where it is not the pre-trained one."""
+        return resized_positions(self.encoder.positions(), self.config.grid.shape, shape)
+
+
+def to_map(tokens: Float[Tensor, "b n e"], grid: PatchGrid) -> Float[Tensor, "b e gd gh gw"]:
+    """Tokens as a feature map with the axes of the volume."""
+    gd, gh, gw = grid.shape
+    feature_map: Tensor = rearrange(tokens, "b (gd gh gw) e -> b e gd gh gw", gd=gd, gh=gh, gw=gw)
+    return feature_map
+
+
+def resized_positions(table: Float[Tensor, "n0 e"], old: Shape3, new: Shape3) -> Float[Tensor, "n e"]:
+    """Positional encodings on another grid: trilinear, the grids' outer faces on each other."""
+    if new == old:
+        return table
+    stacked = to_map(table.unsqueeze(0), PatchGrid(old, (1, 1, 1)))
+    resized = F.interpolate(stacked.float(), size=new, mode="trilinear", align_corners=False)
+    return resized.flatten(2).transpose(1, 2)[0].to(table.dtype)
+
+
+@torch.no_grad()
+def backbone_of(encoder: Encoder, config: MAEConfig, *, low_hu: float, high_hu: float) -> Backbone:
+    """A backbone with the weights of a pre-trained encoder, copied."""
+    backbone = Backbone(config, low_hu=low_hu, high_hu=high_hu)
+    backbone.encoder.load_state_dict(encoder.state_dict())
+    return backbone.eval()

@@ -1,0 +1,113 @@
+"""Every export target: the folder says what it is, loads where it is for, and gives equal features.
+
+A target that is added to `TARGETS` needs a row in `LOADED_BACK`: how its folder gives features, in that tool.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from backbones import CONFIG, random_volume, small_backbone, small_card, with_patch
+from exported import LOADED_BACK, as_map
+from maesil.errors import ConfigError
+from maesil.export.card import Transfer
+from maesil.export.targets import TARGETS, export
+from maesil.models import MAEConfig
+
+TOLERANCE = {"onnx": 1e-4}
+every_target = pytest.mark.parametrize("target", list(TARGETS))
+pytestmark = [
+    pytest.mark.interop,
+    pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning"),
+]
+
+
+def test_every_target_is_loaded_back() -> None:
+    assert set(LOADED_BACK) == set(TARGETS)
+
+
+@every_target
+@torch.no_grad()
+def test_features__equal_where_it_is_loaded(target: str, tmp_path: Path) -> None:
+    backbone = small_backbone()
+    volume = random_volume(backbone)
+    folder = export(backbone, small_card(), target, tmp_path / target)
+    features = LOADED_BACK[target](folder, volume)
+    tolerance = TOLERANCE.get(target, 1e-5)
+    torch.testing.assert_close(features, backbone(volume), atol=tolerance, rtol=tolerance)
+
+
+@every_target
+def test_folder__has_card_and_transfer(target: str, tmp_path: Path) -> None:
+    if target == "nnunet":
+        pytest.importorskip("safetensors")
+    folder = export(small_backbone(), small_card(), target, tmp_path / target)
+    card = Transfer.read(folder)
+    assert (card.target, card.config(), card.datasets, card.step) == (target, CONFIG, {"thorax": 3}, 7)
+    text = (folder / "README.md").read_text()
+    assert "```python" in text
+    assert "2 mm isotropic" in text
+    assert str(tmp_path) not in text
+    assert not list(tmp_path.glob(".*")), "a draft was left behind"
+
+
+@pytest.mark.parametrize("target", [name for name in TARGETS if name != "nnunet"])
+@torch.no_grad()
+def test_card__its_lines_run(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The lines a card tells people to write are executed in the exported folder."""
+    folder = export(small_backbone(), small_card(), target, tmp_path / target)
+    code = (folder / "README.md").read_text().split("```python\n")[1].split("```")[0]
+    monkeypatch.chdir(folder)
+    exec(compile(code, f"{target} card", "exec"), {})
+
+
+@every_target
+def test_export__replaces_an_export_and_nothing_else(target: str, tmp_path: Path) -> None:
+    folder = export(small_backbone(), small_card(), "safetensors", tmp_path / "out")
+    export(small_backbone(), small_card(), target, folder)
+    assert Transfer.read(folder).target == target
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "thesis.txt").write_text("years of work")
+    with pytest.raises(ConfigError, match="not empty"):
+        export(small_backbone(), small_card(), target, precious)
+    assert (precious / "thesis.txt").read_text() == "years of work"
+
+
+@pytest.mark.parametrize(("depth", "taps"), [(4, {3: 2, 6: 3, 9: 4}), (12, {3: 4, 6: 7, 9: 10}), (1, {3: 1, 9: 1})])
+@torch.no_grad()
+def test_unetr__equal_features_on_repeated_voxels(depth: int, taps: dict[int, int], tmp_path: Path) -> None:
+    """Patches of 8 in a network for patches of 16: blocks that are added change nothing."""
+    from monai.networks.nets import UNETR
+
+    config = with_patch((8, 8, 8), (16, 16, 24), depth)
+    backbone = small_backbone(config)
+    folder = export(backbone, small_card(config), "monai", tmp_path / "monai")
+    sizes = Transfer.read(folder).notes["unetr"]
+    unetr = UNETR(out_channels=2, **sizes).eval().double()
+    unetr.vit.load_state_dict(load_file(folder / "unetr_vit.safetensors"), strict=True)
+    backbone, volume = backbone.double(), random_volume(backbone).double()
+    finer = volume
+    for axis in (2, 3, 4):
+        finer = finer.repeat_interleave(2, dim=axis)
+    last, hidden = unetr.vit(finer)
+    torch.testing.assert_close(as_map(last, config), backbone(volume), atol=1e-5, rtol=1e-5)
+    for tap, ours in taps.items():  # hidden states come before the last norm, as features below the last depth do
+        if ours < depth:
+            wanted = backbone.features(volume, (ours,))[0]
+            torch.testing.assert_close(as_map(hidden[tap], config), wanted, atol=1e-5, rtol=1e-5)
+    assert unetr(finer).shape == (2, 2, *finer.shape[2:])
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [(with_patch((8, 8, 8), (16, 16, 16), 13), "12 blocks"), (with_patch((4, 8, 8), (8, 16, 16)), "patches of 16")],
+)
+def test_unetr__says_why_it_does_not_fit(config: MAEConfig, reason: str, tmp_path: Path) -> None:
+    folder = export(small_backbone(config), small_card(config), "monai", tmp_path / "monai")
+    assert reason in Transfer.read(folder).notes["unetr_misfit"]
+    assert not (folder / "unetr_vit.safetensors").exists()
