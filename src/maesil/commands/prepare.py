@@ -25,6 +25,7 @@ class Prepare:
       maesil prepare scans/ --out store
       maesil prepare btcv/ lidc/ --out store --spacing-mm 1.5
       maesil prepare scans/ --out store --policy cube
+      maesil prepare totalsegmentator/ --out store --labels          (for downstream tasks)
       maesil prepare scans/ --out store --scheduler tcp://node1:8786
     """
 

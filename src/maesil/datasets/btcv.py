@@ -19,6 +19,7 @@ import re
 from pathlib import Path
 from typing import Any, final
 
+from maesil.datasets.labels import class_name
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
@@ -29,6 +30,7 @@ ORGANS = (
 )  # fmt: skip
 """Names of labels 1 to 13."""
 
+_NAMES = {number: class_name(organ) for number, organ in enumerate(ORGANS, start=1)}
 _CASE = re.compile(r"^img(\d{4})(?:_0000)?\.nii(?:\.gz)?$")
 _PLACES = (("img", "label"), ("imagesTr", "labelsTr"), ("imagesTs", "labelsTs"))
 _MONAI_SPLITS = {"training": "train", "validation": "val", "test": "test"}
@@ -65,7 +67,9 @@ class BTCV(Layout):
                 labels += label is not None
                 own = () if label is None else (label,)
                 split = given.get(case)
-                scans.append(case_scan(path, case, "BTCV", naming, root=root, labels=own, split=split))
+                scans.append(
+                    case_scan(path, case, "BTCV", naming, root=root, labels=own, split=split, label_names=_NAMES)
+                )
                 if label is None and images.name in ("img", "imagesTr") and label_folder.is_dir():
                     shown = path.relative_to(root).as_posix()
                     notices.append(Problem(shown, "it has no label file", "download the label folder again", path))

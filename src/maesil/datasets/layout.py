@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from maesil.datasets.names import safe_name
@@ -49,6 +49,7 @@ def case_scan(
     patient: str | None = None,
     labels: Sequence[Path] = (),
     split: str | None = None,
+    label_names: Mapping[int, str] | None = None,
 ) -> Scan:
     """The scan of a volume file that its collection names.
 
@@ -61,10 +62,12 @@ def case_scan(
         patient: Public name of the patient; None: the case's.
         labels: Its label files.
         split: Where the collection puts it.
+        label_names: Number to structure, where the labels are one file of numbers.
     """
+    named = tuple(sorted((label_names or {}).items())) if labels else ()
     dataset = naming.dataset or collection
     scan_id, patient_id, shown = safe_name(dataset, case), safe_name(patient or case), path.relative_to(root).as_posix()
     if naming.hash_names:
         scan_id, patient_id = naming.hashed("scan", f"{collection}/{case}"), naming.hashed("patient", patient or case)
         shown = f"{HASHED}{scan_id}"
-    return Scan(scan_id, dataset, patient_id, path, None, files_of(path), shown, tuple(labels), split)
+    return Scan(scan_id, dataset, patient_id, path, None, files_of(path), shown, tuple(labels), split, named)

@@ -84,6 +84,7 @@ def _row(scan: Scan, facts: Facts | None, layout: str) -> dict[str, Any]:
         "series": scan.series,
         "files": [str(file) for file in scan.files],
         "labels": [str(file) for file in scan.labels],
+        "label_names": dict(scan.label_names),
     }
     if facts is not None:
         row |= {"size": facts.size, "in_plane_mm": round(facts.in_plane_mm, 4), "slice_mm": _finite(facts.slice_mm)}
@@ -105,4 +106,5 @@ def _scan(row: Mapping[str, Any]) -> Scan:
         shown=row["shown"],
         labels=tuple(Path(file) for file in row["labels"]),
         split=row["split"],
+        label_names=tuple((int(number), name) for number, name in row.get("label_names", {}).items()),
     )

@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any, final
 
+from maesil.datasets.labels import names_in
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import VOLUME_ENDINGS, ending_of, safe_name
 from maesil.datasets.naming import Naming
@@ -47,6 +48,8 @@ class NNUNet(Layout):
         if channel is not None and "ct" not in channel.lower():
             fix = "give a CT dataset, or its folder of images with --layout folder if they are CT after all"
             return FoundScans((), (Problem("dataset.json", f"channel 0 is {channel}, not CT", fix, root),), 0)
+        labelled = described.get("labels")
+        names = names_in(labelled) if isinstance(labelled, dict) else {}
         collection = safe_name(str(described.get("name") or root.name))
         scans, notices, labels = list[Scan](), list[Problem](), 0
         for images, label_folder, split in _FOLDERS:
@@ -57,7 +60,9 @@ class NNUNet(Layout):
                 label = _label_of(root / label_folder, case)
                 labels += label is not None
                 own = () if label is None else (label,)
-                scans.append(case_scan(path, case, collection, naming, root=root, labels=own, split=split))
+                scans.append(
+                    case_scan(path, case, collection, naming, root=root, labels=own, split=split, label_names=names)
+                )
                 if label is None and split is None:
                     shown = path.relative_to(root).as_posix()
                     notices.append(Problem(shown, "it has no label file", f"look into {label_folder}", path))

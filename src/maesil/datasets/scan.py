@@ -25,6 +25,7 @@ class Scan:
         files: All files that the scan is made of; their bytes are its fingerprint.
         shown: How a store names the source: a path relative to the source's root, or a hash.
         labels: Files with its labels: segmentations, or the readers' XML.
+        label_names: Number and structure, where its collection names the numbers of its one label file.
         split: Where the collection itself puts it: "train", "val" or "test"; None where it does not say.
     """
 
@@ -37,6 +38,7 @@ class Scan:
     shown: str = ""
     labels: tuple[Path, ...] = ()
     split: str | None = None
+    label_names: tuple[tuple[int, str], ...] = ()
 
     @property
     def hashed(self) -> bool:

@@ -1,17 +1,20 @@
 """Files and folders of any arrangement: volume files, and series of DICOM files.
 
 Tree: anything. Volume files are NIfTI, NRRD and MetaImage; any other file is looked at for DICOM, and grouped by
-series. Files whose name or folder says "label", "mask" or "segmentation" are counted as labels.
+series. Files whose name or folder says "label", "mask" or "segmentation" are counted as labels; those called as a scan
+beside them with a suffix (scan_labels.nii.gz) are that scan's.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import final
 
 from maesil.datasets.dicom_files import dicom_scans
+from maesil.datasets.labels import own_labels
 from maesil.datasets.layout import Layout
 from maesil.datasets.names import ending_of, holds_labels
 from maesil.datasets.naming import Naming
@@ -44,7 +47,9 @@ class Tree(Layout):
         # What was named itself is meant, whatever it is called.
         kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
         series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], home, naming)
-        scans = (*(volume_scan(path, home, naming) for path in kept), *series)
+        others = [path for path in volumes if path not in kept]
+        own = [replace(volume_scan(path, home, naming), labels=own_labels(path, others)) for path in kept]
+        scans = (*own, *series)
         if not scans and not problems:
             problems = [Problem(".", EMPTY, READABLE, root)]
         return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)

@@ -13,6 +13,7 @@ FORMAT = 1
 """Of the store; raised when an old reader could not read a new store."""
 
 MANIFEST, QUARANTINE, LOCK, SCANS, OCCUPANCY = "manifest.json", "quarantine.jsonl", ".lock", "scans", "occupancy"
+LABELS = "labels"
 DRAFT = ".draft-"
 """What the folder of a scan begins with until it is whole."""
 

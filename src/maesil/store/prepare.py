@@ -6,11 +6,12 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
+from maesil.datasets.labels import image_files
 from maesil.errors import ScanError, StoreError
 from maesil.store.layout import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.lock import locked
@@ -76,6 +77,7 @@ def prepare(
         StoreError: `out` has other settings or another salt, is being written by another process, or cannot be written.
     """
     refuse_in_starting_worker()
+    config.named_labels()  # a file that cannot be read is told before any scan is
     salt = config.salt if config.salt is not None else kept_salt
     found = find_scans(
         sources,
@@ -98,7 +100,8 @@ def prepare(
         bad = [quarantined_problem(problem) for problem in found.problems]
         bad += [quarantined_scan(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, BaseException)]
         _guarded(out, lambda: _finish(out, config, bad))
-    return _report(found, outcomes, before, bad)
+    used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
+    return replace(_report(found, outcomes, before, bad), labels=found.labels - used)
 
 
 def _report(

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
+import numpy.typing as npt
 import zarr
-from jaxtyping import Int16, UInt8
+from jaxtyping import Int16, UInt, UInt8
 
 from maesil.catalog import nearest
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import StoreError
 from maesil.shapes import Shape3, product
-from maesil.store.layout import FORMAT, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, scan_path
+from maesil.store.layout import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, scan_path
 
 __all__ = ["OCCUPANCY_BLOCK", "ScanEntry", "ScanStore"]
 
@@ -37,6 +39,8 @@ class ScanEntry:
         tissue_share: Share of voxels above -500 HU.
         source_sha256: Of the files it was made of.
         source_geometry: Of the scan as it was read.
+        labels: Structure to its number in the scan's labels; None: it has none. A structure that is named and marks no
+            voxel was looked for and is not there.
         split: Where its collection, or the list it was prepared from, puts it; None: to be drawn.
     """
 
@@ -50,6 +54,7 @@ class ScanEntry:
     source_sha256: str
     source_geometry: Geometry
     split: str | None = None
+    labels: Mapping[str, int] | None = None
 
     @staticmethod
     def from_dict(row: dict[str, Any]) -> ScanEntry:
@@ -66,6 +71,7 @@ class ScanEntry:
             source_sha256=row["source_sha256"],
             source_geometry=Geometry.from_dict(row["source_geometry"]),
             split=row.get("split"),
+            labels=row.get("labels", {}).get("names"),
         )
 
 
@@ -124,16 +130,31 @@ class ScanStore:
             shape: Voxels of the box; may reach outside.
             fill: HU of voxels outside the volume.
         """
-        array = self._array(scan_id, "0")
+        return self._box(self._array(scan_id, "0"), start, shape, np.int16, fill)
+
+    def read_labels(self, scan_id: str, start: Shape3, shape: Shape3) -> UInt[np.ndarray, "d h w"]:
+        """Label numbers of a box, uint8 or uint16; 0 outside the volume.
+
+        Raises:
+            StoreError: The scan was prepared without labels.
+        """
+        if self.entry(scan_id).labels is None:
+            fix = "prepare it with --labels, its label file beside it"
+            raise StoreError(f"'{scan_id}' has no labels in this store", where=self.path, fix=fix)
+        array = self._array(scan_id, LABELS)
+        return self._box(array, start, shape, array.dtype, 0)
+
+    @staticmethod
+    def _box(array: Any, start: Shape3, shape: Shape3, dtype: Any, fill: int) -> npt.NDArray[Any]:
         low = [max(0, first) for first in start]
         high = [min(size, first + count) for size, first, count in zip(array.shape, start, shape, strict=True)]
         inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
         if any(part.stop <= part.start for part in inside):
-            return np.full(shape, fill, dtype=np.int16)
+            return np.full(shape, fill, dtype=dtype)
         voxels: np.ndarray[Any, Any] = np.asarray(array[inside])
         if voxels.shape == shape:
             return voxels if voxels.base is None else voxels.copy()
-        box = np.full(shape, fill, dtype=np.int16)
+        box = np.full(shape, fill, dtype=dtype)
         box[tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))] = voxels
         return box
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from maesil.datasets.labels import read_names
 from maesil.errors import ConfigError
 from maesil.store.layout import HIGHEST_HU, LOWEST_HU
 
@@ -28,6 +30,9 @@ class PrepareConfig:
         layout: What the sources are, where it is known: btcv, lidc, totalsegmentator, nnunet or folder; None: each is
             taken for what its files match.
         salt: Makes the hashes; None: a random one of yours, kept in your configuration folder.
+        labels: Write the scans' segmentations beside them, for downstream tasks; scans that were prepared without are
+            prepared again.
+        label_names: What the numbers of label files mean: JSON {"1": "liver"}, or CSV with the columns id and name.
     """
 
     policy: Literal["spacing", "cube", "native"] = "spacing"
@@ -40,6 +45,8 @@ class PrepareConfig:
     patient_pattern: str | None = None
     layout: str | None = None
     salt: str | None = None
+    labels: bool = False
+    label_names: Path | None = None
 
     def __post_init__(self) -> None:
         if self.shard % self.chunk or self.shard % 16:
@@ -47,6 +54,10 @@ class PrepareConfig:
                 f"chunk {self.chunk} and shard {self.shard} do not fit",
                 fix="the shard is a multiple of the chunk and of 16; chunks that divide a superpatch read fastest",
             )
+
+    def named_labels(self) -> dict[int, str]:
+        """Number to structure, from the file that was given."""
+        return read_names(self.label_names) if self.label_names is not None else {}
 
     def recorded(self) -> dict[str, Any]:
         """What a store keeps of them: everything that decides its bytes, no salt."""

@@ -15,10 +15,12 @@ from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers import read
 from maesil.ct.volume import Volume
 from maesil.datasets import Scan
+from maesil.datasets.labels import image_files
 from maesil.errors import StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
 from maesil.store.conform import blocks, clip_in_place, target_geometry
+from maesil.store.labels import write_labels
 from maesil.store.layout import DRAFT, HIGHEST_HU, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
 from maesil.store.settings import PrepareConfig
 
@@ -67,20 +69,36 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     if scan.split is not None:
         names["split"] = scan.split
     source = {**names, "source_sha256": fingerprint(scan.files)}
+    wanted = _label_source(scan, config)
     known = stored_row(store, scan.scan_id)
-    if known is not None and known.get("split") == scan.split and source.items() <= known.items():
+    if known is not None and _is_current(known, source, scan.split, wanted):
         return Written(known)
     volume, told = _read(scan)
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)
     draft = store / SCANS / f"{DRAFT}{scan.scan_id}-{os.getpid()}"
     try:
-        row = _write_draft(draft, volume, geometry, config, source)
+        row = _write_draft(draft, scan, volume, geometry, config, source, wanted)
         _move_into_place(draft, scan_path(store, scan.scan_id))
     except OSError as error:
         raise _unwritable(store, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Written(row, told)
+
+
+def _is_current(known: dict[str, Any], source: dict[str, str], split: str | None, labels: str | None) -> bool:
+    """Whether a stored scan is of these bytes and names; labels it has beyond what is asked for stay."""
+    same = known.get("split") == split and source.items() <= known.items()
+    return same and labels in (None, known.get("labels", {}).get("source"))
+
+
+def _label_source(scan: Scan, config: PrepareConfig) -> str | None:
+    """What a scan's labels in the store are made of; None where none are wanted, or it has none."""
+    files = image_files(scan.labels)
+    if not config.labels or not files:
+        return None
+    named = json.dumps(sorted({**dict(scan.label_names), **config.named_labels()}.items()))
+    return hashlib.sha256(f"{fingerprint(files)}{named}".encode()).hexdigest()
 
 
 def _unwritable(store: Path, error: OSError) -> StoreError:
@@ -100,7 +118,13 @@ def _read(scan: Scan) -> tuple[Volume, tuple[str, ...]]:
 
 
 def _write_draft(
-    draft: Path, volume: Volume, geometry: Geometry, config: PrepareConfig, source: dict[str, Any]
+    draft: Path,
+    scan: Scan,
+    volume: Volume,
+    geometry: Geometry,
+    config: PrepareConfig,
+    source: dict[str, Any],
+    labels: str | None,
 ) -> dict[str, Any]:
     source_geometry = volume.geometry
     volume = clip_in_place(volume, LOWEST_HU, HIGHEST_HU).reorient("SPL")
@@ -115,6 +139,8 @@ def _write_draft(
         "tissue_share": round(tissue / product(geometry.shape), 6),
         "source_geometry": source_geometry.to_dict(),
     }
+    if labels is not None:
+        row["labels"] = {"names": write_labels(draft, scan, source_geometry, geometry, config), "source": labels}
     writer.group.attrs.put({"ome": multiscales(source["scan_id"], geometry), "maesil": row})
     return row
 

@@ -1,0 +1,92 @@
+"""Which structures a scan's label files mark: one file of numbers, or a file per structure."""
+
+from __future__ import annotations
+
+import csv
+import json
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from maesil.datasets.names import ending_of, stem_of
+from maesil.errors import ConfigError
+
+_UNSAFE = re.compile(r"[^a-z0-9]+")
+_SUFFIX = re.compile(r"[._-](labels?|tumou?r|mask|seg|segmentation|gt)$", re.IGNORECASE)
+
+
+def class_name(text: str) -> str:
+    """A structure's name as it is written everywhere: lower case, underscores."""
+    return _UNSAFE.sub("_", text.strip().lower()).strip("_")
+
+
+def image_files(labels: Sequence[Path]) -> tuple[Path, ...]:
+    """Those of a scan's label files that hold voxels; a reader's XML does not."""
+    return tuple(path for path in labels if ending_of(path.name))
+
+
+def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:
+    """The label files of a scan in a plain folder: its name and a suffix, such as scan_labels.nii.gz."""
+    stem = stem_of(scan.name).lower()
+    return tuple(
+        path
+        for path in candidates
+        if path.parent == scan.parent and _SUFFIX.sub("", stem_of(path.name)).lower() == stem != stem_of(path.name)
+    )
+
+
+def suffix_of(path: Path) -> str:
+    """What a label file's suffix says: "tumour" of scan_tumour.nii.gz."""
+    found = _SUFFIX.search(stem_of(path.name))
+    return class_name(found.group(1)) if found else class_name(stem_of(path.name))
+
+
+def read_names(path: Path) -> dict[int, str]:
+    """Names of label numbers from a file.
+
+    Args:
+        path: JSON, {"1": "liver", ...} or nnU-Net's {"labels": {"liver": 1, ...}}; or CSV with a column of numbers (id,
+            label or index) and one of names (name or structure).
+
+    Raises:
+        ConfigError: It cannot be read, or is neither.
+    """
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"the names of labels cannot be read: {error}", where=path) from error
+    names = _from_json(text) if path.suffix.lower() == ".json" else _from_csv(text)
+    if not names:
+        fix = 'JSON such as {"1": "liver"}, or CSV with the columns id and name'
+        raise ConfigError("this file names no labels", where=path, fix=fix)
+    return names
+
+
+def names_in(described: Mapping[str, object]) -> dict[int, str]:
+    """Names of label numbers as a JSON object gives them, either way round; the background is left out."""
+    names: dict[int, str] = {}
+    for key, value in described.items():
+        number, name = (key, value) if str(key).isdigit() else (value, key)
+        if isinstance(number, int | str) and str(number).isdigit() and int(number) and isinstance(name, str):
+            names[int(number)] = class_name(name)
+    return names
+
+
+def _from_json(text: str) -> dict[int, str]:
+    try:
+        described = json.loads(text)
+    except ValueError:
+        return {}
+    inner = described.get("labels", described) if isinstance(described, dict) else {}
+    return names_in(inner) if isinstance(inner, dict) else {}
+
+
+def _from_csv(text: str) -> dict[int, str]:
+    rows = list(csv.DictReader(text.splitlines()))
+    columns = set(rows[0]) if rows else set()
+    number = next((name for name in ("id", "label", "index", "number") if name in columns), None)
+    named = next((name for name in ("name", "structure", "class") if name in columns), None)
+    if number is None or named is None:
+        return {}
+    found = {int(row[number]): class_name(row[named]) for row in rows if row[number] and row[number].isdigit()}
+    return {value: name for value, name in found.items() if value}

@@ -1,0 +1,106 @@
+"""A scan's labels in the store: nearest-neighbour on its own voxels, beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import zarr
+from zarr.codecs import BloscCodec
+
+from maesil.ct.geometry import Geometry
+from maesil.ct.readers import read
+from maesil.ct.resample import resample_to
+from maesil.ct.volume import Volume
+from maesil.datasets import Scan
+from maesil.datasets.labels import class_name, image_files, suffix_of
+from maesil.datasets.names import stem_of
+from maesil.errors import ScanError
+from maesil.store.layout import LABELS
+from maesil.store.settings import PrepareConfig
+
+GRID_TOLERANCE_MM = 0.5
+"""How far a label's corner may lie from the scan's: less than a voxel, more than a header's rounding."""
+
+Array = npt.NDArray[Any]
+
+
+def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, config: PrepareConfig) -> dict[str, int]:
+    """Writes the array `labels` into a scan's draft; returns structure to number.
+
+    A file per structure gives numbers in the order of the files' names. One file of numbers takes its names from
+    `--label-names`, then from the layout; a lone 1 that nobody names takes the file's suffix, others are label_3.
+
+    Raises:
+        ScanError: A label file cannot be read, holds no whole numbers, or lies on another grid than the scan.
+    """
+    files = sorted(image_files(scan.labels))
+    if len(files) == 1:
+        array, names = _numbers(files[0], scan, source, config)
+    else:
+        array, names = _merged(files, source)
+    volume = Volume(array, source).reorient("SPL")
+    placed = resample_to(volume, target, fill=0, order="nearest").array
+    group = zarr.open_group(draft, mode="a", zarr_format=3)
+    stored = group.create_array(
+        LABELS,
+        shape=target.shape,
+        chunks=(config.chunk,) * 3,
+        shards=(config.shard,) * 3,
+        dtype=np.uint8 if placed.max(initial=0) < 256 else np.uint16,
+        fill_value=0,
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle"),
+        dimension_names=("z", "y", "x"),
+    )
+    stored[:] = placed
+    return names
+
+
+def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
+    array = _read(path, source)
+    named = {**dict(scan.label_names), **config.named_labels()}
+    names = {name: number for number, name in sorted(named.items())}
+    present = [int(number) for number in np.unique(array) if number]
+    if not names and present == [1]:
+        names = {suffix_of(path): 1}
+    unnamed = {f"label_{number}": number for number in present if number not in names.values()}
+    return array, {**names, **unnamed}
+
+
+def _merged(files: Sequence[Path], source: Geometry) -> tuple[Array, dict[str, int]]:
+    """A file per structure in one array; where two overlap, the later name wins."""
+    array = np.zeros(source.shape, dtype=np.int16)
+    names = {}
+    for number, path in enumerate(files, start=1):
+        array[_read(path, source) > 0] = number
+        names[class_name(stem_of(path.name))] = number
+    return array, names
+
+
+def _read(path: Path, source: Geometry) -> Array:
+    volume = read(path)
+    if volume.array.dtype.kind == "f" or volume.array.min(initial=0) < 0:
+        raise ScanError("these labels are no whole numbers from 0 on", where=path, fix="export them as integers")
+    if volume.shape != source.shape or _apart_mm(volume.geometry, source) > GRID_TOLERANCE_MM:
+        raise ScanError(
+            f"the labels lie on another grid than the scan: {_grid(volume.geometry)} against {_grid(source)}",
+            where=path,
+            fix="resample the labels onto the scan's voxels; without --labels the scan alone is prepared",
+        )
+    return volume.array
+
+
+def _apart_mm(first: Geometry, second: Geometry) -> float:
+    """The farthest that the same corner lies apart."""
+    corners = np.array([(k, j, i, 1.0) for k in (0, 1) for j in (0, 1) for i in (0, 1)])
+    corners[:, :3] *= np.asarray(first.shape) - 1
+    return float(np.linalg.norm((corners @ (first.affine - second.affine).T)[:, :3], axis=1).max())
+
+
+def _grid(geometry: Geometry) -> str:
+    spacing = " x ".join(f"{edge:.3g}" for edge in geometry.spacing_mm)
+    origin = ", ".join(f"{value:.1f}" for value in geometry.origin_mm)
+    return f"{'x'.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin})"

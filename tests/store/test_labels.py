@@ -1,0 +1,150 @@
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from conftest import blob
+from maesil.cli import main
+from maesil.ct.geometry import Geometry
+from maesil.ct.volume import Volume
+from maesil.ct.write import write_nifti
+from maesil.errors import ConfigError, StoreError
+from maesil.store.prepare import PrepareConfig, PrepareReport, prepare
+from maesil.store.scanstore import ScanStore
+
+SETTINGS = PrepareConfig(spacing_mm=2.0, salt="test", labels=True)
+
+
+def marks(volume: Volume, **boxes: tuple[slice, slice, slice]) -> Volume:
+    """Labels 1, 2, ... in boxes of the volume's voxels."""
+    array = np.zeros(volume.shape, dtype=np.uint8)
+    for number, box in enumerate(boxes.values(), start=1):
+        array[box] = number
+    return Volume(array, volume.geometry)
+
+
+BOXES = {
+    "low": (slice(5, 20), slice(20, 40), slice(30, 50)),
+    "high": (slice(40, 60), slice(20, 40), slice(10, 30)),
+}
+
+
+def made(tmp_path: Path, config: PrepareConfig = SETTINGS, source: str = "scans") -> tuple[PrepareReport, ScanStore]:
+    report = prepare([tmp_path / source], tmp_path / "store", config, workers=0)
+    return report, ScanStore(tmp_path / "store")
+
+
+@pytest.fixture
+def scan(tmp_path: Path) -> Volume:
+    volume = blob(0)
+    (tmp_path / "scans").mkdir()
+    write_nifti(tmp_path / "scans" / "a.nii.gz", volume)
+    return volume
+
+
+def test_prepare__one_file_of_numbers(tmp_path: Path, scan: Volume) -> None:
+    labels = marks(scan, **BOXES)
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", labels)
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"1": "Low thing", "2": "high"}))
+    report, store = made(tmp_path, replace(SETTINGS, label_names=names))
+    assert (len(report.prepared), report.labels) == (1, 0)
+    (entry,) = store.entries
+    assert entry.labels == {"low_thing": 1, "high": 2}
+    stored = store.read_labels(entry.scan_id, (0, 0, 0), entry.shape)
+    assert np.array_equal(stored, labels.reorient("SPL").array)
+    assert not store.read_labels(entry.scan_id, (-50, 0, 0), (40, 8, 8)).any()
+
+
+def test_prepare__resampled_with_the_nearest_neighbour(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_seg.nii.gz", marks(scan, **BOXES))
+    _, store = made(tmp_path, replace(SETTINGS, spacing_mm=3.0))
+    (entry,) = store.entries
+    stored = store.read_labels(entry.scan_id, (0, 0, 0), entry.shape)
+    assert set(np.unique(stored)) == {0, 1, 2}
+    assert entry.labels == {"label_1": 1, "label_2": 2}
+    for number, box in enumerate(BOXES.values(), start=1):
+        # centre of mass in millimetres, before and after
+        before = scan.geometry.index_to_mm(np.array([[(part.start + part.stop - 1) / 2 for part in box]]))
+        after = entry.geometry.index_to_mm(np.argwhere(stored == number).mean(axis=0, keepdims=True))
+        assert np.abs(before - after).max() < 1.5
+        volume_mm3 = (stored == number).sum() * 27
+        assert volume_mm3 == pytest.approx(np.prod([part.stop - part.start for part in box]) * 8, rel=0.1)
+
+
+def test_prepare__a_file_per_structure(tmp_path: Path) -> None:
+    volume = blob(1)
+    case = tmp_path / "scans" / "s0001"
+    (case / "segmentations").mkdir(parents=True)
+    write_nifti(case / "ct.nii.gz", volume)
+    for name, box in BOXES.items():
+        write_nifti(case / "segmentations" / f"{name}.nii.gz", marks(volume, one=box))
+    write_nifti(case / "segmentations" / "absent.nii.gz", marks(volume))
+    _, store = made(tmp_path)
+    (entry,) = store.entries
+    assert entry.labels == {"absent": 1, "high": 2, "low": 3}
+    assert set(np.unique(store.read_labels(entry.scan_id, (0, 0, 0), entry.shape))) == {0, 2, 3}
+
+
+def test_prepare__a_lone_mask_is_named_by_its_file(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_tumour.nii.gz", marks(scan, one=BOXES["low"]))
+    _, store = made(tmp_path)
+    assert store.entries[0].labels == {"tumour": 1}
+
+
+def test_prepare__another_grid_is_told_and_the_rest_goes_on(tmp_path: Path, scan: Volume) -> None:
+    shifted = marks(scan, **BOXES)
+    moved = Geometry.from_parts(scan.shape, scan.geometry.spacing_mm, (30.0, 0.0, 0.0))
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", Volume(shifted.array, moved))
+    write_nifti(tmp_path / "scans" / "b.nii.gz", blob(1))
+    report, store = made(tmp_path)
+    assert [entry.scan_id for entry in store.entries] == ["scans-b"]
+    (row,) = report.quarantined
+    assert "another grid than the scan" in row.reason
+    assert "without --labels" in (row.fix or "")
+
+
+def test_prepare__labels_later_and_kept_ever_after(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    _, store = made(tmp_path, replace(SETTINGS, labels=False))
+    assert store.entries[0].labels is None
+    with pytest.raises(StoreError, match="no labels in this store"):
+        store.read_labels(store.entries[0].scan_id, (0, 0, 0), (4, 4, 4))
+    report, store = made(tmp_path)
+    assert (report.prepared, report.changed) == (("scans-a",), ("scans-a",))
+    assert store.entries[0].labels
+    for config in (SETTINGS, replace(SETTINGS, labels=False)):
+        report, store = made(tmp_path, config)
+        assert report.skipped == ("scans-a",)
+        assert store.entries[0].labels
+
+
+def test_prepare__names_that_cannot_be_read(tmp_path: Path, scan: Volume, capsys: pytest.CaptureFixture[str]) -> None:
+    bad = tmp_path / "names.json"
+    bad.write_text("[1, 2]")
+    words = [
+        "prepare",
+        str(tmp_path / "scans"),
+        "--out",
+        str(tmp_path / "store"),
+        "--labels",
+        "--label-names",
+        str(bad),
+    ]
+    assert main(words) == 2
+    assert "names no labels" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="cannot be read"):
+        replace(SETTINGS, label_names=tmp_path / "none.csv").named_labels()
+
+
+@pytest.mark.parametrize(
+    "text", ["id,name\n1,Liver\n2,left kidney\n", "group,structure,id\norgans,Liver,1\nx,left kidney,2\n"]
+)
+def test_read_names__csv(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text(text)
+    assert replace(SETTINGS, label_names=path).named_labels() == {1: "liver", 2: "left_kidney"}
