@@ -33,6 +33,8 @@ All commands:
   report       write a run's HTML page
   reconstruct  rebuild one scan; reconstruction and mask as NIfTI on the scan's own grid
   export       write the encoder for MONAI, nnU-Net, Hugging Face, ONNX, TorchScript
+  finetune     train a task (segmentation) on a pre-trained encoder
+  predict      segment one scan, on its own grid
   masks        draw the masking strategies
   doctor       versions, devices, memory, metric weights
 
@@ -53,7 +55,8 @@ COMMANDS = Catalog(
         name: f"maesil.commands.{name}"
         for name in (
             *("demo", "datasets", "prepare", "pretrain", "evaluate"),
-            *("compare", "report", "reconstruct", "export", "masks", "doctor"),
+            *("compare", "report", "reconstruct", "export"),
+            *("finetune", "predict", "masks", "doctor"),
         )
     },
 )

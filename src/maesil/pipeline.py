@@ -33,6 +33,8 @@ from maesil.ct.write import write_nifti
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.unify import Unified
 from maesil.datasets.unify import unify as datasets
+from maesil.downstream.segmentation import finetune_segmentation
+from maesil.downstream.segmenting import predict, score_segmentation
 from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
@@ -67,10 +69,13 @@ __all__ = [
     "draw_masks",
     "evaluate",
     "export",
+    "finetune_segmentation",
+    "predict",
     "prepare",
     "pretrain",
     "reconstruct",
     "report",
+    "score_segmentation",
     "write_table1",
 ]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
 import torch
@@ -71,14 +71,23 @@ class ResumableLoader:
         order: The draws of this rank.
         workers: Reading processes; 0 reads in this one.
         pin_memory: Whether batches go to page-locked memory, for a faster copy to a GPU.
+        collate_fn: Joins superpatches into a batch.
     """
 
-    def __init__(self, dataset: SuperpatchDataset, order: Order, *, workers: int = 0, pin_memory: bool = False) -> None:
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        order: Order,
+        *,
+        workers: int = 0,
+        pin_memory: bool = False,
+        collate_fn: Callable[[Sequence[Any]], Any] = collate,
+    ) -> None:
         self.order = order
-        self._loader: DataLoader[Superpatches] = DataLoader(
+        self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=order,
-            collate_fn=collate,
+            collate_fn=collate_fn,
             num_workers=workers,
             pin_memory=pin_memory,
             prefetch_factor=4 if workers else None,
@@ -87,7 +96,7 @@ class ResumableLoader:
     def __len__(self) -> int:
         return self.order.stop
 
-    def __iter__(self) -> Iterator[Superpatches]:
+    def __iter__(self) -> Iterator[Any]:
         return iter(self._loader)
 
     def state_dict(self) -> dict[str, Any]:

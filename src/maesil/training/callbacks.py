@@ -20,6 +20,7 @@ from maesil.sampling.augment import draw_generator
 from maesil.sampling.dataset import Superpatches
 from maesil.training.checkpoint import STATE, publish, write_model
 from maesil.training.module import VALIDATION_SEED, PretrainModule
+from maesil.training.stepper import Stepper
 
 try:
     import resource
@@ -64,7 +65,7 @@ class Checkpoints(pl.Callback):
             self._save_last(trainer, pl_module)
 
     def _save_last(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, PretrainModule)
+        assert isinstance(module, Stepper)
         module.check_finite()
         folder = self.folder / f"step-{trainer.global_step:07d}"
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,18 +75,18 @@ class Checkpoints(pl.Callback):
             publish(folder, self.folder / "last")
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the weights of the best masked PSNR on held-out superpatches."""
-        score = trainer.callback_metrics.get("val_psnr_masked")
+        """Keeps the weights of the best score on held-out superpatches."""
+        assert isinstance(pl_module, Stepper)
+        score = trainer.callback_metrics.get(pl_module.score)
         if trainer.sanity_checking or score is None or (self.best is not None and float(score) <= self.best):
             return
         self.best = float(score)
         if trainer.is_global_zero:
-            assert isinstance(pl_module, PretrainModule)
             folder = self.folder / f"best-{trainer.global_step:07d}"
             self._write(folder, pl_module, trainer)
             publish(folder, self.folder / "best")
 
-    def _write(self, folder: Path, module: PretrainModule, trainer: pl.Trainer) -> None:
+    def _write(self, folder: Path, module: Stepper, trainer: pl.Trainer) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         step = trainer.global_step
         write_model(folder, module.model, {**self.config, "step": step}, self.card(step, metrics))
@@ -154,10 +155,11 @@ class Meter(pl.Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Logs the held-out score; validation is neither training nor waiting for data."""
-        score = trainer.callback_metrics.get("val_psnr_masked")
+        assert isinstance(pl_module, Stepper)
+        score = trainer.callback_metrics.get(pl_module.score)
         if score is not None:
             for logger in trainer.loggers:
-                logger.log_metrics({"val_psnr_masked": float(score)}, step=trainer.global_step)
+                logger.log_metrics({pl_module.score: float(score)}, step=trainer.global_step)
         self._reset()
 
     def on_train_batch_start(
@@ -167,14 +169,14 @@ class Meter(pl.Callback):
         self._waited_s += time.perf_counter() - self._idle_since
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Superpatches, batch_idx: int
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Logs a row every `every` steps."""
         self._losses.append(outputs["loss"].detach())
         self._superpatches += len(batch.hu) * trainer.world_size
         if steps_done(trainer, batch_idx) and trainer.global_step % self.every == 0:
-            assert isinstance(pl_module, PretrainModule)
-            self._log(trainer, {name: float(value) for name, value in pl_module.model.measures().items()})
+            assert isinstance(pl_module, Stepper)
+            self._log(trainer, {name: float(value) for name, value in pl_module.measures().items()})
             self._reset()
         self._idle_since = time.perf_counter()
 

@@ -16,6 +16,7 @@ COLUMNS = (
     "loss",
     "learning_rate",
     "val_psnr_masked",
+    "val_dice",
     "superpatches_per_s",
     "data_wait_share",
     "memory_gib",

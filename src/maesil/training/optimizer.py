@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -13,16 +13,27 @@ from maesil.training.config import TrainConfig
 from maesil.training.muon import MuonAdamW, Named, split_parameters
 
 
-def parameter_groups(parameters: Iterable[Named], weight_decay: float) -> list[dict[str, object]]:
-    """Decays matrices; leaves biases, norms, mask tokens and learned positions alone."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+def parameter_groups(
+    parameters: Iterable[Named], weight_decay: float, *, rate: float | None = None, scales: Mapping[str, float] = {}
+) -> list[dict[str, object]]:
+    """Decays matrices; leaves biases, norms, mask tokens and learned positions alone.
+
+    Args:
+        parameters: Name and parameter.
+        weight_decay: Of the matrices.
+        rate: Learning rate that `scales` are shares of; None: the optimiser's own for all.
+        scales: Name to its share of the learning rate; 1 where it is not named.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters:
         if parameter.requires_grad:
             decays = parameter.ndim >= 2 and not name.endswith("positions.table")
-            (decayed if decays else free).append(parameter)
-    groups = ((decayed, weight_decay), (free, 0.0))
-    return [{"params": parameters, "weight_decay": decay} for parameters, decay in groups if parameters]
+            key = (scales.get(name, 1.0), weight_decay if decays else 0.0)
+            groups.setdefault(key, []).append(parameter)
+    return [
+        {"params": chosen, "weight_decay": decay, **({} if rate is None else {"lr": rate * scale})}
+        for (scale, decay), chosen in sorted(groups.items(), key=lambda item: (-item[0][0], -item[0][1]))
+    ]
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig, world: int, *, fused: bool = True) -> Optimizer:

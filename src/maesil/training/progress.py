@@ -16,14 +16,16 @@ PLAIN_LINES = 10
 
 @final
 class LiveProgress(pl.Callback):
-    """A bar with loss, held-out PSNR, speed and time left.
+    """A bar with loss, held-out score, speed and time left.
 
     Args:
         console: Where to print.
+        title: Of the bar.
     """
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, title: str = "pre-training") -> None:
         self.console = console
+        self.title = title
         self._bar: Progress | None = None
         self._task: TaskID | None = None
 
@@ -33,9 +35,7 @@ class LiveProgress(pl.Callback):
             return
         columns = ("[bold]{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[facts]}")
         self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("left"), console=self.console)
-        self._task = self._bar.add_task(
-            "pre-training", total=trainer.max_steps, completed=trainer.global_step, facts=""
-        )
+        self._task = self._bar.add_task(self.title, total=trainer.max_steps, completed=trainer.global_step, facts="")
         self._bar.start()
 
     def on_train_batch_end(
@@ -62,6 +62,7 @@ def facts(metrics: dict[str, Any]) -> str:
     formats = (
         ("loss", "loss {:.4f}"),
         ("val_psnr_masked", "held-out {:.2f} dB"),
+        ("val_dice", "held-out Dice {:.3f}"),
         ("superpatches_per_s", "{:.1f} superpatches/s"),
     )
     return "  ".join(text.format(float(metrics[name])) for name, text in formats if name in metrics)

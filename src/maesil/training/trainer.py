@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import pytorch_lightning as pl
 import torch
@@ -28,6 +28,7 @@ from maesil.training.devices import resolve
 from maesil.training.logs import CsvLog
 from maesil.training.module import PretrainModule
 from maesil.training.progress import LiveProgress
+from maesil.training.stepper import Stepper
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,39 @@ class Job:
     run: Path
     record: Mapping[str, Any]
     card: Callable[[int, Mapping[str, float]], str]
+
+
+@runtime_checkable
+class AnyJob(Protocol):
+    """What `fit` needs to know of any training."""
+
+    @property
+    def train(self) -> TrainConfig:
+        """Optimiser and length."""
+
+    @property
+    def monitor(self) -> MonitorConfig:
+        """Logs, validation, checkpoints."""
+
+    @property
+    def efficiency(self) -> EfficiencyConfig:
+        """Devices, precision, workers."""
+
+    @property
+    def seed(self) -> int:
+        """Of everything drawn."""
+
+    @property
+    def run(self) -> Path:
+        """The run folder."""
+
+    @property
+    def record(self) -> Mapping[str, Any]:
+        """Written as config.json into every checkpoint."""
+
+    @property
+    def card(self) -> Callable[[int, Mapping[str, float]], str]:
+        """Makes a checkpoint's card.md from step and metrics."""
 
 
 class PretrainData(pl.LightningDataModule):
@@ -130,37 +164,54 @@ def train(job: Job, console: Console) -> Literal["finished", "interrupted"]:
         TrainingError: A loss that is not finite.
         StoreError: Nothing to train on.
     """
-    pl.seed_everything(job.seed, verbose=False)
-    efficiency = resolve(job.efficiency)
-    if efficiency.threads != "auto":
-        torch.set_num_threads(efficiency.threads)
-    checkpoints = job.run / "checkpoints"
-    sweep(checkpoints)
+    efficiency = prepare_process(job)
     data = PretrainData(job, efficiency)
     module = PretrainModule(job.model, job.train, job.data.window, job.data.flip_axes, job.seed)
     if efficiency.compile:
         job.model.loss = torch.compile(job.model.loss, dynamic=False)  # type: ignore[method-assign]
+    return fit(module, data, job, efficiency, [*_images(job, data), LiveProgress(console)])
+
+
+def _images(job: Job, data: PretrainData) -> list[pl.Callback]:
+    held_out = data.validation_dataset()
+    if not job.monitor.image_every or held_out is None:
+        return []
+    return [Images(held_out[0], job.monitor.image_every)]
+
+
+def prepare_process(job: AnyJob) -> EfficiencyConfig:
+    """Seeds this process and gives it its threads; the means as they are resolved on this machine."""
+    pl.seed_everything(job.seed, verbose=False)
+    efficiency = resolve(job.efficiency)
+    if efficiency.threads != "auto":
+        torch.set_num_threads(efficiency.threads)
+    return efficiency
+
+
+def fit(
+    module: Stepper,
+    data: pl.LightningDataModule,
+    job: AnyJob,
+    efficiency: EfficiencyConfig,
+    callbacks: Sequence[pl.Callback],
+) -> Literal["finished", "interrupted"]:
+    """Trains a module from the run's last checkpoint, or from the start; Ctrl-C saves one and stops."""
+    checkpoints = job.run / "checkpoints"
+    sweep(checkpoints)
     stop = GracefulStop()
     state = checkpoints / "last" / STATE
+    always = [
+        stop,
+        Meter(job.monitor.log_every),
+        Checkpoints(checkpoints, job.monitor.checkpoint_every, job.record, job.card),
+    ]
     with _quiet():
-        trainer = make_trainer(job, efficiency, [stop, *_callbacks(job, data, console)])
+        trainer = make_trainer(job, efficiency, [*always, *callbacks])
         trainer.fit(module, datamodule=data, ckpt_path=str(state) if state.is_file() else None, weights_only=True)
     return "interrupted" if stop.requested and trainer.global_step < job.train.steps else "finished"
 
 
-def _callbacks(job: Job, data: PretrainData, console: Console) -> list[pl.Callback]:
-    callbacks: list[pl.Callback] = [
-        Meter(job.monitor.log_every),
-        Checkpoints(job.run / "checkpoints", job.monitor.checkpoint_every, job.record, job.card),
-        LiveProgress(console),
-    ]
-    held_out = data.validation_dataset()
-    if job.monitor.image_every and held_out is not None:
-        callbacks.append(Images(held_out[0], job.monitor.image_every))
-    return callbacks
-
-
-def make_trainer(job: Job, efficiency: EfficiencyConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+def make_trainer(job: AnyJob, efficiency: EfficiencyConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A Lightning Trainer for the job. The run is one Lightning epoch, so a resumed run is always mid-epoch."""
     several = int(efficiency.devices) * efficiency.nodes > 1
     validates = bool(job.monitor.validate_every)

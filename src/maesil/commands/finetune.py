@@ -1,0 +1,30 @@
+"""`maesil finetune TASK`: a command per task."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib import import_module
+
+from maesil.catalog import Catalog
+from maesil.errors import ConfigError
+
+TASKS = Catalog("task", {"segmentation": "maesil.commands.finetune_segmentation"})
+
+OVERVIEW = """maesil finetune: train a downstream task on a pre-trained encoder
+
+  segmentation     a UNETR-style decoder on the encoder, on scans prepared with --labels
+
+`maesil finetune TASK --help` explains each.
+"""
+
+
+def main(words: Sequence[str]) -> int:
+    """Runs the task's command."""
+    if words and words[0] in ("-h", "--help"):
+        print(OVERVIEW)  # noqa: T201 (it was asked for)
+        return 0
+    if not words or words[0].startswith("-"):
+        raise ConfigError("no task is named", fix=f"maesil finetune TASK ..., one of: {', '.join(TASKS)}")
+    command = import_module(TASKS[words[0]]).main
+    code: int = command(words[1:])
+    return code

@@ -1,0 +1,63 @@
+"""Overlap and surface distance of segmentations, per class, by MONAI."""
+
+from __future__ import annotations
+
+import warnings
+
+import torch
+from jaxtyping import Int
+from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+from monai.metrics.meandice import compute_dice
+from monai.metrics.surface_dice import compute_surface_dice
+from torch import Tensor
+
+SURFACE_TOLERANCE_MM = 2.0
+"""How far surfaces may lie apart and still count as the same, for the normalised surface Dice."""
+
+Spacing = tuple[float, float, float]
+
+
+def segmentation_scores(
+    predicted: Int[Tensor, "d h w"], truth: Int[Tensor, "d h w"], classes: int, spacing_mm: Spacing
+) -> list[dict[str, float]]:
+    """Dice, HD95 in mm and normalised surface Dice (NSD) of every class of one scan.
+
+    Where a structure is in neither, nothing is scored (NaN): there was nothing to find. Where it is in one only, Dice
+    and NSD are 0 and HD95 is infinite.
+
+    Args:
+        predicted: Class per voxel, 0 is background.
+        truth: The same.
+        classes: Structures, the background not counted.
+        spacing_mm: Of a voxel along (S, P, L).
+    """
+    return [_scores(predicted == number, truth == number, spacing_mm) for number in range(1, classes + 1)]
+
+
+def _scores(predicted: Tensor, truth: Tensor, spacing_mm: Spacing) -> dict[str, float]:
+    if not predicted.any() and not truth.any():
+        return dict.fromkeys(("dice", "hd95_mm", "nsd"), float("nan"))
+    if not predicted.any() or not truth.any():
+        return {"dice": 0.0, "hd95_mm": float("inf"), "nsd": 0.0}
+    predicted, truth = _around(predicted, truth)
+    pair = (predicted[None, None].float(), truth[None, None].float())
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hausdorff = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing_mm)
+        surface = compute_surface_dice(*pair, [SURFACE_TOLERANCE_MM], include_background=True, spacing=spacing_mm)
+    dice = compute_dice(*pair, include_background=True)
+    return {"dice": float(dice[0, 0]), "hd95_mm": float(hausdorff[0, 0]), "nsd": float(surface[0, 0])}
+
+
+def _around(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
+    """Both cut to where either is, with a voxel around: distances within stay the same, and cost less."""
+    found = (predicted | truth).nonzero()
+    low, high = (found.amin(dim=0) - 1).clamp_min(0), found.amax(dim=0) + 2
+    box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
+    return predicted[box], truth[box]
+
+
+def finite_mean(values: Tensor) -> float:
+    """The mean of what is finite; NaN where nothing is."""
+    kept = values[torch.isfinite(values)]
+    return float(kept.mean()) if len(kept) else float("nan")

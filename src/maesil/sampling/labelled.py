@@ -1,0 +1,206 @@
+"""Superpatches with their labels: which scans carry the classes asked for, where they lie, what is drawn."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple, final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from jaxtyping import Int16, Int64
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from maesil.catalog import nearest
+from maesil.errors import ConfigError, StoreError
+from maesil.sampling.plan import Place, Plan
+from maesil.sampling.regions import Region
+from maesil.shapes import Shape3
+from maesil.store.scanstore import ScanEntry, ScanStore
+
+KEPT_VOXELS = 4096
+"""Labelled voxels remembered per scan and class; crops are drawn around them."""
+
+
+class LabelledSuperpatches(NamedTuple):
+    """A batch as it comes from disk.
+
+    Attributes:
+        hu: (b, 1, d, h, w) int16 in HU.
+        labels: (b, 1, d, h, w) int64: 0 background, 1 to K the classes.
+        numbers: The draws, counted over the whole run.
+        places: Where each superpatch lies.
+    """
+
+    hu: Int16[Tensor, "b 1 d h w"]
+    labels: Int64[Tensor, "b 1 d h w"]
+    numbers: list[int]
+    places: list[Place]
+
+
+@dataclass(frozen=True)
+class Classes:
+    """The structures to tell apart.
+
+    Attributes:
+        names: In the order of their numbers, from 1 on; 0 is everything else.
+    """
+
+    names: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def numbers(self, entry: ScanEntry) -> npt.NDArray[np.int64]:
+        """What each label number of a scan is here; a lookup table."""
+        assert entry.labels is not None
+        table = np.zeros(2 + max(entry.labels.values(), default=0), dtype=np.int64)
+        for number, name in enumerate(self.names, start=1):
+            table[entry.labels[name]] = number
+        return table
+
+    def read(self, store: ScanStore, scan_id: str, start: Shape3, shape: Shape3) -> npt.NDArray[np.int64]:
+        """Classes of a box of a scan; labels that were not asked for are background."""
+        table = self.numbers(store.entry(scan_id))
+        stored = store.read_labels(scan_id, start, shape)
+        found: npt.NDArray[np.int64] = table[np.minimum(stored, len(table) - 1)]
+        return found
+
+
+def annotated(store: ScanStore, names: Sequence[str]) -> tuple[Classes, tuple[str, ...]]:
+    """The classes, and the scans that were searched for all of them.
+
+    A scan counts where its labels name every class, found or not: elsewhere a structure might be there unmarked.
+
+    Args:
+        store: A store prepared with labels.
+        names: Structures; none: all that every labelled scan names.
+
+    Raises:
+        StoreError: No scan of the store has labels.
+        ConfigError: A name is unknown, or no scan names all of them.
+    """
+    labelled = [entry for entry in store.entries if entry.labels is not None]
+    if not labelled:
+        fix = "prepare the scans with --labels, their label files beside them"
+        raise StoreError("no scan of this store has labels", where=store.path, fix=fix)
+    counts = Counter(name for entry in labelled for name in entry.labels or ())
+    chosen = tuple(dict.fromkeys(names)) or tuple(sorted(name for name, n in counts.items() if n == len(labelled)))
+    unknown = [name for name in chosen if name not in counts]
+    if unknown:
+        guess = nearest(unknown[0], counts)
+        known = ", ".join(sorted(counts)[:20]) + (" ..." if len(counts) > 20 else "")
+        hint = f"did you mean '{guess}'? " if guess else ""
+        raise ConfigError(f"no scan has the class '{unknown[0]}'", where=store.path, fix=f"{hint}known: {known}")
+    scans = tuple(entry.scan_id for entry in labelled if set(chosen) <= set(entry.labels or ()))
+    if not scans or not chosen:
+        listed = ", ".join(f"{name} ({counts[name]})" for name in chosen) or "the labelled scans share none"
+        raise ConfigError(f"no scan was searched for all of these classes: {listed}", fix="name fewer: --classes ...")
+    return Classes(chosen), scans
+
+
+@dataclass(frozen=True)
+class Marks:
+    """Where the classes lie in a scan.
+
+    Attributes:
+        voxels: Class number to some of its voxels (n, 3).
+    """
+
+    voxels: dict[int, npt.NDArray[np.int64]]
+
+
+def marks_of(store: ScanStore, classes: Classes, entry: ScanEntry, seed: int) -> Marks:
+    """Up to `KEPT_VOXELS` voxels of every class that a scan has, drawn evenly."""
+    labels = classes.read(store, entry.scan_id, (0, 0, 0), entry.shape)
+    random = np.random.default_rng((seed, len(classes)))
+    found = {}
+    for number in range(1, len(classes) + 1):
+        voxels = np.argwhere(labels == number)
+        if len(voxels):
+            keep = random.choice(len(voxels), size=min(KEPT_VOXELS, len(voxels)), replace=False)
+            found[number] = voxels[np.sort(keep)]
+    return Marks(found)
+
+
+@final
+class ForegroundPlan:
+    """Crops, a share of them around a labelled voxel: every class equally often, every scan that has it as well.
+
+    Args:
+        regions: The training scans.
+        marks: Where the classes lie, in the order of `regions`.
+        plain: What the other crops are.
+        share: Of crops around a labelled voxel, in [0, 1].
+        seed: Of all draws.
+
+    Raises:
+        StoreError: A class is in none of the scans.
+    """
+
+    def __init__(self, regions: Sequence[Region], marks: Sequence[Marks], plain: Plan, share: float, seed: int) -> None:
+        self._regions, self._marks, self._plain = list(regions), list(marks), plain
+        self._share, self._seed = share, seed
+        numbers = sorted({number for one in marks for number in one.voxels})
+        self._holders = {number: [at for at, one in enumerate(marks) if number in one.voxels] for number in numbers}
+        if share and not numbers:
+            raise StoreError("no training scan has a voxel of these classes", fix="choose other classes or scans")
+
+    def __len__(self) -> int:
+        return len(self._plain)
+
+    def place(self, number: int) -> Place:
+        """The place of the draw `number`."""
+        random = np.random.default_rng((self._seed, 1, number))
+        if random.random() >= self._share:
+            return self._plain.place(number)
+        wanted = int(random.choice(list(self._holders)))
+        at = int(random.choice(self._holders[wanted]))
+        voxels = self._marks[at].voxels[wanted]
+        return _around(self._regions[at], voxels[int(random.integers(len(voxels)))], random)
+
+
+def _around(region: Region, voxel: npt.NDArray[np.int64], random: np.random.Generator) -> Place:
+    """A superpatch with the voxel anywhere in it, as far inside the scan as it goes."""
+    origin = []
+    for axis in range(3):
+        edge, size = region.tiling.tile[axis], region.tiling.shape[axis]
+        start = int(voxel[axis]) - int(random.integers(edge))
+        origin.append(min(max(0, start), max(0, size - edge)))
+    return Place(region.entry.scan_id, (origin[0], origin[1], origin[2]))
+
+
+@final
+class LabelledDataset(Dataset[LabelledSuperpatches]):
+    """Reads the superpatch of any draw number, with its labels.
+
+    Args:
+        store: Prepared with labels.
+        classes: What is told apart.
+        plan: Which superpatch comes when.
+        superpatch: Voxels of a superpatch.
+    """
+
+    def __init__(self, store: ScanStore, classes: Classes, plan: Plan, superpatch: Shape3) -> None:
+        self.store, self.classes, self.plan, self.superpatch = store, classes, plan, superpatch
+
+    def __getitem__(self, number: int) -> LabelledSuperpatches:
+        place = self.plan.place(number)
+        hu = self.store.read(place.scan_id, place.origin, self.superpatch)
+        labels = self.classes.read(self.store, place.scan_id, place.origin, self.superpatch)
+        return LabelledSuperpatches(
+            torch.from_numpy(hu)[None, None], torch.from_numpy(labels)[None, None], [number], [place]
+        )
+
+
+def collate_labelled(items: Sequence[Any]) -> LabelledSuperpatches:
+    """Joins labelled superpatches into a batch."""
+    return LabelledSuperpatches(
+        torch.cat([item.hu for item in items]),
+        torch.cat([item.labels for item in items]),
+        [number for item in items for number in item.numbers],
+        [place for item in items for place in item.places],
+    )

@@ -1,0 +1,51 @@
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from maesil.metrics.segmentation import finite_mean, segmentation_scores
+
+SPACING = (2.0, 1.0, 1.0)
+
+
+def cube(start: int, edge: int = 8) -> torch.Tensor:
+    volume = torch.zeros(24, 24, 24, dtype=torch.int64)
+    volume[start : start + edge, 8:16, 8:16] = 1
+    return volume
+
+
+def test_segmentation_scores__equal_volumes() -> None:
+    (row,) = segmentation_scores(cube(8), cube(8), 1, SPACING)
+    assert row == {"dice": 1.0, "hd95_mm": 0.0, "nsd": 1.0}
+
+
+@pytest.mark.parametrize("shift", [1, 3])
+def test_segmentation_scores__a_shifted_cube(shift: int) -> None:
+    """By hand: (8 - s) of 8 planes overlap; the end planes lie s planes of 2 mm apart."""
+    (row,) = segmentation_scores(cube(8 + shift), cube(8), 1, SPACING)
+    assert row["dice"] == pytest.approx((8 - shift) / 8)
+    assert row["hd95_mm"] == pytest.approx(2.0 * shift)
+    assert (row["nsd"] == 1.0) == (shift == 1)
+
+
+def test_segmentation_scores__absent_structures() -> None:
+    empty = torch.zeros(24, 24, 24, dtype=torch.int64)
+    (neither,) = segmentation_scores(empty, empty, 1, SPACING)
+    assert all(math.isnan(value) for value in neither.values())
+    for predicted, truth in ((empty, cube(8)), (cube(8), empty)):
+        (row,) = segmentation_scores(predicted, truth, 1, SPACING)
+        assert (row["dice"], row["nsd"], row["hd95_mm"]) == (0.0, 0.0, math.inf)
+
+
+def test_segmentation_scores__per_class() -> None:
+    truth = cube(2) + 2 * cube(14)
+    first, second, third = segmentation_scores(cube(2), truth, 3, SPACING)
+    assert (first["dice"], second["dice"]) == (1.0, 0.0)
+    assert math.isnan(third["dice"])
+
+
+def test_finite_mean() -> None:
+    assert finite_mean(torch.tensor([1.0, math.inf, math.nan, 3.0])) == 2.0
+    assert math.isnan(finite_mean(torch.tensor([math.inf])))
