@@ -35,6 +35,7 @@ All commands:
   export       write the encoder for MONAI, nnU-Net, Hugging Face, ONNX, TorchScript
   finetune     train a task (segmentation) on a pre-trained encoder
   predict      segment one scan, on its own grid
+  compare-transfer   does pre-training help? few labels and many, against random weights
   masks        draw the masking strategies
   doctor       versions, devices, memory, metric weights
 
@@ -58,7 +59,8 @@ COMMANDS = Catalog(
             *("compare", "report", "reconstruct", "export"),
             *("finetune", "predict", "masks", "doctor"),
         )
-    },
+    }
+    | {"compare-transfer": "maesil.commands.compare_transfer"},
 )
 
 

@@ -35,6 +35,7 @@ from maesil.datasets.unify import Unified
 from maesil.datasets.unify import unify as datasets
 from maesil.downstream.segmentation import finetune_segmentation
 from maesil.downstream.segmenting import predict, score_segmentation
+from maesil.downstream.transfer import compare_transfer
 from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
@@ -65,6 +66,7 @@ from maesil.training.trainer import Job, train
 
 __all__ = [
     "compare",
+    "compare_transfer",
     "datasets",
     "draw_masks",
     "evaluate",

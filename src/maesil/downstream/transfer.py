@@ -1,0 +1,167 @@
+"""Does pre-training help? One task from a pre-trained encoder and from random weights, with few labels and many.
+
+Both start from one architecture, take the same steps over the same labelled superpatches in the same order, and are
+scored on the same scans; only the encoder's weights differ. Every amount is repeated with several seeds, which draw the
+labelled subset, the decoder's weights and the order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from maesil.downstream.config import FinetuneConfig, LabelsConfig, to_dict
+from maesil.downstream.segmentation import finetune_segmentation
+from maesil.downstream.segmenting import score_segmentation
+from maesil.downstream.tables import mean_of
+from maesil.downstream.transfer_page import write_results
+from maesil.errors import ConfigError, MaesilError
+from maesil.runs import commit
+
+STARTS = ("pre-trained", "scratch")
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is labelled.
+
+    Attributes:
+        scans: Labelled scans; None: all.
+        share: Share of their superpatches; None: crops anywhere.
+    """
+
+    scans: int | None = None
+    share: float | None = None
+
+    def __str__(self) -> str:
+        if self.scans is not None:
+            return f"{self.scans} scan{'s' if self.scans > 1 else ''}"
+        return "all scans" if self.share is None else f"{self.share:.0%} of superpatches"
+
+    @property
+    def folder(self) -> str:
+        """As a folder's name."""
+        return f"scans-{self.scans}" if self.scans is not None else f"share-{self.share or 'all'}"
+
+    def limit(self, labels: LabelsConfig) -> LabelsConfig:
+        """The labels' settings, cut to this amount."""
+        return replace(labels, scans=self.scans, share=self.share)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of the experiment.
+
+    Attributes:
+        amount: How much is labelled.
+        start: "pre-trained" or "scratch".
+        seed: Of subset, decoder and order.
+        rows: Scores per scan and class; empty where it failed.
+        failed: Why it has none.
+    """
+
+    amount: Amount
+    start: str
+    seed: int
+    rows: tuple[dict[str, Any], ...] = ()
+    failed: str | None = None
+
+    def dice(self) -> dict[str, float]:
+        """Scan to the mean Dice of its classes; a structure that is neither there nor found is not counted."""
+        scans = dict.fromkeys(str(row["scan"]) for row in self.rows)
+        return {scan: mean_of([row["dice"] for row in self.rows if row["scan"] == scan]) for scan in scans}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All trials, and what they were.
+
+    Attributes:
+        trials: In the order they were made.
+        settings: The common settings, without paths of a machine.
+        commit: Of the code.
+    """
+
+    trials: tuple[Trial, ...]
+    settings: dict[str, Any]
+    commit: str | None
+
+
+def compare_transfer(
+    config: FinetuneConfig,
+    amounts: Sequence[Amount],
+    seeds: int,
+    out: Path,
+    *,
+    console: Console | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Runs the experiment and writes table, curve and page; finished trials of an earlier call are kept.
+
+    Args:
+        config: Common settings; `config.init` must name a pre-trained encoder.
+        amounts: How much is labelled, least first.
+        seeds: Repetitions.
+        out: The folder, made if absent.
+        console: Where trainings show their progress.
+        progress: Called after every trial.
+
+    Returns:
+        The page. A trial that fails leaves its reason; the rest goes on.
+
+    Raises:
+        ConfigError: No encoder is named, no amounts, or the folder holds another experiment.
+    """
+    if config.init == "none":
+        raise ConfigError("there is nothing to compare with", fix="--init RUN, a pre-trained encoder")
+    if not amounts or seeds < 1:
+        raise ConfigError("no amounts of labels", fix="--scans 1 2 5, or --shares 0.1 0.3 1.0; and at least one seed")
+    _settle(config, out)
+    planned = [(amount, seed, start) for amount in amounts for seed in range(seeds) for start in STARTS]
+    trials = []
+    for number, (amount, seed, start) in enumerate(planned, start=1):
+        trials.append(_trial(config, amount, seed, start, out, console))
+        if progress is not None:
+            progress(number, len(planned), f"{amount}, seed {seed}, {start}")
+        told = to_dict(config)
+        told["data"].pop("store")
+        told["init"] = "the pre-trained encoder"
+        page = write_results(Experiment(tuple(trials), told, commit()), out)
+    return page
+
+
+def _trial(config: FinetuneConfig, amount: Amount, seed: int, start: str, out: Path, console: Console | None) -> Trial:
+    run = out / "runs" / amount.folder / f"{start}-{seed}"
+    scored = run / "scored.json"
+    if scored.is_file():
+        return Trial(amount, start, seed, tuple(json.loads(scored.read_text(encoding="utf-8"))))
+    own = replace(config, seed=seed, random_start=start == "scratch", labels=amount.limit(config.labels))
+    try:
+        outcome = finetune_segmentation(own, run, console=console)
+        if outcome.status == "interrupted":
+            raise KeyboardInterrupt
+        rows = score_segmentation(run).rows
+    except MaesilError as error:
+        return Trial(amount, start, seed, failed=str(error))
+    scored.write_text(json.dumps(rows), encoding="utf-8")
+    return Trial(amount, start, seed, rows)
+
+
+def _settle(config: FinetuneConfig, out: Path) -> None:
+    """Amounts and seeds may be added to a folder; what all trials share may not change."""
+    path = out / "experiment.json"
+    common = to_dict(replace(config, labels=replace(config.labels, scans=None, share=None)))
+    for means in ("efficiency", "monitor", "seed", "random_start"):
+        common.pop(means)
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != common:
+        raise ConfigError(
+            "this folder holds an experiment with other settings", where=out, fix="give another --out, or its settings"
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(common, indent=1), encoding="utf-8")

@@ -1,0 +1,148 @@
+"""What a label-efficiency experiment leaves behind: table, curve, every score, one page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import jinja2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
+from maesil.evaluation.summary import bootstrap_means
+
+if TYPE_CHECKING:
+    from maesil.downstream.transfer import Experiment, Trial
+
+COLOURS = {"pre-trained": "#0072b2", "scratch": "#d55e00"}
+MARKERS = {"pre-trained": "o", "scratch": "s"}
+
+
+def write_results(experiment: Experiment, out: Path) -> Path:
+    """Writes table.md, .tex, .csv, curve.png, scores.jsonl, settings.json and index.html.
+
+    Returns:
+        The page.
+    """
+    sheet, figure = efficiency_sheet(experiment.trials), efficiency_figure(experiment.trials)
+    for name, text in (("md", sheet_to_markdown(sheet)), ("tex", sheet_to_latex(sheet)), ("csv", sheet_to_csv(sheet))):
+        (out / f"table.{name}").write_text(text, encoding="utf-8")
+    FigureCanvasAgg(figure)
+    figure.savefig(out / "curve.png", dpi=130)
+    rows = [
+        {"amount": str(trial.amount), "start": trial.start, "seed": trial.seed, **row}
+        for trial in experiment.trials
+        for row in trial.rows
+    ]
+    (out / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    settings = {"commit": experiment.commit, "settings": experiment.settings}
+    (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
+    page = out / "index.html"
+    fresh = page.with_name(".index.html.new")
+    fresh.write_text(_html(sheet, out / "curve.png", experiment), encoding="utf-8")
+    fresh.replace(page)
+    return page
+
+
+def amounts_of(trials: Sequence[Trial]) -> list[str]:
+    """The amounts, in the order they were tried."""
+    return list(dict.fromkeys(str(trial.amount) for trial in trials))
+
+
+def values_of(trials: Sequence[Trial], amount: str, start: str) -> dict[tuple[int, str], float]:
+    """(seed, scan) to the mean Dice of the classes."""
+    return {
+        (trial.seed, scan): dice
+        for trial in trials
+        if str(trial.amount) == amount and trial.start == start
+        for scan, dice in trial.dice().items()
+        if np.isfinite(dice)
+    }
+
+
+def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
+    """A row per amount: Dice from either start, and their difference in pairs of seed and scan."""
+    rows = []
+    for amount in amounts_of(trials):
+        ours, theirs = (values_of(trials, amount, start) for start in ("pre-trained", "scratch"))
+        both = sorted(ours.keys() & theirs.keys())
+        gain = [ours[key] - theirs[key] for key in both]
+        seeds, scans = len({seed for seed, _ in both}), len({scan for _, scan in both})
+        rows.append(
+            (amount, f"{seeds} x {scans}", _cell(list(ours.values())), _cell(list(theirs.values())), _cell(gain, "+"))
+        )
+    failed = [f"{t.amount}, {t.start}, seed {t.seed} failed: {' '.join(t.failed.split())}" for t in trials if t.failed]
+    notes = (
+        "Cells: Dice, mean of the classes of a scan, then mean ± standard deviation over seeds and scans [95 % "
+        "bootstrap interval of the mean]. The same steps over the same labelled superpatches from both starts.",
+        "Seeds share scans and scans share seeds, so the intervals are narrower than those of new patients would be.",
+        *failed,
+    )
+    header = ("labelled", "seeds x scans", "pre-trained", "scratch", "pre-trained - scratch")
+    return Sheet(header, rows, notes, title="Label efficiency: Dice on unseen patients")
+
+
+def _cell(values: Sequence[float], sign: str = "") -> str:
+    if not values:
+        return "–"
+    array = np.array(values, dtype=np.float64)
+    if len(array) < 2:
+        return f"{array[0]:{sign}.3f}"
+    low, high = np.percentile(bootstrap_means(array), [2.5, 97.5])
+    return f"{array.mean():{sign}.3f} ± {array.std(ddof=1):.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+
+
+def efficiency_figure(trials: Sequence[Trial]) -> Figure:
+    """Dice against the amount of labels, from both starts, with intervals and every seed's mean."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    amounts = amounts_of(trials)
+    for offset, start in ((-0.06, "pre-trained"), (0.06, "scratch")):
+        places, means, lows, highs = [], [], [], []
+        for place, amount in enumerate(amounts):
+            found = values_of(trials, amount, start)
+            if not found:
+                continue
+            values = np.array(list(found.values()), dtype=np.float64)
+            low, high = np.percentile(bootstrap_means(values), [2.5, 97.5])
+            places.append(place + offset)
+            means.append(values.mean())
+            lows.append(values.mean() - low)
+            highs.append(high - values.mean())
+            seeds = sorted({seed for seed, _ in found})
+            own = [float(np.mean([dice for (other, _), dice in found.items() if other == seed])) for seed in seeds]
+            axes.plot([place + offset] * len(own), own, ".", color=COLOURS[start], alpha=0.35, markersize=5)
+        axes.errorbar(places, means, [lows, highs], color=COLOURS[start], marker=MARKERS[start], label=start, capsize=3)
+    axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel="Dice on unseen patients")
+    axes.set_xticklabels(amounts)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _html(sheet: Sheet, curve: Path, experiment: Experiment) -> str:
+    files = resources.files("maesil")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string((files / "downstream" / "transfer.html").read_text(encoding="utf-8"))
+    picture = base64.b64encode(io.BytesIO(curve.read_bytes()).getvalue()).decode("ascii")
+    return template.render(
+        sheet=sheet,
+        curve=f"data:image/png;base64,{picture}",
+        settings=_flat(experiment.settings),
+        commit=experiment.commit,
+        style=(files / "report" / "page.css").read_text(encoding="utf-8"),
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in values.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
+    return found
