@@ -167,8 +167,8 @@ def test_score__a_pretraining_run_is_none_of_segmentation(encoder: Path, tmp_pat
 def test_annotated__says_what_is_missing(store: Path, tiny_store: Path) -> None:
     with pytest.raises(StoreError, match="no scan of this store has labels"):
         annotated(ScanStore(tiny_store), ())
-    with pytest.raises(ConfigError, match="no scan has the class 'brigth'"):
-        annotated(ScanStore(store), ("brigth",))
+    with pytest.raises(ConfigError, match="no scan has the class 'brighd'"):
+        annotated(ScanStore(store), ("brighd",))
     classes, scans = annotated(ScanStore(store), ())
     assert (classes.names, len(scans)) == (("bright", "dark"), 4)
 
