@@ -49,6 +49,17 @@ def test_tiling__covers_every_voxel_and_wastes_no_tile(tiling: Tiling) -> None:
     assert all(padded >= size for padded, size in zip(tiling.padded_shape, tiling.shape, strict=True))
 
 
+@settings(max_examples=60, deadline=None)
+@given(tiling=tilings())
+def test_within__covers_every_voxel_and_pads_only_small_volumes(tiling: Tiling) -> None:
+    seen = np.zeros(tiling.shape, dtype=int)
+    for tile in tiling.within():
+        seen[tile.inside] += 1
+        for start, size, edge in zip(tile.origin, tiling.shape, tiling.tile, strict=True):
+            assert start + edge <= size or (start == 0 and size < edge)
+    assert seen.min() >= 1
+
+
 def test_tiling__refuses_an_overlap_as_large_as_the_tile() -> None:
     with pytest.raises(ConfigError, match="overlap"):
         Tiling((10, 10, 10), (4, 4, 4), (4, 0, 0))

@@ -106,6 +106,22 @@ class Tiling:
         shape = (extent[0], extent[1], extent[2])
         return Tile(index, origin, box(origin, shape), box((0, 0, 0), shape))
 
+    def within(self) -> Iterator[Tile]:
+        """As many tiles, the last along each axis pushed back until it ends with the volume.
+
+        Only a volume smaller than a tile is padded; the last tiles then share voxels with those before them. For
+        networks that were trained on crops inside a volume and never saw half a tile of padding.
+        """
+        return (self.pushed_back(tile) for tile in self)
+
+    def pushed_back(self, tile: Tile) -> Tile:
+        """The tile moved inside the volume, as far as the volume is large enough."""
+        i, j, k = (
+            max(0, min(start, size - edge))
+            for start, size, edge in zip(tile.origin, self.shape, self.tile, strict=True)
+        )
+        return self.at((i, j, k), tile.index)
+
     def origins(self) -> list[Shape3]:
         """First voxels of all tiles, row-major."""
         return [tile.origin for tile in self]

@@ -71,6 +71,8 @@ def limited(regions: tuple[Region, ...], labels: LabelsConfig, seed: int) -> tup
         chosen = chosen[: labels.scans]
     if labels.share is None:
         return tuple(chosen)
+    # A whole scan is segmented in windows that lie inside it; so do the superpatches that teach.
+    chosen = [replace(region, tiles=tuple(map(region.tiling.pushed_back, region.tiles))) for region in chosen]
     tiles = [(region, tile) for region in chosen for tile in region.tiles]
     tiles.sort(key=lambda pair: rank_of(f"{pair[0].entry.scan_id}@{pair[1].origin}", order))
     kept = {
