@@ -33,7 +33,9 @@ All commands:
   report       write a run's HTML page
   reconstruct  rebuild one scan; reconstruction and mask as NIfTI on the scan's own grid
   export       write the encoder for MONAI, nnU-Net, Hugging Face, ONNX, TorchScript
-  finetune     train a task (segmentation) on a pre-trained encoder
+  finetune     train a task (segmentation, classification) on a pre-trained encoder
+  embed        one vector per scan and superpatch, for pandas and scikit-learn
+  similar      the nearest scans or regions of a query
   predict      segment one scan, on its own grid
   compare-transfer   does pre-training help? few labels and many, against random weights
   masks        draw the masking strategies
@@ -57,7 +59,7 @@ COMMANDS = Catalog(
         for name in (
             *("demo", "datasets", "prepare", "pretrain", "evaluate"),
             *("compare", "report", "reconstruct", "export"),
-            *("finetune", "predict", "masks", "doctor"),
+            *("finetune", "embed", "similar", "predict", "masks", "doctor"),
         )
     }
     | {"compare-transfer": "maesil.commands.compare_transfer"},

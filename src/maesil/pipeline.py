@@ -33,6 +33,11 @@ from maesil.ct.write import write_nifti
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.unify import Unified
 from maesil.datasets.unify import unify as datasets
+from maesil.downstream.cases import read_cases
+from maesil.downstream.classification import ClassificationConfig, Classified, classify
+from maesil.downstream.features import Match, read_features, require_table, write_features
+from maesil.downstream.features import embed as embed_store
+from maesil.downstream.features import similar as similar_rows
 from maesil.downstream.segmentation import finetune_segmentation
 from maesil.downstream.segmenting import predict, score_segmentation
 from maesil.downstream.transfer import compare_transfer
@@ -53,7 +58,7 @@ from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.page import write_page
-from maesil.runs import LoadedModel, load, model_card, run_record, run_store, settle, steps_done
+from maesil.runs import LoadedModel, default_device, load, model_card, run_record, run_store, settle, steps_done
 from maesil.sampling.regions import Region, regions_of
 from maesil.sampling.volumes import box_reader
 from maesil.shapes import Shape3
@@ -65,10 +70,12 @@ from maesil.tiling import Tiling
 from maesil.training.trainer import Job, train
 
 __all__ = [
+    "classify_scans",
     "compare",
     "compare_transfer",
     "datasets",
     "draw_masks",
+    "embed",
     "evaluate",
     "export",
     "finetune_segmentation",
@@ -78,6 +85,7 @@ __all__ = [
     "reconstruct",
     "report",
     "score_segmentation",
+    "similar",
     "write_table1",
 ]
 
@@ -304,6 +312,76 @@ def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last
     """
     backbone, card = load_with_card(run, checkpoint=checkpoint)
     return export_backbone(backbone, card, target, out)
+
+
+def embed(run: str | Path, store: Path, out: Path, *, progress: Progress | None = None) -> Path:
+    """Writes one vector per scan and per superpatch of a store, with positions in mm.
+
+    Args:
+        run: What `maesil.load` reads.
+        store: The scans, on the voxels of the pre-training.
+        out: .parquet, .csv or .npz.
+        progress: Called after every scan.
+
+    Raises:
+        ConfigError: Another ending, or other voxels.
+        MissingExtraError: Parquet needs pandas and pyarrow.
+    """
+    require_table(out)
+    backbone, card = load_with_card(run)
+    features = embed_store(backbone.to(default_device()), card, ScanStore(store), progress=progress)
+    return write_features(features, out)
+
+
+def similar(
+    features: Path,
+    scan_id: str,
+    *,
+    at_mm: tuple[float, float, float] | None = None,
+    count: int = 5,
+    same_patient: bool = False,
+) -> list[Match]:
+    """The nearest scans of a scan, or, with a position, the nearest regions of its region there.
+
+    Args:
+        features: What `embed` wrote.
+        scan_id: The query.
+        at_mm: A position in LPS mm.
+        count: Neighbours.
+        same_patient: Whether the query's own patient may be among them.
+    """
+    level = "scan" if at_mm is None else "superpatch"
+    table = read_features(features)
+    return similar_rows(table, scan_id, level=level, at_mm=at_mm, count=count, same_patient=same_patient)
+
+
+def classify_scans(
+    config: ClassificationConfig,
+    store: Path,
+    labels: Path,
+    run: Path,
+    *,
+    label: str | None = None,
+    console: Console | None = None,
+    progress: Progress | None = None,
+) -> Classified:
+    """Classifies whole scans from a CSV of classes, cross-validated by patient.
+
+    Args:
+        config: Encoder, mode, folds.
+        store: The scans.
+        labels: CSV with the columns scan_id (or patient) and one of classes.
+        run: The folder to write.
+        label: The column of classes; None: the only other one.
+        console: Where trainings show their progress.
+        progress: Called after every scan, or fold.
+
+    Raises:
+        ConfigError: Labels that do not fit the store, or folds that cannot be.
+    """
+    scans = ScanStore(store)
+    cases = read_cases(labels, scans, label)
+    return classify(config, scans, cases, run, console=console, progress=progress)
 
 
 def mask_path(out: Path) -> Path:

@@ -8,13 +8,24 @@ from importlib import import_module
 from maesil.catalog import Catalog
 from maesil.errors import ConfigError
 
-TASKS = Catalog("task", {"segmentation": "maesil.commands.finetune_segmentation"})
+TASKS = Catalog(
+    "task",
+    {
+        "segmentation": "maesil.commands.finetune_segmentation",
+        "classification": "maesil.commands.finetune_classification",
+    },
+)
 
 OVERVIEW = """maesil finetune: train a downstream task on a pre-trained encoder
 
   segmentation     a UNETR-style decoder on the encoder, on scans prepared with --labels
+  classification   probes of fixed features, or the encoder trained too, from a CSV of classes
 
 `maesil finetune TASK --help` explains each.
+
+Examples:
+  maesil finetune segmentation --init runs/base --data.store store --labels.classes liver spleen --run runs/organs
+  maesil finetune classification --init runs/base --data.store store --labels labels.csv --run runs/probe
 """
 
 

@@ -30,7 +30,7 @@ Card = Callable[[int, Mapping[str, float]], str]
 
 
 @dataclass(frozen=True)
-class _Job:
+class Job:
     """What `training.trainer.fit` needs to know."""
 
     train: Any
@@ -85,7 +85,7 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
     torch.manual_seed(config.seed)
     model = Segmenter(backbone, len(classes), config.model)
     record = _record(config, card, classes, division, store)
-    job = _Job(config.train, config.monitor, config.efficiency, config.seed, run, record, _card(record))
+    job = Job(config.train, config.monitor, config.efficiency, config.seed, run, record, _card(record))
     efficiency = prepare_process(job)
     training, held_out = _datasets(store, classes, division, config, card)
     data = SegmentationData(training, held_out, Loading(config.train, config.monitor, efficiency))

@@ -1,0 +1,38 @@
+"""Fine-tunes a segmentation on a pre-trained encoder, scores it on unseen patients, and segments a scan.
+
+`python examples/finetune_segmentation.py RUN SCANS OUT [STEPS]`
+
+RUN is a pre-training; SCANS a folder of NAME.nii.gz with NAME_labels.nii.gz beside each; OUT a new folder.
+"""
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from maesil import pipeline
+from maesil.backbones import load_with_card
+from maesil.downstream.config import FinetuneConfig, LabelsConfig
+from maesil.store.prepare import PrepareConfig
+from maesil.training.config import MonitorConfig, TrainConfig
+
+
+def main(pretrained: str, scans: Path, out: Path, steps: int = 2000) -> None:
+    """Scans to a segmentation network, its scores, and a segmented scan."""
+    voxels = load_with_card(pretrained)[1].voxels  # the same voxels as in pre-training
+    settings = PrepareConfig(policy=voxels["policy"], spacing_mm=voxels["spacing_mm"], labels=True)
+    pipeline.prepare([scans], out / "store", settings)
+    config = FinetuneConfig(
+        init=pretrained,
+        labels=LabelsConfig(folds=2, fold=0),  # by patient; classes=("liver",) would choose some
+        train=TrainConfig(steps=steps, batch=2, peak_lr=1e-3),
+        monitor=MonitorConfig(validate_every=0, image_every=0),
+    )
+    config = replace(config, data=replace(config.data, store=out / "store"))
+    pipeline.finetune_segmentation(config, out / "run")
+    print(pipeline.score_segmentation(out / "run").table)
+    scan = next(path for path in sorted(scans.glob("*.nii.gz")) if "_labels" not in path.name)
+    print(pipeline.predict(out / "run", scan, out / f"segmented_{scan.name}"))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:5]))

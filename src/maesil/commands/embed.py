@@ -1,0 +1,40 @@
+"""`maesil embed`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import tyro
+
+from maesil import pipeline
+from maesil.commands.parsing import console, parse
+from maesil.screen import scan_bar
+
+
+@dataclass(frozen=True)
+class Embed:
+    """Write one vector per scan and per superpatch, with its position in mm.
+
+    A superpatch's vector is the mean of its tokens whose patches are not air; a scan's the mean over all of them.
+
+    Examples:
+      maesil embed runs/base store --out features.parquet        (pandas.read_parquet; needs maesil[tables])
+      maesil embed runs/base store --out features.csv
+    """
+
+    run: tyro.conf.Positional[str]
+    """The encoder: a run, an exported folder, or hf://organisation/name."""
+    store: tyro.conf.Positional[Path]
+    """The prepared store."""
+    out: Path
+    """The table: .parquet, .csv or .npz."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Writes the table and prints its path."""
+    call = parse(Embed, "embed", words)
+    with scan_bar(console(), "embedding") as progress:
+        print(pipeline.embed(call.run, call.store, call.out, progress=progress))  # noqa: T201 (the result)
+    return 0

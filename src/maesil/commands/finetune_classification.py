@@ -1,0 +1,56 @@
+"""`maesil finetune classification`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from maesil import pipeline
+from maesil.commands.parsing import console, parse
+from maesil.downstream.classification import ClassificationConfig
+from maesil.errors import ConfigError
+from maesil.screen import scan_bar
+
+
+@dataclass(frozen=True)
+class FinetuneClassification:
+    """Classify whole scans, cross-validated by patient: a probe of fixed features, or the encoder trained too.
+
+    Labels are a CSV with the columns scan_id (or patient) and one of classes. Writes RUN/predictions.csv, scores.json
+    and table.md: AUROC, accuracy, calibration, confusion, with bootstrap intervals over patients.
+
+    Examples:
+      maesil finetune classification --init runs/base --data.store store --labels labels.csv --run runs/probe
+      maesil finetune classification --init runs/base --data.store store --labels labels.csv --run runs/knn --mode knn
+      maesil finetune classification --init runs/base --data.store store --labels labels.csv --run runs/full --mode full
+    """
+
+    config: Annotated[ClassificationConfig, tyro.conf.arg(name="")]
+    """The run's settings."""
+    store: Annotated[Path | None, tyro.conf.arg(name="data.store", aliases=("--store",))] = None
+    """The prepared store."""
+    labels: Path | None = None
+    """The CSV."""
+    label: str | None = None
+    """Its column of classes; by default the only other one."""
+    run: Path | None = None
+    """The folder to write."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Cross-validates and prints the table."""
+    default = FinetuneClassification(config=ClassificationConfig())
+    call = parse(FinetuneClassification, "finetune classification", words, default)
+    if call.store is None or call.labels is None or call.run is None:
+        raise ConfigError("store, labels and run must be given", fix="--store STORE --labels labels.csv --run RUN")
+    screen = console()
+    with scan_bar(screen, "classifying") as progress:
+        done = pipeline.classify_scans(
+            call.config, call.store, call.labels, call.run, label=call.label, console=screen, progress=progress
+        )
+    print(done.table)  # noqa: T201 (the result, on standard output)
+    return 0

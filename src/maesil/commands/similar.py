@@ -1,0 +1,48 @@
+"""`maesil similar`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import tyro
+
+from maesil import pipeline
+from maesil.commands.parsing import parse, print_json
+
+
+@dataclass(frozen=True)
+class Similar:
+    """Find the nearest scans of a scan, or the nearest regions of one of its regions, among embedded ones.
+
+    Examples:
+      maesil similar features.parquet lidc-LIDC-IDRI-0314
+      maesil similar features.parquet lidc-LIDC-IDRI-0314 --at -62.5 -110 -75      (LPS mm; nearest regions)
+    """
+
+    features: tyro.conf.Positional[Path]
+    """What `maesil embed` wrote."""
+    scan: tyro.conf.Positional[str]
+    """The query: a scan of the table."""
+    at: tuple[float, float, float] | None = None
+    """A position in the scan, LPS mm: compare regions in place of whole scans."""
+    count: int = 5
+    """Neighbours to list."""
+    same_patient: bool = False
+    """List the query's own patient, too."""
+    json: bool = False
+    """Print JSON."""
+
+
+def main(words: Sequence[str]) -> int:
+    """Prints the neighbours, nearest first."""
+    call = parse(Similar, "similar", words)
+    found = pipeline.similar(call.features, call.scan, at_mm=call.at, count=call.count, same_patient=call.same_patient)
+    if call.json:
+        print_json({"neighbours": [asdict(match) for match in found]})
+        return 0
+    for match in found:
+        place = ", ".join(f"{value:.1f}" for value in match.position_mm)
+        print(f"{match.similarity:.3f}  {match.scan_id}  ({place}) mm")  # noqa: T201 (the result)
+    return 0

@@ -1,0 +1,238 @@
+"""Classification of whole scans, cross-validated by patient: probes of fixed features, or the encoder trained too."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import PositiveInt, TypeAdapter
+from pydantic.dataclasses import dataclass as settings
+from rich.console import Console
+from torch import Tensor
+
+from maesil.downstream.cases import Cases, fold_of
+from maesil.downstream.features import region_tokens, scan_tokens
+from maesil.downstream.full_classification import train_fold
+from maesil.downstream.start import starting_point
+from maesil.errors import ConfigError
+from maesil.evaluation.sheet import Sheet, sheet_to_markdown
+from maesil.metrics.classification import METRICS, confusion
+from maesil.models.backbone import Backbone
+from maesil.runs import default_device
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.classification import attentive_probe, linear_probe, nearest_neighbours
+from maesil.training.config import EfficiencyConfig, TrainConfig
+
+RESAMPLES = 2000
+Progress = Callable[[int, int, str], None]
+
+
+@settings(frozen=True)
+class ClassificationConfig:
+    """Everything that decides a classification run.
+
+    Args:
+        init: The pre-trained encoder, as `maesil.load` takes it; "none": random weights, the preset's architecture.
+        random_start: Take the architecture of `init` alone, with random weights.
+        preset: Architecture where `init` is "none".
+        mode: "linear" or "knn" on the mean token, "attentive" pooling of fixed tokens (means of 4^3 patches), or
+            "full": encoder and pooling trained on superpatches.
+        folds: By patient, stratified by class.
+        train: Optimiser and length of "full".
+        layer_decay: Learning rate of each encoder block, as a share of the block's above it ("full").
+        efficiency: Devices, precision, workers of "full".
+        seed: Of folds, starts and order.
+    """
+
+    init: str = "none"
+    random_start: bool = False
+    preset: Literal["paper", "base", "demo"] = "base"
+    mode: Literal["linear", "knn", "attentive", "full"] = "linear"
+    folds: PositiveInt = 5
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500, batch=4, peak_lr=3e-4))
+    layer_decay: float = 0.75
+    efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Classified:
+    """A cross-validated classification.
+
+    Attributes:
+        table: Markdown.
+        scores: Metric to value, low and high of its 95 % bootstrap interval over patients.
+        folder: The run folder: predictions.csv, scores.json, table.md.
+    """
+
+    table: str
+    scores: dict[str, tuple[float, float, float]]
+    folder: Path
+
+
+def classify(
+    config: ClassificationConfig,
+    store: ScanStore,
+    cases: Cases,
+    run: Path,
+    *,
+    console: Console | None = None,
+    progress: Progress | None = None,
+) -> Classified:
+    """Cross-validates a classification, and writes predictions.csv, scores.json and table.md.
+
+    Args:
+        config: Encoder, mode, folds.
+        store: The scans.
+        cases: Their classes.
+        run: The folder, made if absent.
+        console: Where "full" shows its progress.
+        progress: Called after every scan, or fold.
+
+    Raises:
+        ConfigError: Folds that cannot be; voxels unlike the pre-training's.
+    """
+    fold = fold_of(cases, config.folds, config.seed)
+    torch.manual_seed(config.seed)
+    backbone, _ = starting_point(config.init, config.preset, store, random_start=config.random_start)
+    _claim(run, config, cases)
+    if config.mode == "full":
+        probabilities = _full(config, store, cases, fold, run, console, progress)
+    else:
+        probabilities = _probed(config, backbone.to(default_device()), store, cases, fold, progress)
+    scores = scored(probabilities, cases)
+    sheet = _sheet(config, cases, probabilities, scores)
+    _write_predictions(run / "predictions.csv", cases, fold, probabilities)
+    told: dict[str, Any] = {"mode": config.mode, "classes": cases.classes}
+    told["scores"] = {name: dict(zip(("value", "low", "high"), row, strict=True)) for name, row in scores.items()}
+    told["confusion"] = confusion(probabilities, cases.truth).tolist()
+    (run / "scores.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
+    (run / "table.md").write_text(sheet_to_markdown(sheet), encoding="utf-8")
+    return Classified(sheet_to_markdown(sheet), scores, run)
+
+
+def _claim(run: Path, config: ClassificationConfig, cases: Cases) -> None:
+    """Writes what the folder is for; refuses one that is for something else."""
+    wanted = {
+        "settings": TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
+        "truth": {scan: cases.classes[k] for scan, k in zip(cases.scans, cases.truth.tolist(), strict=True)},
+    }
+    path = run / "config.json"
+    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != wanted:
+        raise ConfigError("this folder holds a classification with other settings", where=run, fix="take another --run")
+    run.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+
+
+def _probed(
+    config: ClassificationConfig,
+    backbone: Backbone,
+    store: ScanStore,
+    cases: Cases,
+    fold: Int[np.ndarray, " s"],
+    progress: Progress | None,
+) -> Float[np.ndarray, "s k"]:
+    tokens = []
+    for done, scan in enumerate(cases.scans, start=1):
+        entry = store.entry(scan)
+        tokens.append(_summary(backbone, store, scan, pooled=config.mode != "attentive"))
+        if progress is not None:
+            progress(done, len(cases.scans), entry.scan_id)
+    truth, classes = torch.from_numpy(cases.truth), len(cases.classes)
+    probabilities = np.zeros((len(cases.scans), classes), dtype=np.float64)
+    for number in range(config.folds):
+        taught, tested = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        known, asked = [tokens[at] for at in taught], [tokens[at] for at in tested]
+        if config.mode == "attentive":
+            found = attentive_probe(known, truth[taught], classes, asked, seed=config.seed)
+        else:
+            probe = linear_probe if config.mode == "linear" else nearest_neighbours
+            found = probe(torch.cat(known), truth[taught], classes, torch.cat(asked))
+        probabilities[tested] = found.double().numpy()
+    return probabilities
+
+
+def _summary(backbone: Backbone, store: ScanStore, scan: str, *, pooled: bool) -> Float[Tensor, "n e"]:
+    """A scan's mean token (1, e), or the mean tokens of its regions (n, e) for attention to weigh."""
+    found = [row[1:] for row in scan_tokens(backbone, store, store.entry(scan))]
+    if not found:
+        raise ConfigError(
+            f"the scan '{scan}' has no tissue to look at", where=store.path, fix="leave it out of the labels"
+        )
+    if pooled:
+        return torch.cat([tokens[solid] for tokens, solid in found]).mean(dim=0, keepdim=True)
+    return torch.cat([region_tokens(backbone, tokens, solid) for tokens, solid in found])
+
+
+def _full(
+    config: ClassificationConfig,
+    store: ScanStore,
+    cases: Cases,
+    fold: Int[np.ndarray, " s"],
+    run: Path,
+    console: Console | None,
+    progress: Progress | None,
+) -> Float[np.ndarray, "s k"]:
+    probabilities = np.zeros((len(cases.scans), len(cases.classes)), dtype=np.float64)
+    for number in range(config.folds):
+        torch.manual_seed(config.seed)
+        backbone, _ = starting_point(config.init, config.preset, store, random_start=config.random_start)
+        taught, tested = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        known = {cases.scans[at]: int(cases.truth[at]) for at in taught}
+        asked = [cases.scans[at] for at in tested]
+        probabilities[tested] = train_fold(config, store, backbone, known, asked, run / f"fold-{number}", console)
+        if progress is not None:
+            progress(number + 1, config.folds, f"fold {number}")
+    return probabilities
+
+
+def scored(probabilities: Float[np.ndarray, "s k"], cases: Cases) -> dict[str, tuple[float, float, float]]:
+    """Every metric with its 95 % bootstrap interval; patients are resampled, with all their scans."""
+    patients = sorted(set(cases.patients))
+    own = [np.flatnonzero(np.array(cases.patients) == name) for name in patients]
+    random = np.random.default_rng(0)
+    draws = [np.concatenate([own[at] for at in random.integers(len(own), size=len(own))]) for _ in range(RESAMPLES)]
+    scores = {}
+    for name, metric in METRICS.items():
+        values = np.array([metric(probabilities[draw], cases.truth[draw]) for draw in draws], dtype=np.float64)
+        low, high = np.nanpercentile(values, [2.5, 97.5])
+        scores[name] = (float(metric(probabilities, cases.truth)), float(low), float(high))
+    return scores
+
+
+def _sheet(
+    config: ClassificationConfig,
+    cases: Cases,
+    probabilities: Float[np.ndarray, "s k"],
+    scores: dict[str, tuple[float, float, float]],
+) -> Sheet:
+    rows = [(name.replace("_", " "), f"{v:.3f}", f"[{low:.3f}, {high:.3f}]") for name, (v, low, high) in scores.items()]
+    table = confusion(probabilities, cases.truth)
+    counts = ", ".join(f"{name}: {int((cases.truth == k).sum())}" for k, name in enumerate(cases.classes))
+    notes = [
+        f"{len(cases.scans)} scans of {len(set(cases.patients))} patients ({counts}); {config.folds} folds by patient; "
+        "every scan is scored by a model that saw no scan of its patient. Intervals: 95 %, patients resampled.",
+        "auroc: one against the rest, mean of classes. calibration error: expected, 10 bins. brier: 0 best, 2 worst.",
+    ]
+    for k, name in enumerate(cases.classes):
+        found = ", ".join(f"{other} {table[k, at]}" for at, other in enumerate(cases.classes))
+        notes.append(f"Truly {name}: called {found}.")
+    return Sheet(("metric", "value", "95 % interval"), rows, notes, title=f"Classification, {config.mode}")
+
+
+def _write_predictions(
+    path: Path, cases: Cases, fold: Int[np.ndarray, " s"], probabilities: Float[np.ndarray, "s k"]
+) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["scan_id", "patient", "fold", "truth", *(f"p_{name}" for name in cases.classes)])
+        for at, scan in enumerate(cases.scans):
+            shown: Sequence[Any] = [f"{value:.6f}" for value in probabilities[at]]
+            writer.writerow([scan, cases.patients[at], int(fold[at]), cases.classes[cases.truth[at]], *shown])
