@@ -64,12 +64,14 @@ def call(store: Path, encoder: Path, labels: Path, run: Path, *more: str) -> lis
     return [*words, "--run", str(run), "--folds", "4", *more]
 
 
-@pytest.mark.parametrize("mode", ["linear", "knn", "attentive"])
+@pytest.mark.parametrize(
+    "probe", [("linear",), ("linear", "--pool", "mean_std"), ("knn",), ("attentive",)], ids=" ".join
+)
 def test_command__probes(
-    mode: str, store: Path, encoder: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    probe: tuple[str, ...], store: Path, encoder: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
-    assert main(call(store, encoder, labels, run, "--mode", mode)) == 0
+    assert main(call(store, encoder, labels, run, "--mode", *probe)) == 0
     assert "| auroc |" in capsys.readouterr().out
     told = json.loads((run / "scores.json").read_text())
     assert told["classes"] == list(CLASSES)

@@ -44,6 +44,8 @@ class ClassificationConfig:
         preset: Architecture where `init` is "none".
         mode: "linear" or "knn" on the mean token, "attentive" pooling of fixed tokens (means of 4^3 patches), or
             "full": encoder and pooling trained on superpatches.
+        pool: What "linear" and "knn" see of a scan's tokens: their "mean", or "mean_std", their standard deviation
+            beside it: how varied a scan is says more than its mean (docs/lab.md).
         folds: By patient, stratified by class.
         train: Optimiser and length of "full".
         layer_decay: Learning rate of each encoder block, as a share of the block's above it ("full").
@@ -55,6 +57,7 @@ class ClassificationConfig:
     random_start: bool = False
     preset: Literal["paper", "base", "demo"] = "base"
     mode: Literal["linear", "knn", "attentive", "full"] = "linear"
+    pool: Literal["mean", "mean_std"] = "mean"
     folds: PositiveInt = 5
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500, batch=4, peak_lr=3e-4))
     layer_decay: float = 0.75
@@ -142,7 +145,7 @@ def _probed(
     tokens = []
     for done, scan in enumerate(cases.scans, start=1):
         entry = store.entry(scan)
-        tokens.append(_summary(backbone, store, scan, pooled=config.mode != "attentive"))
+        tokens.append(_summary(backbone, store, scan, None if config.mode == "attentive" else config.pool))
         if progress is not None:
             progress(done, len(cases.scans), entry.scan_id)
     truth, classes = torch.from_numpy(cases.truth), len(cases.classes)
@@ -159,16 +162,18 @@ def _probed(
     return probabilities
 
 
-def _summary(backbone: Backbone, store: ScanStore, scan: str, *, pooled: bool) -> Float[Tensor, "n e"]:
-    """A scan's mean token (1, e), or the mean tokens of its regions (n, e) for attention to weigh."""
+def _summary(backbone: Backbone, store: ScanStore, scan: str, pool: str | None) -> Float[Tensor, "n e"]:
+    """A scan's pooled tokens (1, e or 2e), or the mean tokens of its regions (n, e) for attention to weigh."""
     found = [row[1:] for row in scan_tokens(backbone, store, store.entry(scan))]
     if not found:
         raise ConfigError(
             f"the scan '{scan}' has no tissue to look at", where=store.path, fix="leave it out of the labels"
         )
-    if pooled:
-        return torch.cat([tokens[solid] for tokens, solid in found]).mean(dim=0, keepdim=True)
-    return torch.cat([region_tokens(backbone, tokens, solid) for tokens, solid in found])
+    if pool is None:
+        return torch.cat([region_tokens(backbone, tokens, solid) for tokens, solid in found])
+    tokens = torch.cat([tokens[solid] for tokens, solid in found])
+    moments = [tokens.mean(dim=0)] + ([tokens.std(dim=0, correction=0)] if pool == "mean_std" else [])
+    return torch.cat(moments)[None]
 
 
 def _full(
