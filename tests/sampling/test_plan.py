@@ -85,6 +85,19 @@ def test_random_plan__crops_of_small_scans_begin_at_their_corner() -> None:
     assert max(origin[2] for origin in origins) <= 8
 
 
+def test_random_plan__padded_crops_reach_as_far_as_the_tiling() -> None:
+    plan = RandomPlan([region("a", (40, 32, 64))], seed=0, min_tissue=0.0, per_pass=None, padded=True)
+    origins = np.array([plan.place(number).origin for number in range(1000)])
+    assert origins.min(axis=0).tolist() == [0, 0, 0]
+    assert origins.max(axis=0).tolist() == [32, 0, 32], "the last tile of each axis begins there"
+
+
+def test_random_plan__padded_crops_are_not_nearly_air() -> None:
+    one = region("a", (36, 36, 36))
+    plan = RandomPlan([one], seed=0, min_tissue=0.3, per_pass=None, padded=True)
+    assert min(one.tissue(plan.place(number).origin) for number in range(200)) >= 0.3
+
+
 def test_random_plan__refuses_regions_without_a_superpatch() -> None:
     empty = Region(REGIONS[0].entry, REGIONS[0].tiling, (), (), REGIONS[0].occupancy)
     with pytest.raises(StoreError, match="no superpatch"):

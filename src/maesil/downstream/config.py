@@ -52,7 +52,8 @@ class FinetuneConfig:
         init: The pre-trained encoder, as `maesil.load` takes it; "none": random weights, the preset's architecture.
         random_start: Take the architecture of `init` alone, with random weights: the control for pre-training.
         preset: Architecture where `init` is "none".
-        data: Store, held-out patients, flips. None of the flips by default: left and right are different structures.
+        data: Store, held-out patients, flips. None of the flips by default: left and right are different structures. No
+            padded crops: a scan is segmented in windows that lie inside it.
         labels: What is learned, and from how much.
         model: Decoder and mode.
         train: Optimiser and length.
@@ -64,7 +65,7 @@ class FinetuneConfig:
     init: str = "none"
     random_start: bool = False
     preset: Literal["paper", "base", "demo"] = "base"
-    data: DataConfig = field(default_factory=lambda: DataConfig(flip_axes=()))
+    data: DataConfig = field(default_factory=lambda: DataConfig(flip_axes=(), padded_crops=False))
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     model: SegmentationConfig = field(default_factory=SegmentationConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5000, batch=2, peak_lr=1e-3))

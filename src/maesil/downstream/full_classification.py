@@ -78,7 +78,8 @@ def _train(
     run: Path,
     console: Console | None,
 ) -> None:
-    data = DataConfig(holdout=HoldoutConfig(patients=SplitConfig(fractions=(1.0, 0.0, 0.0)), given=False))
+    holdout = HoldoutConfig(patients=SplitConfig(fractions=(1.0, 0.0, 0.0)), given=False)
+    data = DataConfig(padded_crops=False, holdout=holdout)
     superpatch = model.backbone.config.superpatch
     regions = [r for r in regions_of(store, data, superpatch, "train") if r.entry.scan_id in known]
     if not regions:

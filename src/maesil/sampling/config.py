@@ -47,6 +47,8 @@ class DataConfig:
     Args:
         store: The prepared store to train on.
         sampling: "random" crops anywhere, or the paper's non-overlapping "grid".
+        padded_crops: Random crops may reach past the far ends of a scan, into the air that a tiling pads superpatches
+            with: whole scans are rebuilt from such superpatches, so they should be known (docs/lab.md).
         min_tissue: Superpatches with a smaller share of tissue (above -500 HU) are skipped as air.
         weighting: How often each dataset is drawn from. "by-scan": as often as it has superpatches; "by-dataset": all
             equally often; "temperature": by the power `temperature` of its superpatches, between the two.
@@ -59,6 +61,7 @@ class DataConfig:
 
     store: Path | None = None
     sampling: Literal["random", "grid"] = "random"
+    padded_crops: bool = True
     min_tissue: float = 0.05
     weighting: Literal["by-scan", "by-dataset", "temperature"] = "by-scan"
     temperature: float = 0.5

@@ -48,7 +48,14 @@ def make_plan(regions: Sequence[Region], config: DataConfig, seed: int) -> Plan:
     if config.sampling == "grid":
         return GridPlan(regions, seed)
     power = config.dataset_power
-    return RandomPlan(regions, seed, config.min_tissue, config.superpatches_per_pass, dataset_power=power)
+    return RandomPlan(
+        regions,
+        seed,
+        config.min_tissue,
+        config.superpatches_per_pass,
+        dataset_power=power,
+        padded=config.padded_crops,
+    )
 
 
 class GridPlan:
@@ -86,6 +93,7 @@ class RandomPlan:
         min_tissue: Crops with a smaller share of tissue are drawn again.
         per_pass: Draws that make one pass; None: the number of the grids' superpatches.
         dataset_power: A dataset is drawn by this power of its superpatches: 1 as it has them, 0 all alike.
+        padded: Crops may reach past a scan's far ends, as far as its tiling does.
     """
 
     def __init__(
@@ -96,10 +104,12 @@ class RandomPlan:
         per_pass: int | None,
         *,
         dataset_power: float = 1.0,
+        padded: bool = False,
     ) -> None:
         self._regions = list(regions)
         self._seed = seed
         self._min_tissue = min_tissue
+        self._padded = padded
         tiles = np.array([len(region.tiles) for region in regions], dtype=np.float64)
         if not tiles.sum():
             raise StoreError("no superpatch to draw from", fix="lower --data.min-tissue, or prepare more scans")
@@ -114,7 +124,7 @@ class RandomPlan:
         random = np.random.default_rng((self._seed, number))
         region = self._regions[int(random.choice(len(self._regions), p=self._shares))]
         for _ in range(TRIES):
-            origin = _random_origin(region, random)
+            origin = _random_origin(region, random, self._padded)
             if region.is_allowed(origin) and region.tissue(origin) >= self._min_tissue:
                 return Place(region.entry.scan_id, origin)
         tile = region.tiles[int(random.integers(len(region.tiles)))]
@@ -132,8 +142,9 @@ def _shares(datasets: Sequence[str], tiles: Floats, power: float) -> Floats:
     return shares
 
 
-def _random_origin(region: Region, random: np.random.Generator) -> Shape3:
-    spans = [max(0, size - tile) + 1 for size, tile in zip(region.tiling.shape, region.tiling.tile, strict=True)]
+def _random_origin(region: Region, random: np.random.Generator, padded: bool) -> Shape3:
+    shape = region.tiling.padded_shape if padded else region.tiling.shape
+    spans = [max(0, size - tile) + 1 for size, tile in zip(shape, region.tiling.tile, strict=True)]
     return (int(random.integers(spans[0])), int(random.integers(spans[1])), int(random.integers(spans[2])))
 
 
