@@ -26,7 +26,12 @@ def test_parse_budget__refuses(text: str) -> None:
 
 
 def test_steps__of_each_unit() -> None:
-    assert Budget("steps", 20.0).steps(TRAIN) == 20
-    assert Budget("seconds", 60.0).steps(TRAIN, seconds_per_step=0.5) == 120
-    assert Budget("flops", 1e9).steps(TRAIN, flops=1e6) == 125
-    assert Budget("flops", 1.0).steps(TRAIN, flops=1e6) == 1
+    assert Budget("steps", 20.0).steps(TRAIN, 1) == 20
+    assert Budget("seconds", 60.0).steps(TRAIN, 1, seconds_per_step=0.5) == 120
+    assert Budget("flops", 1e9).steps(TRAIN, 1, flops=1e6) == 125
+    assert Budget("flops", 1.0).steps(TRAIN, 1, flops=1e6) == 1
+
+
+def test_steps__on_several_devices_cost_as_many_superpatches_each() -> None:
+    assert Budget("flops", 8e9).steps(TRAIN, 8, flops=1e6) == 125
+    assert Budget("seconds", 60.0).steps(TRAIN, 8, seconds_per_step=0.5) == 120

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,23 @@ def test_count_flops__changes_nothing() -> None:
     assert all(parameter.grad is None for parameter in model.parameters())
 
 
-def test_measure__sums_the_log(tmp_path: Path, tiny_config: RunConfig) -> None:
-    logs = tmp_path / "logs"
-    logs.mkdir()
+def write_log(run: Path) -> None:
+    (run / "logs").mkdir()
     rows = ["step,loss,superpatches_per_s,memory_gib", "2,1.0,4.0,0.5", "4,1.0,8.0,0.75", "4,,,"]
-    (logs / "metrics.csv").write_text("\n".join(rows) + "\n")
+    (run / "logs" / "metrics.csv").write_text("\n".join(rows) + "\n")
+
+
+def test_measure__the_logged_rate_is_that_of_all_devices(tmp_path: Path, tiny_config: RunConfig) -> None:
+    write_log(tmp_path)
+    several = replace(tiny_config, efficiency=replace(tiny_config.efficiency, devices=4, nodes=2))
+    cost = measure(make_model(tiny_config.model, tiny_config.masking), several, 1e6, tmp_path)
+    assert cost.superpatches == 4 * 2 * 8
+    assert cost.seconds == pytest.approx(8 * (4 / 4.0 + 4 / 8.0))
+    assert seconds_per_step(tmp_path, several) == pytest.approx(2 * 8 / 8.0)
+
+
+def test_measure__sums_the_log(tmp_path: Path, tiny_config: RunConfig) -> None:
+    write_log(tmp_path)
     model = make_model(tiny_config.model, tiny_config.masking)
     cost = measure(model, tiny_config, 1e6, tmp_path)
     assert (cost.steps, cost.superpatches) == (4, 8)

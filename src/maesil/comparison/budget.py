@@ -25,18 +25,18 @@ class Budget:
     unit: Unit
     amount: float
 
-    def steps(self, train: TrainConfig, *, seconds_per_step: float = 0.0, flops: float = 0.0, world: int = 1) -> int:
+    def steps(self, train: TrainConfig, world: int, *, seconds_per_step: float = 0.0, flops: float = 0.0) -> int:
         """Optimiser steps that the budget buys, at least one.
 
         Args:
             train: Batch and accumulation.
-            seconds_per_step: As measured; needed for "seconds".
+            world: Devices that train together.
+            seconds_per_step: As measured on all of them; needed for "seconds".
             flops: Per superpatch; needed for "flops".
-            world: Devices.
         """
         if self.unit == "steps":
             return int(self.amount)
-        price = seconds_per_step if self.unit == "seconds" else flops * train.batch * train.accumulate * world
+        price = seconds_per_step if self.unit == "seconds" else flops * train.global_batch(world)
         return max(1, int(self.amount / price))
 
     def describe(self) -> str:

@@ -23,6 +23,7 @@ from maesil.evaluation.runner import Progress, lpips_or_reason
 from maesil.runs import dataset_counts
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
+from maesil.training.devices import counted, world_size
 
 
 def compare(
@@ -64,7 +65,8 @@ def compare(
     if preset.data.store is None:
         raise ConfigError("no store is given", fix="maesil compare STORE ..., as `maesil prepare` wrote it")
     path = preset.data.store.resolve()
-    preset, store = replace(preset, data=replace(preset.data, store=path)), ScanStore(path)
+    preset = replace(preset, data=replace(preset.data, store=path), efficiency=counted(preset.efficiency))
+    store = ScanStore(path)
     regions = regions_of(store, preset.data, preset.model.superpatch, split)
     regions_of(store, preset.data, preset.model.superpatch, "train")  # better refused now than by every model
     judge = Judge(store, regions, replace(protocol or Protocol(), window=preset.data.window), preset.masking)
@@ -121,7 +123,7 @@ def describe(preset: RunConfig, budget: Budget, store: ScanStore, judge: Judge) 
         },
         "Training": {
             "budget": budget.describe(),
-            "batch": str(train.batch * train.accumulate),
+            "batch": str(train.global_batch(world_size(preset.efficiency))),
             "beside preset": preset.preset,
             "seed": str(preset.seed),
         },

@@ -24,6 +24,7 @@ from maesil.evaluation.scores import Score
 from maesil.models import UNTRAINED, Pretrainer, make_model
 from maesil.runs import default_device, load, steps_done
 from maesil.sampling.regions import Region
+from maesil.training.devices import world_size
 
 PROBE_STEPS = 16
 """Of the short run that tells what a step costs here."""
@@ -95,7 +96,7 @@ class Contest:
         if steps_done(run) < config.train.steps:
             pretrain_apart(self._write(run / "wanted.yaml", config), run)
         loaded = load(run)
-        cost = measure(loaded.model, config, self._flops(spec, config), run)
+        cost = measure(loaded.model, loaded.config, self._flops(spec, config), run)
         entries = self.judge.entries(spec.label, loaded.model)
         return self._scored(spec, entries, f"step {steps_done(run)}", cost, progress)
 
@@ -133,6 +134,7 @@ class Contest:
             return with_steps(config, before["steps"])
         steps = self.budget.steps(
             config.train,
+            world_size(config.efficiency),
             seconds_per_step=self._probed(spec, config) if self.budget.unit == "seconds" else 0.0,
             flops=self._flops(spec, config) if self.budget.unit == "flops" else 0.0,
         )

@@ -12,6 +12,7 @@ from maesil.comparison.result import Cost
 from maesil.config import RunConfig
 from maesil.models import Pretrainer
 from maesil.shapes import product
+from maesil.training.devices import world_size
 from maesil.training.logs import read_log
 
 
@@ -56,7 +57,7 @@ def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path) -> Co
 
     Args:
         model: The network.
-        config: Its run's.
+        config: Its run's, for the batch and the devices: the logged rate is that of all together.
         flops: Per superpatch, from `count_flops`.
         run: Its run folder, for the logs.
     """
@@ -64,7 +65,7 @@ def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path) -> Co
         raise ValueError("only what learns has a cost")
     rows = [row for row in read_log(run / "logs" / "metrics.csv") if row.get("superpatches_per_s")]
     steps = int(rows[-1]["step"]) if rows else 0
-    superpatches = steps * config.train.batch * config.train.accumulate
+    superpatches = steps * config.train.global_batch(world_size(config.efficiency))
     rates = [float(row["superpatches_per_s"]) for row in rows]
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
@@ -84,4 +85,4 @@ def seconds_per_step(run: Path, config: RunConfig) -> float:
     """Wall time of a step of a short run, from the later half of its log: the first steps warm up."""
     rows = [row for row in read_log(run / "logs" / "metrics.csv") if row.get("superpatches_per_s")]
     later = sorted(float(row["superpatches_per_s"]) for row in rows[len(rows) // 2 :])
-    return config.train.batch * config.train.accumulate / later[len(later) // 2]
+    return config.train.global_batch(world_size(config.efficiency)) / later[len(later) // 2]

@@ -44,11 +44,15 @@ class TrainConfig:
         if not 0.0 <= self.warmup < 1.0:
             raise ConfigError(f"warmup is {self.warmup}", fix="give a share of the steps in [0, 1)")
 
+    def global_batch(self, world: int) -> int:
+        """Superpatches of an optimiser step on `world` devices."""
+        return self.batch * self.accumulate * world
+
     def learning_rate(self, world: int) -> float:
         """The peak learning rate on `world` devices."""
         if self.peak_lr is not None:
             return self.peak_lr
-        return self.base_lr * self.batch * self.accumulate * world / 256
+        return self.base_lr * self.global_batch(world) / 256
 
 
 @dataclass(frozen=True)

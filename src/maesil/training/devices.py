@@ -27,16 +27,24 @@ def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
             fix="use --efficiency.precision bf16-mixed or 32-true",
         )
     return replace(
-        config,
+        counted(config),
         accelerator=accelerator,
-        devices=_devices(accelerator, gpus) if config.devices == "auto" else config.devices,
         precision=_precision(accelerator) if config.precision == "auto" else config.precision,
         workers=_workers(accelerator, gpus) if config.workers == "auto" else config.workers,
     )
 
 
-def _devices(accelerator: str, gpus: int) -> int:
-    return gpus if accelerator == "gpu" else 1
+def counted(config: EfficiencyConfig) -> EfficiencyConfig:
+    """The configuration with a number of devices per node: "auto" may mean another one on another machine."""
+    if config.devices != "auto":
+        return config
+    gpus = 0 if config.accelerator == "cpu" else torch.cuda.device_count()
+    return replace(config, devices=max(1, gpus))
+
+
+def world_size(config: EfficiencyConfig) -> int:
+    """Devices that train together, of all nodes; "auto" is counted on this machine."""
+    return int(counted(config).devices) * config.nodes
 
 
 def _precision(accelerator: str) -> Precision:

@@ -24,7 +24,7 @@ from maesil.store.scanstore import ScanStore
 from maesil.training.callbacks import Checkpoints, GracefulStop, Images, Meter
 from maesil.training.checkpoint import STATE, sweep
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
-from maesil.training.devices import resolve
+from maesil.training.devices import resolve, world_size
 from maesil.training.logs import CsvLog
 from maesil.training.module import PretrainModule
 from maesil.training.progress import LiveProgress
@@ -213,7 +213,7 @@ def fit(
 
 def make_trainer(job: AnyJob, efficiency: EfficiencyConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A Lightning Trainer for the job. The run is one Lightning epoch, so a resumed run is always mid-epoch."""
-    several = int(efficiency.devices) * efficiency.nodes > 1
+    several = world_size(efficiency) > 1
     validates = bool(job.monitor.validate_every)
     return pl.Trainer(
         accelerator=efficiency.accelerator,
