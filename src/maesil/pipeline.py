@@ -42,7 +42,7 @@ from maesil.downstream.segmentation import finetune_segmentation
 from maesil.downstream.segmenting import predict, score_segmentation
 from maesil.downstream.transfer import compare_transfer
 from maesil.errors import ConfigError
-from maesil.evaluation.notes import input_note, split_note
+from maesil.evaluation.notes import input_note, split_note, told_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import rebuild
 from maesil.evaluation.runner import held_out, rebuild_region, score_models
@@ -230,7 +230,8 @@ def evaluate(
     protocol = replace(protocol or Protocol(), window=data.window)
     scored = score_models(contestants(loaded), scans, regions, protocol, progress=progress)
     model, masking = loaded.config.model, loaded.config.masking
-    notes = (*scored.notes, input_note(model, masking, scans), split_note(data, split, regions))
+    told = told_note(model.name, loaded.model)
+    notes = (*scored.notes, input_note(model, masking, scans), *told, split_note(data, split, regions))
     table = tabulate(scored.scores, notes)
     folder = run / "evaluation" / split
     write_scores(folder / "scores.jsonl", scored.scores)

@@ -9,12 +9,15 @@ from pathlib import Path
 import pytest
 
 from maesil import pipeline
+from maesil.comparison import contest
 from maesil.comparison.budget import Budget
 from maesil.comparison.presets import Lineup
+from maesil.comparison.result import OWN_MASKS, VISIBLE
 from maesil.comparison.spec import Spec, parse_models
-from maesil.config import RunConfig
+from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError, StoreError
 from maesil.evaluation.protocol import Protocol
+from maesil.models.interpolation import Interpolation
 from maesil.training.logs import read_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -65,14 +68,65 @@ def test_compare__a_model_that_fails_leaves_its_row(tiny_config: RunConfig, tmp_
     assert {score.model for score in comparison.scores} == {"mean"}
 
 
+def test_compare__any_failure_leaves_its_row_and_a_trace(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*args: object) -> None:
+        raise ZeroDivisionError("nobody foresaw this")
+
+    monkeypatch.setattr(Interpolation, "reconstruct", broken)
+    words, out = ("interpolation", "mean"), tmp_path / "out"
+    comparison, _ = pipeline.compare(tiny_config, lineup(*words), Budget("steps", 4.0), out, protocol=PROTOCOL)
+    failed, kept = comparison.entrants
+    assert failed.failed == "ZeroDivisionError: nobody foresaw this"
+    assert kept.failed is None
+    trace = out / "models" / "interpolation" / "failure.txt"
+    assert "in broken" in trace.read_text()
+    monkeypatch.undo()
+    comparison, _ = pipeline.compare(tiny_config, lineup(*words), Budget("steps", 4.0), out, protocol=PROTOCOL)
+    assert comparison.entrants[0].failed is None
+    assert not trace.exists()
+
+
+def test_compare__budgets_and_costs_count_every_device(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trained_on_four(config: Path, run: Path) -> None:
+        """One process does what four would log."""
+        wanted = load_yaml(config)
+        assert wanted.efficiency.devices == 4
+        pipeline.pretrain(replace(wanted, efficiency=tiny_config.efficiency), run)
+        for record in (run / "checkpoints").glob("*/config.json"):
+            record.write_text(record.read_text().replace('"devices": "auto"', '"devices": 4'))
+
+    monkeypatch.setattr(contest, "pretrain_apart", trained_on_four)
+    four = replace(tiny_config, efficiency=replace(tiny_config.efficiency, devices=4))
+    out = tmp_path / "out"
+    comparison, _ = pipeline.compare(four, lineup("maesil"), Budget("flops", 1e8), out, protocol=PROTOCOL)
+    assert comparison.settings["Training"]["batch"] == "8"
+    (entrant,) = comparison.entrants
+    assert entrant.cost is not None
+    assert entrant.cost.steps == int(1e8 / (entrant.cost.flops * 8))
+    assert entrant.cost.superpatches == entrant.cost.steps * 8
+
+
+def test_pretrain__logs_the_use_of_the_codebook(tiny_config: RunConfig, tmp_path: Path) -> None:
+    config = parse_models([f"vqvae:{SMALL}:codes=16"])[0].configure(tiny_config)
+    pipeline.pretrain(replace(config, train=replace(config.train, steps=4)), tmp_path / "run")
+    rows = [row for row in read_log(tmp_path / "run" / "logs" / "metrics.csv") if row["loss"]]
+    assert [int(row["step"]) for row in rows] == [2, 4]
+    for row in rows:
+        assert 1 / 16 <= float(row["codebook_usage"]) <= 1
+        assert 1 <= float(row["codebook_perplexity"]) <= 16
+
+
 @pytest.mark.slow
 def test_compare__other_masks_are_scored_under_the_common_ones_and_their_own(
     tiny_config: RunConfig, tmp_path: Path
 ) -> None:
     models = Lineup("test", (Spec("uniform", "maesil", {"masking.name": "uniform", "masking.mask_ratio": 0.5}),))
     comparison, _ = pipeline.compare(tiny_config, models, Budget("steps", 2.0), tmp_path / "out", protocol=PROTOCOL)
-    assert comparison.entrants[0].entries == ("uniform", "uniform, own masks")
-    assert comparison.entrants[0].other_masks == ("uniform, own masks",)
+    assert comparison.entrants[0].entries == {"uniform": VISIBLE, "uniform, own masks": OWN_MASKS}
 
 
 @pytest.mark.slow

@@ -26,12 +26,19 @@ def test_parse_models__reads_values(text: str, value: object) -> None:
     assert dict(parse_models([f"vae:model.x={text}"])[0].settings) == {"model.x": value}
 
 
+def test_parse_models__titles_are_short() -> None:
+    words = ["maesil", "slice_mae:masks=shared:patch=[1, 8, 8]", "maesil:masking.name=uniform:train.peak_lr=1e-3"]
+    titles = [spec.title for spec in parse_models(words)]
+    assert titles == ["maesil", "slice_mae, masks shared, patch 1x8x8", "maesil, masking uniform, train peak lr 1e-3"]
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
         ([], "no model is named"),
         (["aee"], "did you mean 'ae'"),
         (["ae", "ae"], "two models are called 'ae'"),
+        (["ae:corrupt=true", "ae:model.corrupt=true"], "two models are called 'ae, corrupt true'"),
         (["ae:latent"], "is no setting"),
         (["ae:optics.x=1"], "unknown section"),
         (["mean:x=1"], "learns nothing"),

@@ -9,10 +9,11 @@ from dataclasses import replace
 
 import pytest
 
-from comparison_results import comparison, full, score
+from comparison_results import COST, comparison, full, score
 from maesil.comparison.paper import TABLE_2
-from maesil.comparison.result import Entrant
-from maesil.comparison.tables import cost_csv, cost_table, paired_csv, summary_csv, table2, table3
+from maesil.comparison.result import EVERYTHING, OWN_MASKS, TOLD, VISIBLE, Comparison, Entrant
+from maesil.comparison.spec import parse_models
+from maesil.comparison.tables import cost_csv, cost_table, paired_csv, table2, table2_csv, table3, table3_csv
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 
 
@@ -33,16 +34,53 @@ def test_table2__rows_by_what_they_see_and_the_best_of_each() -> None:
     assert "8 scans of 8 patients" in masked.title
 
 
-def test_table2__other_masks_are_neither_ranked_nor_tested() -> None:
+def beside(one: Entrant, *others: Entrant) -> Comparison:
+    """The made-up comparison with entrants that score 50 dB in every scan."""
+    whole, more = full(), (one, *others)
+    scores = [score(entry, scan, 50.0) for entrant in more for entry in entrant.entries for scan in "abcdefgh"]
+    return replace(whole, entrants=(*whole.entrants, *more), scores=(*whole.scores, *scores))
+
+
+@pytest.mark.parametrize("sees", [OWN_MASKS, TOLD])
+def test_table2__other_masks_and_hints_are_neither_ranked_nor_tested(sees: str) -> None:
+    other = Entrant("other", "maesil", {"other": sees}, plain=False, notes=("other: told the truth.",))
+    found = beside(other)
+    for sheet, what in ((table2(found)[0], 2), (table3(found)[0], 2)):
+        row = [cells[0] for cells in sheet.rows].index("other")
+        assert sheet.rows[row][1] == sees
+        assert (row, what) not in sheet.best
+        assert (0, what) in sheet.best
+        assert "other: told the truth." in sheet.notes
+    assert column(table2(found)[0], "Δ PSNR")["other"] == "–"
+    assert "other" not in paired_csv(found)
+
+
+def test_table2__where_ours_has_hints_nothing_is_tested_against_it() -> None:
     whole = full()
-    slices = Entrant("slice_mae", "slice_mae", ("slice_mae",), other_masks=("slice_mae",))
-    scores = [score("slice_mae", scan, 50.0) for scan in "abcdefgh"]
-    sheet = table2(replace(whole, entrants=(*whole.entrants, slices), scores=(*whole.scores, *scores)))[0]
-    row = [cells[0] for cells in sheet.rows].index("slice_mae")
-    assert sheet.rows[row][1] == "others: own masks"
-    assert column(sheet, "Δ PSNR")["slice_mae"] == "–"
-    assert (row, 2) not in sheet.best
-    assert (0, 2) in sheet.best
+    hinted = replace(whole.entrants[0], entries={"maesil": TOLD})
+    found = replace(whole, entrants=(hinted, *whole.entrants[1:]))
+    assert set(column(table2(found)[0], "Δ PSNR").values()) == {"–"}
+    assert paired_csv(found).count("\n") == 1
+
+
+def test_table2__quotes_the_paper_beside_no_variant() -> None:
+    variants = [
+        Entrant("maesil:patch=16", "maesil", {"maesil:patch=16": VISIBLE}, plain=False),
+        Entrant("ae:latent_channels=6", "ae", {"ae:latent_channels=6": EVERYTHING}, plain=False),
+    ]
+    paper = column(table2(beside(*variants))[0], "paper: PSNR (dB)")
+    assert [paper[entrant.label] for entrant in variants] == ["–", "–"]
+    ours = replace(beside(*variants), ours="maesil:patch=16")
+    assert column(table2(ours)[0], "paper: PSNR (dB)")["maesil:patch=16"] == "30.28"
+
+
+def test_tables__show_short_titles() -> None:
+    (spec,) = parse_models(["ae:latent_channels=6"])
+    rows = {spec.label: EVERYTHING, f"{spec.label}, masked input": VISIBLE}
+    found = beside(Entrant(spec.label, "ae", rows, title=spec.title, plain=False, cost=COST))
+    assert {"ae, latent channels 6", "ae, latent channels 6, masked input"} <= column(table2(found)[0], "sees").keys()
+    assert "ae, latent channels 6" in column(cost_table(found), "steps")
+    assert spec.label in table2_csv(found)  # files for programs keep the whole name
 
 
 def test_table2__quotes_the_paper_beside_its_own_setting_only() -> None:
@@ -90,15 +128,34 @@ def test_sheets__markdown_and_latex_say_the_same() -> None:
 
 
 def test_csv__is_tidy_and_unrounded() -> None:
-    for text, least in ((summary_csv(full()), 24), (paired_csv(full()), 18), (cost_csv(full()), 4)):
+    texts = ((table2_csv(full()), 24), (table3_csv(full()), 96), (paired_csv(full()), 18), (cost_csv(full()), 4))
+    for text, least in texts:
         rows = list(csv.DictReader(io.StringIO(text)))
         assert len(rows) >= least
         assert all(None not in row for row in rows)
 
 
+def test_csv__keeps_failed_rows_and_the_papers_figures() -> None:
+    named = replace(full(), scores=tuple(replace(row, dataset="BTCV") for row in full().scores))
+    for text, group in ((table2_csv(full()), "all scans"), (table3_csv(named), "all scans")):
+        rows = list(csv.DictReader(io.StringIO(text)))
+        (failed,) = [row for row in rows if row["model"] == "vae"]
+        assert failed["failed"] == "its training was killed by SIGKILL"
+        assert failed["mean"] == ""
+        paper = {(row["model"], row["metric"]): row["paper"] for row in rows if row["group"] == group}
+        assert paper["maesil", "psnr"] == "30.28"
+        assert paper["ae", "ssim"] == "0.97"
+        assert paper["ae, masked input", "psnr"] == ""
+    several = [replace(score("maesil", scan, 20.0), dataset=name) for scan, name in (("a", "BTCV"), ("b", "mine"))]
+    groups = {row["group"]: row["paper"] for row in csv.DictReader(io.StringIO(table3_csv(comparison(*several))))}
+    assert (groups["BTCV"], groups["mine"], groups["mean of datasets"]) == ("32.09", "", "")
+
+
 def test_cost_table__of_what_was_trained() -> None:
     sheet = cost_table(full())
     assert column(sheet, "compression")["ae"] == f"{262144 / 24576:.1f}"
+    assert column(sheet, "latent bits")["ae"] == f"{24576 * 32:,}"
+    assert column(sheet, "bits per voxel")["ae"] == "3"
     assert column(sheet, "superpatches/s")["maesil"] == "20.0"
     assert "interpolation" not in column(sheet, "compression")
 

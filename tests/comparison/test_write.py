@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from comparison_results import case, comparison, full, score
-from maesil.comparison.figures import compression_figure, curves_figure
+from comparison_results import COST, case, comparison, full, score
+from maesil.comparison.figures import compression_figure, curves_figure, figure3
+from maesil.comparison.result import EVERYTHING, VISIBLE, Entrant
+from maesil.comparison.spec import parse_models
 from maesil.comparison.viewer import chosen_slices, encode_cases
 from maesil.comparison.write import write_all
 
@@ -26,6 +28,7 @@ def test_write_all__everything_in_every_form(tmp_path: Path) -> None:
     expected = {f"{name}.{kind}" for name in ("table2", "table3", "cost") for kind in ("md", "tex")}
     expected |= {
         "table2.csv",
+        "table3.csv",
         "paired.csv",
         "cost.csv",
         "index.html",
@@ -50,6 +53,35 @@ def test_write_all__with_a_part_of_it(tmp_path: Path) -> None:
 def test_compression_figure__needs_a_bottleneck() -> None:
     assert compression_figure(comparison(score("maesil", "a", 20.0))) is None
     assert compression_figure(full()) is not None
+
+
+def test_compression_figure__counts_bits_so_that_code_books_stand_apart() -> None:
+    sizes = {"vqvae": 8192.0, "vqvae:codes=16": 4096.0}
+    entrants = [
+        Entrant(name, "vqvae", {name: EVERYTHING}, cost=replace(COST, latent_bits=bits)) for name, bits in sizes.items()
+    ]
+    scores = [score(name, "a", 20.0, region="whole") for name in sizes]
+    figure = compression_figure(replace(comparison(*scores), entrants=(*comparison().entrants, *entrants)))
+    assert figure is not None
+    (axes,) = figure.axes
+    (points,) = [line for line in axes.get_lines() if line.get_label() == "VQVAE"]
+    assert sorted(points.get_xdata()) == [4096 / 262144, 8192 / 262144]
+    assert "32 for a number that is free" in axes.get_xlabel()
+
+
+def test_compression_figure__leaves_out_a_panel_without_points() -> None:
+    corrupt = Entrant("ae:corrupt=true", "ae", {"ae:corrupt=true": VISIBLE}, cost=COST)
+    found = replace(comparison(score("ae:corrupt=true", "a", 20.0)), entrants=(corrupt,))
+    figure = compression_figure(found)
+    assert figure is not None
+    assert [axes.get_title().splitlines()[-1] for axes in figure.axes] == ["masked voxels"]
+
+
+def test_figure3__names_rows_in_few_lines() -> None:
+    (spec,) = parse_models(["slice_mae:masks=shared:patch=[1, 8, 8]"])
+    figure = figure3({spec.title: case()})
+    labels = [axes.get_ylabel() for axes in figure.axes]
+    assert "slice_mae,\nmasks shared,\npatch 1x8x8" in labels
 
 
 def test_curves_figure__draws_the_logs(tmp_path: Path) -> None:

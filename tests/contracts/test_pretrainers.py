@@ -77,6 +77,15 @@ def test_reconstruct__sees_no_masked_voxel(model: Pretrainer) -> None:
     torch.testing.assert_close(model.reconstruct(spoiled, mask).volume, model.reconstruct(x, mask).volume)
 
 
+def test_reconstruct__of_normalised_targets_is_told_what_it_says() -> None:
+    model = make_model(replace(TINY, normalize_targets=True), DualMasking()).eval()
+    x, mask = inputs(model)
+    spoiled = torch.where(model.voxel_mask(mask), 1.0 - x, x)
+    assert not torch.equal(model.reconstruct(spoiled, mask).volume, model.reconstruct(x, mask).volume)
+    assert "mean and deviation" in model.told
+    assert make_model(TINY, DualMasking()).told == ""
+
+
 @every_model
 def test_reconstruct__treats_rows_apart(model: Pretrainer) -> None:
     x, mask = inputs(model, 3)

@@ -69,7 +69,9 @@ def compare(
     store = ScanStore(path)
     regions = regions_of(store, preset.data, preset.model.superpatch, split)
     regions_of(store, preset.data, preset.model.superpatch, "train")  # better refused now than by every model
-    judge = Judge(store, regions, replace(protocol or Protocol(), window=preset.data.window), preset.masking)
+    judge = Judge(
+        store, regions, replace(protocol or Protocol(), window=preset.data.window), preset.model.grid, preset.masking
+    )
     contest = Contest(preset, budget, judge, shown_regions(regions, pictures), out, console or Console(quiet=True))
     outcomes = run_contest(contest, lineup, progress)
     entrants = tuple(entrant for entrant, _ in outcomes)

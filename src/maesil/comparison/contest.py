@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -14,11 +15,12 @@ from rich.console import Console
 from maesil.comparison.budget import Budget
 from maesil.comparison.child import pretrain_apart
 from maesil.comparison.measure import count_flops, measure, seconds_per_step
-from maesil.comparison.result import Cost, Entrant
+from maesil.comparison.result import VISIBLE, Cost, Entrant
 from maesil.comparison.scoring import Judge
 from maesil.comparison.spec import Spec
 from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, to_dict
 from maesil.errors import ConfigError, MaesilError
+from maesil.evaluation.notes import told_note
 from maesil.evaluation.runner import Progress
 from maesil.evaluation.scores import Score
 from maesil.models import UNTRAINED, Pretrainer, make_model
@@ -79,12 +81,15 @@ class Contest:
 
     def enter(self, spec: Spec, progress: Progress | None) -> Outcome:
         """Trains and scores one model, or takes up what an earlier call has done; a failure is told, not raised."""
+        failure = self._folder(spec) / "failure.txt"
+        failure.unlink(missing_ok=True)
         try:
             return self._trained(spec, progress) if spec.trained else self._untrained(spec, progress)
-        except (MaesilError, RuntimeError, MemoryError) as error:  # torch: no memory, no such kernel
+        except Exception as error:  # whatever it is, it must not take the other models' rows with it
             reason = error.what if isinstance(error, MaesilError) else f"{type(error).__name__}: {error}"
-            self.console.print(f"{spec.label} failed: {reason}", markup=False)
-            return Entrant(spec.label, spec.model, (spec.label,), failed=reason, run=self._run(spec)), ()
+            self._write(failure, traceback.format_exc())
+            self.console.print(f"{spec.label} failed: {reason} (see {failure})", markup=False)
+            return replace(self._entrant(spec, {spec.label: VISIBLE}), failed=reason), ()
 
     def _untrained(self, spec: Spec, progress: Progress | None) -> Outcome:
         model = UNTRAINED[spec.model](self.preset.model.grid, self.preset.masking).to(default_device())
@@ -94,7 +99,7 @@ class Contest:
         config = self._budgeted(spec)
         run = self._run(spec)
         if steps_done(run) < config.train.steps:
-            pretrain_apart(self._write(run / "wanted.yaml", config), run)
+            pretrain_apart(self._write(run / "wanted.yaml", dump_yaml(config)), run)
         loaded = load(run)
         cost = measure(loaded.model, loaded.config, self._flops(spec, config), run)
         entries = self.judge.entries(spec.label, loaded.model)
@@ -107,19 +112,22 @@ class Contest:
         scores = self.judge.score(entries, folder, stamp, progress)
         for name, entry in entries.items():
             self.judge.show(name, entry, self.shown, folder / stamp.replace(" ", "-"))
-        sees_all = tuple(name for name, entry in entries.items() if entry.sees_all)
-        others = tuple(name for name, entry in entries.items() if self.judge.hides_others(name, entry))
-        run = self._run(spec) if spec.trained else None
-        return Entrant(spec.label, spec.model, tuple(entries), sees_all, others, cost, run=run), scores
+        entrant = self._entrant(spec, {name: self.judge.sees(entry) for name, entry in entries.items()})
+        notes = told_note(entrant.shown(spec.label), next(iter(entries.values())))
+        return replace(entrant, notes=notes, cost=cost), scores
 
-    def pictures(self, entrants: Sequence[Entrant]) -> dict[str, Path]:
-        """Row to the folder that keeps its pictures."""
-        folders = {}
+    def _entrant(self, spec: Spec, entries: Mapping[str, str]) -> Entrant:
+        run = self._run(spec) if spec.trained else None
+        return Entrant(spec.label, spec.model, entries, title=spec.title, plain=not spec.settings, run=run)
+
+    def pictures(self, entrants: Sequence[Entrant]) -> dict[str, tuple[Path, str]]:
+        """Row, as figures name it, to the folder that keeps its pictures and its name there."""
+        kept = {}
         for entrant in entrants:
             stamp = "untrained" if entrant.run is None else f"step-{steps_done(entrant.run)}"
             folder = self.out / "models" / Spec(entrant.label, entrant.model).folder / stamp
-            folders.update(dict.fromkeys(() if entrant.failed else entrant.entries, folder))
-        return folders
+            kept.update({entrant.shown(row): (folder, row) for row in entrant.entries if not entrant.failed})
+        return kept
 
     def _budgeted(self, spec: Spec) -> RunConfig:
         """The model's run with the steps that the budget buys; decided once, so that a resumed run keeps them."""
@@ -159,7 +167,7 @@ class Contest:
         monitor = replace(config.monitor, validate_every=0, image_every=0, log_every=1, checkpoint_every=PROBE_STEPS)
         probe = replace(with_steps(config, PROBE_STEPS), monitor=monitor)
         self.console.print(f"{spec.label}: measuring what a step takes", markup=False)
-        pretrain_apart(self._write(run / "wanted.yaml", probe), run)
+        pretrain_apart(self._write(run / "wanted.yaml", dump_yaml(probe)), run)
         seconds = seconds_per_step(run, config)
         shutil.rmtree(run)
         return seconds
@@ -171,9 +179,9 @@ class Contest:
         return self._folder(spec) / "run"
 
     @staticmethod
-    def _write(path: Path, config: RunConfig) -> Path:
+    def _write(path: Path, text: str) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(dump_yaml(config), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         return path
 
 

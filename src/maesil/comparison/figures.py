@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from maesil.comparison.paper import TABLE_2
-from maesil.comparison.result import Comparison, Entrant
+from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, VISIBLE, Comparison
 from maesil.evaluation.summary import ALL_SCANS, summarize
 from maesil.report.case import VIEWS, Case, cut, pixel_mm
 from maesil.report.figures import HIDDEN, edge_letters, grey, heat, view_size_mm
@@ -20,6 +20,14 @@ from maesil.training.logs import curve
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6b6b", "#b8a000")
 """Okabe and Ito's, told apart by colour-blind eyes too."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
+STYLES = {kind: (COLOURS[place], MARKERS[place]) for place, kind in enumerate(("ae", "vae", "vqvae"), start=1)}
+"""Colour and marker of each kind of model whose bottleneck is a choice."""
+PANELS = {
+    (VISIBLE, "masked"): "every model sees the visible voxels only",
+    (EVERYTHING, "whole"): "the paper's setting: autoencoders see everything",
+}
+"""What rows see, and which voxels are scored: a plot each."""
+DOTTED: dict[str, Any] = {"lw": 0.8, "ls": (0, (1, 3))}
 SHOWN_HU = (-1000.0, 500.0)
 ERROR_HU = 400.0
 
@@ -67,69 +75,78 @@ def _image(case: Case, view: Any, index: int, what: str) -> npt.NDArray[np.float
 
 
 def _wrapped(name: str) -> str:
-    return name.replace(", ", ",\n").replace(":", ":\n")
+    return name.replace(", ", ",\n")
 
 
 def compression_figure(comparison: Comparison) -> Figure | None:
-    """PSNR against compression, by kind of model: seeing visible voxels only, and seeing everything as in the paper.
+    """PSNR against the bits of the bottleneck, by kind of model: on visible voxels only, and seeing everything.
 
     None where no model with a bottleneck was scored.
     """
-    points = _points(comparison)
-    if not points:
+    drawn = [(panel, points) for panel in PANELS if (points := _points(comparison, *panel))]
+    if not drawn:
         return None
-    figure = Figure(figsize=(10.5, 4.4), layout="constrained", facecolor="white")
-    panels: npt.NDArray[Any] = figure.subplots(1, 2, squeeze=False)
-    titles = ("every model sees the visible voxels only", "the paper's setting: autoencoders see everything")
-    for axes, region, whole_input, title in zip(panels[0], ("masked", "whole"), (False, True), titles, strict=True):
-        _panel(axes, comparison, [point for point in points if point[3] == whole_input], region)
-        axes.set_title(f"{title}\n{region} voxels", fontsize=10)
+    figure = Figure(figsize=(5.25 * len(drawn), 4.4), layout="constrained", facecolor="white")
+    grid: npt.NDArray[Any] = figure.subplots(1, len(drawn), squeeze=False)
+    for axes, ((sees, region), points) in zip(grid[0], drawn, strict=True):
+        _draw(axes, points)
+        _lines(axes, comparison, region)
+        if sees == EVERYTHING:
+            _paper_lines(axes, [kind for kind, *_ in points])
+        axes.legend(fontsize=8, frameon=False)
+        axes.set_title(f"{PANELS[sees, region]}\n{region} voxels", fontsize=10)
     return figure
 
 
-Point = tuple[Entrant, str, float, bool]
+Point = tuple[str, float, float]
 
 
-def _points(comparison: Comparison) -> list[Point]:
-    """Entrant, row, compression, whether it sees everything."""
-    scored = {score.model for score in comparison.scores}
+def _points(comparison: Comparison, sees: str, region: str) -> list[Point]:
+    """Kind of autoencoder, bits per voxel and PSNR of those that see the same."""
+    means = _means(comparison, region)
     return [
-        (entrant, entry, entrant.cost.compression, entry in entrant.sees_all)
+        (entrant.model, entrant.cost.bits_per_voxel, means[entry])
         for entrant in comparison.entrants
-        if entrant.cost is not None and entrant.failed is None
+        if entrant.cost is not None and entrant.model in STYLES
         for entry in entrant.entries
-        if entrant.model in ("ae", "vae", "vqvae") and entry in scored
+        if entrant.entries[entry] == sees and entry in means
     ]
 
 
-def _panel(axes: Axes, comparison: Comparison, points: Sequence[Point], region: str) -> None:
-    means = {
-        row.model: row.mean
-        for row in summarize(comparison.scores)
-        if (row.group, row.region, row.metric) == (ALL_SCANS, region, "psnr")
-    }
-    for place, kind in enumerate(dict.fromkeys(entrant.model for entrant, *_ in points)):
-        line = sorted((x, means[entry]) for entrant, entry, x, _ in points if entrant.model == kind and entry in means)
-        style: dict[str, Any] = {"color": COLOURS[place + 1], "marker": MARKERS[place + 1]}
-        axes.plot([x for x, _ in line], [y for _, y in line], linestyle="none", label=kind.upper(), **style)
-        if points[0][3] and kind in TABLE_2:
-            axes.axhline(TABLE_2[kind]["psnr"], color=style["color"], lw=0.8, ls=(0, (1, 3)))
-    for place, (name, colour) in enumerate(
-        ((comparison.ours, COLOURS[0]), ("kriging", "0.35"), ("interpolation", "0.6"))
-    ):
-        if name in means:
-            axes.axhline(
-                means[name], color=colour, lw=2.0 if place == 0 else 1.2, ls="-" if place == 0 else "--", label=name
-            )
-    if points[0][3]:
-        axes.axhline(
-            TABLE_2["maesil"]["psnr"], color=COLOURS[0], lw=0.8, ls=(0, (1, 3)), label="as the paper prints it"
-        )
+def _means(comparison: Comparison, region: str) -> dict[str, float]:
+    summaries = summarize(comparison.scores)
+    wanted = (ALL_SCANS, region, "psnr")
+    return {row.model: row.mean for row in summaries if (row.group, row.region, row.metric) == wanted}
+
+
+def _draw(axes: Axes, points: Sequence[Point]) -> None:
+    for kind in dict.fromkeys(kind for kind, *_ in points):
+        (colour, marker), placed = STYLES[kind], [point for point in points if point[0] == kind]
+        bits, values = [x for _, x, _ in placed], [y for *_, y in placed]
+        axes.plot(bits, values, linestyle="none", color=colour, marker=marker, label=kind.upper())
     axes.set_xscale("log")
-    axes.set_xlabel("compression: voxels per latent element")
+    axes.set_xlabel(f"bits of the latent per voxel ({BITS_PER_NUMBER} for a number that is free)")
     axes.set_ylabel("PSNR (dB), mean over scans")
     axes.grid(alpha=0.25)
-    axes.legend(fontsize=8, frameon=False)
+
+
+def _lines(axes: Axes, comparison: Comparison, region: str) -> None:
+    """Ours, and what learns nothing: no bottleneck is chosen there."""
+    means = _means(comparison, region)
+    for name, colour, width, dashes in (
+        (comparison.ours, COLOURS[0], 2.0, "-"),
+        ("kriging", "0.35", 1.2, "--"),
+        ("interpolation", "0.6", 1.2, "--"),
+    ):
+        if name in means:
+            axes.axhline(means[name], color=colour, lw=width, ls=dashes, label=comparison.shown(name))
+
+
+def _paper_lines(axes: Axes, kinds: Sequence[str]) -> None:
+    """What the paper prints, dotted in the colour of its kind."""
+    for kind in dict.fromkeys(kinds):
+        axes.axhline(TABLE_2[kind]["psnr"], color=STYLES[kind][0], **DOTTED)
+    axes.axhline(TABLE_2["maesil"]["psnr"], color=COLOURS[0], label="as the paper prints it", **DOTTED)
 
 
 def curves_figure(comparison: Comparison) -> Figure | None:
@@ -144,7 +161,8 @@ def curves_figure(comparison: Comparison) -> Figure | None:
         batch = entrant.cost.superpatches / entrant.cost.steps
         if len(steps) > 1:
             style: dict[str, Any] = {"color": COLOURS[lines % len(COLOURS)], "marker": MARKERS[lines % len(MARKERS)]}
-            axes.plot([step * batch for step in steps], values, markersize=3.5, lw=1.4, label=entrant.label, **style)
+            style["label"] = entrant.shown(entrant.label)
+            axes.plot([step * batch for step in steps], values, markersize=3.5, lw=1.4, **style)
             lines += 1
     if not lines:
         return None

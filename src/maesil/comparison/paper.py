@@ -18,15 +18,3 @@ PAPER_NOTE = (
     "scored voxels and aggregation are not given, and no mean of its Table III (32.09, 22.58, 18.72 dB) gives its "
     "Table II (30.28 dB)."
 )
-
-
-def printed(model: str, metric: str, *, compares: bool) -> str:
-    """The paper's figure for a kind of model; a dash where it has none.
-
-    Args:
-        model: A name of `maesil.models.MODELS`.
-        metric: psnr, ssim or lpips.
-        compares: Whether the row is in the paper's setting: ours masked, autoencoders seeing everything.
-    """
-    value = TABLE_2.get(model, {}).get(metric) if compares else None
-    return "–" if value is None else f"{value:.2f}"

@@ -8,6 +8,9 @@ from pathlib import Path
 
 from maesil.evaluation.scores import Score
 
+BITS_PER_NUMBER = 32
+"""Of a latent number that no codebook names: a float, as it is handed on."""
+
 
 @dataclass(frozen=True)
 class Cost:
@@ -20,7 +23,7 @@ class Cost:
         latent_bits: Bits that name them where they come from a codebook; None: each number is free.
         flops: Floating-point operations of a training step per superpatch, forwards and backwards, as PyTorch counts.
         steps: Optimiser steps done.
-        superpatches: Superpatches trained on.
+        superpatches: Superpatches trained on, by all devices together.
         seconds: Wall time of the training steps, without validation and start.
         memory_gib: Peak memory of the training process, or of the GPU.
     """
@@ -40,9 +43,24 @@ class Cost:
         """Voxels of a superpatch per number of its latent."""
         return self.voxels / self.latent_elements
 
+    @property
+    def bits(self) -> float:
+        """Bits of a superpatch's latent: those that name codes, or `BITS_PER_NUMBER` for each free number."""
+        return float(BITS_PER_NUMBER * self.latent_elements) if self.latent_bits is None else self.latent_bits
 
-VISIBLE, OWN_MASKS, EVERYTHING = "visible voxels", "others: own masks", "everything"
+    @property
+    def bits_per_voxel(self) -> float:
+        """Bits of the latent per voxel: one scale for codes and for free numbers."""
+        return self.bits / self.voxels
+
+
+VISIBLE, OWN_MASKS, TOLD, EVERYTHING = "visible voxels", "others: own masks", "visible voxels, and hints", "everything"
 """What a row of a table sees."""
+SIGHTS = (VISIBLE, OWN_MASKS, TOLD, EVERYTHING)
+"""In the order of the tables."""
+RANKED = (VISIBLE, EVERYTHING)
+"""Rows that compete, each with those that see the same. The others are shown only: with masks of their own they are
+scored on other voxels, and with hints they are told something of the hidden ones."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +70,10 @@ class Entrant:
     Attributes:
         label: Its name in the comparison.
         model: Its kind, a name of `maesil.models.MODELS` or `UNTRAINED`.
-        entries: Its rows in the tables: names in the scores.
-        sees_all: Those of them that see every voxel, also those they are scored on, as the paper's autoencoders do.
-        other_masks: Those of them that hide other voxels than the comparison's masks: their scores are of other voxels,
-            so they are shown and neither ranked nor tested.
+        entries: Its rows in the tables, which are names in the scores, and what each sees, one of `SIGHTS`.
+        title: Its name in tables and figures; empty: the label.
+        plain: Whether it has the default settings of its kind.
+        notes: What has to be said of it below a table.
         cost: None for a model that learns nothing, and for one that failed before it was measured.
         failed: Why it has no scores; None where it has.
         run: Its run folder; None for a model that learns nothing.
@@ -63,18 +81,17 @@ class Entrant:
 
     label: str
     model: str
-    entries: tuple[str, ...]
-    sees_all: tuple[str, ...] = ()
-    other_masks: tuple[str, ...] = ()
+    entries: Mapping[str, str]
+    title: str = ""
+    plain: bool = True
+    notes: tuple[str, ...] = ()
     cost: Cost | None = None
     failed: str | None = None
     run: Path | None = None
 
-    def sees(self, entry: str) -> str:
-        """What one of its rows sees, in words."""
-        if entry in self.sees_all:
-            return EVERYTHING
-        return OWN_MASKS if entry in self.other_masks else VISIBLE
+    def shown(self, entry: str) -> str:
+        """One of its rows as tables and figures name it."""
+        return (self.title or self.label) + entry.removeprefix(self.label)
 
 
 @dataclass(frozen=True)
@@ -100,3 +117,12 @@ class Comparison:
     notes: tuple[str, ...]
     commands: tuple[str, ...]
     settings: Mapping[str, Mapping[str, str]]
+
+    @property
+    def sees(self) -> Mapping[str, str]:
+        """Row to what it sees."""
+        return {entry: sees for entrant in self.entrants for entry, sees in entrant.entries.items()}
+
+    def shown(self, entry: str) -> str:
+        """A row as tables and figures name it."""
+        return next((entrant.shown(entry) for entrant in self.entrants if entry in entrant.entries), entry)

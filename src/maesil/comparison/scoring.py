@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import copy
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from maesil.comparison.result import EVERYTHING, OWN_MASKS, TOLD, VISIBLE
+from maesil.errors import CheckpointError
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import RebuiltScan
 from maesil.evaluation.runner import Progress, held_out, rebuild_region, score_models
 from maesil.evaluation.scores import Score, read_scores, write_scores
+from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models import Pretrainer
 from maesil.models.slice_mae import SliceMAE
@@ -23,6 +30,10 @@ from maesil.store.scanstore import ScanStore
 
 OWN = "own masks"
 """How tables name a model that is scored under the masks it was trained with, where others are scored under others."""
+SCORES, MARK = "scores.jsonl", "scored.json"
+"""A model's scores, and what they are of."""
+DRAWN = 4
+"""Masks that are compared to tell whether two models hide the same voxels."""
 
 
 @dataclass(frozen=True)
@@ -33,21 +44,33 @@ class Judge:
         store: Holds the scans.
         regions: The held-out part of each scan.
         protocol: What is scored, and how.
-        masking: Which tokens are hidden.
+        grid: The patches that are hidden or shown.
+        masking: Which of them are hidden.
     """
 
     store: ScanStore
     regions: tuple[Region, ...]
     protocol: Protocol
+    grid: PatchGrid
     masking: Masking
 
     def entries(self, label: str, model: Pretrainer) -> dict[str, Pretrainer]:
-        """The rows of a model: under the comparison's masks; and under its own, where these are others."""
-        rows = dict(model.entries(label))
-        common = {name: under(entry, self.masking) for name, entry in rows.items()}
-        if model.masking == self.masking or isinstance(model, SliceMAE):
-            return common
-        return {**common, **{f"{name}, {OWN}": entry for name, entry in rows.items() if not entry.sees_all}}
+        """The rows of a model: under the comparison's masks, and under its own; one only where it has no others."""
+        rows: dict[str, Pretrainer] = {}
+        for name, own in model.entries(label).items():
+            common = under(own, self.masking)
+            rows[name] = common
+            if not (own.sees_all or self.hides_others(common)) and self.hides_others(own):
+                rows[f"{name}, {OWN}"] = own
+        return rows
+
+    def sees(self, model: Pretrainer) -> str:
+        """What a row sees, one of `SIGHTS`."""
+        if self.hides_others(model):
+            return OWN_MASKS
+        if model.sees_all:
+            return EVERYTHING
+        return TOLD if model.told else VISIBLE
 
     def score(
         self, entries: Mapping[str, Pretrainer], folder: Path, stamp: str, progress: Progress | None
@@ -60,18 +83,23 @@ class Judge:
             stamp: Names the weights.
             progress: Called after every scan and row.
         """
-        written = folder / "scored.json"
         mark = {"protocol": self.protocol.id, "weights": stamp, "rows": list(entries), "scans": self.scans}
-        if written.is_file() and json.loads(written.read_text())["mark"] == mark:
-            return tuple(read_scores(folder / "scores.jsonl"))
+        kept = kept_scores(folder, mark)
+        if kept is not None:
+            return kept
         scored = score_models(entries, self.store, self.regions, self.protocol, progress=progress)
-        write_scores(folder / "scores.jsonl", scored.scores)
-        written.write_text(json.dumps({"mark": mark, "notes": scored.notes}, indent=1) + "\n")
+        write_scores(folder / SCORES, scored.scores)
+        (folder / MARK).write_text(json.dumps({"mark": mark, "notes": scored.notes}, indent=1) + "\n")
         return scored.scores
 
-    def hides_others(self, name: str, model: Pretrainer) -> bool:
-        """Whether a row is scored on other voxels than the comparison's masks hide."""
-        return name.endswith(f", {OWN}") or (isinstance(model, SliceMAE) and not model.shared)
+    def hides_others(self, model: Pretrainer) -> bool:
+        """Whether a row is scored on other voxels than the comparison's masks hide.
+
+        Drawn rather than concluded from settings: masks of another strategy, share, grid or plane all show here.
+        """
+        tokens = self.masking.draw(DRAWN, self.grid, _generator())
+        common = self.grid.unpatchify(tokens[..., None].expand(-1, -1, self.grid.voxels_per_patch))
+        return not torch.equal(model.voxel_mask(model.draw_mask(DRAWN, _generator())), common)
 
     @property
     def scans(self) -> list[str]:
@@ -84,6 +112,24 @@ class Judge:
             path = picture_path(folder, name, region)
             if not path.is_file():
                 write_picture(path, rebuild_region(model, self.store, region, self.protocol))
+
+
+def kept_scores(folder: Path, mark: Mapping[str, Any]) -> tuple[Score, ...] | None:
+    """What an earlier call has scored; None where that was something else, or the files are damaged."""
+    try:
+        if json.loads((folder / MARK).read_text(encoding="utf-8"))["mark"] != mark:
+            return None
+        scores = tuple(read_scores(folder / SCORES))
+    except (OSError, ValueError, LookupError, TypeError, CheckpointError):
+        return None
+    counts = Counter((score.scan, score.model) for score in scores)
+    # A file that was cut off at the end of a line reads well: every scan must have as many numbers in every row.
+    whole = set(counts) == set(product(mark["scans"], mark["rows"])) and len(set(counts.values())) == 1
+    return scores if whole else None
+
+
+def _generator() -> torch.Generator:
+    return torch.Generator().manual_seed(0)
 
 
 def under(model: Pretrainer, masking: Masking) -> Pretrainer:
@@ -114,24 +160,24 @@ class Pictures(Mapping[str, Sequence[Case]]):
     """Reconstructions of some scans by row, read when they are looked at: all at once would fill the memory.
 
     Args:
-        folders: Row to the folder that keeps its pictures.
+        kept: Row, as figures name it, to the folder that keeps its pictures and its name there.
         regions: The scans.
         judge: The comparison's.
     """
 
-    def __init__(self, folders: Mapping[str, Path], regions: Sequence[Region], judge: Judge) -> None:
-        self._folders = folders
+    def __init__(self, kept: Mapping[str, tuple[Path, str]], regions: Sequence[Region], judge: Judge) -> None:
+        self._kept = kept
         self._regions = regions
         self._judge = judge
 
     def __getitem__(self, name: str) -> Sequence[Case]:
-        return [self._case(self._folders[name], name, region) for region in self._regions]
+        return [self._case(*self._kept[name], region) for region in self._regions]
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._folders)
+        return iter(self._kept)
 
     def __len__(self) -> int:
-        return len(self._folders)
+        return len(self._kept)
 
     def _case(self, folder: Path, name: str, region: Region) -> Case:
         entry, window = region.entry, self._judge.protocol.window

@@ -25,14 +25,16 @@ class Spec:
     """One model of a comparison, and how it differs from its default.
 
     Attributes:
-        label: Its name in tables.
+        label: Its name in scores and folders.
         model: Its kind, a name of `MODELS` or `UNTRAINED`.
         settings: Dotted setting to value, such as {"model.latent_channels": 6}.
+        title: Its name where there is little room, with spaces to break lines at; empty: the label.
     """
 
     label: str
     model: str
     settings: Mapping[str, Any] = field(default_factory=dict)
+    title: str = ""
 
     def __post_init__(self) -> None:
         if self.model not in (*MODELS, *UNTRAINED):
@@ -90,13 +92,24 @@ def check_labels(specs: Sequence[Spec]) -> None:
         raise ConfigError("no model is named", fix=f"--models, of: {', '.join((*MODELS, *UNTRAINED))}")
     folders = [spec.folder.lower() for spec in specs]
     twice = next((spec.label for spec in specs if folders.count(spec.folder.lower()) > 1), None)
+    if twice is None:
+        titles = [spec.title for spec in specs if spec.title]
+        twice = next((title for title in titles if titles.count(title) > 1), None)
     if twice is not None:
         raise ConfigError(f"two models are called '{twice}'", fix="give each other settings, or name it once")
 
 
 def _parse(text: str) -> Spec:
     name, *settings = text.split(":")
-    return Spec(text, name, dict(_setting(setting, text) for setting in settings))
+    title = ", ".join((name, *map(_titled, settings)))
+    return Spec(text, name, dict(_setting(setting, text) for setting in settings), title)
+
+
+def _titled(setting: str) -> str:
+    """A setting in few letters: "latent_channels=6" as "latent channels 6", "patch=[1, 8, 8]" as "patch 1x8x8"."""
+    key, _, value = setting.partition("=")
+    name = key.removeprefix("model.").removesuffix(".name")
+    return f"{re.sub('[-_.]', ' ', name)} {re.sub(', *', 'x', value.strip('[]'))}"
 
 
 def _setting(text: str, where: str) -> tuple[str, Any]:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import astuple, fields
 
 from maesil.comparison.paired import Paired, pair
-from maesil.comparison.paper import PAPER_NOTE, TABLE_3, printed
-from maesil.comparison.result import EVERYTHING, OWN_MASKS, VISIBLE, Comparison, Cost, Entrant
+from maesil.comparison.paper import PAPER_NOTE, TABLE_2, TABLE_3
+from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, RANKED, SIGHTS, VISIBLE, Comparison, Cost, Entrant
 from maesil.evaluation.protocol import REGION_TEXT
 from maesil.evaluation.scores import METRICS
 from maesil.evaluation.sheet import Sheet
@@ -21,7 +21,8 @@ CELLS = "Cells: mean ± standard deviation over scans [95 % bootstrap interval o
 DIFFERENCES = (
     "Δ: the row minus ours, mean over scans [95 % bootstrap interval, patients resampled]; p: two-sided Wilcoxon "
     "signed-rank over patients, Holm-corrected; – where fewer than 6 patients could not show any. Rows with masks of "
-    "their own are scored on other voxels: neither ranked nor tested."
+    "their own are scored on other voxels, and rows with hints are told something of the hidden ones: neither ranked "
+    "nor tested."
 )
 
 
@@ -36,21 +37,15 @@ def _table2(comparison: Comparison, region: str) -> Sheet:
         for row in summarize(comparison.scores)
         if row.group == ALL_SCANS and row.region == region
     }
-    compared = [row for row in _paired(comparison) if row.region == region]
-    differences = {(row.entry, row.metric): row for row in compared}
+    differences = {row.entry: row for row in _paired(comparison) if (row.region, row.metric) == (region, "psnr")}
     metrics = [metric for metric in METRICS if any(key[1] == metric for key in summaries)]
     rows, values = [], []
     for entrant, entry in _rows(comparison):
-        sees_all = entry in entrant.sees_all
+        sees, quoted = entrant.entries[entry], _printed(comparison, entrant, entry)
         found = [summaries.get((entry, metric)) for metric in metrics]
         cells = [cell_text(row, row.n if row else 0) for row in found]
-        difference = None if entry in entrant.other_masks else differences.get((entry, "psnr"))
-        compares = sees_all or entrant.model == "maesil"
-        paper = [
-            printed(entrant.model, metric, compares=compares and entry == entrant.entries[0]) for metric in metrics
-        ]
-        sees = entrant.sees(entry)
-        rows.append((_named(entrant, entry), sees, *cells, *_difference(difference), *paper))
+        paper = [f"{quoted[metric]:.2f}" if metric in quoted else "–" for metric in metrics]
+        rows.append((_named(entrant, entry), sees, *cells, *_difference(differences.get(entry)), *paper))
         values.append((sees, [row.mean if row else math.nan for row in found]))
     header = ("model", "sees", *(" ".join(HEADINGS[metric]) for metric in metrics), "Δ PSNR", "p")
     header += tuple(f"paper: {HEADINGS[metric][0]}" for metric in metrics)
@@ -75,7 +70,7 @@ def _table3(comparison: Comparison, region: str) -> Sheet:
     rows, values = [], []
     for entrant, entry in _rows(comparison):
         cells = [found.get((entry, group)) for group in groups]
-        sees = entrant.sees(entry)
+        sees = entrant.entries[entry]
         rows.append((_named(entrant, entry), sees, *(cell_text(row, row.n if row else 0) for row in cells)))
         values.append((sees, [row.mean if row else math.nan for row in cells]))
     paper = [f"{TABLE_3[group.lower()]:.2f}" if group.lower() in TABLE_3 else "–" for group in groups]
@@ -83,16 +78,15 @@ def _table3(comparison: Comparison, region: str) -> Sheet:
         rows.append(("MAESIL, as the paper prints it", VISIBLE, *paper))
     header = ("model", "sees", *(f"{group} (n={_count(found, group)})" for group in groups))
     best = _best(values, ["psnr"] * len(groups), 2)
-    return Sheet(
-        header, rows, (CELLS, PAPER_NOTE, *_failures(comparison)), 2, best, f"Table III, PSNR in dB, {region} voxels"
-    )
+    notes = (CELLS, PAPER_NOTE, *_failures(comparison), *_entrant_notes(comparison))
+    return Sheet(header, rows, notes, 2, best, f"Table III, PSNR in dB, {region} voxels")
 
 
 def cost_table(comparison: Comparison) -> Sheet:
     """Parameters, bottleneck and what the training took."""
     header = (
-        "model", "parameters", "latent elements", "compression", "latent bits", "GFLOP per superpatch", "steps",
-        "superpatches", "seconds", "superpatches/s", "peak GiB",
+        "model", "parameters", "latent elements", "compression", "latent bits", "bits per voxel",
+        "GFLOP per superpatch", "steps", "superpatches", "seconds", "superpatches/s", "peak GiB",
     )  # fmt: skip
     rows = [
         (_named(entrant, entrant.label), *(_cost(entrant.cost) if entrant.cost else ("–",) * (len(header) - 1)))
@@ -101,9 +95,10 @@ def cost_table(comparison: Comparison) -> Sheet:
     ]
     notes = (
         f"Budget: {comparison.budget}.",
-        "Compression: voxels of a superpatch per latent element. Latent bits: where a codebook names them. FLOPs: of "
-        "a training step, forwards and backwards, as PyTorch counts them. Seconds: of training steps, on a machine "
-        "that may have been shared.",
+        f"Compression: voxels of a superpatch per latent element. Latent bits: those that name codes, or "
+        f"{BITS_PER_NUMBER} for each free number. FLOPs: of a training step, forwards and backwards, as PyTorch counts "
+        "them. Superpatches: of all devices together. Seconds: of training steps, on a machine that may have been "
+        "shared.",
         *_failures(comparison),
     )
     return Sheet(header, rows, notes, 1, title="What each model is, and took")
@@ -114,9 +109,28 @@ def paired_csv(comparison: Comparison) -> str:
     return _csv([field.name for field in fields(Paired)], [astuple(row) for row in _paired(comparison)])
 
 
-def summary_csv(comparison: Comparison) -> str:
-    """Every mean behind Tables II and III, unrounded."""
-    return _csv([field.name for field in fields(Summary)], [astuple(row) for row in summarize(comparison.scores)])
+def table2_csv(comparison: Comparison) -> str:
+    """Every mean over all scans, unrounded, beside the paper's figure; and why a model has none."""
+    return _means_csv(comparison, [row for row in summarize(comparison.scores) if row.group == ALL_SCANS])
+
+
+def table3_csv(comparison: Comparison) -> str:
+    """Every mean by dataset, unrounded, beside the paper's figure; and why a model has none."""
+    return _means_csv(comparison, summarize(comparison.scores))
+
+
+def _means_csv(comparison: Comparison, means: Sequence[Summary]) -> str:
+    names = [field.name for field in fields(Summary)]
+    nothing: dict[str, object] = dict.fromkeys(names)
+    rows: list[Sequence[object]] = []
+    for entrant, entry in _rows(comparison):
+        sees, found = entrant.entries[entry], [row for row in means if row.model == entry]
+        for row in found:
+            quoted = _printed(comparison, entrant, entry, row.group).get(row.metric)
+            rows.append((*astuple(row), sees, quoted, None))
+        if not found:
+            rows.append((*(nothing | {"model": entry}).values(), sees, None, entrant.failed))
+    return _csv([*names, "sees", "paper", "failed"], rows)
 
 
 def cost_csv(comparison: Comparison) -> str:
@@ -135,19 +149,34 @@ def cost_csv(comparison: Comparison) -> str:
 
 
 def _rows(comparison: Comparison) -> list[tuple[Entrant, str]]:
-    """Rows in order: those that see the visible voxels only, those with masks of their own, those that see all."""
+    """Rows in order: by what they see, as `SIGHTS` has it."""
     every = [(entrant, entry) for entrant in comparison.entrants for entry in entrant.entries]
-    order = (VISIBLE, OWN_MASKS, EVERYTHING)
-    return sorted(every, key=lambda row: order.index(row[0].sees(row[1])))
+    return sorted(every, key=lambda row: SIGHTS.index(row[0].entries[row[1]]))
 
 
 def _paired(comparison: Comparison) -> list[Paired]:
-    others = [entry for entrant in comparison.entrants for entry in entrant.other_masks]
-    return pair(comparison.scores, comparison.ours, others)
+    """Ranked rows against ours; none where ours is not ranked itself."""
+    sees = comparison.sees
+    unranked = [entry for entry in sees if sees[entry] not in RANKED]
+    return [] if comparison.ours in unranked else pair(comparison.scores, comparison.ours, unranked)
+
+
+def _printed(comparison: Comparison, entrant: Entrant, entry: str, group: str = ALL_SCANS) -> Mapping[str, float]:
+    """The paper's figures for a row by metric; none for variants, nor outside of the paper's setting.
+
+    That is ours seeing the visible voxels, and autoencoders seeing everything.
+    """
+    setting = VISIBLE if entrant.model == "maesil" else EVERYTHING
+    ours = entry == comparison.ours
+    if entrant.entries[entry] != setting or not (entrant.plain or ours):
+        return {}
+    if group == ALL_SCANS:
+        return TABLE_2.get(entrant.model, {})
+    return {"psnr": TABLE_3[group.lower()]} if entrant.model == "maesil" and group.lower() in TABLE_3 else {}
 
 
 def _named(entrant: Entrant, entry: str) -> str:
-    return f"{entry} (failed)" if entrant.failed else entry
+    return f"{entrant.shown(entry)} (failed)" if entrant.failed else entrant.shown(entry)
 
 
 def _cost(cost: Cost) -> tuple[str, ...]:
@@ -155,7 +184,8 @@ def _cost(cost: Cost) -> tuple[str, ...]:
         f"{cost.parameters:,}",
         f"{cost.latent_elements:,}",
         f"{cost.compression:.1f}",
-        "–" if cost.latent_bits is None else f"{cost.latent_bits:,.0f}",
+        f"{cost.bits:,.0f}",
+        f"{cost.bits_per_voxel:.3g}",
         f"{cost.flops / 1e9:.1f}",
         f"{cost.steps:,}",
         f"{cost.superpatches:,}",
@@ -178,7 +208,7 @@ def _best(
 ) -> frozenset[tuple[int, int]]:
     """Cells with the best mean among rows that see the same."""
     best = set()
-    for sees in {group for group, _ in values} - {OWN_MASKS}:
+    for sees in RANKED:
         for column, metric in enumerate(metrics):
             sign = -1.0 if HEADINGS[metric][1] == "↓" else 1.0
             rivals = [(sign * row[column], at) for at, (group, row) in enumerate(values) if group == sees]
@@ -189,12 +219,17 @@ def _best(
 
 
 def _failures(comparison: Comparison) -> list[str]:
-    return [f"{entrant.label}: failed: {entrant.failed}" for entrant in comparison.entrants if entrant.failed]
+    failed = [entrant for entrant in comparison.entrants if entrant.failed]
+    return [f"{entrant.shown(entrant.label)}: failed: {entrant.failed}" for entrant in failed]
 
 
 def _notes(comparison: Comparison) -> list[str]:
     described = dict.fromkeys(score.described for score in comparison.scores if score.described)
-    return [*described, *comparison.notes]
+    return [*described, *comparison.notes, *_entrant_notes(comparison)]
+
+
+def _entrant_notes(comparison: Comparison) -> list[str]:
+    return [note for entrant in comparison.entrants for note in entrant.notes]
 
 
 def _n(comparison: Comparison) -> str:

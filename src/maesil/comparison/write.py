@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from maesil.comparison.figures import compression_figure, curves_figure, figure3
 from maesil.comparison.page import write_page
 from maesil.comparison.result import Comparison
-from maesil.comparison.tables import cost_csv, cost_table, paired_csv, summary_csv, table2, table3
+from maesil.comparison.tables import cost_csv, cost_table, paired_csv, table2, table2_csv, table3, table3_csv
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 from maesil.report.case import Case
 from maesil.report.figures import save_figure
@@ -32,13 +32,14 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
     for name, sheets in tables.items():
         _write(out / f"{name}.md", "\n".join(map(sheet_to_markdown, _once(sheets))))
         _write(out / f"{name}.tex", "\n".join(map(sheet_to_latex, _once(sheets))))
-    _write(out / "table2.csv", summary_csv(comparison))
+    _write(out / "table2.csv", table2_csv(comparison))
+    _write(out / "table3.csv", table3_csv(comparison))
     _write(out / "paired.csv", paired_csv(comparison))
     _write(out / "cost.csv", cost_csv(comparison))
     figures = {
         caption: figure
         for caption, name, figure in (
-            ("PSNR against compression", "compression", compression_figure(comparison)),
+            ("PSNR against the bits of the bottleneck", "compression", compression_figure(comparison)),
             ("Held-out masked PSNR while training", "curves", curves_figure(comparison)),
         )
         if figure is not None and _saved(figure, out / f"{name}.png")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maesil.masking import Masking
-from maesil.models import AnyModel, MAEConfig
+from maesil.models import AnyModel, Pretrainer
 from maesil.sampling.config import DataConfig
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
@@ -16,15 +16,15 @@ def input_note(model: AnyModel, masking: Masking, store: ScanStore) -> str:
     superpatch, patch = ("x".join(map(str, size)) for size in (model.superpatch, model.patch))
     settings = store.manifest["settings"]
     spacing = f" {settings['spacing_mm']:g} mm" if "spacing_mm" in settings else ""
-    note = (
+    return (
         f"Superpatches of {superpatch} voxels, patches of {patch}, {masking.name} masking of "
         f"{masking.masked_count(model.grid) / model.grid.tokens:.1%}; voxels: {settings['policy']}{spacing}."
     )
-    if isinstance(model, MAEConfig) and model.normalize_targets:
-        note += (
-            " The model's patches are denormalised by the true mean and deviation of each, which the others do not get."
-        )
-    return note
+
+
+def told_note(name: str, model: Pretrainer) -> tuple[str, ...]:
+    """What a model is told of the voxels that are hidden from the others; nothing where it is told nothing."""
+    return (f"{name}: told {model.told}, hidden patches too; rows beside it are not.",) if model.told else ()
 
 
 def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:

@@ -46,7 +46,7 @@ class Pretrainer(nn.Module, ABC):
     Subclasses are final and keep these promises, which `tests/contracts/test_pretrainers.py` checks for all:
 
     * Superpatches are (b, c, d, h, w) in window units [0, 1]; so are reconstructions, in float32.
-    * Nothing of a masked voxel reaches `reconstruct`'s volume, unless `sees_all` says so.
+    * Nothing of a masked voxel reaches `reconstruct`'s volume, unless `sees_all` or `told` says so.
     * `loss` is a scalar with a finite gradient for every parameter that requires one.
     * Masks come from `draw_mask`; the same generator state gives the same masks.
     * Autocast to bfloat16 and float16, and `module.to(torch.bfloat16)`, work on the CPU too.
@@ -57,6 +57,7 @@ class Pretrainer(nn.Module, ABC):
     encoder: nn.Module
     trainable: bool = True
     sees_all: bool = False
+    told: str = ""
     latent: Latent | None = None
 
     @abstractmethod

@@ -228,6 +228,7 @@ class MaskedAutoencoder(Pretrainer):
         self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
+        self.told = "the true mean and deviation of every patch" if config.normalize_targets else ""
         initialize_network(self, config)
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
@@ -252,7 +253,7 @@ class MaskedAutoencoder(Pretrainer):
         """Rebuilds whole superpatches from their visible tokens.
 
         With `normalize_targets` the prediction is denormalised by each true patch's mean and deviation, which the
-        network was never asked to know; scores of such a model say so.
+        network was never asked to know: `told` says so, and scores of such a model do.
 
         Args:
             superpatch: (b, c, d, h, w) in window units [0, 1].
