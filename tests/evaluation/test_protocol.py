@@ -10,6 +10,7 @@ from maesil.ct.window import Window
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 
+ALL_PLANES = ("axial", "coronal", "sagittal")
 CHANGES: list[dict[str, Any]] = [
     {"regions": ("masked",)},
     {"window": Window(-500.0, 500.0)},
@@ -18,6 +19,7 @@ CHANGES: list[dict[str, Any]] = [
     {"lpips": None},
     {"lpips": "squeeze"},
     {"lpips_views": ("axial", "coronal")},
+    {"lpips_views": ALL_PLANES},
     {"lpips_every": 3},
     {"paste": False},
     {"mask_seed": 1},
@@ -41,6 +43,11 @@ def test_describe__names_window_regions_and_id() -> None:
     for words in ("[-1000, 1000]", "whole =", "masked =", "composite =", "SSIM 3D", "AlexNet", Protocol().id):
         assert words in text
     assert "\n" not in text
+
+
+def test_describe__names_the_planes_of_lpips() -> None:
+    assert "every axial slice" in Protocol().describe()
+    assert "every axial + coronal + sagittal slice" in Protocol(lpips_views=ALL_PLANES).describe()
 
 
 def test_protocol__survives_a_round_trip_through_plain_values() -> None:

@@ -124,6 +124,9 @@ def test_score_volume__lpips_views_and_strides(scan: dict[str, np.ndarray], alex
     axial = scored(wide, Protocol(lpips_views=("axial",)), alex)["lpips", "whole"]
     both = scored(wide, Protocol(lpips_views=("axial", "coronal")), alex)["lpips", "whole"]
     assert both == pytest.approx((axial + coronal) / 2)
+    all_three = scored(wide, Protocol(lpips_views=("axial", "coronal", "sagittal")), alex)["lpips", "whole"]
+    sagittal = scored(wide, Protocol(lpips_views=("sagittal",)), alex)["lpips", "whole"]
+    assert all_three == pytest.approx((axial + coronal + sagittal) / 3)
     turned = {key: np.ascontiguousarray(value.swapaxes(0, 1)) for key, value in wide.items()}
     assert scored(turned, Protocol(), alex)["lpips", "whole"] == pytest.approx(coronal, abs=1e-5)
     sparse = {key: np.ascontiguousarray(value[2::5]) for key, value in wide.items()}
