@@ -93,8 +93,9 @@ def compression_figure(comparison: Comparison) -> Figure | None:
         _lines(axes, comparison, region)
         if sees == EVERYTHING:
             _paper_lines(axes, [kind for kind, *_ in points])
-        axes.legend(fontsize=8, frameon=False)
         axes.set_title(f"{PANELS[sees, region]}\n{region} voxels", fontsize=10)
+    handles = {handle.get_label(): handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]}
+    figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
     return figure
 
 
