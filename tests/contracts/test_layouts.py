@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from layout_trees import btcv, folder, lidc, nnunet, totalsegmentator
+from layout_trees import btcv, folder, lidc, nifti, nnunet, slice_file, totalsegmentator
 from maesil.datasets import find_scans
 from maesil.datasets.facts import Facts, facts_of
 from maesil.datasets.layouts import LAYOUTS, matching_layout
@@ -71,6 +71,23 @@ def test_find__every_case_once_with_names_that_stay(name: str, tree: Path, tmp_p
         assert str(tree) not in scan.shown
         assert scan.files
         assert all(file.is_file() for file in (*scan.files, *scan.labels))
+
+
+@every_layout
+def test_find__what_is_no_part_of_the_tree_is_told(name: str, tree: Path) -> None:
+    whole = find_scans([tree], salt="s")
+    assert not [problem for problem in whole.problems if "no part of" in problem.reason]
+    nifti(tree / "loose.nii.gz")
+    nifti(tree / "patient7" / "ct.nii.gz")
+    slice_file(tree / "other" / "study" / "1.9.9" / "1-001.dcm", "1.9.9", 0)
+    found = find_scans([tree], salt="s")
+    if name == "folder":
+        assert len(found.scans) == len(whole.scans) + 3
+        return
+    assert found.scans == whole.scans
+    (problem,) = (problem for problem in found.problems if "no part of" in problem.reason)
+    for stranger in ("3 files", "loose.nii.gz", "patient7/ct.nii.gz", "other/study/1.9.9/1-001.dcm"):
+        assert stranger in problem.reason
 
 
 @every_layout

@@ -86,6 +86,14 @@ def test_lidc__xml_goes_with_the_series_it_names(tmp_path: Path) -> None:
     radiograph = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.9" / "071.xml"
     radiograph.write_text("<IdriReadMessage><SeriesInstanceUid>1.2.9</SeriesInstanceUid></IdriReadMessage>")
     assert by_id(tmp_path)["LIDC-IDRI-0001"].labels == (own,)  # type: ignore[attr-defined]
+    apart = tmp_path / "tcia-lidc-xml" / "157" / "158.xml"
+    apart.parent.mkdir(parents=True)
+    apart.write_text(message.format("1.2.3"))
+    (apart.parent / "069.xml").write_text(own.read_text())
+    (apart.parent / "159.xml").write_text(message.format("1.2.88"))
+    scans = by_id(tmp_path)
+    assert scans["LIDC-IDRI-0002-2"].labels == (apart,), "XML that came apart from the images"  # type: ignore[attr-defined]
+    assert scans["LIDC-IDRI-0001"].labels == (own,), "a copy is no second reading"  # type: ignore[attr-defined]
     told = notices(tmp_path)
     assert "LIDC-IDRI-0002/study/1.2.2/070.xml: this XML is of a series that is not here" in told
     assert not any("071.xml" in line for line in told)

@@ -59,6 +59,13 @@ def test_unify__splits_by_patient_and_keeps_what_was_given(roots: list[Path], tm
     assert {scan.scan_id: scan.split for scan in second.scans}.items() >= split.items()
 
 
+def test_unify__overrides_that_name_nobody_are_told(roots: list[Path]) -> None:
+    unified = pipeline.datasets(roots, splits=SplitConfig(overrides={"s00001": "test"}))
+    (problem,) = (problem for problem in unified.problems if "no patient" in problem.reason)
+    assert "'s00001'" in problem.reason
+    assert problem.fix == "did you mean 's0001'?"
+
+
 def test_unify__every_dataset_has_its_share_of_each_split(tmp_path: Path) -> None:
     for name in ("a", "b"):
         for number in range(20):

@@ -38,6 +38,10 @@ class Layout(ABC):
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The scans of a tree that matched."""
 
+    def passes_over(self, path: Path) -> bool:
+        """Whether a file that is no scan is known all the same, such as a case's second channel."""
+        return False
+
 
 def case_scan(
     path: Path,

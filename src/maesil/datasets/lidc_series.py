@@ -12,6 +12,8 @@ from maesil.datasets.nodules import Nodule, SliceStack, nodules_of
 from maesil.datasets.scan import Scan
 from maesil.errors import ScanError
 
+XML_FIX = "put the folder of LIDC-XML-only (tcia-lidc-xml) beside the patients' folders"
+
 
 def nodules_of_scan(scan: Scan) -> list[Nodule]:
     """The outlined nodules of a scan that the layout `lidc` found; masks lie on the scan's slices, lowest first.
@@ -21,7 +23,9 @@ def nodules_of_scan(scan: Scan) -> list[Nodule]:
     """
     if not scan.labels:
         raise ScanError(
-            "no readers' XML names this series", where=scan.path, fix="unpack LIDC-XML-only over the images"
+            "no readers' XML names this series",
+            where=scan.path,
+            fix="put the folder of LIDC-XML-only beside the patients' folders",
         )
     stack = slice_stack(scan.files)
     return [nodule for path in scan.labels for nodule in nodules_of(read_xml(path), stack)]

@@ -68,6 +68,10 @@ class NNUNet(Layout):
                     notices.append(Problem(shown, "it has no label file", f"look into {label_folder}", path))
         return FoundScans(tuple(scans), (), labels, tuple(notices))
 
+    def passes_over(self, path: Path) -> bool:
+        """A further channel of a case."""
+        return _channel(path) not in (None, "0000")
+
 
 def _stem(path: Path) -> str:
     ending = ending_of(path.name)

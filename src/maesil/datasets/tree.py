@@ -42,7 +42,7 @@ class Tree(Layout):
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """Every volume file and every DICOM series."""
         home = root if root.is_dir() else root.parent
-        files = sorted(_files(root))
+        files = sorted(files_below(root))
         volumes = [path for path in files if ending_of(path.name)]
         # What was named itself is meant, whatever it is called.
         kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
@@ -55,7 +55,8 @@ class Tree(Layout):
         return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)
 
 
-def _files(source: Path) -> Iterator[Path]:
+def files_below(source: Path) -> Iterator[Path]:
+    """Every file of a source but hidden ones and those of prepared stores; links are followed, each folder once."""
     if source.is_file():
         yield source
         return

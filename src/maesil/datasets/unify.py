@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maesil.catalog import nearest
 from maesil.datasets.facts import Facts, facts_of_all
 from maesil.datasets.find import find_scans
 from maesil.datasets.layouts import LAYOUTS
@@ -73,7 +74,7 @@ def unify(
     return Unified(
         collections=tuple(overview(scans, facts, layouts)),
         scans=scans,
-        problems=(*found.problems, *broken),
+        problems=(*found.problems, *broken, *_unknown_patients(found.scans, splits or SplitConfig())),
         notices=(*found.notices, *_empty_splits(scans)),
         matched=found.matched,
     )
@@ -88,6 +89,21 @@ def _layouts(found: FoundScans) -> dict[str, tuple[str, str]]:
             if scan.path.is_relative_to(match.source):
                 layouts.setdefault(scan.dataset, (match.layout, kind.region if kind is not None else ""))
     return layouts
+
+
+def _unknown_patients(scans: Sequence[Scan], splits: SplitConfig) -> list[Problem]:
+    """Overrides that name nobody: a typing error would put a test patient into training."""
+    known = {scan.patient for scan in scans}
+    return [
+        Problem(".", f"no patient is called '{name}', whom --splits.overrides puts into {split}", _guess(name, known))
+        for name, split in splits.overrides.items()
+        if name not in known
+    ]
+
+
+def _guess(name: str, known: Collection[str]) -> str:
+    guess = nearest(name, known)
+    return f"did you mean '{guess}'?" if guess else "take a name from the list's column patient"
 
 
 def _empty_splits(scans: Sequence[Scan]) -> list[Problem]:
