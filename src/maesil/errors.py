@@ -60,6 +60,10 @@ class StoreError(MaesilError):
     exit_code = 2
 
 
+class EmptySplitError(StoreError):
+    """A split has no superpatch: the store is too small to spare any, or its settings leave none."""
+
+
 class CheckpointError(MaesilError):
     """A run folder or checkpoint is missing, incomplete or does not fit."""
 

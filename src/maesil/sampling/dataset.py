@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
@@ -72,6 +73,9 @@ class ResumableLoader:
         workers: Reading processes; 0 reads in this one.
         pin_memory: Whether batches go to page-locked memory, for a faster copy to a GPU.
         collate_fn: Joins superpatches into a batch.
+
+    Attributes:
+        waited_s: Seconds that the caller has waited for batches so far.
     """
 
     def __init__(
@@ -84,6 +88,7 @@ class ResumableLoader:
         collate_fn: Callable[[Sequence[Any]], Any] = collate,
     ) -> None:
         self.order = order
+        self.waited_s = 0.0
         self._loader: DataLoader[Any] = DataLoader(
             dataset,
             batch_sampler=order,
@@ -97,7 +102,11 @@ class ResumableLoader:
         return self.order.stop
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self._loader)
+        asked = time.perf_counter()
+        for batch in self._loader:
+            self.waited_s += time.perf_counter() - asked
+            yield batch
+            asked = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
         """Nothing: the order is arithmetic."""

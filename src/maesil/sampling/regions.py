@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maesil.datasets.splits import split_of
-from maesil.errors import StoreError
+from maesil.errors import EmptySplitError, StoreError
 from maesil.sampling.config import SPLITS, DataConfig, HoldoutConfig
 from maesil.shapes import Shape3
 from maesil.store.scanstore import OCCUPANCY_BLOCK, ScanEntry, ScanStore
@@ -80,15 +80,20 @@ def regions_of(store: ScanStore, config: DataConfig, superpatch: Shape3, split: 
         split: "train", "val" or "test".
 
     Raises:
-        StoreError: The split is unknown or has no superpatch.
+        StoreError: The split is unknown, or the store has no scan.
+        EmptySplitError: The split has no superpatch.
     """
     if split not in SPLITS:
         raise StoreError(f"unknown split '{split}'", fix=f"one of: {', '.join(SPLITS)}")
+    if not store.entries:
+        raise StoreError(
+            "this store has no scan", where=store.path, fix="its quarantine.jsonl says why; prepare others"
+        )
     division = _by_patient if config.holdout.by == "patient" else _by_superpatch
     found = [division(store, entry, config, superpatch, split) for entry in store.entries]
     regions = tuple(region for region in found if region is not None and region.tiles)
     if not regions:
-        raise StoreError(
+        raise EmptySplitError(
             f"no superpatch of {superpatch} voxels belongs to the split '{split}'",
             where=store.path,
             fix=_advice(config),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import time
@@ -67,6 +68,7 @@ class Checkpoints(pl.Callback):
     def _save_last(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Stepper)
         module.check_finite()
+        module.check_weights()
         folder = self.folder / f"step-{trainer.global_step:07d}"
         folder.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(folder / STATE)  # collective: every rank takes part
@@ -78,13 +80,17 @@ class Checkpoints(pl.Callback):
         """Keeps the weights of the best score on held-out superpatches."""
         assert isinstance(pl_module, Stepper)
         score = trainer.callback_metrics.get(pl_module.score)
-        if trainer.sanity_checking or score is None or (self.best is not None and float(score) <= self.best):
+        if trainer.sanity_checking or score is None or not self._improves(float(score)):
             return
         self.best = float(score)
         if trainer.is_global_zero:
             folder = self.folder / f"best-{trainer.global_step:07d}"
             self._write(folder, pl_module, trainer)
             publish(folder, self.folder / "best")
+
+    def _improves(self, score: float) -> bool:
+        """Whether a score is a number and the best so far: NaN compares as neither and must not end the comparison."""
+        return math.isfinite(score) and (self.best is None or score > self.best)
 
     def _write(self, folder: Path, module: Stepper, trainer: pl.Trainer) -> None:
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -134,6 +140,8 @@ class GracefulStop(pl.Callback):
 class Meter(pl.Callback):
     """Logs loss, learning rate, superpatches/s, share of time spent waiting for data, and peak memory.
 
+    Comes before callbacks that take time of their own.
+
     Args:
         every: Steps between rows.
     """
@@ -141,59 +149,62 @@ class Meter(pl.Callback):
     def __init__(self, every: int) -> None:
         self.every = every
         self._losses: list[Tensor] = []
-        self._reset()
-
-    def _reset(self) -> None:
-        self._losses.clear()
-        self._since = self._idle_since = time.perf_counter()
-        self._waited_s = 0.0
+        self._started = self._busy_s = self._waited_before_s = 0.0
         self._superpatches = 0
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
-        self._reset()
+    def _reset(self, trainer: pl.Trainer) -> None:
+        self._losses.clear()
+        self._busy_s = 0.0
+        self._waited_before_s = _waited_s(trainer)
+        self._superpatches = 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Logs the held-out score; validation is neither training nor waiting for data."""
+        """Logs the held-out score."""
         assert isinstance(pl_module, Stepper)
         score = trainer.callback_metrics.get(pl_module.score)
         if score is not None:
             for logger in trainer.loggers:
                 logger.log_metrics({pl_module.score: float(score)}, step=trainer.global_step)
-        self._reset()
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The batch has arrived: what passed since the last step was waiting."""
-        self._waited_s += time.perf_counter() - self._idle_since
+        """The batch has arrived."""
+        self._started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Logs a row every `every` steps."""
+        """Logs a row every `every` steps. What other callbacks do, such as checkpoints, is not counted."""
         self._losses.append(outputs["loss"].detach())
         self._superpatches += len(batch.hu) * trainer.world_size
-        if steps_done(trainer, batch_idx) and trainer.global_step % self.every == 0:
+        due = steps_done(trainer, batch_idx) and trainer.global_step % self.every == 0
+        loss = float(torch.stack(self._losses).mean()) if due else 0.0  # waits for the device: the clock is honest
+        self._busy_s += time.perf_counter() - self._started
+        if due:
             assert isinstance(pl_module, Stepper)
-            self._log(trainer, {name: float(value) for name, value in pl_module.measures().items()})
-            self._reset()
-        self._idle_since = time.perf_counter()
+            self._log(trainer, loss, {name: float(value) for name, value in pl_module.measures().items()})
+            self._reset(trainer)
 
-    def _log(self, trainer: pl.Trainer, measures: Mapping[str, float]) -> None:
-        loss = float(torch.stack(self._losses).mean())  # waits for the device, so the clock below is honest
-        elapsed_s = time.perf_counter() - self._since
+    def _log(self, trainer: pl.Trainer, loss: float, measures: Mapping[str, float]) -> None:
+        waited_s = _waited_s(trainer) - self._waited_before_s
+        elapsed_s = self._busy_s + waited_s
         row = {
             "loss": loss,
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "superpatches_per_s": self._superpatches / elapsed_s,
-            "data_wait_share": self._waited_s / elapsed_s,
+            "data_wait_share": waited_s / elapsed_s,
             "memory_gib": peak_memory_gib(trainer.strategy.root_device),
             **measures,
         }
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in row.items()})
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)
+
+
+def _waited_s(trainer: pl.Trainer) -> float:
+    """Seconds that the training loader has let us wait, in all."""
+    return float(getattr(trainer.train_dataloader, "waited_s", 0.0))
 
 
 def peak_memory_gib(device: torch.device) -> float:

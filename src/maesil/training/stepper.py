@@ -101,6 +101,19 @@ class Stepper(pl.LightningModule, ABC):
                 fix="the last checkpoint is untouched; lower the learning rate, or look at these superpatches",
             )
 
+    def check_weights(self) -> None:
+        """Stops if a weight is not finite: gradients can be so where the loss still is a number.
+
+        Raises:
+            TrainingError: With the step and the first such weight.
+        """
+        for name, weight in self.model.named_parameters():
+            if not bool(torch.isfinite(weight).all()):
+                raise TrainingError(
+                    f"the weight '{name}' is not finite after step {self.global_step}",
+                    fix="the last checkpoint is untouched; lower the learning rate, or clip gradients",
+                )
+
 
 def _fields(batch: Any) -> dict[str, Any]:
     assert isinstance(batch, tuple)

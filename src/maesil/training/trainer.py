@@ -14,7 +14,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from rich.console import Console
 
-from maesil.errors import ConfigError
+from maesil.errors import EmptySplitError
 from maesil.models.contract import Pretrainer
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
@@ -148,9 +148,7 @@ def _validation_regions(job: Job) -> tuple[Region, ...]:
         return ()
     try:
         return regions_of(job.store, job.data, job.model.grid.superpatch, "val")
-    except ConfigError:
-        raise
-    except Exception:  # a store may be too small to spare any
+    except EmptySplitError:  # a store may be too small to spare any
         return ()
 
 
@@ -166,6 +164,8 @@ def train(job: Job, console: Console) -> Literal["finished", "interrupted"]:
     """
     efficiency = prepare_process(job)
     data = PretrainData(job, efficiency)
+    if job.monitor.validate_every and not data.validation:
+        console.print("no superpatch is held out for validation: no held-out score, no images, no checkpoint `best`")
     module = PretrainModule(job.model, job.train, job.data.window, job.data.flip_axes, job.seed)
     if efficiency.compile:
         job.model.loss = torch.compile(job.model.loss, dynamic=False)  # type: ignore[method-assign]
