@@ -60,11 +60,11 @@ def _compressed_dicom() -> str:
 
 
 def _lpips() -> str:
-    found = []
-    for net in ("alex", "squeeze"):
+    found, absent = [], []
+    for net in ("alex", "squeeze"):  # the protocol's own first: its reason is the one to know
         try:
             load_lpips(net)
             found.append(net)
         except WeightsError as error:
-            reason = error.fix or error.what
-    return f"verified: {', '.join(found)}" if found else f"absent, so tables leave LPIPS out; {reason}"
+            absent.append(error.fix or error.what)
+    return f"verified: {', '.join(found)}" if found else f"absent, so tables leave LPIPS out; {absent[0]}"

@@ -29,7 +29,7 @@ from maesil.config import RunConfig
 from maesil.ct.readers import read
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
-from maesil.ct.write import write_nifti
+from maesil.ct.write import beside, nifti_ending, write_nifti
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.unify import Unified
 from maesil.datasets.unify import unify as datasets
@@ -279,7 +279,7 @@ def reconstruct(
         ScanError: The scan cannot be read, or is not sound.
         ConfigError: `out` is no NIfTI name.
     """
-    mask_out = mask_path(out)
+    mask_out = beside(out, f"_mask{nifti_ending(out)}")
     loaded = load(run, checkpoint=checkpoint)
     original = read(scan, series=series)
     window = loaded.config.data.window
@@ -383,14 +383,6 @@ def classify_scans(
     scans = ScanStore(store)
     cases = read_cases(labels, scans, label)
     return classify(config, scans, cases, run, console=console, progress=progress)
-
-
-def mask_path(out: Path) -> Path:
-    """NAME_mask.nii.gz beside NAME.nii.gz."""
-    for ending in (".nii.gz", ".nii"):
-        if out.name.endswith(ending):
-            return out.with_name(f"{out.name.removesuffix(ending)}_mask{ending}")
-    raise ConfigError(f"'{out.name}' is no NIfTI file name", fix="end it in .nii.gz or .nii")
 
 
 def draw_masks(out: Path, grid: Shape3 = (16, 16, 16), seed: int = 0) -> None:

@@ -26,17 +26,32 @@ def write_nifti(path: str | Path, volume: Volume) -> None:
         ScanError: The geometry is sheared, which a qform cannot say, or too large for NIfTI-1.
     """
     path = Path(path)
-    ending = next((e for e in (".nii.gz", ".nii") if path.name.lower().endswith(e)), None)
-    if ending is None:
-        raise ConfigError("a NIfTI file ends in .nii or .nii.gz", where=path, fix="choose such a name")
-    if not path.parent.is_dir():
-        raise ConfigError("the folder of the file does not exist", where=path, fix=f"mkdir -p {path.parent}")
+    ending = nifti_ending(path)
     _require_writable(volume, path)
     # In the same folder, as only a rename within one file system is atomic.
     with tempfile.TemporaryDirectory(prefix=".maesil-", dir=path.parent) as folder:
         part = Path(folder) / f"part{ending}"
         _write(part, volume)
         part.replace(path)
+
+
+def nifti_ending(path: Path) -> str:
+    """How the name of a NIfTI file to be written ends; asked before long work, whether it could be written.
+
+    Raises:
+        ConfigError: In neither .nii nor .nii.gz, or its folder does not exist.
+    """
+    ending = next((e for e in (".nii.gz", ".nii") if path.name.lower().endswith(e)), None)
+    if ending is None:
+        raise ConfigError(f"'{path.name}' is no NIfTI file name", where=path, fix="end it in .nii.gz or .nii")
+    if not path.parent.is_dir():
+        raise ConfigError("the folder of the file does not exist", where=path, fix=f"mkdir -p {path.parent}")
+    return ending
+
+
+def beside(path: Path, suffix: str) -> Path:
+    """NAME and a suffix beside a NIfTI file NAME.nii.gz; raises as `nifti_ending`."""
+    return path.with_name(path.name[: -len(nifti_ending(path))] + suffix)
 
 
 def _require_writable(volume: Volume, path: Path) -> None:

@@ -18,12 +18,12 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
-from maesil.ct.write import write_nifti
+from maesil.ct.write import beside, write_nifti
 from maesil.downstream.config import FinetuneConfig, from_dict
 from maesil.downstream.division import divide
 from maesil.downstream.segmentation import KIND
 from maesil.downstream.tables import segmentation_sheet
-from maesil.errors import CheckpointError, ConfigError
+from maesil.errors import CheckpointError
 from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
 from maesil.export.card import Transfer
 from maesil.metrics.segmentation import segmentation_scores
@@ -195,7 +195,7 @@ def predict(
         ScanError: The scan cannot be read, or is not sound.
         ConfigError: `out` is no NIfTI name.
     """
-    names = names_path(out)
+    names = beside(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
     original = read(scan, series=series)
     volume = conform(original, loaded.record["prepare"])
@@ -208,11 +208,3 @@ def predict(
 
 def _placed(found: npt.NDArray[np.uint8], here: Geometry, there: Geometry) -> Volume:
     return resample_to(Volume(found, here), there, fill=0, order="nearest")
-
-
-def names_path(out: Path) -> Path:
-    """NAME_classes.json beside NAME.nii.gz; raises ConfigError where that is no NIfTI name."""
-    for ending in (".nii.gz", ".nii"):
-        if out.name.endswith(ending):
-            return out.with_name(f"{out.name.removesuffix(ending)}_classes.json")
-    raise ConfigError(f"'{out.name}' is no NIfTI file name", fix="end it in .nii.gz or .nii")
