@@ -49,7 +49,7 @@ def test_load__a_run_through_the_command(
     volume = torch.rand(1, 1, 32, 32, 32)
     torch.testing.assert_close(from_run(volume), from_export(volume))
     card = Transfer.read(out)
-    assert (card.step, card.preset, sum(card.datasets.values())) == (12, "tiny", 4)
+    assert (card.step, card.preset, sum(card.datasets.values())) == (12, "tiny", 2)
     assert card.voxels["spacing_mm"] == 2.0
     assert not from_run.training
 

@@ -59,7 +59,7 @@ from maesil.report.figures import figure3, save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.page import write_page
 from maesil.runs import LoadedModel, default_device, load, model_card, run_record, run_store, settle, steps_done
-from maesil.sampling.regions import Region, regions_of
+from maesil.sampling.regions import Region, regions_of, split_warnings
 from maesil.sampling.volumes import box_reader
 from maesil.shapes import Shape3
 from maesil.store.conform import conform
@@ -166,6 +166,9 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
     done = steps_done(run)
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
+    screen = console or Console(quiet=True)
+    for warning in split_warnings(store, config.data.holdout):
+        screen.print(f"warning: {warning}", markup=False)
     torch.manual_seed(config.seed)
     job = Job(
         model=make_model(config.model, config.masking),
@@ -179,7 +182,7 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
         record=run_record(config, store),
         card=lambda step, metrics: model_card(config, store, step, metrics),
     )
-    status = train(job, console or Console(quiet=True))
+    status = train(job, screen)
     return Outcome(status, run, steps_done(run), config.train.steps)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -14,7 +14,8 @@ import maesil
 from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_yaml, to_dict
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.models import Pretrainer, make_model
-from maesil.store.scanstore import ScanStore
+from maesil.sampling.regions import training_scans
+from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
 
 
@@ -56,13 +57,13 @@ def run_record(config: RunConfig, store: ScanStore) -> dict[str, Any]:
         "commit": commit(),
         "config": settings,
         "prepare": store.manifest["settings"],
-        "datasets": dataset_counts(store),
+        "datasets": dataset_counts(training_scans(store, config.data.holdout)),
     }
 
 
-def dataset_counts(store: ScanStore) -> dict[str, int]:
+def dataset_counts(scans: Sequence[ScanEntry]) -> dict[str, int]:
     """Scans per dataset."""
-    names = [entry.dataset for entry in store.entries]
+    names = [entry.dataset for entry in scans]
     return {name: names.count(name) for name in sorted(set(names))}
 
 
@@ -86,7 +87,8 @@ def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[
     """A checkpoint's card.md."""
     model, masking, window = config.model, config.masking, config.data.window
     shape = " x ".join(map(str, model.superpatch))
-    counts = ", ".join(f"{name} ({count})" for name, count in dataset_counts(store).items())
+    trained_on = dataset_counts(training_scans(store, config.data.holdout))
+    counts = ", ".join(f"{name} ({count})" for name, count in trained_on.items())
     scores = "".join(f"- {name}: {value:.4g}\n" for name, value in sorted(metrics.items()))
     network = "".join(f"- {part}: {words}\n" for part, words in model.describe().items())
     what = "A 3D masked autoencoder" if model.name == "maesil" else f"A baseline of MAESIL, `{model.name}`,"
@@ -99,7 +101,7 @@ def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[
         f"- tokens: {model.grid.tokens} patches of {'x'.join(map(str, model.patch))} voxels, "
         f"{masking.name} masking, {masking.ratio:.1%} hidden\n"
         f"{network}"
-        f"- data: scans per dataset: {counts}\n\n"
+        f"- trained on: scans per dataset: {counts}\n\n"
         f"Last measured:\n\n{scores or '- nothing yet'}\n\n"
         "Not a medical device. Scores on held-out superpatches are no measure of clinical use.\n"
     )

@@ -46,7 +46,7 @@ def test_pretrain__writes_config_checkpoints_and_logs(tiny_config: RunConfig, tm
     for which in ("last", "best"):
         loaded = load(run, checkpoint=which)  # type: ignore[arg-type]
         assert loaded.config.model == tiny_config.model
-        assert loaded.record["datasets"] == {tiny_config_dataset(tiny_config): 4}
+        assert loaded.record["datasets"] == {tiny_config_dataset(tiny_config): 2}, "of four scans two are trained on"
         assert "store" not in loaded.record["config"]["data"]
         assert "MAESIL" in (loaded.folder / "card.md").read_text()
     steps, losses = curve(run / "logs" / "metrics.csv", "loss")
@@ -75,6 +75,16 @@ def test_pretrain__says_that_nothing_is_held_out(tiny_config: RunConfig, tmp_pat
     console = Console(file=io.StringIO(), width=200)
     pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run", console=console)
     assert "no superpatch is held out" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_pretrain__warns_of_a_split_that_cannot_be_meant(tiny_config: RunConfig, tmp_path: Path) -> None:
+    split = replace(tiny_config.data.holdout.patients, overrides={"c": "val", "dd": "test"})
+    data = replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, patients=split))
+    console = Console(file=io.StringIO(), width=400)
+    pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run", console=console)
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "warning: no patient is called 'dd'" in told
+    assert "none for testing" in told
 
 
 def test_pretrain__writing_checkpoints_is_no_waiting_for_data(

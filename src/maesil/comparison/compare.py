@@ -110,7 +110,7 @@ def describe(preset: RunConfig, budget: Budget, store: ScanStore, judge: Judge) 
     """What was equal for all models, in words."""
     train, model, data, masking = preset.train, preset.model, preset.data, preset.masking
     window, hidden = data.window, masking.masked_count(model.grid) / model.grid.tokens
-    counts = dataset_counts(store).items()
+    counts = dataset_counts(store.entries).items()
     return {
         "Data": {
             "scans": ", ".join(f"{name}: {count}" for name, count in counts),

@@ -31,7 +31,7 @@ class Transfer:
         high_hu: HU that the network knows as 1.
         voxels: How scans were resampled before: policy and spacing, as in a store's settings.
         masking: Strategy and ratios of the pre-training.
-        datasets: Scans per dataset of the store that it was trained from.
+        datasets: Scans per dataset that it was trained on; held-out patients' are not among them.
         preset: What the run began from.
         maesil: Version that trained it.
         commit: Its commit, where known.

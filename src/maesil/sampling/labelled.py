@@ -94,7 +94,10 @@ def annotated(store: ScanStore, names: Sequence[str]) -> tuple[Classes, tuple[st
         guess = nearest(unknown[0], counts)
         known = ", ".join(sorted(counts)[:20]) + (" ..." if len(counts) > 20 else "")
         hint = f"did you mean '{guess}'? " if guess else ""
-        raise ConfigError(f"no scan has the class '{unknown[0]}'", where=store.path, fix=f"{hint}known: {known}")
+        unnamed = "; names of numbers come with `maesil prepare --label-names`" if "label_1" in counts else ""
+        raise ConfigError(
+            f"no scan has the class '{unknown[0]}'", where=store.path, fix=f"{hint}known: {known}{unnamed}"
+        )
     scans = tuple(entry.scan_id for entry in labelled if set(chosen) <= set(entry.labels or ()))
     if not scans or not chosen:
         listed = ", ".join(f"{name} ({counts[name]})" for name in chosen) or "the labelled scans share none"

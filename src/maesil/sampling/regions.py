@@ -118,6 +118,32 @@ def _split_of_entry(entry: ScanEntry, holdout: HoldoutConfig) -> str:
     return split_of(entry.patient, holdout.patients)
 
 
+def training_scans(store: ScanStore, holdout: HoldoutConfig) -> tuple[ScanEntry, ...]:
+    """The scans that training sees: those of training patients, or, where superpatches are held out, all of them."""
+    if holdout.by == "superpatch":
+        return tuple(store.entries)
+    return tuple(entry for entry in store.entries if _split_of_entry(entry, holdout) == "train")
+
+
+def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
+    """What is amiss with a split by patient: overrides that name nobody, no patient to test on."""
+    if holdout.by == "superpatch":
+        return []
+    patients = {entry.patient: _split_of_entry(entry, holdout) for entry in store.entries}
+    warnings = [
+        f"no patient is called '{name}', whom --data.holdout.patients.overrides puts into {split}"
+        for name, split in holdout.patients.overrides.items()
+        if name not in patients
+    ]
+    if patients and "test" not in patients.values():
+        names = ", ".join(sorted(patients)[:3])
+        warnings.append(
+            f"all {len(patients)} patients are drawn for training or validation, none for testing: there will be "
+            f"nothing to evaluate; name some with --data.holdout.patients.overrides PATIENT test (such as {names})"
+        )
+    return warnings
+
+
 def _by_patient(
     store: ScanStore, entry: ScanEntry, config: DataConfig, superpatch: Shape3, split: str
 ) -> Region | None:
