@@ -82,7 +82,10 @@ def demo() -> RunConfig:
     )
     return RunConfig(
         preset="demo",
-        data=DataConfig(holdout=HoldoutConfig(by="superpatch", test_superpatches=3, val_superpatches=1)),
+        data=DataConfig(
+            padded_crops=False,  # the superpatches it holds out lie inside the scan
+            holdout=HoldoutConfig(by="superpatch", test_superpatches=3, val_superpatches=1),
+        ),
         model=model,
         train=TrainConfig(steps=1500, batch=8, optimizer="muon", peak_lr=3e-3),
         monitor=MonitorConfig(validate_every=100, checkpoint_every=50, image_every=200, log_every=10),

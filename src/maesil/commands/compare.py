@@ -99,8 +99,9 @@ def main(words: Sequence[str]) -> int:
 
 
 def by_patient(preset: RunConfig) -> RunConfig:
-    """The preset with whole patients held out: `demo` has one patient only, a comparison should have more."""
-    return replace(preset, data=replace(preset.data, holdout=replace(preset.data.holdout, by="patient")))
+    """The preset with whole patients held out (`demo` has one only) and padded crops: whole scans are padded."""
+    holdout = replace(preset.data.holdout, by="patient")
+    return replace(preset, data=replace(preset.data, padded_crops=True, holdout=holdout))
 
 
 def _lineup(named: str | None, models: Sequence[str], preset: RunConfig) -> Lineup:
