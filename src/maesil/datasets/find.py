@@ -84,7 +84,10 @@ def _strangers(source: Path, kind: Layout, found: FoundScans) -> list[Problem]:
     ]
     if not strangers:
         return []
-    shown = ", ".join(path.as_posix() for path in strangers[:STRANGERS]) + (", ..." if strangers[STRANGERS:] else "")
+    # A store keeps the message, and the folder of a DICOM file may be called after its patient: those are counted only.
+    named = [path.as_posix() for path in strangers if ending_of(path.name)]
+    dicom = [f"{len(strangers) - len(named)} DICOM files"] if len(named) < len(strangers) else []
+    shown = ", ".join([*named[:STRANGERS], *(["..."] if named[STRANGERS:] else []), *dicom])
     reason = f"{len(strangers)} files that may be scans are no part of this {kind.name} tree: {shown}"
     return [Problem(".", reason, "give their folder as a source of its own, or all with --layout folder", source)]
 
