@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> int:
     default = FinetuneClassification(config=ClassificationConfig())
     call = parse(FinetuneClassification, "finetune classification", words, default)
     if call.store is None or call.labels is None or call.run is None:
-        raise ConfigError("store, labels and run must be given", fix="--store STORE --labels labels.csv --run RUN")
+        raise ConfigError("store, labels and run must be given", fix="--data.store STORE --labels labels.csv --run RUN")
     screen = console()
     with scan_bar(screen, "classifying") as progress:
         done = pipeline.classify_scans(

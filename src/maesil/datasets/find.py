@@ -65,18 +65,18 @@ def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
         return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
     kind, because = _layout_of(source, layout)
     found = kind.find(source, naming)
-    problems = (*found.problems, *_strangers(source, kind, found))
+    problems = (*found.problems, *_strangers(source, kind, found, naming))
     return FoundScans(found.scans, problems, found.labels, found.notices, (Match(source, kind.name, because),))
 
 
-def _strangers(source: Path, kind: Layout, found: FoundScans) -> list[Problem]:
+def _strangers(source: Path, kind: Layout, found: FoundScans, naming: Naming) -> list[Problem]:
     """What may be scans, but is no part of the collection's tree: told, for a layout reads its own files only."""
     if isinstance(kind, Tree) or not found.scans:
         return []
     told = (*found.problems, *found.notices)
     known = {path for scan in found.scans for path in (*scan.files, *scan.labels)} | {one.path for one in told}
     # A DICOM file stands in its case's folder, among files of other kinds; a volume file is a case by itself.
-    folders = {path.relative_to(source).parts[0] for path in known if path is not None and path != source}
+    folders = {path.relative_to(source).parts[0] for path in known if path is not None and source in path.parents}
     strangers = [
         path.relative_to(source)
         for path in sorted(files_below(source))
@@ -85,11 +85,11 @@ def _strangers(source: Path, kind: Layout, found: FoundScans) -> list[Problem]:
     if not strangers:
         return []
     # A store keeps the message, and the folder of a DICOM file may be called after its patient: those are counted only.
-    named = [path.as_posix() for path in strangers if ending_of(path.name)]
-    dicom = [f"{len(strangers) - len(named)} DICOM files"] if len(named) < len(strangers) else []
-    shown = ", ".join([*named[:STRANGERS], *(["..."] if named[STRANGERS:] else []), *dicom])
-    reason = f"{len(strangers)} files that may be scans are no part of this {kind.name} tree: {shown}"
-    return [Problem(".", reason, "give their folder as a source of its own, or all with --layout folder", source)]
+    named = [] if naming.hash_names else [path.as_posix() for path in strangers if ending_of(path.name)]
+    listed = [*named[:STRANGERS], *(["..."] if named[STRANGERS:] else [])]
+    reason = f"{len(strangers)} files that may be scans are no part of this {kind.name} tree"
+    told_names = f"{reason}, among them {', '.join(listed)}" if listed else reason
+    return [Problem(".", told_names, "give their folder as a source of its own, or all with --layout folder", source)]
 
 
 def _may_be_a_scan(path: PurePath, folders: set[str]) -> bool:

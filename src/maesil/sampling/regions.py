@@ -104,7 +104,8 @@ def regions_of(store: ScanStore, config: DataConfig, superpatch: Shape3, split: 
 def _advice(config: DataConfig) -> str:
     if config.holdout.by == "patient":
         return (
-            "few patients: set --data.holdout.patients.overrides, or --data.holdout.by superpatch for a single patient"
+            "with few patients, name some while pre-training: --data.holdout.patients.overrides PATIENT test; or hold "
+            "superpatches out: --data.holdout.by superpatch. A run that is trained already needs a new --run"
         )
     return "use smaller superpatches, or fewer held-out ones (--data.holdout.test-superpatches)"
 

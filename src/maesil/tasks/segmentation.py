@@ -127,8 +127,18 @@ class Segmenter(nn.Module):
 
     def parameter_scales(self) -> dict[str, float]:
         """Parameter name to its share of the learning rate: the deeper in the encoder, the smaller."""
-        depth, decay = self.backbone.depth, self.config.layer_decay
-        return {name: decay ** (depth + 1 - layer_of(name, depth)) for name, _ in self.named_parameters()}
+        return layer_scales(self, self.backbone.depth, self.config.layer_decay)
+
+
+def layer_scales(network: nn.Module, depth: int, decay: float) -> dict[str, float]:
+    """Parameter name to its share of the learning rate in a network on a `backbone`: the deeper, the smaller.
+
+    Args:
+        network: Encoder and head.
+        depth: Blocks of the encoder.
+        decay: A block's share of the rate of the block above it.
+    """
+    return {name: decay ** (depth + 1 - layer_of(name, depth)) for name, _ in network.named_parameters()}
 
 
 def layer_of(name: str, depth: int) -> int:

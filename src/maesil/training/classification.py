@@ -10,14 +10,14 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Float
 from pytorch_lightning import LightningDataModule
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset, Superpatches
 from maesil.sampling.plan import Order
 from maesil.tasks.classification import Classifier
-from maesil.tasks.segmentation import layer_of
+from maesil.tasks.segmentation import layer_scales
 from maesil.training.config import EfficiencyConfig, TrainConfig
-from maesil.training.optimizer import parameter_groups
+from maesil.training.optimizer import layered_adamw
 from maesil.training.stepper import Stepper
 
 
@@ -48,12 +48,8 @@ class ClassificationModule(Stepper):
 
     def make_optimizer(self, fused: bool) -> Optimizer:
         """AdamW; each encoder block learns more slowly than the one above it."""
-        rate, depth = self.config.learning_rate(self.trainer.world_size), self.model.backbone.depth
-        scales = {
-            name: self.layer_decay ** (depth + 1 - layer_of(name, depth)) for name, _ in self.model.named_parameters()
-        }
-        groups = parameter_groups(self.model.named_parameters(), self.config.weight_decay, rate=rate, scales=scales)
-        return AdamW(groups, lr=rate, betas=self.config.betas, fused=fused)
+        scales = layer_scales(self.model, self.model.backbone.depth, self.layer_decay)
+        return layered_adamw(self.model, self.config, self.trainer.world_size, scales, fused=fused)
 
 
 class ClassificationData(LightningDataModule):

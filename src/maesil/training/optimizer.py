@@ -48,6 +48,23 @@ def make_optimizer(module: nn.Module, config: TrainConfig, world: int, *, fused:
     return MuonAdamW([p for _, p in matrices], groups, lr=rate, betas=config.betas, weight_decay=decay, fused=fused)
 
 
+def layered_adamw(
+    module: nn.Module, config: TrainConfig, world: int, scales: Mapping[str, float], *, fused: bool
+) -> Optimizer:
+    """AdamW whose parameters learn at shares of the learning rate.
+
+    Args:
+        module: What is trained.
+        config: Rate, betas, weight decay.
+        world: Devices.
+        scales: Parameter name to its share.
+        fused: One kernel for all parameters.
+    """
+    rate = config.learning_rate(world)
+    groups = parameter_groups(module.named_parameters(), config.weight_decay, rate=rate, scales=scales)
+    return AdamW(groups, lr=rate, betas=config.betas, fused=fused)
+
+
 def make_schedule(optimizer: Optimizer, config: TrainConfig) -> LambdaLR:
     """Learning rate per optimiser step."""
     return LambdaLR(optimizer, lambda step: warmup_cosine(step, config.steps, config.warmup))

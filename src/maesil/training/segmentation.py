@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from maesil.sampling.augment import draw_generator, random_flips
 from maesil.sampling.dataset import ResumableLoader
@@ -18,7 +18,7 @@ from maesil.sampling.labelled import LabelledDataset, LabelledSuperpatches, coll
 from maesil.sampling.plan import Order
 from maesil.tasks.segmentation import Segmenter
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
-from maesil.training.optimizer import parameter_groups
+from maesil.training.optimizer import layered_adamw
 from maesil.training.stepper import Stepper
 
 
@@ -72,11 +72,8 @@ class SegmentationModule(Stepper):
 
     def make_optimizer(self, fused: bool) -> Optimizer:
         """AdamW; each encoder block learns more slowly than the one above it."""
-        rate = self.config.learning_rate(self.trainer.world_size)
-        groups = parameter_groups(
-            self.model.named_parameters(), self.config.weight_decay, rate=rate, scales=self.model.parameter_scales()
-        )
-        return AdamW(groups, lr=rate, betas=self.config.betas, fused=fused)
+        scales = self.model.parameter_scales()
+        return layered_adamw(self.model, self.config, self.trainer.world_size, scales, fused=fused)
 
 
 @dataclass(frozen=True)
