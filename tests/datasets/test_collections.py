@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from layout_trees import btcv, lidc, nifti, nnunet, slice_file, totalsegmentator
+from layout_trees import SECOND_0132, btcv, lidc, nifti, nnunet, slice_file, totalsegmentator
 from maesil.datasets import find_scans
 from maesil.datasets.btcv import ORGANS
 from maesil.errors import ConfigError
@@ -59,8 +59,8 @@ def test_lidc__patients_with_two_scans_have_one_name_and_radiographs_none(tmp_pa
     scans = by_id(tmp_path)
     assert {name: scan.patient for name, scan in scans.items()} == {  # type: ignore[attr-defined]
         "LIDC-IDRI-0001": "LIDC-IDRI-0001",
-        "LIDC-IDRI-0002": "LIDC-IDRI-0002",
-        "LIDC-IDRI-0002-2": "LIDC-IDRI-0002",
+        "LIDC-IDRI-0132": "LIDC-IDRI-0132",
+        "LIDC-IDRI-0132-2": "LIDC-IDRI-0132",
     }
     told = notices(tmp_path)
     assert ".: 1 series of chest radiographs skipped" in told
@@ -74,29 +74,77 @@ def test_lidc__newer_names_of_study_and_series_change_nothing(tmp_path: Path) ->
     assert list(by_id(tmp_path)) == ["LIDC-IDRI-0007"]
 
 
+def test_lidc__a_scans_name_stays_when_the_patients_other_scan_comes(tmp_path: Path) -> None:
+    second = tmp_path / "LIDC-IDRI-0132" / "study" / "b"
+    slice_file(second / "1-001.dcm", SECOND_0132, 0)
+    assert list(by_id(tmp_path)) == ["LIDC-IDRI-0132-2"]
+    slice_file(tmp_path / "LIDC-IDRI-0132" / "study" / "a" / "1-001.dcm", "1.2.2", 0)
+    assert list(by_id(tmp_path)) == ["LIDC-IDRI-0132", "LIDC-IDRI-0132-2"]
+
+
+def test_lidc__a_series_that_is_not_the_collections_takes_no_ones_name(tmp_path: Path) -> None:
+    for series in ("1.2.1", "1.2.5"):
+        slice_file(tmp_path / "LIDC-IDRI-0001" / "study" / series / "1-001.dcm", series, 0)
+    found = find_scans([tmp_path], salt="s")
+    assert [scan.scan_id for scan in found.scans] == ["LIDC-IDRI-0001"]
+    assert [problem.reason for problem in found.problems] == ["another scan has the name LIDC-IDRI-0001 already"]
+
+
+READING = (
+    "<LidcReadMessage><ResponseHeader><SeriesInstanceUid>{}</SeriesInstanceUid></ResponseHeader>{}</LidcReadMessage>"
+)
+
+
 def test_lidc__xml_goes_with_the_series_it_names(tmp_path: Path) -> None:
     lidc(tmp_path)
-    message = (
-        "<LidcReadMessage><ResponseHeader><SeriesInstanceUid>{}</SeriesInstanceUid></ResponseHeader></LidcReadMessage>"
-    )
     own = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.1" / "069.xml"
-    own.write_text(message.format("1.2.1"))
-    other = tmp_path / "LIDC-IDRI-0002" / "study" / "1.2.2" / "070.xml"
-    other.write_text(message.format("1.2.77"))
+    own.write_text(READING.format("1.2.1", ""))
+    other = tmp_path / "LIDC-IDRI-0132" / "study" / "1.2.2" / "070.xml"
+    other.write_text(READING.format("1.2.77", ""))
     radiograph = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.9" / "071.xml"
     radiograph.write_text("<IdriReadMessage><SeriesInstanceUid>1.2.9</SeriesInstanceUid></IdriReadMessage>")
     assert by_id(tmp_path)["LIDC-IDRI-0001"].labels == (own,)  # type: ignore[attr-defined]
-    apart = tmp_path / "tcia-lidc-xml" / "157" / "158.xml"
-    apart.parent.mkdir(parents=True)
-    apart.write_text(message.format("1.2.3"))
-    (apart.parent / "069.xml").write_text(own.read_text())
-    (apart.parent / "159.xml").write_text(message.format("1.2.88"))
-    scans = by_id(tmp_path)
-    assert scans["LIDC-IDRI-0002-2"].labels == (apart,), "XML that came apart from the images"  # type: ignore[attr-defined]
-    assert scans["LIDC-IDRI-0001"].labels == (own,), "a copy is no second reading"  # type: ignore[attr-defined]
     told = notices(tmp_path)
-    assert "LIDC-IDRI-0002/study/1.2.2/070.xml: this XML is of a series that is not here" in told
+    assert "LIDC-IDRI-0132/study/1.2.2/070.xml: this XML is of a series that is not here" in told
     assert not any("071.xml" in line for line in told)
+
+
+def test_lidc__xml_that_came_apart_is_found_and_a_copy_is_no_second_reading(tmp_path: Path) -> None:
+    lidc(tmp_path)
+    own = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.1" / "069.xml"
+    own.write_text(READING.format("1.2.1", ""))
+    apart = tmp_path / "tcia-lidc-xml" / "157"
+    apart.mkdir(parents=True)
+    (apart / "158.xml").write_text(READING.format(SECOND_0132, ""))
+    (apart / "069.xml").write_text(READING.format("1.2.1", "\n"))
+    for number, series in (("159", "1.2.88"), ("160", "1.2.89")):
+        (apart / f"{number}.xml").write_text(READING.format(series, ""))
+    scans = by_id(tmp_path)
+    assert scans["LIDC-IDRI-0132-2"].labels == (apart / "158.xml",)  # type: ignore[attr-defined]
+    assert scans["LIDC-IDRI-0001"].labels == (own,)  # type: ignore[attr-defined]
+    assert "tcia-lidc-xml: 2 XML files are of series that are not here" in notices(tmp_path)
+
+
+def test_lidc__two_readings_of_one_series_are_told(tmp_path: Path) -> None:
+    lidc(tmp_path)
+    for number, session in enumerate(("", "<readingSession/>")):
+        (tmp_path / "LIDC-IDRI-0001" / f"{number}.xml").write_text(READING.format("1.2.1", session))
+    assert len(by_id(tmp_path)["LIDC-IDRI-0001"].labels) == 2  # type: ignore[attr-defined]
+    assert "LIDC-IDRI-0001: 2 XML files read this series in different ways" in notices(tmp_path)
+
+
+def test_lidc__a_damaged_xml_is_told_and_is_no_label(tmp_path: Path) -> None:
+    lidc(tmp_path)
+    folder = tmp_path / "LIDC-IDRI-0001"
+    (folder / "cut.xml").write_text(READING.format("1.2.1", "")[:-9])
+    (folder / "empty.xml").touch()
+    found = find_scans([tmp_path], salt="s")
+    assert found.labels == 0
+    assert not any(scan.labels for scan in found.scans)
+    told = [f"{notice.source}: {notice.reason}" for notice in found.notices]
+    assert any(line.startswith("LIDC-IDRI-0001/cut.xml: this XML cannot be read") for line in told)
+    assert "LIDC-IDRI-0001/empty.xml: this XML is no reading of a CT series" in told
+    assert "LIDC-IDRI-0001: no readers' XML names this series" in told
 
 
 def test_totalsegmentator__uses_the_collections_split(tmp_path: Path) -> None:

@@ -48,7 +48,7 @@ def test_unify__splits_by_patient_and_keeps_what_was_given(roots: list[Path], tm
     out = tmp_path / "scans.json"
     first = pipeline.datasets(roots, out=out, splits=SplitConfig(overrides={"s0001": "val"}))
     split = {scan.scan_id: scan.split for scan in first.scans}
-    assert split["LIDC-IDRI-0002"] == split["LIDC-IDRI-0002-2"]
+    assert split["LIDC-IDRI-0132"] == split["LIDC-IDRI-0132-2"]
     assert (split["TotalSegmentator-s0000"], split["TotalSegmentator-s0001"]) == ("train", "val")
     assert None not in split.values()
     assert read_manifest(out) == first.scans
