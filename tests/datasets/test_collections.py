@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,57 @@ def test_btcv__a_missing_label_is_told_and_the_case_stays(tmp_path: Path) -> Non
     assert len(find_scans([tmp_path]).scans) == 3
     assert notices(tmp_path) == ["RawData/Training/img/img0002.nii.gz: it has no label file"]
     assert len(ORGANS) == 13
+
+
+def test_btcv__without_the_folder_of_labels_says_so_once(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    shutil.rmtree(tmp_path / "RawData/Training/label")
+    assert len(find_scans([tmp_path]).scans) == 3
+    assert notices(tmp_path) == ["RawData/Training/label: this folder is not here: 3 cases have no label file"]
+
+
+def test_btcv__a_label_without_its_image_is_told(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    (tmp_path / "RawData/Training/img/img0002.nii.gz").unlink()
+    assert notices(tmp_path) == ["RawData/Training/label/label0002.nii.gz: no image here has this label"]
+
+
+@pytest.mark.parametrize("place", ["RawData/Testing/img/img0061.nii.gz", "imagesTs/img0061_0000.nii.gz"])
+def test_btcv__the_challenges_test_cases_are_the_test_split(tmp_path: Path, place: str) -> None:
+    btcv(tmp_path)
+    nifti(tmp_path / place)
+    found = find_scans([tmp_path])
+    assert {scan.patient: scan.split for scan in found.scans if scan.split} == {"img0061": "test"}
+    assert (len(found.scans), found.notices) == (4, ())
+
+
+def test_btcv__lists_that_cannot_be_read_or_name_absent_cases_are_told(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    (tmp_path / "dataset_0.json").write_text(
+        '{"validation": [{"image": "img0001.nii.gz"}, "img0077.nii.gz"], "test": 5}'
+    )
+    (tmp_path / "dataset_1.json").write_text("{")
+    found = find_scans([tmp_path])
+    assert [scan.split for scan in found.scans] == ["val", None, None]
+    told = notices(tmp_path)
+    assert ".: 1 case of MONAI's list is not here: img0077" in told
+    assert any(line.startswith("dataset_1.json: it cannot be read") for line in told)
+    assert len(told) == 2
+
+
+def test_nnunet__a_label_without_its_image_is_told(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    nifti(tmp_path / "labelsTr" / "liver_9.nii.gz")
+    assert notices(tmp_path) == ["labelsTr/liver_9.nii.gz: no image here has this label"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_nnunet__a_description_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
+    nnunet(tmp_path)
+    (tmp_path / "dataset.json").write_text(text)
+    assert len(find_scans([tmp_path]).scans) == 3
+    (told,) = notices(tmp_path)
+    assert told.startswith("dataset.json: it cannot be read")
 
 
 def test_lidc__patients_with_two_scans_have_one_name_and_radiographs_none(tmp_path: Path) -> None:
@@ -158,6 +210,31 @@ def test_totalsegmentator__uses_the_collections_split(tmp_path: Path) -> None:
     assert "s0002: it has no masks in segmentations/" in notices(tmp_path)
 
 
+@pytest.mark.parametrize(("masks", "version"), [(104, "v1"), (117, "v2"), (3, "of no known release")])
+def test_totalsegmentator__says_which_version_it_is(tmp_path: Path, masks: int, version: str) -> None:
+    totalsegmentator(tmp_path)
+    for case in ("s0000", "s0001"):
+        for number in range(masks - 1):  # the tree has one
+            (tmp_path / case / "segmentations" / f"rib_{number}.nii.gz").touch()
+    (match,) = find_scans([tmp_path]).matched
+    assert match.because == f"2 folders s0000 with ct.nii.gz, {masks} masks each: {version}, meta.csv"
+    (tmp_path / "s0001" / "segmentations" / "rib_0.nii.gz").unlink()
+    assert f", {masks - 1} to {masks} masks: {version}" in find_scans([tmp_path]).matched[0].because
+    assert notices(tmp_path) == ["s0001: it lacks 1 of the masks that others have: rib_0"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("between", [";", ","])
+def test_totalsegmentator__its_table_may_have_commas_and_a_byte_order_mark(
+    tmp_path: Path, between: str, mark: str
+) -> None:
+    totalsegmentator(tmp_path)
+    text = f"{mark}image_id;age;split\ns0000;58;val\ns0001;;test\n".replace(";", between)
+    (tmp_path / "meta.csv").write_text(text, encoding="utf-8")
+    assert [scan.split for scan in find_scans([tmp_path]).scans] == ["val", "test"]
+    assert notices(tmp_path) == []
+
+
 @pytest.mark.parametrize("text", ["nothing;here\n1;2\n", "image_id;split\ns0000;training\n"])
 def test_totalsegmentator__an_odd_table_is_told(tmp_path: Path, text: str) -> None:
     totalsegmentator(tmp_path)
@@ -172,6 +249,7 @@ def test_nnunet__other_channels_are_no_scans_and_other_modalities_no_ct(tmp_path
     found = find_scans([tmp_path])
     assert [scan.scan_id for scan in found.scans] == ["Liver-liver_1", "Liver-liver_2", "Liver-liver_3"]
     assert [scan.split for scan in found.scans] == [None, None, "test"]
+    assert notices(tmp_path) == [".: 1 file of a further channel is passed over"]
     (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "MRI"}}')
     (problem,) = find_scans([tmp_path]).problems
     assert problem.reason == "channel 0 is MRI, not CT"

@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from maesil.datasets.names import ending_of, stem_of
+from maesil.datasets.scan import Problem
 from maesil.errors import ConfigError
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
@@ -33,6 +34,17 @@ def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:
         for path in candidates
         if path.parent == scan.parent and _SUFFIX.sub("", stem_of(path.name)).lower() == stem != stem_of(path.name)
     )
+
+
+def without_image(folder: Path, used: Iterable[Path], root: Path) -> list[Problem]:
+    """The label files of a folder that no scan uses, each told."""
+    known = set(used)
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [
+        Problem(path.relative_to(root).as_posix(), "no image here has this label", "download the images again", path)
+        for path in files
+        if ending_of(path.name) and not path.name.startswith(".") and path not in known
+    ]
 
 
 def suffix_of(path: Path) -> str:
