@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from maesil.datasets.names import ending_of, stem_of
-from maesil.datasets.scan import Problem
+from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
@@ -34,6 +34,19 @@ def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:
         for path in candidates
         if path.parent == scan.parent and _SUFFIX.sub("", stem_of(path.name)).lower() == stem != stem_of(path.name)
     )
+
+
+def classes_of(scan: Scan) -> frozenset[str]:
+    """The structures that a scan's labels mark, as far as names say: of numbers, or of a file each.
+
+    One file whose numbers nobody names counts as one structure, as a reader's XML does: nodules.
+    """
+    if scan.label_names:
+        return frozenset(name for _, name in scan.label_names)
+    files = image_files(scan.labels)
+    if len(files) > 1:
+        return frozenset(class_name(stem_of(path.name)) for path in files)
+    return frozenset({"unnamed"} if scan.labels else ())
 
 
 def without_image(folder: Path, used: Iterable[Path], root: Path) -> list[Problem]:
