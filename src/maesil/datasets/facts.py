@@ -60,8 +60,8 @@ class Facts:
         """How many the scan has as `prepare` and `pretrain` take it by default; some may be all air."""
         slice_mm = self.slice_mm if math.isfinite(self.slice_mm) else self.in_plane_mm
         edges = zip(self.shape, (self.in_plane_mm, self.in_plane_mm, slice_mm), strict=True)
-        shape = tuple(max(1, round(voxels * size / PREPARED_MM)) for voxels, size in edges)
-        return len(Tiling(shape))
+        first, second, along = (max(1, round(voxels * size / PREPARED_MM)) for voxels, size in edges)
+        return len(Tiling((along, first, second)))
 
 
 def facts_of(scan: Scan) -> Facts:
