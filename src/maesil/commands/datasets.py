@@ -15,10 +15,16 @@ from maesil.commands.parsing import console, parse, print_json
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.splits import SplitConfig
 from maesil.datasets.unify import Unified
+from maesil.datasets.weights import Weighting
 from maesil.screen import scan_bar
 
 LISTED = 20
 """Problems and notices that are printed one by one; the others are counted."""
+
+DRAWN = (
+    "drawn in training: by-scan weighs a dataset by its superpatches, not by its scans; here they are counted from "
+    "headers, at 1.5 mm and with those that are all air"
+)
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,10 @@ class Datasets:
     """A name for all of them; by default each collection's own."""
     splits: SplitConfig = field(default_factory=SplitConfig)
     """Splits of patients whose collection does not say."""
+    weighting: Weighting = "by-scan"
+    """Under which Table I says how often training draws from each; the same as --data.weighting of `pretrain`."""
+    temperature: float = 0.5
+    """With the weighting temperature: 1 is by-scan, 0 is by-dataset."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
 
@@ -57,7 +67,14 @@ def main(words: Sequence[str]) -> int:
     screen = console()
     with scan_bar(screen, "looking") as progress:
         unified = pipeline.datasets(
-            call.roots, layout=call.layout, dataset=call.dataset, splits=call.splits, out=call.out, progress=progress
+            call.roots,
+            layout=call.layout,
+            dataset=call.dataset,
+            splits=call.splits,
+            out=call.out,
+            weighting=call.weighting,
+            temperature=call.temperature,
+            progress=progress,
         )
     for match in unified.matched:
         screen.print(f"{match.source}: {match.layout} ({match.because})", markup=False)
@@ -68,6 +85,7 @@ def main(words: Sequence[str]) -> int:
         print_json({"collections": [asdict(row) for row in unified.collections], "problems": len(unified.problems)})
     else:
         _print_table(unified)
+        screen.print(DRAWN)
     if call.out is not None:
         screen.print(f"{len(unified.scans)} scans listed: {call.out}; next: maesil prepare {call.out} --out STORE")
     return 1 if unified.problems else 0

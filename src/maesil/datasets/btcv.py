@@ -9,6 +9,8 @@ Tree, as it comes, and as two widespread scripts rearrange the same files::
     imagesTr/img0001.nii.gz                     labelsTr/label0001.nii.gz     dataset_0.json (MONAI's lists)
     imagesTr/img0001_0000.nii.gz                labelsTr/img0001.nii.gz       dataset.json   (nnU-Net's)
 
+The challenge's own test cases, in `Testing` or `imagesTs`, are the test split; MONAI's lists win over the folder.
+
 Known faults: slice spacing runs from 2.5 to 5 mm. MONAI's list calls six of the labelled cases "validation".
 """
 
@@ -16,10 +18,11 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
-from maesil.datasets.labels import class_name
+from maesil.datasets.labels import class_name, without_image
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
@@ -32,7 +35,9 @@ ORGANS = (
 
 _NAMES = {number: class_name(organ) for number, organ in enumerate(ORGANS, start=1)}
 _CASE = re.compile(r"^img(\d{4})(?:_0000)?\.nii(?:\.gz)?$")
-_PLACES = (("img", "label"), ("imagesTr", "labelsTr"), ("imagesTs", "labelsTs"))
+_PLACES = (("img", "label", None), ("imagesTr", "labelsTr", None), ("imagesTs", "labelsTs", "test"))
+"""Folders of images and of labels, and the split that the folder stands for."""
+
 _MONAI_SPLITS = {"training": "train", "validation": "val", "test": "test"}
 
 
@@ -46,7 +51,7 @@ class BTCV(Layout):
 
     def match(self, root: Path) -> str | None:
         """Folders of files called img0001.nii.gz."""
-        folders = [folder for folder, _ in self._folders(root)]
+        folders = [folder for folder, _, _ in self._folders(root)]
         if not folders:
             return None
         count = sum(1 for folder in folders for path in folder.iterdir() if _CASE.match(path.name))
@@ -55,31 +60,55 @@ class BTCV(Layout):
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The cases, their labels, and the lists of MONAI where they lie beside."""
-        given = _given_splits(root)
-        scans, notices, labels = list[Scan](), list[Problem](), 0
-        for images, label_folder in self._folders(root):
+        given, notices = _given_splits(root)
+        scans = list[Scan]()
+        for images, label_folder, split in self._folders(root):
+            unlabelled = list[Path]()
             for path in sorted(images.iterdir()):
                 found = _CASE.match(path.name)
                 if not found:
                     continue
                 case = f"img{found.group(1)}"
                 label = _label_of(found.group(1), label_folder)
-                labels += label is not None
                 own = () if label is None else (label,)
-                split = given.get(case)
+                told = given.get(case, split)
                 scans.append(
-                    case_scan(path, case, "BTCV", naming, root=root, labels=own, split=split, label_names=_NAMES)
+                    case_scan(path, case, "BTCV", naming, root=root, labels=own, split=told, label_names=_NAMES)
                 )
-                if label is None and images.name in ("img", "imagesTr") and label_folder.is_dir():
-                    shown = path.relative_to(root).as_posix()
-                    notices.append(Problem(shown, "it has no label file", "download the label folder again", path))
-        return FoundScans(tuple(scans), (), labels, tuple(notices))
+                if label is None and split is None:
+                    unlabelled.append(path)
+            notices += _unlabelled(unlabelled, label_folder, root)
+            notices += without_image(label_folder, (label for scan in scans for label in scan.labels), root)
+        if absent := sorted(given.keys() - {_case_of(scan) for scan in scans}):
+            count = "1 case of MONAI's list is" if len(absent) == 1 else f"{len(absent)} cases of MONAI's list are"
+            reason = f"{count} not here: {', '.join(absent)}"
+            notices.append(Problem(".", reason, "download them again", root))
+        return FoundScans(tuple(scans), (), sum(len(scan.labels) for scan in scans), tuple(notices))
 
-    def _folders(self, root: Path) -> list[tuple[Path, Path]]:
-        """Folders of images with the folders of their labels."""
-        homes = [root, root / "Training", root / "Testing", root / "RawData" / "Training", root / "RawData" / "Testing"]
-        places = [(home / images, home / labels) for home in homes for images, labels in _PLACES]
-        return [(images, labels) for images, labels in places if _holds_cases(images)]
+    def _folders(self, root: Path) -> list[tuple[Path, Path, str | None]]:
+        """Folders of images with the folders of their labels, and the split that the collection puts them in."""
+        places = [
+            (root / home / images, root / home / labels, "test" if "Testing" in home else split)
+            for home in ("", "Training", "Testing", "RawData/Training", "RawData/Testing")
+            for images, labels, split in _PLACES
+        ]
+        return [place for place in places if _holds_cases(place[0])]
+
+
+def _case_of(scan: Scan) -> str:
+    """The case's public name, whatever the scan is called."""
+    found = _CASE.match(scan.path.name)
+    assert found is not None
+    return f"img{found.group(1)}"
+
+
+def _unlabelled(images: Sequence[Path], labels: Path, root: Path) -> list[Problem]:
+    """Cases without a label each, or the folder of labels where that is absent as a whole."""
+    if images and not labels.is_dir():
+        reason = f"this folder is not here: {len(images)} cases have no label file"
+        return [Problem(labels.relative_to(root).as_posix(), reason, "download the label folder", labels)]
+    fix = "download the label folder again"
+    return [Problem(path.relative_to(root).as_posix(), "it has no label file", fix, path) for path in images]
 
 
 def _holds_cases(folder: Path) -> bool:
@@ -91,19 +120,22 @@ def _label_of(number: str, folder: Path) -> Path | None:
     return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
-def _given_splits(root: Path) -> dict[str, str]:
+def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
     """What MONAI's lists say of each case; nothing where there are none, or they are of another kind."""
     splits: dict[str, str] = {}
+    told = list[Problem]()
     for path in sorted(root.glob("dataset*.json")):
         try:
-            lists = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
+            lists = json.loads(path.read_text(encoding="utf-8-sig"))
+        except (OSError, ValueError) as error:
+            told.append(Problem(path.name, f"it cannot be read: {error}", "its splits are not used", path))
             continue
         if isinstance(lists, dict) and "validation" in lists:
             splits |= {case: split for name, split in _MONAI_SPLITS.items() for case in _cases_of(lists.get(name))}
-    return splits
+    return splits, told
 
 
 def _cases_of(rows: Any) -> list[str]:
-    images = [row.get("image", "") if isinstance(row, dict) else row for row in rows or ()]
+    listed = rows if isinstance(rows, list) else []
+    images = [row.get("image", "") if isinstance(row, dict) else row for row in listed]
     return [f"img{found.group(1)}" for image in images if (found := _CASE.match(Path(str(image)).name))]

@@ -46,7 +46,7 @@ def dicom_scans(paths: Sequence[Path], root: Path, naming: Naming) -> tuple[list
     """
     series: dict[str, list[_File]] = defaultdict(list)
     damaged: dict[Path, int] = defaultdict(int)
-    for path in filter(_looks_like_dicom, paths):
+    for path in filter(looks_like_dicom, paths):
         file = _read(path)
         if file is None:
             damaged[path.parent] += 1
@@ -85,7 +85,8 @@ def _public_name(root: Path, files: Iterable[_File]) -> str:
     return UNNAMED if told else safe_name(root.name)
 
 
-def _looks_like_dicom(path: Path) -> bool:
+def looks_like_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its ending or its first bytes."""
     if path.suffix.lower() in _ENDINGS:
         return True
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -13,7 +14,18 @@ import numpy as np
 
 from maesil.datasets.names import ending_of
 from maesil.datasets.scan import Scan
+from maesil.datasets.whole import FIX, is_whole_dicom, require_data, require_whole, require_whole_image
 from maesil.errors import MaesilError, ScanError
+from maesil.shapes import Shape3
+from maesil.tiling import Tiling
+
+_TAGS: list[Any] = [
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SpacingBetweenSlices", "Rows", "Columns",
+    "NumberOfFrames", "SamplesPerPixel", "BitsAllocated",
+]  # fmt: skip
+
+PREPARED_MM = 1.5
+"""The voxel's edge that `prepare` takes where none is given."""
 
 READERS = 8
 """Threads that wait for files."""
@@ -24,16 +36,32 @@ class Facts:
     """Of one scan, as it lies on disk.
 
     Attributes:
-        slices: Along Superior-Inferior, or along the acquisition.
+        shape: Voxels, slices last: those are along Superior-Inferior, or along the acquisition.
         in_plane_mm: Mean voxel size within a slice.
         slice_mm: Distance of slices; nan where one slice says nothing of it.
-        size: Voxels of the whole scan, "512x512x133", slices last.
     """
 
-    slices: int
+    shape: Shape3
     in_plane_mm: float
     slice_mm: float
-    size: str
+
+    @property
+    def slices(self) -> int:
+        """Their number."""
+        return self.shape[2]
+
+    @property
+    def size(self) -> str:
+        """The shape as text, "512x512x133"."""
+        return "x".join(map(str, self.shape))
+
+    @property
+    def superpatches(self) -> int:
+        """How many the scan has as `prepare` and `pretrain` take it by default; some may be all air."""
+        slice_mm = self.slice_mm if math.isfinite(self.slice_mm) else self.in_plane_mm
+        edges = zip(self.shape, (self.in_plane_mm, self.in_plane_mm, slice_mm), strict=True)
+        first, second, along = (max(1, round(voxels * size / PREPARED_MM)) for voxels, size in edges)
+        return len(Tiling((along, first, second)))
 
 
 def facts_of(scan: Scan) -> Facts:
@@ -84,7 +112,7 @@ def _nifti(path: Path) -> Facts:
     if len([size for size in shape if size > 1]) > 3:
         raise ScanError(f"it has {len(shape)} dimensions", where=path, fix="split it into volumes")
     voxels = int(np.prod(shape, dtype=np.int64)) * header.get_data_dtype().itemsize
-    _require_whole(path, int(image.dataobj.offset) + voxels)
+    require_whole(path, int(image.dataobj.offset) + voxels)
     codes = nibabel.aff2axcodes(image.affine)
     return _facts(
         shape[:3],
@@ -93,38 +121,39 @@ def _nifti(path: Path) -> Facts:
     )
 
 
-def _require_whole(path: Path, expected: int) -> None:
-    """A plain file's size, or what gzip wrote last: the size of what it holds, modulo 2^32. Costs four bytes."""
-    with path.open("rb") as file:
-        if path.suffix == ".gz":
-            file.seek(-4, 2)
-            held, expected = int.from_bytes(file.read(4), "little"), expected % 2**32
-        else:
-            held = file.seek(0, 2)
-    if held < expected or (path.suffix == ".gz" and held != expected):
-        raise ScanError("the file is cut short", where=path, fix="copy or download it again")
-
-
 def _itk(path: Path) -> Facts:
     import SimpleITK
 
+    require_data(path)
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
+    voxel = SimpleITK.Image([1] * 3, reader.GetPixelID()).GetSizeOfPixelComponent() * reader.GetNumberOfComponents()
+    require_whole_image(path, int(np.prod(reader.GetSize(), dtype=np.int64)) * voxel)
     return _facts(reader.GetSize()[:3], reader.GetSpacing()[:3], 2)
 
 
 def _dicom(scan: Scan) -> Facts:
-    import pydicom
-
-    tags = ["ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns", "NumberOfFrames"]
-    tags.append("SpacingBetweenSlices")
-    headers = [pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags) for path in scan.files]
+    read = [_dicom_header(path) for path in scan.files]
+    headers = [header for header, _ in read]
+    cut = sum(not whole for _, whole in read)
+    if cut:
+        reason = "the file is cut short" if len(read) == 1 else f"{cut} of its {len(read)} files are cut short"
+        raise ScanError(reason, where=scan.path, fix=FIX)
     first = headers[0]
     rows, columns = int(first.Rows), int(first.Columns)
     frames = sum(int(header.get("NumberOfFrames", 1) or 1) for header in headers)
     pixel = [float(size) for size in first.get("PixelSpacing", (np.nan, np.nan))]
     return _facts((columns, rows, frames), (pixel[1], pixel[0], _slice_distance(headers)), 2)
+
+
+def _dicom_header(path: Path) -> tuple[Any, bool]:
+    """The header, and whether the file is whole."""
+    import pydicom
+
+    with path.open("rb") as file:
+        header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS)
+        return header, is_whole_dicom(header, file)
 
 
 def _slice_distance(headers: Sequence[Any]) -> float:
@@ -142,10 +171,8 @@ def _slice_distance(headers: Sequence[Any]) -> float:
 
 def _facts(size: Sequence[int], spacing: Sequence[float], axis: int) -> Facts:
     others = [index for index in range(3) if index != axis]
-    ordered = [*others, axis]
     return Facts(
-        slices=int(size[axis]),
+        shape=(int(size[others[0]]), int(size[others[1]]), int(size[axis])),
         in_plane_mm=float(np.mean([float(spacing[index]) for index in others])),
         slice_mm=float(spacing[axis]),
-        size="x".join(str(int(size[index])) for index in ordered),
     )

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
+from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
-from maesil.datasets.names import ending_of, holds_labels
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
-from maesil.datasets.tree import EMPTY, READABLE, Tree, files_below
+from maesil.datasets.tree import EMPTY, READABLE
 from maesil.errors import ConfigError
 
 
@@ -28,6 +28,7 @@ def find_scans(
     """Finds every scan in files and folders.
 
     Each source is taken for the first layout that its files match, or for a plain tree; `matched` says which, and why.
+    Files that may be scans and are no part of that layout are not read: they are one problem.
     Volume files are known by dataset and public case name; DICOM series and their patients by salted hashes, but for
     public collections. A scan's name depends on its own place in its source alone, not on what else is found. Label
     files are counted and passed over; hidden files and prepared stores are not looked at.
@@ -65,41 +66,9 @@ def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
         return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
     kind, because = _layout_of(source, layout)
     found = kind.find(source, naming)
-    problems = (*found.problems, *_strangers(source, kind, found, naming))
-    return FoundScans(found.scans, problems, found.labels, found.notices, (Match(source, kind.name, because),))
-
-
-def _strangers(source: Path, kind: Layout, found: FoundScans, naming: Naming) -> list[Problem]:
-    """What may be scans, but is no part of the collection's tree: told, for a layout reads its own files only."""
-    if isinstance(kind, Tree) or not found.scans:
-        return []
-    told = (*found.problems, *found.notices)
-    known = {path for scan in found.scans for path in (*scan.files, *scan.labels)} | {one.path for one in told}
-    # A DICOM file stands in its case's folder, among files of other kinds; a volume file is a case by itself.
-    folders = {path.relative_to(source).parts[0] for path in known if path is not None and source in path.parents}
-    strangers = [
-        path.relative_to(source)
-        for path in sorted(files_below(source))
-        if path not in known and not kind.passes_over(path) and _may_be_a_scan(path.relative_to(source), folders)
-    ]
-    if not strangers:
-        return []
-    # A store keeps the message, and the folder of a DICOM file may be called after its patient: those are counted only.
-    named = [] if naming.hash_names else [path.as_posix() for path in strangers if ending_of(path.name)]
-    listed = [*named[:STRANGERS], *(["..."] if named[STRANGERS:] else [])]
-    reason = f"{len(strangers)} files that may be scans are no part of this {kind.name} tree"
-    told_names = f"{reason}, among them {', '.join(listed)}" if listed else reason
-    return [Problem(".", told_names, "give their folder as a source of its own, or all with --layout folder", source)]
-
-
-def _may_be_a_scan(path: PurePath, folders: set[str]) -> bool:
-    if ending_of(path.name):
-        return not holds_labels(path)
-    return path.suffix.lower() == ".dcm" and path.parts[0] not in folders
-
-
-STRANGERS = 5
-"""Names that a message lists."""
+    problems = (*found.problems, *left_over(source, kind, found, naming))
+    match = Match(source, kind.name, because)
+    return FoundScans(found.scans, problems, found.labels, found.notices, (match,))
 
 
 def _layout_of(source: Path, layout: str | None) -> tuple[Layout, str]:

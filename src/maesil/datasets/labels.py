@@ -5,10 +5,11 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from maesil.datasets.names import ending_of, stem_of
+from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
@@ -33,6 +34,30 @@ def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:
         for path in candidates
         if path.parent == scan.parent and _SUFFIX.sub("", stem_of(path.name)).lower() == stem != stem_of(path.name)
     )
+
+
+def classes_of(scan: Scan) -> frozenset[str]:
+    """The structures that a scan's labels mark, as far as names say: of numbers, or of a file each.
+
+    One file whose numbers nobody names counts as one structure, as a reader's XML does: nodules.
+    """
+    if scan.label_names:
+        return frozenset(name for _, name in scan.label_names)
+    files = image_files(scan.labels)
+    if len(files) > 1:
+        return frozenset(class_name(stem_of(path.name)) for path in files)
+    return frozenset({"unnamed"} if scan.labels else ())
+
+
+def without_image(folder: Path, used: Iterable[Path], root: Path) -> list[Problem]:
+    """The label files of a folder that no scan uses, each told."""
+    known = set(used)
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [
+        Problem(path.relative_to(root).as_posix(), "no image here has this label", "download the images again", path)
+        for path in files
+        if ending_of(path.name) and not path.name.startswith(".") and path not in known
+    ]
 
 
 def suffix_of(path: Path) -> str:

@@ -21,6 +21,7 @@ class Layout(ABC):
     * `find` names scans by dataset and public case name, the same whatever else is found, and patients so that all
       scans of one share a name.
     * A case that cannot be used is a problem or a notice with its reason; the rest goes on.
+    * What `find` neither uses nor tells of, and does not own, is told by `maesil.datasets.leftovers`.
     * The module's docstring says where to get the collection, under which licence, what its tree looks like, and its
       known faults.
     """
@@ -38,8 +39,11 @@ class Layout(ABC):
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The scans of a tree that matched."""
 
-    def passes_over(self, path: Path) -> bool:
-        """Whether a file that is no scan is known all the same, such as a case's second channel."""
+    def owns(self, root: Path, path: Path) -> bool:
+        """Whether a file below `root` belongs to a tree of this layout by its place, though it is no scan of its own.
+
+        Label files need not be owned; everything else that may be a scan must be, or it is told as a stranger.
+        """
         return False
 
 

@@ -13,6 +13,7 @@ from maesil.datasets.scan import Scan
 from maesil.errors import ScanError
 
 XML_FIX = "put the folder of LIDC-XML-only (tcia-lidc-xml) beside the patients' folders"
+"""What to do about a series without readings."""
 
 
 def nodules_of_scan(scan: Scan) -> list[Nodule]:
@@ -22,11 +23,7 @@ def nodules_of_scan(scan: Scan) -> list[Nodule]:
         ScanError: It has no XML, or the XML is damaged or of another series.
     """
     if not scan.labels:
-        raise ScanError(
-            "no readers' XML names this series",
-            where=scan.path,
-            fix="put the folder of LIDC-XML-only beside the patients' folders",
-        )
+        raise ScanError("no readers' XML names this series", where=scan.path, fix=XML_FIX)
     stack = slice_stack(scan.files)
     return [nodule for path in scan.labels for nodule in nodules_of(read_xml(path), stack)]
 

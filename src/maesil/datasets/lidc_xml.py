@@ -17,6 +17,7 @@ from typing import Any
 from maesil.errors import ScanError
 
 _ROOT = "LidcReadMessage"
+_RADIOGRAPH = b"IdriReadMessage"
 _SERIES = re.compile(rb"<SeriesInstanceUID>\s*([\d.]+)\s*<", re.IGNORECASE)
 _HEAD_BYTES = 4096
 
@@ -73,14 +74,22 @@ class Reading:
 
 
 def series_of(path: Path) -> str | None:
-    """The series that a readers' XML names; None for any other file, radiographs' XML too. Reads the head only."""
+    """The series that a readers' XML names; None for the XML of a radiograph. Reads the head only.
+
+    Raises:
+        ScanError: It is damaged, or an XML of neither kind.
+    """
     try:
         with path.open("rb") as file:
             head = file.read(_HEAD_BYTES)
-    except OSError:
+    except OSError as error:
+        raise ScanError(f"this XML cannot be read: {error.strerror}", where=path, fix="download it again") from error
+    if _RADIOGRAPH in head:
         return None
     found = _SERIES.search(head)
-    return found.group(1).decode() if found and _ROOT.encode() in head else None
+    if found is None or _ROOT.encode() not in head:
+        raise ScanError("this XML is no reading of a CT series", where=path, fix="download it again")
+    return found.group(1).decode()
 
 
 def read_xml(path: Path) -> Reading:

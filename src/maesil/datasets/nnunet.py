@@ -4,8 +4,8 @@ Tree::
 
     dataset.json    imagesTr/CASE_0000.nii.gz    labelsTr/CASE.nii.gz    imagesTs/CASE_0000.nii.gz
 
-Channels beyond the first (CASE_0001) belong to the same case and are no CT of their own: they are passed over and told.
-Cases in `imagesTs` are the collection's test split. A dataset whose first channel is not CT is refused.
+Channels beyond the first (CASE_0001) belong to the same case and are no CT of their own: they are passed over and
+counted. Cases in `imagesTs` are the collection's test split. A dataset whose first channel is not CT is refused.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import re
 from pathlib import Path
 from typing import Any, final
 
-from maesil.datasets.labels import names_in
+from maesil.datasets.labels import names_in, without_image
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import VOLUME_ENDINGS, ending_of, safe_name
 from maesil.datasets.naming import Naming
@@ -38,12 +38,16 @@ class NNUNet(Layout):
         images = root / "imagesTr"
         if not (root / "dataset.json").is_file() or not images.is_dir():
             return None
-        count = sum(1 for path in images.iterdir() if _channel(path) == ("0000"))
+        count = len(_channels(images, "0000"))
         return f"dataset.json, {count} cases CASE_0000 in imagesTr" if count else None
+
+    def owns(self, root: Path, path: Path) -> bool:
+        """Every channel of a case."""
+        return path.parent in (root / "imagesTr", root / "imagesTs") and _channel(path) is not None
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The first channel of every case, with its label."""
-        described = _describe(root)
+        described, notices = _describe(root)
         channel = _first_channel(described)
         if channel is not None and "ct" not in channel.lower():
             fix = "give a CT dataset, or its folder of images with --layout folder if they are CT after all"
@@ -51,14 +55,11 @@ class NNUNet(Layout):
         labelled = described.get("labels")
         names = names_in(labelled) if isinstance(labelled, dict) else {}
         collection = safe_name(str(described.get("name") or root.name))
-        scans, notices, labels = list[Scan](), list[Problem](), 0
+        scans = list[Scan]()
         for images, label_folder, split in _FOLDERS:
-            for path in sorted((root / images).iterdir()) if (root / images).is_dir() else []:
-                if _channel(path) != "0000":
-                    continue
+            for path in _channels(root / images, "0000"):
                 case = _stem(path)[:-5]
                 label = _label_of(root / label_folder, case)
-                labels += label is not None
                 own = () if label is None else (label,)
                 scans.append(
                     case_scan(path, case, collection, naming, root=root, labels=own, split=split, label_names=names)
@@ -66,11 +67,21 @@ class NNUNet(Layout):
                 if label is None and split is None:
                     shown = path.relative_to(root).as_posix()
                     notices.append(Problem(shown, "it has no label file", f"look into {label_folder}", path))
-        return FoundScans(tuple(scans), (), labels, tuple(notices))
+        used = [label for scan in scans for label in scan.labels]
+        notices += _other_channels(root)
+        notices += [told for _, folder, _ in _FOLDERS for told in without_image(root / folder, used, root)]
+        return FoundScans(tuple(scans), (), len(used), tuple(notices))
 
-    def passes_over(self, path: Path) -> bool:
-        """A further channel of a case."""
-        return _channel(path) not in (None, "0000")
+
+def _channels(folder: Path, number: str | None = None) -> list[Path]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [path for path in files if (found := _channel(path)) is not None and number in (None, found)]
+
+
+def _other_channels(root: Path) -> list[Problem]:
+    count = sum(_channel(path) != "0000" for images, _, _ in _FOLDERS for path in _channels(root / images))
+    what = "1 file of a further channel is" if count == 1 else f"{count} files of further channels are"
+    return [Problem(".", f"{what} passed over", "", root)] if count else []
 
 
 def _stem(path: Path) -> str:
@@ -87,12 +98,19 @@ def _label_of(folder: Path, case: str) -> Path | None:
     return next((folder / f"{case}{end}" for end in VOLUME_ENDINGS if (folder / f"{case}{end}").is_file()), None)
 
 
-def _describe(root: Path) -> dict[str, Any]:
+def _describe(root: Path) -> tuple[dict[str, Any], list[Problem]]:
+    """What dataset.json says; one that cannot be read says nothing, and that is told."""
+    path = root / "dataset.json"
     try:
-        described = json.loads((root / "dataset.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return described if isinstance(described, dict) else {}
+        described = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        described, why = None, str(error)
+    else:
+        why = "it is no JSON object"
+    if isinstance(described, dict):
+        return described, []
+    fix = "download it again; the cases are taken for CT, their labels have no names"
+    return {}, [Problem(path.name, f"it cannot be read: {why}", fix, path)]
 
 
 def _first_channel(described: dict[str, Any]) -> str | None:

@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from maesil.datasets.facts import Facts
+from maesil.datasets.labels import classes_of
 from maesil.datasets.scan import Scan
 from maesil.datasets.splits import SPLITS, SplitConfig, rank_of, split_of
+from maesil.datasets.weights import Weighting, draw_shares, power_of
 
 
 @dataclass(frozen=True)
@@ -26,8 +28,10 @@ class Overview:
         slice_mm: The same of the distance of slices.
         slices: The same of their number.
         labelled: Scans that have labels.
-        classes: Label files per labelled scan at most; 1 where a file holds several classes.
+        classes: Structures that its labels mark, as far as names say; 1 where a file's numbers have none.
         splits: Scans in train, val, test.
+        drawn: Share of the draws in training, 0 to 1, estimated from headers.
+        weighting: Under which weighting, in words.
     """
 
     dataset: str
@@ -41,16 +45,22 @@ class Overview:
     labelled: int
     classes: int
     splits: tuple[int, int, int]
+    drawn: float
+    weighting: str
 
 
 HEADER = (
     "dataset", "layout", "region", "scans", "patients", "in-plane mm", "slice distance mm", "slices", "labelled scans",
-    "label files per scan", "train / val / test",
+    "classes", "train / val / test", "drawn in training",
 )  # fmt: skip
 
 
 def overview(
-    scans: Sequence[Scan], facts: Mapping[str, Facts], layouts: Mapping[str, tuple[str, str]]
+    scans: Sequence[Scan],
+    facts: Mapping[str, Facts],
+    layouts: Mapping[str, tuple[str, str]],
+    weighting: Weighting = "by-scan",
+    temperature: float = 0.5,
 ) -> list[Overview]:
     """A row per collection, in order of appearance.
 
@@ -58,14 +68,40 @@ def overview(
         scans: With their splits.
         facts: Scan id to what its header says.
         layouts: Dataset to the name of its layout and the region of the body.
+        weighting: How often training draws from each; see `maesil.datasets.weights`.
+        temperature: With the weighting "temperature".
+
+    Raises:
+        ConfigError: The temperature is not in [0, 1].
     """
     grouped: dict[str, list[Scan]] = {}
     for scan in scans:
         grouped.setdefault(scan.dataset, []).append(scan)
-    return [_overview(name, group, facts, *layouts.get(name, ("", ""))) for name, group in grouped.items()]
+    drawn = draw_shares(
+        {name: _superpatches(group, facts) for name, group in grouped.items()}, power_of(weighting, temperature)
+    )
+    words = f"{weighting} {temperature:g}" if weighting == "temperature" else weighting
+    return [
+        _overview(name, group, facts, *layouts.get(name, ("", "")), drawn[name], words)
+        for name, group in grouped.items()
+    ]
 
 
-def _overview(name: str, scans: Sequence[Scan], facts: Mapping[str, Facts], layout: str, region: str) -> Overview:
+def _superpatches(scans: Sequence[Scan], facts: Mapping[str, Facts]) -> int:
+    """Of the scans that are trained on."""
+    train = [scan for scan in scans if scan.split == "train" and scan.scan_id in facts]
+    return sum(facts[scan.scan_id].superpatches for scan in train)
+
+
+def _overview(
+    name: str,
+    scans: Sequence[Scan],
+    facts: Mapping[str, Facts],
+    layout: str,
+    region: str,
+    drawn: float,
+    weighting: str,
+) -> Overview:
     known = [facts[scan.scan_id] for scan in scans if scan.scan_id in facts]
     return Overview(
         dataset=name,
@@ -77,8 +113,10 @@ def _overview(name: str, scans: Sequence[Scan], facts: Mapping[str, Facts], layo
         slice_mm=_span([fact.slice_mm for fact in known]),
         slices=_span([float(fact.slices) for fact in known]),
         labelled=sum(bool(scan.labels) for scan in scans),
-        classes=max((len(scan.labels) for scan in scans), default=0),
+        classes=len(frozenset[str]().union(*map(classes_of, scans))),
         splits=(*(sum(scan.split == split for scan in scans) for split in SPLITS),),  # type: ignore[arg-type]
+        drawn=drawn,
+        weighting=weighting,
     )
 
 
@@ -97,13 +135,14 @@ def rows_of(collections: Sequence[Overview]) -> list[tuple[str, ...]]:
             f"{row.labelled:,}",
             f"{row.classes}",
             " / ".join(map(str, row.splits)),
+            f"{row.drawn:.1%} {row.weighting}",
         )
         for row in collections
     ]
     if len(collections) > 1:
         splits = " / ".join(str(sum(row.splits[place] for row in collections)) for place in range(3))
         total = ("all", "", "", f"{sum(row.scans for row in collections):,}")
-        rows.append((*total, f"{sum(row.patients for row in collections):,}", "", "", "", "", "", splits))
+        rows.append((*total, f"{sum(row.patients for row in collections):,}", "", "", "", "", "", splits, ""))
     return rows
 
 

@@ -17,10 +17,12 @@ from __future__ import annotations
 
 import csv
 import re
+from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
 from maesil.datasets.layout import Layout, case_scan
+from maesil.datasets.names import stem_of
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
 from maesil.datasets.splits import SPLITS
@@ -30,6 +32,7 @@ VERSIONS = {104: "v1", 117: "v2"}
 
 _CASE = re.compile(r"^s\d{4}$")
 _IMAGES = ("ct.nii.gz", "ct.nii")
+_NAMED = 3
 
 
 @final
@@ -46,15 +49,18 @@ class TotalSegmentator(Layout):
         if not cases or not ((root / "meta.csv").is_file() or any(map(_masks, cases))):
             return None
         counts = sorted({len(_masks(folder)) for folder in cases[:20]})
-        version = next((VERSIONS[count] for count in counts if count in VERSIONS), "of no known release")
+        version = VERSIONS.get(counts[-1], "of no known release")
+        masks = f"{counts[-1]} masks each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} masks"
         table = ", meta.csv" if (root / "meta.csv").is_file() else ""
-        return f"{len(cases)} folders s0000 with ct.nii.gz, {counts[-1]} masks each: {version}{table}"
+        return f"{len(cases)} folders s0000 with ct.nii.gz, {masks}: {version}{table}"
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The cases; what has no image, no masks or no row in meta.csv is told."""
         given, notices = _given_splits(root)
         scans, problems, labels = list[Scan](), list[Problem](), 0
-        for folder in _case_folders(root):
+        folders = _case_folders(root)
+        every = {path.name for folder in folders for path in _masks(folder)}
+        for folder in folders:
             image, masks = _image(folder), _masks(folder)
             labels += len(masks)
             if image is None:
@@ -62,6 +68,8 @@ class TotalSegmentator(Layout):
                 continue
             if not masks:
                 notices.append(Problem(folder.name, "it has no masks in segmentations/", "unpack again", folder))
+            elif missing := every - {path.name for path in masks}:
+                notices.append(Problem(folder.name, _lacks(missing), "unpack the archive again", folder))
             if given and folder.name not in given:
                 notices.append(Problem(folder.name, "meta.csv does not list it", "its split is drawn", folder))
             split = given.get(folder.name)
@@ -81,6 +89,12 @@ def _image(folder: Path) -> Path | None:
 
 def _masks(folder: Path) -> list[Path]:
     return sorted((folder / "segmentations").glob("*.nii*"))
+
+
+def _lacks(names: Collection[str]) -> str:
+    """Which masks that other cases have are missing."""
+    first = ", ".join(stem_of(name) for name in sorted(names)[:_NAMED])
+    return f"it lacks {len(names)} of the masks that others have: {first}{', ...' if len(names) > _NAMED else ''}"
 
 
 def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:

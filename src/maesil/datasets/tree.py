@@ -54,9 +54,13 @@ class Tree(Layout):
             problems = [Problem(".", EMPTY, READABLE, root)]
         return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)
 
+    def owns(self, root: Path, path: Path) -> bool:
+        """Everything: a plain tree has no strangers."""
+        return True
+
 
 def files_below(source: Path) -> Iterator[Path]:
-    """Every file of a source but hidden ones and those of prepared stores; links are followed, each folder once."""
+    """Every file of a source, but hidden ones and those of prepared stores; links to folders are followed."""
     if source.is_file():
         yield source
         return

@@ -15,6 +15,7 @@ from maesil.datasets.overview import Overview, draw_splits, overview
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
+from maesil.datasets.weights import Weighting
 
 Progress = Callable[[int, int, str], None]
 
@@ -45,6 +46,8 @@ def unify(
     dataset: str | None = None,
     splits: SplitConfig | None = None,
     out: Path | None = None,
+    weighting: Weighting = "by-scan",
+    temperature: float = 0.5,
     progress: Progress | None = None,
 ) -> Unified:
     """Finds the scans of several roots, looks into their headers, splits them by patient, and lists them.
@@ -55,10 +58,12 @@ def unify(
         dataset: A name for all of them; None: each collection's own.
         splits: Shares, seed and overrides; a collection's own split wins over the shares.
         out: The list to write, for `maesil prepare`; patients that an earlier one has keep their split.
+        weighting: Under which Table I says how often training draws from each; the list does not keep it.
+        temperature: With the weighting "temperature".
         progress: Called after every scan that was looked into.
 
     Raises:
-        ConfigError: A root does not exist, or none holds a scan.
+        ConfigError: A root does not exist, none holds a scan, or the temperature is not in [0, 1].
     """
     found = find_scans(roots, dataset, kept_salt, layout=layout)
     looked = facts_of_all(found.scans, progress)
@@ -72,7 +77,7 @@ def unify(
     if out is not None:
         write_manifest(out, scans, facts, {name: layout for name, (layout, _) in layouts.items()})
     return Unified(
-        collections=tuple(overview(scans, facts, layouts)),
+        collections=tuple(overview(scans, facts, layouts, weighting, temperature)),
         scans=scans,
         problems=(*found.problems, *broken, *_unknown_patients(found.scans, splits or SplitConfig())),
         notices=(*found.notices, *_empty_splits(scans)),

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path, PurePath
+from pathlib import Path
 
 from maesil.datasets.names import case_parts, patient_name, safe_name
 from maesil.datasets.naming import UNNAMED, Naming
 from maesil.datasets.scan import HASHED, Scan
 
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
-_HEADER_BYTES = 65536
+HEADER_BYTES = 65536
+"""A MetaImage's or NRRD's header fits into these."""
 
 
 def volume_scan(path: Path, root: Path, naming: Naming) -> Scan:
@@ -38,13 +39,23 @@ def volume_scan(path: Path, root: Path, naming: Naming) -> Scan:
 
 def files_of(path: Path) -> tuple[Path, ...]:
     """The file, and the data file that a detached header (.mhd, .nhdr) names beside itself."""
+    data = data_file(path)
+    return (path, data) if data is not None and data != path and data.is_file() else (path,)
+
+
+def data_file(path: Path) -> Path | None:
+    """The file with the voxels: the one that a detached header names, there or not, or the file itself.
+
+    None where the header cannot be read, or names several files.
+    """
     if path.suffix.lower() not in (".mhd", ".nhdr"):
-        return (path,)
+        return path
     try:
         with path.open("rb") as file:
-            match = _DATA_FILE.search(file.read(_HEADER_BYTES))
+            match = _DATA_FILE.search(file.read(HEADER_BYTES))
     except OSError:
-        return (path,)  # reading the scan will say what is wrong
-    named = PurePath(match.group(1).decode(errors="replace")) if match else None
-    data = path.parent / named if named is not None else path
-    return (path, data) if data != path and data.is_file() else (path,)
+        return None  # reading the scan will say what is wrong
+    named = match.group(1).decode(errors="replace") if match else "LOCAL"
+    if named.startswith("LIST") or "%" in named:
+        return None
+    return path if named == "LOCAL" else path.parent / named

@@ -11,6 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from maesil.ct.window import Window
 from maesil.datasets.splits import SplitConfig
+from maesil.datasets.weights import Weighting, power_of
 from maesil.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
@@ -63,7 +64,7 @@ class DataConfig:
     sampling: Literal["random", "grid"] = "random"
     padded_crops: bool = True
     min_tissue: float = 0.05
-    weighting: Literal["by-scan", "by-dataset", "temperature"] = "by-scan"
+    weighting: Weighting = "by-scan"
     temperature: float = 0.5
     superpatches_per_pass: PositiveInt | None = None
     flip_axes: tuple[Literal[0, 1, 2], ...] = (0, 1, 2)
@@ -73,8 +74,7 @@ class DataConfig:
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_tissue < 1.0:
             raise ConfigError(f"min_tissue is {self.min_tissue}", fix="a share of voxels lies in [0, 1)")
-        if not 0.0 <= self.temperature <= 1.0:
-            raise ConfigError(f"temperature is {self.temperature}", fix="a number from 0 (by-dataset) to 1 (by-scan)")
+        power_of(self.weighting, self.temperature)
         if self.sampling == "grid" and self.weighting != "by-scan":
             raise ConfigError(
                 "grid sampling takes every superpatch once, so datasets cannot weigh more or less",
@@ -84,4 +84,4 @@ class DataConfig:
     @property
     def dataset_power(self) -> float:
         """The power of a dataset's superpatches that it is drawn by."""
-        return {"by-scan": 1.0, "by-dataset": 0.0, "temperature": self.temperature}[self.weighting]
+        return power_of(self.weighting, self.temperature)

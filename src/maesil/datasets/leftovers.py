@@ -1,0 +1,57 @@
+"""What lies in a source and is no part of the layout that it was taken for: not read, but told."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from maesil.datasets.dicom_files import looks_like_dicom
+from maesil.datasets.layout import Layout
+from maesil.datasets.names import ending_of, holds_labels
+from maesil.datasets.naming import Naming
+from maesil.datasets.scan import FoundScans, Problem
+from maesil.datasets.tree import files_below
+
+NAMED = 5
+"""Files that are named one by one; the others are counted."""
+
+
+def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> list[Problem]:
+    """One problem for all files that may be scans and that the layout neither found, told of, nor owns.
+
+    Args:
+        root: The source.
+        layout: What it was taken for.
+        found: What the layout found in it.
+        naming: Says whether files' names may be told.
+    """
+    known = {file for scan in found.scans for file in (*scan.files, *scan.labels)}
+    known |= {told.path for told in (*found.problems, *found.notices) if told.path is not None}
+    strangers = [
+        path
+        for path in sorted(files_below(root))
+        if path not in known and not layout.owns(root, path) and _may_be_a_scan(root, path)
+    ]
+    if not strangers:
+        return []
+    count = f"{len(strangers)} files that may be scans are" if len(strangers) > 1 else "1 file that may be a scan is"
+    reason = f"{count} no part of this {layout.name} tree{_names(strangers, root, naming)}"
+    fix = "give their folder as a source of its own, or --layout folder"
+    return [Problem(".", reason, fix, Path(os.path.commonpath(strangers)))]
+
+
+def _may_be_a_scan(root: Path, path: Path) -> bool:
+    if ending_of(path.name):
+        return not holds_labels(path.relative_to(root))
+    return looks_like_dicom(path)
+
+
+def _names(strangers: Sequence[Path], root: Path, naming: Naming) -> str:
+    """The names of volume files: those of DICOM files and their folders may be a patient's."""
+    volumes = [] if naming.hash_names else [path for path in strangers if ending_of(path.name)]
+    names = [path.relative_to(root).as_posix() for path in volumes[:NAMED]]
+    others = len(strangers) - len(names)
+    if not names:
+        return ""
+    return f": {', '.join(names)}{f' and {others} more' if others else ''}"

@@ -1,0 +1,98 @@
+"""Which readers' XML belongs to which series of LIDC-IDRI, wherever the files lie."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from maesil.datasets.lidc_series import XML_FIX, absent_marks
+from maesil.datasets.lidc_xml import Reading, read_xml, series_of
+from maesil.datasets.scan import Problem, Scan
+from maesil.errors import ScanError
+
+
+def with_readings(scans: Sequence[Scan], xmls: Iterable[Path], root: Path) -> tuple[list[Scan], list[Problem]]:
+    """Each series with the readings that name it.
+
+    Copies of one reading count once: TCIA has them beside the images and as a download of their own.
+
+    Args:
+        scans: Series of DICOM files.
+        xmls: Every XML below the source.
+        root: The source.
+
+    Returns:
+        The scans with their labels; what is to be told: damaged XML, XML of other series, series without any, marks on
+        slices that are not here.
+    """
+    named, told = _by_series(xmls, root)
+    told += _strangers(named, {scan.series for scan in scans}, root)
+    read = list[Scan]()
+    for scan in scans:
+        readings, problems = _readings(named.get(scan.series or "", ()), root)
+        told += problems
+        told += [problem for path, one in readings.items() for problem in _absent(one, path, scan, root)]
+        if not readings:
+            told.append(Problem(scan.shown, "no readers' XML names this series", XML_FIX, scan.path))
+        if len(readings) > 1:
+            reason = f"{len(readings)} XML files read this series in different ways"
+            told.append(Problem(scan.shown, reason, "all of their marks are used", scan.path))
+        read.append(replace(scan, labels=tuple(readings)))
+    return read, told
+
+
+def _by_series(xmls: Iterable[Path], root: Path) -> tuple[dict[str, list[Path]], list[Problem]]:
+    named: dict[str, list[Path]] = defaultdict(list)
+    told = list[Problem]()
+    for path in xmls:
+        try:
+            series = series_of(path)
+        except ScanError as error:
+            told.append(_told(path, root, error.what, error.fix or ""))
+            continue
+        if series is not None:
+            named[series].append(path)
+    return named, told
+
+
+def _strangers(named: Mapping[str, Sequence[Path]], known: set[str | None], root: Path) -> list[Problem]:
+    """XML of series that are not here; many in one folder, such as a whole download beside few scans, told as one."""
+    folders: dict[Path, list[Path]] = defaultdict(list)
+    for series, paths in named.items():
+        if series not in known:
+            for path in paths:
+                folders[root / path.relative_to(root).parts[0]].append(path)
+    fix = "its marks are not used"
+    return [
+        _told(paths[0], root, "this XML is of a series that is not here", fix)
+        if len(paths) == 1
+        else _told(folder, root, f"{len(paths)} XML files are of series that are not here", "their marks are not used")
+        for folder, paths in folders.items()
+    ]
+
+
+def _readings(paths: Sequence[Path], root: Path) -> tuple[dict[Path, Reading], list[Problem]]:
+    """The different readings among files that name one series; those that are damaged are told and no labels."""
+    readings: dict[Path, Reading] = {}
+    told = list[Problem]()
+    for path in paths:
+        try:
+            reading = read_xml(path)
+        except ScanError as error:
+            told.append(_told(path, root, error.what, error.fix or ""))
+            continue
+        if reading not in readings.values():
+            readings[path] = reading
+    return readings, told
+
+
+def _absent(reading: Reading, path: Path, scan: Scan, root: Path) -> list[Problem]:
+    marks, slices = absent_marks(reading, scan.files)
+    reason = f"{marks} marks on {slices} slices that are not here"
+    return [_told(path, root, reason, "these marks are left out")] if marks else []
+
+
+def _told(path: Path, root: Path, reason: str, fix: str) -> Problem:
+    return Problem(path.relative_to(root).as_posix(), reason, fix, path)

@@ -1,0 +1,77 @@
+"""Files that are shorter than their headers say, in every format that tells its length."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK
+
+from layout_trees import nifti, slice_file
+from maesil.datasets import find_scans
+from maesil.datasets.facts import Facts, facts_of_all
+from maesil.errors import ScanError
+
+
+def looked(root: Path) -> list[Facts | str]:
+    return [
+        found.what if isinstance(found, ScanError) else found
+        for found in facts_of_all(find_scans([root], salt="s").scans)
+    ]
+
+
+def image(path: Path, *, compressed: bool = False) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    voxels = np.random.default_rng(0).integers(-1000, 1000, (7, 6, 5)).astype(np.int16)
+    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path), useCompression=compressed)
+    return path
+
+
+def cut(path: Path, count: int = 1) -> None:
+    path.write_bytes(path.read_bytes()[:-count])
+
+
+@pytest.mark.parametrize("ending", [".mha", ".mhd", ".nrrd", ".nhdr", ".nii"])
+def test_facts_of__a_raw_file_that_lacks_a_byte_is_cut_short(tmp_path: Path, ending: str) -> None:
+    path = image(tmp_path / "set" / f"a{ending}")
+    (whole,) = looked(tmp_path / "set")
+    assert isinstance(whole, Facts)
+    assert whole.shape == (5, 6, 7)
+    cut(path.with_suffix(".raw") if ending in (".mhd", ".nhdr") else path)
+    assert looked(tmp_path / "set") == ["the file is cut short"]
+
+
+@pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
+def test_facts_of__a_header_without_its_data_is_told(tmp_path: Path, ending: str) -> None:
+    image(tmp_path / "set" / f"a{ending}")
+    (tmp_path / "set" / "a.raw").unlink()
+    assert looked(tmp_path / "set") == ["its data file a.raw is not here"]
+
+
+@pytest.mark.parametrize("ending", [".mha", ".nrrd"])
+def test_facts_of__compressed_files_are_shorter_than_their_voxels(tmp_path: Path, ending: str) -> None:
+    image(tmp_path / "set" / f"a{ending}", compressed=True)
+    assert isinstance(looked(tmp_path / "set")[0], Facts)
+
+
+def test_facts_of__data_in_several_files_is_not_looked_for(tmp_path: Path) -> None:
+    header = image(tmp_path / "set" / "a.mhd")
+    header.write_text(header.read_text().replace("a.raw", "a%03d.raw 1 7 1"))
+    assert isinstance(looked(tmp_path / "set")[0], Facts)
+
+
+def test_facts_of__a_series_says_how_many_of_its_files_are_cut_short(tmp_path: Path) -> None:
+    for index in range(3):
+        slice_file(tmp_path / "set" / "p" / "q" / "r" / f"{index}.dcm", "1.2.3", index)
+    assert isinstance(looked(tmp_path / "set")[0], Facts)
+    cut(tmp_path / "set" / "p" / "q" / "r" / "1.dcm")
+    assert looked(tmp_path / "set") == ["1 of its 3 files are cut short"]
+
+
+def test_facts_of__an_empty_file_is_told(tmp_path: Path) -> None:
+    nifti(tmp_path / "set" / "a.nii.gz")
+    (tmp_path / "set" / "b.nii.gz").touch()
+    first, second = looked(tmp_path / "set")
+    assert isinstance(first, Facts)
+    assert "cannot be read" in str(second)
