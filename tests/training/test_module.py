@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import math
+import shutil
 import subprocess
 import sys
 import time
@@ -26,7 +28,7 @@ from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.runs import load
 from maesil.sampling.dataset import Superpatches
 from maesil.sampling.plan import Place
-from maesil.training.callbacks import Checkpoints
+from maesil.store.layout import OCCUPANCY, scan_path
 from maesil.training.checkpoint import write_model
 from maesil.training.config import TrainConfig
 from maesil.training.logs import curve, read_log
@@ -87,6 +89,14 @@ def test_pretrain__warns_of_a_split_that_cannot_be_meant(tiny_config: RunConfig,
     assert "none for testing" in told
 
 
+def test_pretrain__damaged_validation_scans_are_no_empty_split(tiny_config: RunConfig, tmp_path: Path) -> None:
+    store = shutil.copytree(tiny_config.data.store, tmp_path / "store")  # type: ignore[arg-type]
+    shutil.rmtree(scan_path(store, "c") / OCCUPANCY)
+    data = replace(tiny_config.data, store=store)
+    with pytest.raises(StoreError, match="the arrays of 'c' are damaged"):
+        pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run")
+
+
 def test_pretrain__writing_checkpoints_is_no_waiting_for_data(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -98,18 +108,45 @@ def test_pretrain__writing_checkpoints_is_no_waiting_for_data(
     monitor = replace(tiny_config.monitor, checkpoint_every=1)
     pipeline.pretrain(replace(tiny_config, monitor=monitor), tmp_path / "run")
     rows = read_log(tmp_path / "run" / "logs" / "metrics.csv")
-    rates = [float(row["superpatches_per_s"]) for row in rows if row["superpatches_per_s"]]
+    measured = [row for row in rows if row["superpatches_per_s"]]
+    rates = [float(row["superpatches_per_s"]) for row in measured]
     assert max(rates) > 4 / 0.4, "two steps of two superpatches wait for two checkpoints of 0.2 s"
-    assert all(0 <= float(row["data_wait_share"]) <= 1 for row in rows if row["data_wait_share"])
+    waits_s = [float(row["data_wait_share"]) * 4 / rate for row, rate in zip(measured, rates, strict=True)]
+    assert np.median(waits_s) < 0.1, "the checkpoints' 0.2 s are taken for waiting"
 
 
-def test_checkpoints__a_score_that_is_no_number_is_never_the_best(tmp_path: Path) -> None:
-    checkpoints = Checkpoints(tmp_path, 1, {}, lambda step, metrics: "")
-    assert checkpoints._improves(20.0)
-    checkpoints.best = 20.0
-    assert not checkpoints._improves(float("nan"))
-    assert not checkpoints._improves(5.0)
-    assert checkpoints._improves(21.0)
+@pytest.mark.parametrize(("scores", "best"), [((10.0, math.nan, 5.0), 4), ((10.0, math.nan, 20.0), 12)])
+def test_pretrain__a_score_that_is_no_number_is_never_the_best(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, scores: tuple[float, ...], best: int
+) -> None:
+    """It neither replaces `best` nor ends the comparison; validation is at steps 4, 8 and 12."""
+
+    def validation_step(module: PretrainModule, batch: Superpatches, batch_index: int) -> None:
+        module.log(module.score, torch.tensor(scores[module.global_step // 4 - 1]), on_epoch=True, logger=False)
+
+    monkeypatch.setattr(PretrainModule, "validation_step", validation_step)
+    monitor = replace(tiny_config.monitor, validation_superpatches=1)
+    pipeline.pretrain(replace(tiny_config, monitor=monitor), tmp_path / "run")
+    assert load(tmp_path / "run", checkpoint="best").record["step"] == best
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+def test_pretrain__gradients_that_are_not_finite_are_never_published(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: float
+) -> None:
+    """The loss of the same step is a number."""
+    clip = PretrainModule.configure_gradient_clipping
+
+    def spoil(module: PretrainModule, *arguments: object, **named: object) -> None:
+        if module.global_step == 6:
+            next(module.parameters()).grad[0] = value  # type: ignore[index]
+        clip(module, *arguments, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(PretrainModule, "configure_gradient_clipping", spoil)
+    monitor = replace(tiny_config.monitor, checkpoint_every=1)
+    with pytest.raises(TrainingError, match="is not finite after step 7"):
+        pipeline.pretrain(replace(tiny_config, monitor=monitor), tmp_path / "run")
+    assert load(tmp_path / "run").record["step"] == 6
 
 
 def test_check_weights__names_the_first_that_is_not_finite() -> None:
