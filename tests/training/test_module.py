@@ -20,17 +20,19 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from maesil import pipeline
-from maesil.config import RunConfig
+from maesil.cli import main
+from maesil.config import RunConfig, dump_yaml
 from maesil.ct.window import Window
 from maesil.errors import CheckpointError, StoreError, TrainingError
 from maesil.masking import DualMasking
-from maesil.models.mae import MAEConfig, MaskedAutoencoder
+from maesil.models.mae import Encoder, MAEConfig, MaskedAutoencoder
 from maesil.runs import load
 from maesil.sampling.dataset import Superpatches
 from maesil.sampling.plan import Place
 from maesil.store.layout import OCCUPANCY, scan_path
+from maesil.store.scanstore import ScanStore
 from maesil.training.checkpoint import write_model
-from maesil.training.config import TrainConfig
+from maesil.training.config import Precision, TrainConfig
 from maesil.training.logs import curve, read_log
 from maesil.training.module import PretrainModule
 
@@ -91,9 +93,10 @@ def test_pretrain__warns_of_a_split_that_cannot_be_meant(tiny_config: RunConfig,
 
 def test_pretrain__damaged_validation_scans_are_no_empty_split(tiny_config: RunConfig, tmp_path: Path) -> None:
     store = shutil.copytree(tiny_config.data.store, tmp_path / "store")  # type: ignore[arg-type]
-    shutil.rmtree(scan_path(store, "c") / OCCUPANCY)
+    (held_out,) = (entry.scan_id for entry in ScanStore(store).entries if entry.patient == "c")
+    shutil.rmtree(scan_path(store, held_out) / OCCUPANCY)
     data = replace(tiny_config.data, store=store)
-    with pytest.raises(StoreError, match="the arrays of 'c' are damaged"):
+    with pytest.raises(StoreError, match=f"the arrays of '{held_out}' are damaged"):
         pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run")
 
 
@@ -170,6 +173,42 @@ def test_pretrain__learns(tiny_config: RunConfig, tmp_path: Path) -> None:
     pipeline.pretrain(config, tmp_path / "run")
     _, losses = curve(tmp_path / "run" / "logs" / "metrics.csv", "loss")
     assert np.mean(losses[-5:]) < 0.6 * losses[0]
+
+
+@pytest.mark.parametrize("precision", ["16-mixed", "bf16-mixed"])
+def test_pretrain__in_half_precision_on_a_cpu(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
+) -> None:
+    """What the blocks compute in is what was asked for; the weights stay float32, and the run resumes."""
+    seen = set()
+    forward = Encoder.forward
+
+    def watch(*arguments: object) -> torch.Tensor:
+        seen.add(torch.get_autocast_dtype("cpu"))
+        return forward(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Encoder, "forward", watch)
+    efficiency = replace(tiny_config.efficiency, precision=precision)
+    config = replace(tiny_config, efficiency=efficiency)
+    pipeline.pretrain(config, tmp_path / "run")
+    assert seen == {torch.float16 if precision == "16-mixed" else torch.bfloat16}
+    losses = curve(tmp_path / "run" / "logs" / "metrics.csv", "loss")[1]
+    pipeline.pretrain(tiny_config, tmp_path / "exact")
+    np.testing.assert_allclose(losses, curve(tmp_path / "exact" / "logs" / "metrics.csv", "loss")[1], rtol=0.05)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler on a CPU: g++ is not here")
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_pretrain__compiled(tiny_config: RunConfig, tmp_path: Path) -> None:
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(dump_yaml(tiny_config))
+    words = ["pretrain", "--config", str(settings), "--run", str(tmp_path / "run"), "--efficiency.compile", "True"]
+    assert main(words) == 0
+    pipeline.pretrain(tiny_config, tmp_path / "eager")
+    compiled, eager = (curve(tmp_path / run / "logs" / "metrics.csv", "loss") for run in ("run", "eager"))
+    assert compiled[0] == eager[0]
+    np.testing.assert_allclose(compiled[1], eager[1], rtol=1e-3)
 
 
 def test_pretrain__an_empty_split_is_a_clear_error(tiny_config: RunConfig, tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Compare:
       maesil compare store --models maesil,ae,ae:latent_channels=6 --budget flops=1e17 --beside paper --out sizes
     """
 
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
     """What is equal for all."""
     store: tyro.conf.Positional[Path | None] = None
     """The prepared store."""

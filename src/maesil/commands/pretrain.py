@@ -34,7 +34,7 @@ class Pretrain:
       torchrun --nproc-per-node 8 -m maesil pretrain paper --data.store store --run runs/paper
     """
 
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    config: Annotated[RunConfig, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
     """The run's settings."""
     run: Path | None = None
     """The run folder to write or to resume."""
