@@ -9,7 +9,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from maesil import pipeline
+from maesil import verbs
 from maesil.config import RunConfig
 from maesil.ct.phantom import phantom
 from maesil.ct.sample import SAMPLE_CITATION, sample_ct
@@ -59,16 +59,16 @@ def run_demo(out: Path, console: Console, *, synthetic: bool = False, steps: int
         name = "phantoms" if synthetic else "LIDC-IDRI"
         config = PrepareConfig(policy="spacing", spacing_mm=DEMO_SPACING_MM, dataset=name)
         with scan_bar(console, "preparing") as progress:
-            report = pipeline.prepare([source], store, config, workers=None if synthetic else 0, progress=progress)
+            report = verbs.prepare([source], store, config, workers=None if synthetic else 0, progress=progress)
         console.print(prepare_text(report, store), markup=False)
     with _chapter(console, "3/4 pre-train"):
-        outcome = pipeline.pretrain(_config(store, synthetic, steps), out / "run", console=console)
+        outcome = verbs.pretrain(_config(store, synthetic, steps), out / "run", console=console)
     if outcome.status == "interrupted":
         return DemoResult("", None, finished=False)
     with _chapter(console, "4/4 evaluate"):
         with scan_bar(console, "evaluating") as progress:
-            evaluation = pipeline.evaluate(out / "run", progress=progress)
-        page = pipeline.report(out / "run")
+            evaluation = verbs.evaluate(out / "run", progress=progress)
+        page = verbs.report(out / "run")
     return DemoResult(evaluation.table, page, finished=True)
 
 

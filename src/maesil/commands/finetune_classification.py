@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("store, labels and run must be given", fix="--data.store STORE --labels labels.csv --run RUN")
     screen = console()
     with scan_bar(screen, "classifying") as progress:
-        done = pipeline.classify_scans(
+        done = pipeline.finetune_classification(
             call.config, call.store, call.labels, call.run, label=call.label, console=screen, progress=progress
         )
     print(done.table)  # noqa: T201 (the result, on standard output)
