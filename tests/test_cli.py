@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,7 +14,8 @@ from torch import Tensor
 from maesil import pipeline
 from maesil.cli import COMMANDS, main
 from maesil.commands.finetune import TASKS
-from maesil.commands.parsing import console, print_json
+from maesil.commands.parsing import console, parse, print_json
+from maesil.commands.pretrain import Pretrain
 from maesil.config import RunConfig, dump_yaml
 from maesil.models.mae import MaskedAutoencoder
 from maesil.presets import PRESETS
@@ -83,6 +85,30 @@ def test_errors__a_wrong_flag_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["pretrain", "demo", "--run", "x", "--train.stepz", "3"]) == 2
     printed = capsys.readouterr()
     assert "--train.stepz" in printed.err + printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "compiled", "given"),
+    [
+        ([], False, True),
+        (["--efficiency.compile"], True, True),
+        (["--efficiency.compile", "True"], True, True),
+        (["--efficiency.compile=True", "--data.holdout.no-given"], True, False),
+        (["--data.holdout.given", "False", "--efficiency.compile"], True, False),
+        (["--efficiency.compile", "--data.holdout.given"], True, True),
+    ],
+)
+@pytest.mark.parametrize("preset", ["demo", "compiled"])
+def test_parse__a_switch_stands_alone_or_has_a_value(
+    words: list[str], compiled: bool, given: bool, preset: str
+) -> None:
+    config = PRESETS["demo"]()
+    if preset == "compiled":  # as from a file: switched on already, to be taken back
+        config = replace(config, efficiency=replace(config.efficiency, compile=True))
+        words, compiled = [*words, "--efficiency.no-compile"], False
+    call = parse(Pretrain, "pretrain", [*words, "--run", "x"], Pretrain(config=config))
+    assert (call.config.efficiency.compile, call.config.data.holdout.given) == (compiled, given)
+    assert call.run == Path("x")
 
 
 @pytest.mark.parametrize("name", [*COMMANDS, *(f"finetune-{task}" for task in TASKS)])

@@ -202,7 +202,7 @@ def test_pretrain__compiled(tiny_config: RunConfig, tmp_path: Path) -> None:
     """In a process of its own: the checks of shapes that tests run with cannot be traced."""
     settings = tmp_path / "settings.yaml"
     settings.write_text(dump_yaml(tiny_config))
-    words = ["pretrain", "--config", str(settings), "--run", str(tmp_path / "run"), "--efficiency.compile", "True"]
+    words = ["pretrain", "--config", str(settings), "--run", str(tmp_path / "run"), "--efficiency.compile"]
     done = subprocess.run([sys.executable, "-m", "maesil", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "compile: true" in (tmp_path / "run" / "config.yaml").read_text()

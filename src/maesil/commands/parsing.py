@@ -7,9 +7,10 @@ import io
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import redirect_stderr
-from typing import Any, TypeVar
+from dataclasses import fields, is_dataclass
+from typing import Annotated, Any, TypeVar
 
 import tyro
 from pydantic import ValidationError
@@ -20,6 +21,10 @@ from maesil.errors import ConfigError
 T = TypeVar("T")
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """Where torchrun, Lightning and SLURM say which process of a run this one is; the first that is set counts."""
+TRUTHS = ("True", "False")
+"""What a switch is set to."""
+Settings = Annotated[T, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
+"""A run's settings: flags without a prefix, switches with a value."""
 
 
 def parse(kind: type[T], command: str, words: Sequence[str], default: T | None = None) -> T:
@@ -38,11 +43,12 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
     settings: dict[str, Any] = {} if default is None else {"default": default}
     config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
     description = inspect.cleandoc(kind.__doc__ or "")  # tyro's own reading of a docstring drops its examples
+    given = with_values(words, set(_switches(getattr(default, "config", None))))
     told = io.StringIO()
     try:
         with redirect_stderr(told):
             call: T = tyro.cli(
-                kind, prog=f"maesil {command}", description=description, args=words, config=config, **settings
+                kind, prog=f"maesil {command}", description=description, args=given, config=config, **settings
             )
     except SystemExit as stop:
         refused = _validation_behind(stop)
@@ -50,7 +56,48 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
             raise _explain(refused, command, words) from stop
         sys.stderr.write(told.getvalue())
         raise
+    sys.stderr.write(told.getvalue())
     return call
+
+
+def with_values(words: Sequence[str], switches: Collection[str]) -> list[str]:
+    """Words with a value behind every switch: `--x` alone is `--x True`, and `--no-x` is `--x False`.
+
+    So a run's switches can be set and, where a preset or file has set them, taken back, in any of the usual ways.
+
+    Args:
+        words: What follows a command's name.
+        switches: The flags that are true or false.
+    """
+    offs = {_off(switch): switch for switch in switches}
+    found: list[str] = []
+    for place, word in enumerate(words):
+        flag = word.replace("_", "-")
+        following = words[place + 1] if place + 1 < len(words) else ""
+        if flag in offs:
+            found += [offs[flag], "False"]
+        elif flag in switches and following not in TRUTHS:
+            found += [flag, "True"]
+        else:
+            found.append(word)
+    return found
+
+
+def _switches(settings: object, prefix: str = "--") -> Iterator[str]:
+    """The flags of settings, and of settings in them, that are true or false."""
+    if not is_dataclass(settings):
+        return
+    for field in fields(settings):
+        value, flag = getattr(settings, field.name), prefix + field.name.replace("_", "-")
+        if isinstance(value, bool):
+            yield flag
+        else:
+            yield from _switches(value, f"{flag}.")
+
+
+def _off(switch: str) -> str:
+    section, dot, name = switch.removeprefix("--").rpartition(".")
+    return f"--{section}{dot}no-{name}"
 
 
 def _validation_behind(stop: SystemExit) -> ValidationError | None:
