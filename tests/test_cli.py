@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -116,6 +118,17 @@ def test_commands__are_verbs_of_the_same_name(name: str) -> None:
     if name != "finetune":  # its tasks are the verbs
         assert callable(getattr(pipeline, name.replace("-", "_")))
         assert name.replace("-", "_") in pipeline.__all__
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(COMMANDS) - {"finetune", "compare", "compare-transfer", "export", "similar"})
+)
+def test_commands__have_the_options_of_their_verb(name: str) -> None:
+    """But for what is printed where; the four left out read a lineup, amounts or a query from words."""
+    module = import_module(f"maesil.commands.{name}")
+    (command,) = (each for each in vars(module).values() if is_dataclass(each) and each.__module__ == module.__name__)
+    options = {option.name for option in fields(command)} - {"json", "table"}
+    assert options <= set(inspect.signature(getattr(pipeline, name)).parameters)
 
 
 def test_console__of_many_processes_the_first_speaks(

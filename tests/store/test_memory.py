@@ -5,6 +5,7 @@ Of the formats that are read whole (NRRD, compressed MetaImage) it is 4 times th
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -32,8 +33,8 @@ def voxels(shape: tuple[int, int, int]) -> np.ndarray:
 def write_nifti(path: Path, hu: np.ndarray) -> None:
     image = nibabel.Nifti1Image(hu.transpose(2, 1, 0), np.diag([*SPACING[::-1], 1.0]))
     image.header.set_xyzt_units("mm")
-    with nibabel.openers.ImageOpener(path, "wb", compresslevel=1) as stream:
-        stream.write(image.to_bytes())
+    data = image.to_bytes()
+    path.write_bytes(gzip.compress(data, 1) if path.suffix == ".gz" else data)
 
 
 def write_itk(path: Path, hu: np.ndarray) -> None:
@@ -57,8 +58,7 @@ FORMATS = {
     "nii-native": ("scan.nii", write_nifti, "native", 1),
     "nii-cube": ("scan.nii", write_nifti, "cube", 1),
     "nii.gz": ("scan.nii.gz", write_nifti, "spacing", 1),
-    "mha-float64": ("scan.mha", of_type(write_itk, lambda hu: hu.astype(np.float64)), "spacing", 1),
-    "mha-fractions": ("scan.mha", of_type(write_itk, lambda hu: hu + np.float64(0.25)), "spacing", 1),
+    "mha-float64": ("scan.mha", of_type(write_itk, lambda hu: hu + np.float64(0.25)), "spacing", 1),
     "nrrd-float64": ("scan.nrrd", of_type(write_itk, lambda hu: hu.astype(np.float64)), "spacing", 4),
     "dicom": ("series", write_series, "spacing", 1),
 }

@@ -37,7 +37,7 @@ def main(words: Sequence[str]) -> int:
     """Runs it and ends with the table and the page's path."""
     call = parse(Demo, "demo", words)
     screen = console()
-    result = pipeline.demo(call.out, screen, synthetic=call.phantom, steps=call.steps)
+    result = pipeline.demo(call.out, phantom=call.phantom, steps=call.steps, console=screen)
     if call.json:
         print_json(vars(result))
     if not result.finished:
