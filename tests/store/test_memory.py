@@ -1,6 +1,6 @@
 """Memory per worker stays under 4 times the int16 size of the volume being read, at a real scan's size.
 
-Of the formats that are read whole (NRRD, compressed MetaImage) it is 4 times the volume in the file's own type.
+Of formats that are read whole (NRRD, compressed MetaImage) it is one volume in the file's own type more.
 """
 
 from __future__ import annotations
@@ -54,22 +54,22 @@ def of_type(write: Callable[[Path, np.ndarray], None], change: Callable[[np.ndar
 
 
 FORMATS = {
-    "nii": ("scan.nii", write_nifti, "spacing", 1),
-    "nii-native": ("scan.nii", write_nifti, "native", 1),
-    "nii-cube": ("scan.nii", write_nifti, "cube", 1),
-    "nii.gz": ("scan.nii.gz", write_nifti, "spacing", 1),
-    "mha-float64": ("scan.mha", of_type(write_itk, lambda hu: hu + np.float64(0.25)), "spacing", 1),
-    "nrrd-float64": ("scan.nrrd", of_type(write_itk, lambda hu: hu.astype(np.float64)), "spacing", 4),
-    "dicom": ("series", write_series, "spacing", 1),
+    "nii": ("scan.nii", write_nifti, "spacing", 4),
+    "nii-native": ("scan.nii", write_nifti, "native", 4),
+    "nii-cube": ("scan.nii", write_nifti, "cube", 4),
+    "nii.gz": ("scan.nii.gz", write_nifti, "spacing", 4),
+    "mha-float64": ("scan.mha", of_type(write_itk, lambda hu: hu + np.float64(0.25)), "spacing", 4),
+    "nrrd-float64": ("scan.nrrd", of_type(write_itk, lambda hu: hu.astype(np.float64)), "spacing", 6),
+    "dicom": ("series", write_series, "spacing", 4),
 }
-"""File name, its writer, policy, and how many times its voxels' type is as large as int16 where that counts."""
+"""File name, its writer, policy, and the most memory, in int16 sizes; NRRD has four of them in float64 alone."""
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="needs getrusage")
 @pytest.mark.parametrize("kind", list(FORMATS))
 def test_prepare__memory_stays_under_four_times_the_volume(tmp_path: Path, kind: str) -> None:
-    name, write, policy, wider = FORMATS[kind]
+    name, write, policy, most = FORMATS[kind]
     paths = []
     for size, shape in (("small", (40, 64, 64)), ("large", SHAPE)):
         (tmp_path / size).mkdir()
@@ -79,6 +79,6 @@ def test_prepare__memory_stays_under_four_times_the_volume(tmp_path: Path, kind:
     done = subprocess.run(words, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr
     risen = json.loads((tmp_path / "store" / "peak.json").read_text())
-    assert risen < 4 * wider * INT16_BYTES, f"{risen / INT16_BYTES:.2f} times the volume as int16"
+    assert risen < most * INT16_BYTES, f"{risen / INT16_BYTES:.2f} times the volume as int16"
     assert risen > 0.5 * INT16_BYTES  # else nothing was measured
     print(f"{kind}: {risen / INT16_BYTES:.2f} times the volume as int16")  # noqa: T201

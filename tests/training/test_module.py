@@ -258,18 +258,3 @@ def test_pretrain__stops_at_a_loss_that_is_not_finite(
     last = tmp_path / "run" / "checkpoints" / "last" / "model.safetensors"
     if last.exists():  # a checkpoint before the accident is kept, and is sound
         assert all(tensor.isfinite().all() for tensor in load_file(last).values())
-
-
-@pytest.mark.slow
-def test_ddp__two_processes_give_the_gradients_of_twice_the_batch(tmp_path: Path) -> None:
-    script = Path(__file__).with_name("ddp_gradients.py")
-    for world in (1, 2):
-        ranks = [
-            subprocess.Popen([sys.executable, str(script), str(rank), str(world), str(tmp_path)])
-            for rank in range(world)
-        ]
-        assert [rank.wait(timeout=120) for rank in ranks] == [0] * world
-    alone, together = (load_file(tmp_path / f"gradients-{world}.safetensors") for world in (1, 2))
-    assert alone.keys() == together.keys()
-    for name, gradient in alone.items():
-        torch.testing.assert_close(together[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
