@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import subprocess
 import sys
+from dataclasses import fields, is_dataclass, replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+from torch import Tensor
 
+from maesil import pipeline
 from maesil.cli import COMMANDS, main
+from maesil.commands.finetune import TASKS
+from maesil.commands.parsing import console, parse, print_json
+from maesil.commands.pretrain import Pretrain
 from maesil.config import RunConfig, dump_yaml
+from maesil.models.mae import MaskedAutoencoder
 from maesil.presets import PRESETS
+from maesil.runs import load
+from maesil.sampling.plan import make_plan
+from maesil.sampling.regions import regions_of
+from maesil.store.scanstore import ScanStore
 
 
 def test_help__explains_the_three_steps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,6 +65,10 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
         (["report", "nowhere"], "scores cannot be read"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "no NIfTI file name"),
+        (["reconstruct", "nowhere", "scan.nii.gz", "--out", "missing/x.nii.gz"], "mkdir -p missing"),
+        (["prepare", "x", "--out", "store", "--spacing-mm", "-1"], "--spacing-mm is -1.0: it should be greater than 0"),
+        (["pretrain", "demo", "--run", "x", "--train.steps", "0"], "--train.steps is 0: it should be greater than 0"),
+        (["pretrain", "demo", "--run", "x", "--train.warmup=2"], "warmup is 2.0"),
     ],
 )
 def test_errors__are_messages_with_exit_code_2(
@@ -62,6 +79,7 @@ def test_errors__are_messages_with_exit_code_2(
     printed = capsys.readouterr()
     assert message in printed.err
     assert "Traceback" not in printed.err
+    assert "pydantic" not in printed.err
     assert printed.out == ""
 
 
@@ -69,6 +87,99 @@ def test_errors__a_wrong_flag_is_named(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["pretrain", "demo", "--run", "x", "--train.stepz", "3"]) == 2
     printed = capsys.readouterr()
     assert "--train.stepz" in printed.err + printed.out
+
+
+@pytest.mark.parametrize(
+    ("words", "compiled", "given"),
+    [
+        ([], False, True),
+        (["--efficiency.compile"], True, True),
+        (["--efficiency.compile", "True"], True, True),
+        (["--efficiency.compile=True", "--data.holdout.no-given"], True, False),
+        (["--data.holdout.given", "False", "--efficiency.compile"], True, False),
+        (["--efficiency.compile", "--data.holdout.given"], True, True),
+    ],
+)
+@pytest.mark.parametrize("preset", ["demo", "compiled"])
+def test_parse__a_switch_stands_alone_or_has_a_value(
+    words: list[str], compiled: bool, given: bool, preset: str
+) -> None:
+    config = PRESETS["demo"]()
+    if preset == "compiled":  # as from a file: switched on already, to be taken back
+        config = replace(config, efficiency=replace(config.efficiency, compile=True))
+        words, compiled = [*words, "--efficiency.no-compile"], False
+    call = parse(Pretrain, "pretrain", [*words, "--run", "x"], Pretrain(config=config))
+    assert (call.config.efficiency.compile, call.config.data.holdout.given) == (compiled, given)
+    assert call.run == Path("x")
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, *(f"finetune-{task}" for task in TASKS)])
+def test_commands__are_verbs_of_the_same_name(name: str) -> None:
+    if name != "finetune":  # its tasks are the verbs
+        assert callable(getattr(pipeline, name.replace("-", "_")))
+        assert name.replace("-", "_") in pipeline.__all__
+
+
+@pytest.mark.parametrize(
+    "name", sorted(set(COMMANDS) - {"finetune", "compare", "compare-transfer", "export", "similar"})
+)
+def test_commands__have_the_options_of_their_verb(name: str) -> None:
+    """But for what is printed where; the four left out read a lineup, amounts or a query from words."""
+    module = import_module(f"maesil.commands.{name}")
+    (command,) = (each for each in vars(module).values() if is_dataclass(each) and each.__module__ == module.__name__)
+    options = {option.name for option in fields(command)} - {"json", "table"}
+    assert options <= set(inspect.signature(getattr(pipeline, name)).parameters)
+
+
+def test_console__of_many_processes_the_first_speaks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for rank, lines in (("0", 1), ("1", 0)):
+        monkeypatch.setenv("RANK", rank)
+        monkeypatch.setenv("LOCAL_RANK", "0")
+        console().print("told")
+        print_json({"told": rank})
+        printed = capsys.readouterr()
+        assert printed.err.count("told") == printed.out.count("told") == lines
+
+
+def test_pretrain__an_empty_store_names_the_reasons(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "bad.nii.gz").write_bytes(b"no scan")
+    store = tmp_path / "store"
+    assert main(["prepare", str(tmp_path / "bad.nii.gz"), "--out", str(store), "--workers", "0"]) == 1
+    assert main(["pretrain", "demo", "--data.store", str(store), "--run", str(tmp_path / "run")]) == 2
+    printed = capsys.readouterr()
+    assert "this store has no scan" in printed.err
+    assert "quarantine.jsonl" in printed.err.rsplit("this store has no scan", 1)[1]
+
+
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_pretrain__a_loss_that_is_no_number_ends_with_what_caused_it(
+    tiny_config: RunConfig,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    value: str,
+) -> None:
+    loss = MaskedAutoencoder.loss
+    calls = []
+
+    def spoilt(model: MaskedAutoencoder, superpatch: Tensor, mask: Tensor) -> Tensor:
+        calls.append(superpatch)
+        return loss(model, superpatch, mask) + (float(value) if len(calls) == 6 else 0.0)
+
+    monkeypatch.setattr(MaskedAutoencoder, "loss", spoilt)
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(dump_yaml(tiny_config))
+    assert main(["pretrain", "--config", str(settings), "--run", str(tmp_path / "run")]) == 1
+    printed = capsys.readouterr().err
+    assert f"the loss became {value} in step 5" in printed
+    store = ScanStore(tiny_config.data.store)  # type: ignore[arg-type]
+    plan = make_plan(regions_of(store, tiny_config.data, tiny_config.model.superpatch, "train"), tiny_config.data, 0)
+    for place in (plan.place(10), plan.place(11)):  # two superpatches a step
+        assert f"{place.scan_id}@{place.origin}" in printed
+    assert "Traceback" not in printed
+    assert load(tmp_path / "run").record["step"] == 3
 
 
 def test_import__is_quick_and_loads_no_torch() -> None:
@@ -137,6 +248,8 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     report = json.loads(printed.out)
     assert len(report["prepared"]) == 4
     assert "bad.nii.gz" in printed.err
+    assert "preparing 1/5" in printed.err
+    assert "preparing 5/5" in printed.err
     assert json.loads((store / "quarantine.jsonl").read_text())["source"] == "bad.nii.gz"
 
     settings = tmp_path / "settings.yaml"
@@ -155,11 +268,16 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     assert "protocol" in table
     assert all((run / "evaluation" / "test" / f"table.{kind}").is_file() for kind in ("md", "tex", "csv"))
 
-    assert main(["report", str(run)]) == 0
+    assert main(["report", str(run), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"page": str(run / "report.html")}
     assert (run / "report.html").stat().st_size > 20_000
 
     out = tmp_path / "rebuilt.nii.gz"
-    assert main(["reconstruct", str(run), str(sources / "d.nii.gz"), "--out", str(out), "--composite"]) == 0
+    assert main(["reconstruct", str(run), str(sources / "d.nii.gz"), "--out", str(out), "--composite", "--json"]) == 0
+    written = json.loads(capsys.readouterr().out)
+    assert written == {"reconstruction": str(out), "mask": str(tmp_path / "rebuilt_mask.nii.gz")}
+    assert main(["reconstruct", str(run), str(tmp_path / "nowhere.nii.gz"), "--out", str(out)]) == 2
+    assert "there is no such file or folder" in capsys.readouterr().err
     scan, rebuilt, mask = (nibabel.load(path) for path in (sources / "d.nii.gz", out, tmp_path / "rebuilt_mask.nii.gz"))
     assert rebuilt.shape == scan.shape == mask.shape
     assert abs(rebuilt.affine - scan.affine).max() < 1e-4

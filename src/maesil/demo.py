@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from maesil import pipeline
+from maesil import verbs
 from maesil.config import RunConfig
-from maesil.ct.phantom import phantom
+from maesil.ct.phantom import phantom as synthetic_ct
 from maesil.ct.sample import SAMPLE_CITATION, sample_ct
 from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
@@ -39,43 +39,46 @@ class DemoResult:
     finished: bool
 
 
-def run_demo(out: Path, console: Console, *, synthetic: bool = False, steps: int | None = None) -> DemoResult:
+def run_demo(
+    out: Path = Path("demo"), *, phantom: bool = False, steps: int | None = None, console: Console | None = None
+) -> DemoResult:
     """Runs the demo, or continues one that was interrupted, in the folder `out`.
 
     Args:
-        out: Gets `store`, `run` and, with `synthetic`, `scans`.
-        console: Where to show progress.
-        synthetic: Use synthetic CT of our own, for machines without network.
+        out: Gets `store`, `run` and, with `phantom`, `scans`.
+        phantom: Use synthetic CT of our own, for machines without network.
         steps: Optimiser steps; None: the preset's.
+        console: Where to show progress; None: nowhere.
 
     Raises:
         DownloadError: The sample CT cannot be fetched; the message names `--phantom`.
     """
-    with _chapter(console, "1/4 scan"):
-        source = _synthetic_scans(out / "scans") if synthetic else sample_ct()
-        console.print(str(source) if synthetic else f"{source}\n{SAMPLE_CITATION}")
-    with _chapter(console, "2/4 prepare"):
+    screen = console or Console(quiet=True)
+    with _chapter(screen, "1/4 scan"):
+        source = _phantoms(out / "scans") if phantom else sample_ct()
+        screen.print(str(source) if phantom else f"{source}\n{SAMPLE_CITATION}")
+    with _chapter(screen, "2/4 prepare"):
         store = out / "store"
-        name = "phantoms" if synthetic else "LIDC-IDRI"
+        name = "phantoms" if phantom else "LIDC-IDRI"
         config = PrepareConfig(policy="spacing", spacing_mm=DEMO_SPACING_MM, dataset=name)
-        with scan_bar(console, "preparing") as progress:
-            report = pipeline.prepare([source], store, config, workers=None if synthetic else 0, progress=progress)
-        console.print(prepare_text(report, store), markup=False)
-    with _chapter(console, "3/4 pre-train"):
-        outcome = pipeline.pretrain(_config(store, synthetic, steps), out / "run", console=console)
+        with scan_bar(screen, "preparing") as progress:
+            report = verbs.prepare([source], store, config, workers=None if phantom else 0, progress=progress)
+        screen.print(prepare_text(report, store), markup=False)
+    with _chapter(screen, "3/4 pre-train"):
+        outcome = verbs.pretrain(_config(store, phantom, steps), out / "run", console=screen)
     if outcome.status == "interrupted":
         return DemoResult("", None, finished=False)
-    with _chapter(console, "4/4 evaluate"):
-        with scan_bar(console, "evaluating") as progress:
-            evaluation = pipeline.evaluate(out / "run", progress=progress)
-        page = pipeline.report(out / "run")
+    with _chapter(screen, "4/4 evaluate"):
+        with scan_bar(screen, "evaluating") as progress:
+            evaluation = verbs.evaluate(out / "run", progress=progress)
+        page = verbs.report(out / "run")
     return DemoResult(evaluation.table, page, finished=True)
 
 
-def _config(store: Path, synthetic: bool, steps: int | None) -> RunConfig:
+def _config(store: Path, phantom: bool, steps: int | None) -> RunConfig:
     config = demo()
     data = replace(config.data, store=store)
-    if synthetic:
+    if phantom:
         overrides = {f"phantom-{PHANTOMS - 2}": "val", f"phantom-{PHANTOMS - 1}": "test"}
         patients = SplitConfig(fractions=(1.0, 0.0, 0.0), overrides=overrides)
         data = replace(data, holdout=HoldoutConfig(by="patient", patients=patients))
@@ -83,12 +86,12 @@ def _config(store: Path, synthetic: bool, steps: int | None) -> RunConfig:
     return replace(config, data=data, train=train)
 
 
-def _synthetic_scans(folder: Path) -> Path:
+def _phantoms(folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     for seed in range(PHANTOMS):
         path = folder / f"phantom-{seed}.nii.gz"
         if not path.is_file():
-            write_nifti(path, phantom(seed=seed).volume)
+            write_nifti(path, synthetic_ct(seed=seed).volume)
     return folder
 
 

@@ -54,6 +54,12 @@ class ScanError(MaesilError):
     """A scan cannot be read, or must not be read as if it were sound."""
 
 
+class NoScanError(ScanError):
+    """There is no file or folder of this name: the call is wrong, not a scan."""
+
+    exit_code = 2
+
+
 class StoreError(MaesilError):
     """A prepared store is missing, incomplete, or at odds with what is asked of it."""
 

@@ -10,11 +10,18 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from maesil.store.prepare import PrepareReport
+from maesil.training.progress import PLAIN_LINES
 
 
 @contextmanager
 def scan_bar(console: Console, title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar over scans; yields what is called with scans done, scans in all, and the last one's name."""
+    """A bar over scans, plain lines where there is no terminal.
+
+    Yields what is called with scans done, scans in all, and the last one's name.
+    """
+    if not console.is_terminal:
+        yield _plain_lines(console, title)
+        return
     columns = (
         f"[bold]{title}",
         BarColumn(),
@@ -22,13 +29,21 @@ def scan_bar(console: Console, title: str) -> Iterator[Callable[[int, int, str],
         TimeRemainingColumn(),
         TextColumn("{task.description}"),
     )
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+    with Progress(*columns, console=console) as bar:
         task = bar.add_task("", total=None)
 
         def show(done: int, total: int, name: str) -> None:
             bar.update(task, completed=done, total=total, description=name)
 
         yield show
+
+
+def _plain_lines(console: Console, title: str) -> Callable[[int, int, str], None]:
+    def show(done: int, total: int, name: str) -> None:
+        if done and (done == total or done % max(1, total // PLAIN_LINES) == 0):
+            console.print(f"{title} {done}/{total}  {name}", highlight=False, markup=False)
+
+    return show
 
 
 def prepare_text(report: PrepareReport, out: Path) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from maesil.ct.geometry import Geometry
+from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, ScanError
 
 ORIENTATIONS = ["".join(letters) for axes in permutations(("SI", "PA", "LR")) for letters in product(*axes)]
@@ -88,6 +89,29 @@ def test_reorient__equals_dicomorient(case: Case, target: str) -> None:
     np.testing.assert_allclose(ours.origin_mm, theirs.GetOrigin(), atol=1e-9)
     np.testing.assert_allclose(ours.spacing_mm[::-1], theirs.GetSpacing(), atol=1e-9)
     np.testing.assert_allclose(ours.direction[:, ::-1].ravel(), theirs.GetDirection(), atol=1e-9)
+
+
+@pytest.mark.parametrize("letters", ORIENTATIONS)
+def test_geometry__every_orientation_is_simpleitks(letters: str) -> None:
+    """All 48, not a sample: each to each of the 48, cropped and padded; voxels and their millimetres."""
+    geometry = geometry_of((letters, (9.0, -14.0, 12.0), (3, 4, 5), (3.0, 2.0, 0.5), (30.0, -7.0, 100.0)))
+    volume = Volume(numbered(geometry), geometry)
+    image = as_itk(geometry, volume.array)
+    assert geometry.orientation == letters
+    assert_same(volume, image)
+    for target in ORIENTATIONS:
+        assert_same(volume.reorient(target), SimpleITK.DICOMOrient(image, target[::-1]))
+    box = SimpleITK.RegionOfInterest(image, (3, 2, 2), (1, 2, 0))  # ITK names the fastest axis first
+    assert_same(volume.crop((0, 2, 1), (2, 2, 3)), box)
+    assert_same(volume.pad((1, 0, 2), (0, 3, 1), fill=-7), SimpleITK.ConstantPad(image, (2, 0, 1), (1, 3, 0), -7))
+
+
+def assert_same(volume: Volume, image: SimpleITK.Image) -> None:
+    """ITK's array, and each voxel centre where ITK has it; ITK's padding begins at negative indices."""
+    np.testing.assert_array_equal(volume.array, SimpleITK.GetArrayFromImage(image))
+    corners = np.array(list(np.ndindex(2, 2, 2))) * (np.array(volume.shape) - 1)
+    theirs = [image.TransformIndexToPhysicalPoint([int(i) for i in corner[::-1]]) for corner in corners]
+    np.testing.assert_allclose(volume.geometry.index_to_mm(corners.astype(np.float64)), theirs, atol=1e-9)
 
 
 @given(cases, orientations)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -20,5 +21,7 @@ def test_demo__runs_the_whole_path_without_network_and_resumes(
     assert "interpolation" in printed.out
     assert str(tmp_path / "demo" / "run" / "report.html") in printed.out
     assert (tmp_path / "demo" / "run" / "report.html").is_file()
-    assert main(words) == 0  # everything is there: nothing is trained again
-    assert "already there" in capsys.readouterr().err
+    assert main([*words, "--json"]) == 0  # everything is there: nothing is trained again
+    printed = capsys.readouterr()
+    assert "already there" in printed.err
+    assert json.loads(printed.out)["page"] == str(tmp_path / "demo" / "run" / "report.html")

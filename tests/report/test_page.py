@@ -6,21 +6,28 @@ import html
 import html.parser
 import json
 import re
-import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from browser import CHROMIUM
+from maesil import pipeline
+from maesil.config import RunConfig
 from maesil.ct.window import Window
+from maesil.errors import CheckpointError, ConfigError
+from maesil.evaluation.protocol import Protocol
 from maesil.report.case import VIEWS, Case, cut
 from maesil.report.figures import figure3, panels, save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.page import Curve, Page, encode_case, write_page
-
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+from maesil.runs import LoadedModel, load
+from maesil.sampling.regions import Region
+from maesil.store.scanstore import ScanStore
+from maesil.verbs import make_case
 
 
 @pytest.fixture
@@ -169,20 +176,28 @@ addEventListener("load", () => setInterval(() => {
 """
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
-def test_page__works_in_a_browser(page: Page, case: Case, tmp_path: Path) -> None:
-    visible = replace(page, cases=[replace(case, held_out=np.ones_like(case.mask))])
-    path = write_page(tmp_path / "page.html", visible)
+def probe(path: Path, profile: Path) -> dict[str, Any]:
+    """What a browser finds on a page: where the bright voxels are, what the sliders do, the script's errors."""
     path.write_text(path.read_text(encoding="utf-8").replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     command = [
-        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path / 'profile'}",
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={profile}",
         "--virtual-time-budget=30000", "--dump-dom", path.as_uri(),
     ]  # fmt: skip
     shown = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True).stdout
     probed = re.search(r'data-probe="([^"]+)"', shown)
     assert probed, shown[:300]
-    found = json.loads(html.unescape(probed.group(1)))
+    found: dict[str, Any] = json.loads(html.unescape(probed.group(1)))
+    return found
+
+
+in_a_browser = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_page__works_in_a_browser(page: Page, case: Case, tmp_path: Path) -> None:
+    visible = replace(page, cases=[replace(case, held_out=np.ones_like(case.mask))])
+    found = probe(write_page(tmp_path / "page.html", visible), tmp_path / "profile")
     assert found["error"] == ""
     assert found["moved"]
     assert found["hidden"] == [33, 43, 64]
@@ -192,3 +207,52 @@ def test_page__works_in_a_browser(page: Page, case: Case, tmp_path: Path) -> Non
         assert column < 0.5, view
         height_mm, width_mm = {"axial": (24, 28), "coronal": (40, 28), "sagittal": (40, 24)}[view]
         assert [float(part) for part in ratio.split("/")] == [width_mm, height_mm]
+
+
+@pytest.mark.slow
+@in_a_browser
+def test_page__of_a_run_works_in_a_browser(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=4)), run)
+    pipeline.evaluate(run, protocol=Protocol(lpips=None))
+    found = probe(pipeline.report(run), tmp_path / "profile")
+    assert found["error"] == ""
+    assert found["moved"]
+    (shape,) = {entry.shape for entry in ScanStore(tiny_config.data.store).entries}  # type: ignore[arg-type]
+    for view, (down, across) in {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}.items():
+        ratio = [float(part) for part in found[view][2].split("/")]
+        assert ratio == [2.0 * shape[across], 2.0 * shape[down]], view
+
+
+def test_report__shows_what_was_scored(tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pictures are of the checkpoint and protocol of the table, and the page names them."""
+    run = tmp_path / "run"
+    pipeline.pretrain(tiny_config, run)
+    best = load(run, checkpoint="best").record["step"]
+    protocol = Protocol(lpips=None, mask_seed=7, regions=("masked",))
+    pipeline.evaluate(run, checkpoint="best", protocol=protocol)
+    shown = []
+
+    def watch(loaded: LoadedModel, store: ScanStore, region: Region, asked: Protocol) -> Case:
+        shown.append((loaded.folder, asked))
+        return make_case(loaded, store, region, asked)
+
+    monkeypatch.setattr("maesil.verbs.make_case", watch)
+    text = pipeline.report(run).read_text(encoding="utf-8")
+    assert shown == [((run / "checkpoints" / "best").resolve(), protocol)]
+    assert f"Checkpoint &#39;best&#39;, step {best}." in text
+    with pytest.raises(ConfigError, match="no such scan was scored: x"):
+        pipeline.report(run, scans=["x"])
+
+
+def test_report__refuses_a_checkpoint_that_was_not_scored(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pipeline.pretrain(tiny_config, run)
+    evaluated = pipeline.evaluate(run, protocol=Protocol(lpips=None))
+    record = evaluated.folder / "notes.json"
+    record.write_text(record.read_text().replace('"step": 12', '"step": 9'))
+    with pytest.raises(CheckpointError, match="step 9 was evaluated, and checkpoint 'last' is of step 12 by now"):
+        pipeline.report(run)
+    record.write_text('["a note of an earlier version"]')
+    with pytest.raises(CheckpointError, match="does not say what it scored"):
+        pipeline.report(run)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maesil.config import RunConfig
-from maesil.errors import StoreError
+from maesil.errors import EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import make_plan
@@ -42,6 +42,32 @@ def test_regions_of__held_out_superpatches_are_never_touched(tiny_store: Path) -
         assert not any(overlap(place.origin, tile.origin, edge) for tile in test[place.scan_id])
     again = regions_of(store, data, edge, "test")
     assert {region.entry.scan_id: region.tiles for region in again} == test
+
+
+@pytest.mark.parametrize(
+    ("asked", "edge", "expected"),
+    [
+        ((4, 1), 16, (4, 1)),
+        ((40, 1), 16, (7, 1)),
+        ((40, 40), 16, (4, 4)),
+        ((2, 1), 32, (1, 0)),
+        ((40, 0), 16, (8, 0)),
+    ],
+)
+def test_regions_of__few_tiles_are_shared_between_test_and_val(
+    tiny_store: Path, asked: tuple[int, int], edge: int, expected: tuple[int, int]
+) -> None:
+    """A tiny scan has eight tiles of 16^3 that do not touch each other, and one of 32^3."""
+    store = ScanStore(tiny_store)
+    holdout = HoldoutConfig(by="superpatch", test_superpatches=asked[0], val_superpatches=asked[1], held_tissue=0.2)
+    data = DataConfig(store=tiny_store, holdout=holdout)
+    counts = []
+    for split in ("test", "val"):
+        try:
+            counts.append(len(regions_of(store, data, (edge,) * 3, split)[0].tiles))
+        except EmptySplitError:
+            counts.append(0)
+    assert tuple(counts) == expected
 
 
 def test_regions_of__train_only_datasets_are_never_scored(tiny_store: Path) -> None:

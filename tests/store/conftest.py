@@ -8,11 +8,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pydicom
 import pytest
-from pydicom.dataset import FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
+from dicom_slices import write_slice
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
@@ -86,31 +84,10 @@ def write_series(tmp_path: Path) -> Callable[..., Path]:
         voxels = texture(3, (8, 24, 20)).astype(np.int16)
         for index in range(8):
             if index not in skip:
-                _write_slice(path / f"{index}.dcm", voxels[index], index, {**SECRETS, **tags})
+                write_slice(path / f"{index}.dcm", voxels[index], index, {**SECRETS, **tags})
         return path
 
     return write
-
-
-def _write_slice(path: Path, voxels: np.ndarray, index: int, tags: dict[str, str]) -> None:
-    image = pydicom.Dataset()
-    image.file_meta = FileMetaDataset()
-    image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-    image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = CTImageStorage
-    image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.444.{index}"
-    for tag, value in tags.items():
-        setattr(image, tag, value)
-    image.Modality, image.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
-    image.Rows, image.Columns = voxels.shape
-    image.PixelSpacing, image.SliceThickness = [2.0, 2.0], 2.5
-    image.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    image.ImagePositionPatient = [0.0, 0.0, 2.5 * index]
-    image.RescaleSlope, image.RescaleIntercept = 1, 0
-    image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
-    image.BitsAllocated = image.BitsStored = 16
-    image.HighBit, image.PixelRepresentation = 15, 1
-    image.PixelData = voxels.tobytes()
-    image.save_as(path, enforce_file_format=True)
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""Prepares one scan and prints how far the process's memory rose above what it was before: SOURCE OUT POLICY."""
+"""Prepares a scan and writes how far the process's memory rose above what it was before: SMALL LARGE OUT POLICY."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ def peak() -> int:
 
 
 def main() -> None:
-    source, out, policy = sys.argv[1:4]
-    small, large = Path(source) / "small.nii", Path(source) / "large.nii"
+    small, large, out = (Path(word) for word in sys.argv[1:4])
+    policy = sys.argv[4]
     # A small scan first: it loads every library and starts every thread that the large one needs.
     warm = PrepareConfig(policy=policy, cube=32, salt="test")  # type: ignore[arg-type]
-    prepare([small], Path(out).with_name("warm"), warm, workers=0)
+    prepare([small], out.with_name("warm"), warm, workers=0)
     before = peak()
-    prepare([large], Path(out), PrepareConfig(policy=policy, cube=512, salt="test"), workers=0)  # type: ignore[arg-type]
-    Path(out, "peak.json").write_text(json.dumps(peak() - before))
+    report = prepare([large], out, PrepareConfig(policy=policy, cube=512, salt="test"), workers=0)  # type: ignore[arg-type]
+    assert len(report.prepared) == 1, report.quarantined
+    (out / "peak.json").write_text(json.dumps(peak() - before))
 
 
 if __name__ == "__main__":

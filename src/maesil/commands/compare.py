@@ -6,12 +6,12 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import tyro
 
 from maesil import pipeline
-from maesil.commands.parsing import console, parse, print_json, value_of
+from maesil.commands.parsing import Settings, console, parse, print_json, value_of
 from maesil.comparison.budget import parse_budget
 from maesil.comparison.presets import LINEUPS, Lineup
 from maesil.comparison.spec import parse_models
@@ -37,7 +37,7 @@ class Compare:
       maesil compare store --models maesil,ae,ae:latent_channels=6 --budget flops=1e17 --beside paper --out sizes
     """
 
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    config: Settings[RunConfig]
     """What is equal for all."""
     store: tyro.conf.Positional[Path | None] = None
     """The prepared store."""

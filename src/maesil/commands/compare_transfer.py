@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from maesil import pipeline
-from maesil.commands.parsing import console, parse
+from maesil.commands.parsing import Settings, console, parse
 from maesil.downstream.config import FinetuneConfig
 from maesil.downstream.transfer import Amount
 from maesil.errors import ConfigError
@@ -28,7 +25,7 @@ class CompareTransfer:
       maesil compare-transfer --init runs/base --data.store store --shares 0.1 0.3 1.0 --seeds 5 --out transfer
     """
 
-    config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
+    config: Settings[FinetuneConfig]
     """What is equal for all."""
     out: Path | None = None
     """The folder to write or to continue."""

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maesil import demo
-from maesil.commands.parsing import console, parse
+from maesil import pipeline
+from maesil.commands.parsing import console, parse, print_json
 
 
 @dataclass(frozen=True)
@@ -29,15 +29,20 @@ class Demo:
     """Use synthetic CT of our own; needs no network."""
     steps: int | None = None
     """Optimiser steps, instead of the preset's."""
+    json: bool = False
+    """Print the outcome as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:
     """Runs it and ends with the table and the page's path."""
     call = parse(Demo, "demo", words)
     screen = console()
-    result = demo.run_demo(call.out, screen, synthetic=call.phantom, steps=call.steps)
+    result = pipeline.demo(call.out, phantom=call.phantom, steps=call.steps, console=screen)
+    if call.json:
+        print_json(vars(result))
     if not result.finished:
         screen.print("interrupted; the same command continues")
         return 1
-    print(f"\n{result.table}\n\nreport: {result.page}")  # noqa: T201 (the result, on standard output)
+    if not call.json:
+        print(f"\n{result.table}\n\nreport: {result.page}")  # noqa: T201 (the result, on standard output)
     return 0

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from maesil import doctor
+from maesil import pipeline
 from maesil.commands.parsing import console, parse, print_json
 
 
@@ -27,7 +27,7 @@ class Doctor:
 def main(words: Sequence[str]) -> int:
     """Examines and prints; 0 whatever is found."""
     call = parse(Doctor, "doctor", words)
-    findings = doctor.examine()
+    findings = pipeline.doctor()
     if call.json:
         print_json(findings)
         return 0

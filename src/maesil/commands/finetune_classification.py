@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from maesil import pipeline
-from maesil.commands.parsing import console, parse
+from maesil.commands.parsing import Settings, console, parse
 from maesil.downstream.classification import ClassificationConfig
 from maesil.errors import ConfigError
 from maesil.screen import scan_bar
@@ -29,7 +29,7 @@ class FinetuneClassification:
       maesil finetune classification --init runs/base --data.store store --labels labels.csv --run runs/full --mode full
     """
 
-    config: Annotated[ClassificationConfig, tyro.conf.arg(name="")]
+    config: Settings[ClassificationConfig]
     """The run's settings."""
     store: Annotated[Path | None, tyro.conf.arg(name="data.store", aliases=("--store",))] = None
     """The prepared store."""
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("store, labels and run must be given", fix="--data.store STORE --labels labels.csv --run RUN")
     screen = console()
     with scan_bar(screen, "classifying") as progress:
-        done = pipeline.classify_scans(
+        done = pipeline.finetune_classification(
             call.config, call.store, call.labels, call.run, label=call.label, console=screen, progress=progress
         )
     print(done.table)  # noqa: T201 (the result, on standard output)

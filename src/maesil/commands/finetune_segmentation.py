@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from maesil import pipeline
-from maesil.commands.parsing import console, parse, print_json
+from maesil.commands.parsing import Settings, console, parse, print_json
 from maesil.downstream.config import FinetuneConfig
 from maesil.errors import ConfigError
 from maesil.screen import scan_bar
@@ -31,7 +28,7 @@ class FinetuneSegmentation:
       maesil finetune segmentation --init runs/base --data.store store --run runs/fold0 --labels.folds 5 --labels.fold 0
     """
 
-    config: Annotated[FinetuneConfig, tyro.conf.arg(name="")]
+    config: Settings[FinetuneConfig]
     """The run's settings."""
     run: Path | None = None
     """The run folder to write or to resume."""

@@ -31,6 +31,6 @@ class Masks:
 def main(words: Sequence[str]) -> int:
     """Draws and says where the picture is."""
     call = parse(Masks, "masks", words)
-    pipeline.draw_masks(call.out, call.grid, call.seed)
+    pipeline.masks(call.out, call.grid, call.seed)
     console().print(str(call.out))
     return 0

@@ -5,13 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
-
-import tyro
 
 from maesil import pipeline
 from maesil.baselines import baseline
-from maesil.commands.parsing import console, parse, print_json, value_of
+from maesil.commands.parsing import Settings, console, parse, print_json, value_of
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS
@@ -27,14 +24,14 @@ class Pretrain:
 
     Examples:
       maesil pretrain base --data.store store --run runs/base
-      maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile True
+      maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile
       maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
       maesil pretrain base --model.name vae --data.store store --run runs/vae --model.kl-weight 1e-5
       maesil pretrain --config runs/base/config.yaml --run runs/again --seed 1
-      torchrun --nproc-per-node 8 -m maesil pretrain paper --data.store store --run runs/paper
+      torchrun --nproc-per-node 8 -m -- maesil pretrain paper --data.store store --run runs/paper
     """
 
-    config: Annotated[RunConfig, tyro.conf.arg(name="")]
+    config: Settings[RunConfig]
     """The run's settings."""
     run: Path | None = None
     """The run folder to write or to resume."""

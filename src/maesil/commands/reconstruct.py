@@ -10,7 +10,7 @@ from typing import Literal
 import tyro
 
 from maesil import pipeline
-from maesil.commands.parsing import parse
+from maesil.commands.parsing import parse, print_json
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,14 @@ class Reconstruct:
     """Which DICOM series, where a folder holds several."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints."""
+    json: bool = False
+    """Print the files' paths as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:
     """Writes both files and prints their paths."""
     call = parse(Reconstruct, "reconstruct", words)
-    written = pipeline.reconstruct(
+    reconstruction, mask = pipeline.reconstruct(
         call.run,
         call.scan,
         call.out,
@@ -50,5 +52,8 @@ def main(words: Sequence[str]) -> int:
         series=call.series,
         checkpoint=call.checkpoint,
     )
-    print(*written, sep="\n")  # noqa: T201 (the result, on standard output)
+    if call.json:
+        print_json({"reconstruction": reconstruction, "mask": mask})
+    else:
+        print(reconstruction, mask, sep="\n")  # noqa: T201 (the result, on standard output)
     return 0

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
 from maesil import pipeline
-from maesil.commands.parsing import console, parse
+from maesil.commands.parsing import console, parse, print_json
 from maesil.screen import scan_bar
 
 
@@ -31,12 +31,21 @@ class Report:
     """Which evaluation to show."""
     scans: tuple[str, ...] = ()
     """Scans to show; the first two of the split by default."""
+    store: Annotated[Path | None, tyro.conf.arg(name="data.store")] = None
+    """The store that was scored, where it is not the run's own."""
+    json: bool = False
+    """Print the page's path as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:
     """Writes the page and prints its path."""
     call = parse(Report, "report", words)
     with scan_bar(console(), "rebuilding") as progress:
-        page = pipeline.report(call.run, out=call.out, split=call.split, scans=call.scans, progress=progress)
-    print(page)  # noqa: T201 (the result, on standard output)
+        page = pipeline.report(
+            call.run, out=call.out, split=call.split, scans=call.scans, store=call.store, progress=progress
+        )
+    if call.json:
+        print_json({"page": page})
+    else:
+        print(page)  # noqa: T201 (the result, on standard output)
     return 0

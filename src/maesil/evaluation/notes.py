@@ -11,6 +11,11 @@ from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
 
 
+def checkpoint_note(checkpoint: str, step: int) -> str:
+    """Which weights were scored."""
+    return f"Checkpoint '{checkpoint}', step {step:,}."
+
+
 def input_note(model: AnyModel, masking: Masking, store: ScanStore) -> str:
     """What the models saw: superpatches, masking, voxels."""
     superpatch, patch = ("x".join(map(str, size)) for size in (model.superpatch, model.patch))

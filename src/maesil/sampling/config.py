@@ -27,6 +27,7 @@ class HoldoutConfig:
         patients: Shares and overrides of the split by patient.
         val_superpatches: Superpatches per scan kept for validation, with ``by="superpatch"``.
         test_superpatches: Superpatches per scan kept for testing, with ``by="superpatch"``.
+            A scan that has fewer than both ask for shares them out in proportion, at least one to each.
         held_tissue: Least share of tissue in a superpatch kept for val or test, with ``by="superpatch"``.
         train_only: Datasets that are trained on and never scored.
         given: Use the splits that the store carries from its collections or its list; patients' overrides come first.

@@ -185,10 +185,16 @@ def _held_tiles(
     whole = [tile for tile in tiling if all(s.stop == t for s, t in zip(tile.local, tiling.tile, strict=True))]
     solid = _with_tissue(whole, tiling, occupancy, config.held_tissue)
     chosen = _spread(solid, tiling.tile, config.test_superpatches + config.val_superpatches)
-    return {
-        "test": tuple(chosen[: config.test_superpatches]),
-        "val": tuple(chosen[config.test_superpatches :]),
-    }
+    tested = _tested(len(chosen), config)
+    return {"test": tuple(chosen[:tested]), "val": tuple(chosen[tested:])}
+
+
+def _tested(held: int, config: HoldoutConfig) -> int:
+    """How many of the held tiles are for test: its share, where there are too few; one tile alone is for test."""
+    wanted = config.test_superpatches + config.val_superpatches
+    share = round(held * config.test_superpatches / wanted)
+    spared = 1 if config.val_superpatches else 0  # a scan with two tiles or more spares one for validation
+    return max(min(1, held), min(share, held - spared))
 
 
 def _spread(tiles: Sequence[Tile], shape: Shape3, count: int) -> list[Tile]:

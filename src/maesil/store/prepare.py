@@ -61,8 +61,10 @@ def prepare(
     """Prepares scans into the store `out`, continuing what an interrupted call left.
 
     A scan is written beside its place and moved there whole; the manifest comes last. So a store that was killed at any
-    point, and prepared again, has the same bytes as one that was not. A process needs less than 4 times the int16 size
-    of the scan that it reads, and never less than about 100 MB.
+    point, and prepared again, has the same bytes as one that was not.
+
+    A process needs less than 4 times the size of the scan that it reads, and never less than about 100 MB. The size is
+    that of its voxels as int16; of formats that are read whole (NRRD, compressed MetaImage) in the file's own type.
 
     Args:
         sources: Volume files, DICOM folders, or trees of these.

@@ -83,6 +83,7 @@ class EfficiencyConfig:
         devices: Devices per node; "auto": all GPUs, or one CPU process.
         nodes: Machines; under SLURM as many as the job has.
         precision: "bf16-mixed", "16-mixed" or "32-true"; "auto": bf16 where the device multiplies it natively.
+            All work on a CPU as well; fp16 there is for trying things out, not for speed.
         compile: Whether to run the model through torch.compile.
         workers: Reading processes per device; "auto": enough for a GPU, none on a CPU that computes itself.
         resident_gib: A store of at most this size is kept in memory by every reading process.

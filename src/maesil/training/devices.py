@@ -15,17 +15,12 @@ def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
     """Replaces every "auto" by this machine's value.
 
     Raises:
-        ConfigError: A GPU is asked for and none is there, or fp16 training is asked for on a CPU.
+        ConfigError: A GPU is asked for and none is there.
     """
     gpus = torch.cuda.device_count()
     if config.accelerator == "gpu" and not gpus:
         raise ConfigError("a GPU is asked for, and PyTorch sees none", fix="`maesil doctor` says what is there")
     accelerator = ("gpu" if gpus else "cpu") if config.accelerator == "auto" else config.accelerator
-    if accelerator == "cpu" and config.precision == "16-mixed":
-        raise ConfigError(
-            "16-mixed training needs a GPU: its loss scaling does not pay on a CPU",
-            fix="use --efficiency.precision bf16-mixed or 32-true",
-        )
     return replace(
         counted(config),
         accelerator=accelerator,

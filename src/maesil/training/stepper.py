@@ -107,7 +107,7 @@ class Stepper(pl.LightningModule, ABC):
         Raises:
             TrainingError: With the step and the first such weight.
         """
-        for name, weight in self.model.named_parameters():
+        for name, weight in self.model.state_dict().items():  # averages of a codebook too, which no gradient moves
             if not bool(torch.isfinite(weight).all()):
                 raise TrainingError(
                     f"the weight '{name}' is not finite after step {self.global_step}",

@@ -12,6 +12,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.precision import MixedPrecision
 from rich.console import Console
 
 from maesil.errors import EmptySplitError
@@ -220,7 +221,7 @@ def make_trainer(job: AnyJob, efficiency: EfficiencyConfig, callbacks: list[pl.C
         devices=efficiency.devices,
         num_nodes=efficiency.nodes,
         strategy="ddp" if several else "auto",
-        precision=efficiency.precision,  # type: ignore[arg-type]
+        **_precision(efficiency),
         max_steps=job.train.steps,
         accumulate_grad_batches=job.train.accumulate,
         gradient_clip_val=job.train.clip_norm,
@@ -238,6 +239,14 @@ def make_trainer(job: AnyJob, efficiency: EfficiencyConfig, callbacks: list[pl.C
         deterministic="warn" if efficiency.accelerator == "cpu" else False,
         default_root_dir=job.run,
     )
+
+
+def _precision(efficiency: EfficiencyConfig) -> dict[str, Any]:
+    """How the Trainer is told the precision: given fp16 by name, it takes bf16 on a CPU; given the plugin, it obeys."""
+    if efficiency.precision != "16-mixed":
+        return {"precision": efficiency.precision}
+    device = "cuda" if efficiency.accelerator == "gpu" else "cpu"
+    return {"plugins": [MixedPrecision("16-mixed", device)]}
 
 
 def _loggers(run: Path) -> list[Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pydicom
 import pytest
 import SimpleITK
 from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.pixels.decoders import RLELosslessDecoder
 from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
@@ -24,7 +26,9 @@ from scipy.spatial.transform import Rotation
 
 from maesil.ct.readers import read
 from maesil.ct.readers.dicom import find_series, read_dicom
-from maesil.errors import MaesilError, ScanError
+from maesil.errors import MaesilError, MissingExtraError, ScanError
+from maesil.store.prepare import PrepareConfig, prepare
+from maesil.store.scanstore import ScanStore
 
 OBLIQUE = Rotation.from_euler("xyz", (8.0, -11.0, 5.0), degrees=True).as_matrix()
 Change = Callable[[int, Dataset], None]
@@ -118,29 +122,72 @@ def test_read_dicom__compressed_files(tmp_path: Path, syntax: str) -> None:
     np.testing.assert_array_equal(read_dicom(tmp_path).array, hu)
 
 
-def test_read_dicom__enhanced_multi_frame(tmp_path: Path) -> None:
-    hu = voxels()
-    write_series(tmp_path / "classic", hu)
-    image = pydicom.dcmread(next((tmp_path / "classic").iterdir()))
+def write_enhanced(path: Path, hu: np.ndarray, slopes: tuple[float, ...] = (1.0,)) -> None:
+    """All slices in one file, not in their order; several slopes are told frame by frame, a single one once for all."""
+    write_series(path.parent / "slices", hu[:1])
+    image = pydicom.dcmread(next((path.parent / "slices").iterdir()))
+    shutil.rmtree(path.parent / "slices")
     for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope", "RescaleIntercept"):
         delattr(image, name)
     image.file_meta.MediaStorageSOPClassUID = image.SOPClassUID = EnhancedCTImageStorage
     image.NumberOfFrames = len(hu)
-    order = [3, 0, 5, 1, 4, 2]
-    image.PixelData = (hu[order] + 1024).astype(np.uint16).tobytes()
-    shared = Dataset()
-    shared.PixelMeasuresSequence = [dataset(PixelSpacing=[0.75, 0.5])]
-    shared.PlaneOrientationSequence = [dataset(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])]
-    shared.PixelValueTransformationSequence = [dataset(RescaleSlope=1, RescaleIntercept=-1024)]
-    image.SharedFunctionalGroupsSequence = [shared]
-    image.PerFrameFunctionalGroupsSequence = [
+    order = random.Random(5).sample(range(len(hu)), len(hu))
+    scales = [slopes[place % len(slopes)] for place in order]
+    stored = [np.rint((hu[place] + 1024.0) / scale) for place, scale in zip(order, scales, strict=True)]
+    image.PixelData = np.stack(stored).astype(np.uint16).tobytes()
+    shared = dataset(
+        PixelMeasuresSequence=[dataset(PixelSpacing=[0.75, 0.5])],
+        PlaneOrientationSequence=[dataset(ImageOrientationPatient=[1, 0, 0, 0, 1, 0])],
+    )
+    frames = [
         dataset(PlanePositionSequence=[dataset(ImagePositionPatient=[-3.0, 7.0, 11.0 + 2.5 * place])])
         for place in order
     ]
-    image.save_as(tmp_path / "enhanced.dcm")
+    for item, scale in zip([shared] if len(slopes) == 1 else frames, scales, strict=False):
+        item.PixelValueTransformationSequence = [dataset(RescaleSlope=scale, RescaleIntercept=-1024)]
+    image.SharedFunctionalGroupsSequence, image.PerFrameFunctionalGroupsSequence = [shared], frames
+    image.save_as(path)
+
+
+@pytest.mark.parametrize("slopes", [(1.0,), (1.0, 2.0, 4.0)], ids=["shared", "per-frame"])
+def test_read_dicom__enhanced_multi_frame(tmp_path: Path, slopes: tuple[float, ...]) -> None:
+    hu = (voxels() // 8) * 8
+    write_series(tmp_path / "classic", hu)
+    write_enhanced(tmp_path / "enhanced.dcm", hu, slopes)
     volume, classic = read(tmp_path / "enhanced.dcm"), read(tmp_path / "classic")
     np.testing.assert_array_equal(volume.array, hu)
     assert volume.geometry == classic.geometry
+
+
+@pytest.mark.parametrize("source", ["set", "set/enhanced.dcm"], ids=["folder", "file"])
+def test_prepare__enhanced_multi_frame(tmp_path: Path, source: str) -> None:
+    hu = voxels((9, 20, 18))
+    (tmp_path / "set").mkdir()
+    write_enhanced(tmp_path / "set" / "enhanced.dcm", hu, (1.0, 2.0))
+    config = PrepareConfig(policy="native", salt="test")
+    report = prepare([tmp_path / source], tmp_path / "store", config, workers=0)
+    assert (len(report.prepared), report.quarantined) == (1, ())
+    stored = ScanStore(tmp_path / "store").volume(report.prepared[0])
+    read_here = read(tmp_path / "set" / "enhanced.dcm").reorient("SPL")
+    np.testing.assert_array_equal(stored.array, read_here.array)
+    np.testing.assert_allclose(stored.geometry.affine, read_here.geometry.affine, atol=1e-9)
+
+
+def test_read_dicom__a_missing_decoder_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_series(tmp_path, voxels((4, 64, 64)), syntax=RLELossless)
+    for decoder in ("pydicom", "gdcm", "pylibjpeg"):  # as where no plugin can be imported
+        monkeypatch.setitem(RLELosslessDecoder._unavailable, decoder, (decoder,))
+    monkeypatch.setattr(RLELosslessDecoder, "_available", {})
+    with pytest.raises(MissingExtraError, match="no decoder for their kind is installed") as caught:
+        read_dicom(tmp_path)
+    assert caught.value.fix == "pip install 'maesil[dicom]'"
+    assert caught.value.exit_code == 2
+
+
+def colour(index: int, image: Dataset) -> None:
+    image.SamplesPerPixel, image.PhotometricInterpretation, image.PlanarConfiguration = 3, "RGB", 0
+    image.BitsAllocated, image.BitsStored, image.HighBit = 8, 8, 7
+    image.PixelData = bytes(image.Rows * image.Columns * 3 + image.Rows * image.Columns * 3 % 2)
 
 
 def dataset(**values: Any) -> Dataset:
@@ -204,6 +251,7 @@ def drop(name: str) -> Change:
         (set_value("ImageOrientationPatient", [1, 0, 0, 0, 0, -1], at=2), "differ in direction"),
         (set_value("PixelData", b"\0" * 10, at=1), "pixels are damaged"),
         (shear, "gantry tilt"),
+        (colour, "in colour"),
         (drop("ImagePositionPatient"), "ImagePositionPatient is absent"),
         (drop("PixelSpacing"), "PixelSpacing is absent"),
         (drop("PixelData"), "has no pixels"),

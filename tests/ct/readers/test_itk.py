@@ -6,6 +6,7 @@ import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from maesil.ct.geometry import GeometryWarning
+from maesil.ct.readers import soundness
 from maesil.ct.readers.itk import read_itk
 from maesil.errors import ScanError
 
@@ -66,6 +67,35 @@ def test_read_itk__the_volume_owns_its_voxels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(volume.array, hu(shape=(40, 50, 60)))
 
 
+@pytest.mark.parametrize("slab_bytes", [1, 400, 2**20])
+@pytest.mark.parametrize("packed", [False, True])
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_read_itk__slabs_make_one_volume(
+    tmp_path: Path, ending: str, packed: bool, slab_bytes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(soundness, "SLAB_BYTES", slab_bytes)
+    late = hu("float64", (7, 4, 5))
+    late[6, 3, 2] += 0.25  # only the last slab tells that int16 will not do
+    image = save(tmp_path / f"v{ending}", late, packed=packed)
+    volume = read_itk(tmp_path / f"v{ending}")
+    assert volume.array.dtype == np.float32
+    np.testing.assert_array_equal(volume.array, late)
+    np.testing.assert_allclose(volume.geometry.origin_mm, image.GetOrigin(), atol=1e-9)
+
+
+def test_read_itk__metaimage_of_a_file_per_slice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soundness, "SLAB_BYTES", 1)
+    names = [f"{index}.raw" for index in range(3)]
+    for name, plane in zip(names, hu(), strict=True):
+        (tmp_path / name).write_bytes(plane.astype("<i2").tobytes())
+    header = (
+        "ObjectType = Image\nNDims = 3\nDimSize = 5 4 3\nElementSpacing = 0.5 2 3\nElementByteOrderMSB = False\n"
+        "ElementType = MET_SHORT\nElementDataFile = LIST\n"
+    )
+    (tmp_path / "v.mhd").write_text(header + "\n".join(names) + "\n")
+    np.testing.assert_array_equal(read_itk(tmp_path / "v.mhd").array, hu())
+
+
 def test_read_itk__nrrd_space_ras_becomes_lps(tmp_path: Path) -> None:
     header = (
         "NRRD0004\ntype: short\ndimension: 3\nspace: right-anterior-superior\nsizes: 5 4 3\n"
@@ -86,7 +116,9 @@ def test_read_itk__nrrd_without_space_is_warned_of(tmp_path: Path) -> None:
     assert volume.spacing_mm == pytest.approx((3.0, 2.0, 0.5))
 
 
-def test_read_itk__single_frame_is_squeezed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("slab_bytes", [1, 2**20])
+def test_read_itk__single_frame_is_squeezed(tmp_path: Path, slab_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(soundness, "SLAB_BYTES", slab_bytes)
     frame = SimpleITK.GetImageFromArray(hu())
     frame.SetSpacing((0.5, 2.0, 3.0))
     SimpleITK.WriteImage(SimpleITK.JoinSeries([frame]), str(tmp_path / "v.mha"))

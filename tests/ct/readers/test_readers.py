@@ -10,7 +10,7 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
-from maesil.errors import ConfigError, ScanError
+from maesil.errors import ConfigError, NoScanError, ScanError
 
 VOLUME = Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), Geometry.from_parts((2, 3, 4), (3.0, 2.0, 1.0)))
 
@@ -60,7 +60,7 @@ def test_read__refuses_other_kinds(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["absent.nii.gz", "absent"])
 def test_read__refuses_what_is_not_there(tmp_path: Path, name: str) -> None:
-    with pytest.raises(ScanError, match="no such file") as caught:
+    with pytest.raises(NoScanError, match="no such file") as caught:
         read(tmp_path / name)
     assert caught.value.where == str(tmp_path / name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maesil.ct.volume import Volume
-from maesil.errors import ConfigError, ScanError
+from maesil.errors import ConfigError, NoScanError, ScanError
 
 NIFTI = (".nii", ".nii.gz")
 ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
@@ -24,7 +24,8 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
         series: Which series of a DICOM folder; needed where the folder has several.
 
     Raises:
-        ScanError: The path does not exist, is of no readable kind, is damaged, or is no sound 3D scan.
+        NoScanError: The path does not exist.
+        ScanError: It is of no readable kind, is damaged, or is no sound 3D scan.
         ConfigError: `series` is given for something that is not DICOM.
     """
     path = Path(path)
@@ -46,7 +47,7 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
 
 def _kind_of(path: Path) -> str:
     if not path.exists():
-        raise ScanError("there is no such file or folder", where=path, fix="check the path")
+        raise NoScanError("there is no such file or folder", where=path, fix="check the path")
     name = path.name.lower()
     if path.is_dir() or name.endswith(DICOM):
         return "dicom"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,16 @@ from maesil.ct.volume import Volume
 from maesil.errors import ScanError
 from maesil.shapes import Shape3
 
+HEADER_BYTES = 2**16
+"""Read of a MetaImage file to see whether its voxels are compressed; headers are a few hundred bytes of text."""
+WIDEST_BYTES = 8
+"""Of a voxel, in the widest type there is."""
+
 
 def read_itk(path: Path) -> Volume:
     """Reads what SimpleITK reads; array axes are (k, j, i), the file's fastest axis last.
+
+    MetaImage is streamed slab by slab; NRRD and what is compressed is in memory once as the file has it, besides.
 
     Raises:
         ScanError: The file is damaged, RGB, has several frames, NaN, or no sound geometry.
@@ -34,10 +42,8 @@ def read_itk(path: Path) -> Volume:
         geometry = _geometry(reader, shape)
         require_sound(geometry)
         _warn_of_missing_space(reader, path)
-        # A view saves a second volume, but `image` owns the voxels and has to outlive it.
-        image = reader.Execute()
-        view = SimpleITK.GetArrayViewFromImage(image).reshape(shape)
-        return Volume(collect(shape, lambda: _slabs(view)), geometry)
+        pieces = _streamed if _can_stream(path) else _whole
+        return Volume(collect(shape, lambda: pieces(reader, shape)), geometry)
 
 
 def _shape(reader: Any) -> Shape3:
@@ -74,7 +80,36 @@ def _warn_of_missing_space(reader: Any, path: Path) -> None:
         warnings.warn(message, GeometryWarning, stacklevel=2)
 
 
-def _slabs(array: Any) -> Slabs:
-    planes = planes_per_slab(array.shape, array.dtype.itemsize)
-    for start in range(0, len(array), planes):
-        yield start, array[start : start + planes]
+def _can_stream(path: Path) -> bool:
+    """Whether ITK reads a part of a file without the rest: of these formats, MetaImage that is not compressed."""
+    if path.suffix.lower() not in (".mha", ".mhd"):
+        return False
+    with path.open("rb") as file:
+        header = file.read(HEADER_BYTES).partition(b"ElementDataFile")[0]
+    return re.search(rb"^CompressedData\s*=\s*True", header, re.MULTILINE | re.IGNORECASE) is None
+
+
+def _streamed(reader: Any, shape: Shape3) -> Slabs:
+    """Slabs read one by one: no more than one of them is in memory in the file's own type."""
+    further = int(reader.GetDimension()) - 3  # axes of a single frame
+    planes = planes_per_slab(shape, WIDEST_BYTES)
+    for start in range(0, shape[0], planes):
+        count = min(planes, shape[0] - start)
+        reader.SetExtractIndex([0, 0, start] + [0] * further)
+        reader.SetExtractSize([shape[2], shape[1], count] + [1] * further)
+        image = reader.Execute()
+        yield start, _view(image).reshape(count, *shape[1:])
+
+
+def _whole(reader: Any, shape: Shape3) -> Slabs:
+    """The volume in the file's own type at once, in slabs."""
+    image = reader.Execute()
+    voxels = _view(image).reshape(shape)
+    planes = planes_per_slab(shape, voxels.itemsize)
+    for start in range(0, shape[0], planes):
+        yield start, voxels[start : start + planes]
+
+
+def _view(image: Any) -> Any:
+    """The image's own voxels, not copied: it has to outlive them."""
+    return SimpleITK.GetArrayViewFromImage(image)

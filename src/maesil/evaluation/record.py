@@ -1,0 +1,55 @@
+"""What an evaluation scored, beside its scores: which checkpoint, under which protocol."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ConfigDict, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from maesil.errors import CheckpointError
+from maesil.evaluation.protocol import Protocol
+
+NAME = "notes.json"
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class Evaluated:
+    """What was scored.
+
+    Attributes:
+        checkpoint: Which of the run's checkpoints.
+        step: Its optimiser steps, since the name may be another one's by now.
+        protocol: How it was scored.
+        notes: Lines below the table.
+    """
+
+    checkpoint: Literal["last", "best"]
+    step: int
+    protocol: Protocol
+    notes: tuple[str, ...]
+
+
+_ADAPTER = TypeAdapter(Evaluated)
+
+
+def write_record(folder: Path, evaluated: Evaluated) -> None:
+    """Writes notes.json into an evaluation's folder."""
+    text = json.dumps(_ADAPTER.dump_python(evaluated, mode="json"), indent=1)
+    (folder / NAME).write_text(f"{text}\n", encoding="utf-8")
+
+
+def read_record(folder: Path) -> Evaluated:
+    """Reads an evaluation's notes.json.
+
+    Raises:
+        CheckpointError: It is absent, or does not say what was scored.
+    """
+    try:
+        return _ADAPTER.validate_json((folder / NAME).read_bytes())
+    except (OSError, ValidationError) as error:
+        raise CheckpointError(
+            "the evaluation does not say what it scored", where=folder / NAME, fix="run `maesil evaluate` again"
+        ) from error
