@@ -12,6 +12,7 @@ from maesil.grid import PatchGrid
 from maesil.masking import DualMasking
 from maesil.models import MODELS as TRAINED
 from maesil.models import UNTRAINED, AnyModel, MAEConfig, Pretrainer, SliceMAEConfig, make_model
+from maesil.sampling.augment import draw_generators
 from maesil.training.logs import COLUMNS
 
 GRID = PatchGrid((32, 32, 32), (8, 8, 8))
@@ -112,7 +113,7 @@ def test_loss__draws_its_noise_from_the_steps_generator(model: Pretrainer) -> No
     losses = []
     for seed in (3, 3, 4):
         model.load_state_dict(before)
-        model.train().begin_step(0.5, torch.Generator().manual_seed(seed))
+        model.train().begin_step(0.5, draw_generators(x.device, seed, range(len(x))))
         torch.manual_seed(len(losses))  # what else was drawn must not matter
         losses.append(float(model.loss(x, mask).detach()))
     model.load_state_dict(before)

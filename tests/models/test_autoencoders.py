@@ -15,6 +15,7 @@ from maesil.models.codebook import Codebook
 from maesil.models.vae import VAE
 from maesil.models.vqvae import VQVAE
 from maesil.presets import PRESETS, demo
+from maesil.sampling.augment import draw_generators
 
 SMALL = {"superpatch": (16, 16, 16), "channels": (8, 16), "latent_channels": 4}
 
@@ -69,7 +70,7 @@ def test_corrupt__shows_the_visible_voxels_only() -> None:
 def test_vae__divergence_is_the_textbooks() -> None:
     model = VAE(VAEConfig(**SMALL, kl_weight=0.5, kl_warmup=0.0), DualMasking())
     x, mask = batch(), mask_of(model)
-    model.begin_step(0.9, torch.Generator().manual_seed(0))
+    model.begin_step(0.9, draw_generators(x.device, 0, range(len(x))))
     loss = model.loss(x, mask)
     mean, log_variance = model.posterior(model.normalize(x))
     expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).flatten(1).sum(1).mean()
@@ -82,7 +83,7 @@ def test_vae__weight_rises_from_zero() -> None:
     model = VAE(VAEConfig(**SMALL, kl_weight=0.2, kl_warmup=0.5), DualMasking())
     weights = []
     for progress in (0.0, 0.25, 0.5, 0.9):
-        model.begin_step(progress, torch.Generator())
+        model.begin_step(progress, [torch.Generator()])
         weights.append(model.kl_weight)
     assert weights == pytest.approx([0.0, 0.1, 0.2, 0.2])
 
@@ -98,7 +99,7 @@ def test_vae__weight_one_collapses_and_a_small_one_does_not() -> None:
         for step in range(150):
             x = torch.rand(8, 1, 4, 4, 4, generator=torch.Generator().manual_seed(step))
             x = torch.nn.functional.interpolate(x, scale_factor=4, mode="trilinear")
-            model.begin_step(1.0, torch.Generator().manual_seed(step))
+            model.begin_step(1.0, draw_generators(x.device, step, range(len(x))))
             optimizer.zero_grad()
             model.loss(x, model.draw_mask(8, torch.Generator().manual_seed(0))).backward()
             optimizer.step()

@@ -8,7 +8,7 @@ import torch
 
 from maesil.ct.geometry import Geometry
 from maesil.errors import StoreError
-from maesil.sampling.augment import draw_generator, random_flips
+from maesil.sampling.augment import draw_generator, draw_generators, random_flips
 from maesil.sampling.plan import GridPlan, Order, RandomPlan
 from maesil.sampling.regions import Region, overlap, tissue_share
 from maesil.shapes import Shape3
@@ -115,11 +115,19 @@ def test_tissue_share__weighs_blocks_by_their_overlap_and_padding_as_air() -> No
 
 def test_random_flips__flip_half_of_the_rows_along_each_axis() -> None:
     x = torch.arange(2 * 3 * 4).float().view(1, 1, 2, 3, 4).expand(400, -1, -1, -1, -1)
-    flipped = random_flips(x, (0, 1, 2), draw_generator(torch.device("cpu"), 0, 0))
+    streams = draw_generators(x.device, 0, range(400))
+    flipped = random_flips(x, (0, 1, 2), streams)
     kinds = {tuple(row.flatten().tolist()) for row in flipped}
     assert len(kinds) == 8
     assert (flipped[:, 0, 0, 0, 0] == 0).float().mean().item() == pytest.approx(1 / 8, abs=0.05)
-    assert torch.equal(random_flips(x, (), draw_generator(torch.device("cpu"), 0, 0)), x)
+    assert torch.equal(random_flips(x, (), streams), x)
+
+
+def test_random_flips__of_a_superpatch_do_not_depend_on_those_beside_it() -> None:
+    x = torch.rand(6, 1, 2, 3, 4)
+    both = random_flips(x, (0, 1, 2), draw_generators(x.device, 0, range(6)))
+    alone = [random_flips(x[n : n + 1], (0, 1, 2), draw_generators(x.device, 0, [n])) for n in range(6)]
+    assert torch.equal(both, torch.cat(alone))
 
 
 def test_draw_generator__neighbouring_numbers_give_unrelated_streams() -> None:

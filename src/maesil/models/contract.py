@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -68,12 +68,12 @@ class Pretrainer(nn.Module, ABC):
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
         """Rebuilds superpatches from their visible tokens."""
 
-    def begin_step(self, progress: float, generator: torch.Generator) -> None:
+    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
         """Called before each training loss.
 
         Args:
             progress: Share of the training that is done, in [0, 1).
-            generator: Where the loss draws noise from, on its device; its stream is the step's own.
+            generators: Where the loss draws noise from, on its device: a stream for each superpatch of the batch.
         """
 
     def measures(self) -> Mapping[str, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
 import torch
@@ -55,23 +55,29 @@ class VAE(Autoencoder):
         self.config = config
         self.latent = Latent(config.positions * config.latent_channels)
         self._progress = 1.0
-        self._generator: torch.Generator | None = None
+        self._generators: Sequence[torch.Generator] = ()
         self._measures: dict[str, Tensor] = {}
 
-    def begin_step(self, progress: float, generator: torch.Generator) -> None:
+    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
         """Sets the KL weight's warm-up, and where the latent's noise comes from."""
-        self._progress, self._generator = progress, generator
+        self._progress, self._generators = progress, generators
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over every voxel, plus the weighted KL divergence per superpatch."""
         mean, log_variance = self.posterior(self.training_input(superpatch, mask))
-        noise = torch.randn(mean.shape, generator=self._generator, device=mean.device, dtype=mean.dtype)
+        sources = self._take_sources(len(mean))
+        noise = torch.stack([_noise(one, source) for one, source in zip(mean, sources, strict=True)])
         error = self.error(self.decoder(mean + noise * (0.5 * log_variance).exp()), superpatch)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
         kl = divergence.flatten(1).sum(dim=1).mean()
         active = (divergence.detach().mean(dim=0) > ACTIVE_NATS).float().mean()
         self._measures = {"error": error.detach(), "kl_nats": kl.detach(), "latent_active_share": active}
         return error + self.kl_weight * kl
+
+    def _take_sources(self, count: int) -> Sequence[torch.Generator | None]:
+        """The step's streams, one for each superpatch, used up; the global stream where no step was begun."""
+        taken, self._generators = self._generators, ()
+        return taken or [None] * count
 
     def measures(self) -> Mapping[str, Tensor]:
         """Error, KL in nats per superpatch, share of latent numbers in use."""
@@ -95,3 +101,7 @@ class VAE(Autoencoder):
         """Mean and log-variance of the latent, float32."""
         mean, log_variance = self.encoder(normalized).float().chunk(2, dim=1)
         return mean, log_variance.clamp(*LOG_VARIANCE_RANGE)
+
+
+def _noise(like: Float[Tensor, "l x y z"], generator: torch.Generator | None) -> Float[Tensor, "l x y z"]:
+    return torch.randn(like.shape, generator=generator, device=like.device, dtype=like.dtype)

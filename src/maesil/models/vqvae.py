@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
 import torch
@@ -58,9 +58,9 @@ class VQVAE(Autoencoder):
         self._generator: torch.Generator | None = None
         self._measures: dict[str, Tensor] = {}
 
-    def begin_step(self, progress: float, generator: torch.Generator) -> None:
-        """Sets where the vectors come from that dead codes become."""
-        self._generator = generator
+    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
+        """Sets where the vectors come from that dead codes become: a choice of the whole batch, so from one stream."""
+        self._generator = generators[0]
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over every voxel, plus the commitment loss."""

@@ -10,19 +10,27 @@ from torch import Tensor
 
 
 def random_flips(
-    superpatch: Float[Tensor, "b c d h w"], axes: Sequence[int], generator: torch.Generator
+    superpatch: Float[Tensor, "b c d h w"], axes: Sequence[int], generators: Sequence[torch.Generator]
 ) -> Float[Tensor, "b c d h w"]:
     """Flips every superpatch along each axis with probability one half.
 
     Args:
         superpatch: (b, c, d, h, w).
         axes: Axes to flip: 0 = S, 1 = P, 2 = L.
-        generator: Source of randomness, on the superpatch's device.
+        generators: Sources of randomness, one for each superpatch, on its device.
     """
+    coins = torch.stack([torch.rand(3, generator=one, device=one.device) < 0.5 for one in generators])
     for axis in axes:
-        coin = torch.rand(len(superpatch), 1, 1, 1, 1, generator=generator, device=generator.device) < 0.5
-        superpatch = torch.where(coin, superpatch.flip(axis + 2), superpatch)
+        superpatch = torch.where(coins[:, axis, None, None, None, None], superpatch.flip(axis + 2), superpatch)
     return superpatch
+
+
+def draw_generators(device: torch.device, seed: int, numbers: Sequence[int]) -> list[torch.Generator]:
+    """A generator for each draw of a batch: what is drawn for a superpatch does not depend on those beside it.
+
+    So a batch that is shared out to several devices is masked and flipped as it would be on one.
+    """
+    return [draw_generator(device, seed, number) for number in numbers]
 
 
 def draw_generator(device: torch.device, seed: int, number: int) -> torch.Generator:
@@ -31,7 +39,7 @@ def draw_generator(device: torch.device, seed: int, number: int) -> torch.Genera
     Args:
         device: Where random numbers are needed.
         seed: The run's seed.
-        number: A draw number; the first of a batch is unique per step and rank.
+        number: A draw number, counted over the whole run.
     """
     mixed = _mix(_mix(seed & _MASK) ^ (number & _MASK))
     return torch.Generator(device).manual_seed(mixed >> 1)

@@ -190,7 +190,7 @@ class Meter(pl.Callback):
         waited_s = _waited_s(trainer) - self._waited_before_s
         elapsed_s = self._busy_s + waited_s
         row = {
-            "loss": loss,
+            "loss": _of_all_ranks(trainer, loss),
             "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
             "superpatches_per_s": self._superpatches / elapsed_s,
             "data_wait_share": waited_s / elapsed_s,
@@ -200,6 +200,11 @@ class Meter(pl.Callback):
         trainer.callback_metrics.update({name: torch.tensor(value) for name, value in row.items()})
         for logger in trainer.loggers:
             logger.log_metrics(row, step=trainer.global_step)
+
+
+def _of_all_ranks(trainer: pl.Trainer, loss: float) -> float:
+    """The loss of the global batch, which is the same on any number of devices."""
+    return float(trainer.strategy.reduce(torch.tensor(loss, device=trainer.strategy.root_device), reduce_op="mean"))
 
 
 def _waited_s(trainer: pl.Trainer) -> float:

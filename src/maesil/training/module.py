@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import final
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maesil.ct.window import Window
 from maesil.models.contract import Pretrainer
-from maesil.sampling.augment import draw_generator, random_flips
+from maesil.sampling.augment import draw_generators, random_flips
 from maesil.sampling.dataset import Superpatches
 from maesil.training.config import TrainConfig
 from maesil.training.stepper import Stepper
@@ -24,7 +24,8 @@ VALIDATION_SEED = 20_260_401
 class PretrainModule(Stepper):
     """Trains a pretrainer on superpatches.
 
-    Masks and flips of a step are drawn on the device from (seed, first draw number), which is unique per step and rank.
+    Masks and flips are drawn on the device, those of a superpatch from (seed, its draw number): not from the batch or
+    the device that it comes to.
 
     Args:
         model: The pretrainer.
@@ -47,10 +48,10 @@ class PretrainModule(Stepper):
 
     def batch_loss(self, batch: Superpatches) -> Float[Tensor, ""]:
         """Window, flip, mask, loss."""
-        generator = draw_generator(self.device, self.seed, batch.numbers[0])
-        superpatch = random_flips(self._windowed(batch), self.flip_axes, generator)
-        mask = self.model.draw_mask(len(superpatch), generator)
-        self.model.begin_step(self.global_step / self.config.steps, generator)
+        generators = draw_generators(self.device, self.seed, batch.numbers)
+        superpatch = random_flips(self._windowed(batch), self.flip_axes, generators)
+        mask = self._masks(generators)
+        self.model.begin_step(self.global_step / self.config.steps, generators)
         return self.model.loss(superpatch, mask)
 
     def measures(self) -> Mapping[str, Tensor]:
@@ -60,14 +61,15 @@ class PretrainModule(Stepper):
     def validation_step(self, batch: Superpatches, batch_index: int) -> None:
         """Masked PSNR in dB on held-out superpatches, every one with its own fixed mask."""
         superpatch = self._windowed(batch)
-        masks = [
-            self.model.draw_mask(1, draw_generator(self.device, VALIDATION_SEED, number)) for number in batch.numbers
-        ]
-        rebuilt = self.model.reconstruct(superpatch, torch.cat(masks))
+        mask = self._masks(draw_generators(self.device, VALIDATION_SEED, batch.numbers))
+        rebuilt = self.model.reconstruct(superpatch, mask)
         error = (rebuilt.volume.clamp(0, 1) - superpatch).square()
         mse = (error * rebuilt.mask).sum(dim=(1, 2, 3, 4)) / rebuilt.mask.sum(dim=(1, 2, 3, 4))
         psnr = -10.0 * mse.clamp_min(1e-10).log10()
         self.log(self.score, psnr.mean(), batch_size=len(psnr), sync_dist=True, on_epoch=True, logger=False)
+
+    def _masks(self, generators: Sequence[torch.Generator]) -> Bool[Tensor, "b n"]:
+        return torch.cat([self.model.draw_mask(1, generator) for generator in generators])
 
     def _windowed(self, batch: Superpatches) -> Float[Tensor, "b 1 d h w"]:
         return self.window.normalize(batch.hu.to(torch.float32))

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
-from maesil.sampling.augment import draw_generator, random_flips
+from maesil.sampling.augment import draw_generators, random_flips
 from maesil.sampling.dataset import ResumableLoader
 from maesil.sampling.labelled import LabelledDataset, LabelledSuperpatches, collate_labelled
 from maesil.sampling.plan import Order
@@ -44,9 +44,9 @@ class SegmentationModule(Stepper):
 
     def batch_loss(self, batch: LabelledSuperpatches) -> Float[Tensor, ""]:
         """Window, flip, loss."""
-        generator = draw_generator(self.device, self.seed, batch.numbers[0])
+        generators = draw_generators(self.device, self.seed, batch.numbers)
         volume = self.model.backbone.from_hu(batch.hu)
-        both = random_flips(torch.cat([volume, batch.labels.to(volume.dtype)], dim=1), self.flip_axes, generator)
+        both = random_flips(torch.cat([volume, batch.labels.to(volume.dtype)], dim=1), self.flip_axes, generators)
         return self.model.loss(both[:, :1], both[:, 1:].long())
 
     def validation_step(self, batch: LabelledSuperpatches, batch_index: int) -> None:
