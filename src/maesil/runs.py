@@ -15,6 +15,7 @@ from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_ya
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.models import Pretrainer, make_model
 from maesil.sampling.regions import training_scans
+from maesil.store.location import is_there
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
 
@@ -161,6 +162,6 @@ def run_store(run: Path) -> Path:
             "this is no run folder: it has no config.yaml", where=run, fix="name the store: --data.store"
         )
     store = load_yaml(path).data.store
-    if store is None or not store.exists():
+    if store is None or not is_there(store):
         raise StoreError("the run's store is not there any more", where=store, fix="name another: --data.store STORE")
     return store
