@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 from pathlib import Path
 from typing import Any
 
@@ -81,9 +80,9 @@ def test_local_files__keep_few_open(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for number in range(20):
         (tmp_path / str(number)).write_bytes(bytes([number]) * 4)
     files = LocalFiles(tmp_path)
-    before = len(os.listdir("/dev/fd"))
+    before = len(list(Path("/dev/fd").iterdir()))
     assert [files.parts([Part(str(n), 1, 2), Part(str(n), -1, 1)])[0][0] for n in range(20)] == list(range(20))
-    assert len(os.listdir("/dev/fd")) <= before + 3
+    assert len(list(Path("/dev/fd").iterdir())) <= before + 3
 
 
 def _fill(resident: Resident) -> None:

@@ -26,6 +26,7 @@ blosc.use_threads = False
 
 _EMPTY = 2**64 - 1
 _HEADER_BYTES = 16
+_LARGEST_FILE = 2**48
 _CHECKSUM_BYTES = 4
 _INDEX_CODECS = ["bytes", "crc32c"]
 
@@ -151,7 +152,12 @@ class ShardedArray:
             return None
         if len(raw) != length:
             raise DamagedChunkError(f"the index of {shard} is cut off")
-        return np.frombuffer(raw[:-_CHECKSUM_BYTES], dtype="<u8").reshape(*self._chunks, 2)
+        index = np.frombuffer(raw[:-_CHECKSUM_BYTES], dtype="<u8").reshape(*self._chunks, 2)
+        starts, lengths = index[..., 0], index[..., 1]
+        whole = int(np.prod(self._layout.chunk)) * self.dtype.itemsize
+        if ((starts != _EMPTY) & ((starts > _LARGEST_FILE) | (lengths > whole + _HEADER_BYTES))).any():
+            raise DamagedChunkError(f"the index of {shard} is none")
+        return index
 
     def _decoded(self, raw: bytes, into: Voxels) -> Voxels:
         """A chunk's voxels: in `into`, which the next chunk overwrites, or in the bytes themselves."""
