@@ -6,7 +6,7 @@ import os
 import threading
 import time
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -47,8 +47,8 @@ class Files(Protocol):
     def whole(self, name: str) -> bytes:
         """A file's bytes; raises FileNotFoundError."""
 
-    def parts(self, parts: Sequence[Part]) -> list[bytes]:
-        """The bytes of stretches, in their order; raises FileNotFoundError."""
+    def parts(self, parts: Sequence[Part]) -> Iterable[bytes]:
+        """The bytes of stretches, in their order, perhaps one at a time; raises FileNotFoundError."""
 
 
 def files_of(store: Path | str) -> Files:
@@ -65,6 +65,11 @@ class _Descriptor:
         weakref.finalize(self, os.close, self.number)
         self.size = os.fstat(self.number).st_size
         self._seek = threading.Lock()
+
+    def expect(self, start: int, length: int) -> None:
+        """Lets the disk fetch a stretch while others are being decoded."""
+        if hasattr(os, "posix_fadvise") and start >= 0:
+            os.posix_fadvise(self.number, start, length, os.POSIX_FADV_WILLNEED)
 
     def read(self, start: int, length: int) -> bytes:
         at = start if start >= 0 else max(0, self.size + start)
@@ -94,9 +99,13 @@ class LocalFiles:
         """A file's bytes."""
         return (self._folder / name).read_bytes()
 
-    def parts(self, parts: Sequence[Part]) -> list[bytes]:
-        """The bytes of stretches, in their order."""
-        return [self._descriptor(part.name).read(part.start, part.length) for part in parts]
+    def parts(self, parts: Sequence[Part]) -> Iterator[bytes]:
+        """The bytes of stretches, in their order, each read when it is asked for; the system is told of all at once."""
+        opened = [self._descriptor(part.name) for part in parts]
+        for part, descriptor in zip(parts, opened, strict=True):
+            descriptor.expect(part.start, part.length)
+        for part, descriptor in zip(parts, opened, strict=True):
+            yield descriptor.read(part.start, part.length)
 
     def _descriptor(self, name: str) -> _Descriptor:
         return self._open.get(name, lambda: _Descriptor(self._folder / name))

@@ -28,8 +28,11 @@ from maesil.store.shards import DamagedChunkError, Indices, ShardedArray, layout
 
 __all__ = ["OCCUPANCY_BLOCK", "ScanEntry", "ScanStore"]
 
-KEPT_ARRAYS, KEPT_INDICES = 512, 4096
-"""Open arrays, and shards' indices (1 KB each at the usual sizes), remembered per process."""
+KEPT_ARRAYS, KEPT_INDICES = 512, 512
+"""Open arrays and shards' indices remembered per process.
+
+Few, as an index is small and lives long among large buffers that do not: every one may keep the heap from shrinking.
+"""
 
 
 @dataclass(frozen=True)
@@ -149,11 +152,28 @@ class ScanStore:
             shape: Voxels of the box; may reach outside.
             fill: HU of voxels outside the volume.
         """
+        box = np.empty(shape, dtype=np.int16)
+        self.read_into(box, scan_id, start, fill)
+        return box
+
+    def read_into(self, box: Int16[np.ndarray, "d h w"], scan_id: str, start: Shape3, fill: int = AIR_HU) -> None:
+        """Voxels of a box, in HU, into an array that is there, such as a batch's.
+
+        Args:
+            box: Overwritten; its shape is the box's.
+            scan_id: The scan.
+            start: First voxel; may lie outside the volume.
+            fill: HU of voxels outside the volume.
+        """
         array = self._array(scan_id, "0")
         if self._resident is not None:
-            whole = tuple(slice(0, size) for size in array.shape)
-            array = self._resident.get(scan_id, lambda: self._voxels(array, whole, scan_id))
-        return self._box(array, start, shape, np.int16, fill, scan_id)
+            array = self._resident.get(scan_id, lambda: self._whole(array, scan_id))
+        self._fill(box, array, start, fill, scan_id)
+
+    def _whole(self, array: Any, scan_id: str) -> npt.NDArray[np.int16]:
+        voxels = np.empty(array.shape, dtype=np.int16)
+        self._fill(voxels, array, (0, 0, 0), AIR_HU, scan_id)
+        return voxels
 
     def read_labels(self, scan_id: str, start: Shape3, shape: Shape3) -> UInt[np.ndarray, "d h w"]:
         """Label numbers of a box, uint8 or uint16; 0 outside the volume.
@@ -165,32 +185,33 @@ class ScanStore:
             fix = "prepare it with --labels, its label file beside it"
             raise StoreError(f"'{scan_id}' has no labels in this store", where=self.path, fix=fix)
         array = self._array(scan_id, LABELS)
-        return self._box(array, start, shape, array.dtype, 0, scan_id)
-
-    def _box(self, array: Any, start: Shape3, shape: Shape3, dtype: Any, fill: int, scan_id: str) -> npt.NDArray[Any]:
-        low = [max(0, first) for first in start]
-        high = [min(size, first + count) for size, first, count in zip(array.shape, start, shape, strict=True)]
-        inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        if any(part.stop <= part.start for part in inside):
-            return np.full(shape, fill, dtype=dtype)
-        voxels = self._voxels(array, inside, scan_id)
-        if voxels.shape == shape:
-            return voxels if voxels.base is None else voxels.copy()
-        box = np.full(shape, fill, dtype=dtype)
-        box[tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))] = voxels
+        box = np.empty(shape, dtype=array.dtype)
+        self._fill(box, array, start, 0, scan_id)
         return box
+
+    def _fill(self, box: npt.NDArray[Any], array: Any, start: Shape3, fill: int, scan_id: str) -> None:
+        low = [max(0, first) for first in start]
+        high = [min(size, first + count) for size, first, count in zip(array.shape, start, box.shape, strict=True)]
+        inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        local = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+        empty = any(part.stop <= part.start for part in inside)
+        if empty or any(part.stop - part.start < size for part, size in zip(inside, box.shape, strict=True)):
+            box[:] = fill
+        if empty:
+            return
+        try:
+            if isinstance(array, ShardedArray):
+                array.read_into(box[local], inside)
+            else:
+                box[local] = array[inside]
+        except (DamagedChunkError, OSError) as error:
+            what = f"voxels of '{scan_id}' cannot be read: {error}"
+            raise StoreError(what, where=self.path, fix="check the disk, then run `maesil prepare` again") from error
 
     def volume(self, scan_id: str) -> Volume:
         """The whole stored volume."""
         entry = self.entry(scan_id)
         return Volume(self.read(scan_id, (0, 0, 0), entry.shape), entry.geometry)
-
-    def _voxels(self, array: Any, box: tuple[slice, ...], scan_id: str) -> npt.NDArray[Any]:
-        try:
-            return np.asarray(array[box])
-        except (DamagedChunkError, OSError) as error:
-            what = f"voxels of '{scan_id}' cannot be read: {error}"
-            raise StoreError(what, where=self.path, fix="check the disk, then run `maesil prepare` again") from error
 
     def occupancy(self, scan_id: str) -> UInt8[np.ndarray, "bd bh bw"]:
         """Share of tissue (above -500 HU) per block of 16^3 voxels, 0 to 255."""

@@ -110,9 +110,14 @@ class ShardedArray:
         self._chunks = tuple(a // b for a, b in zip(layout.shard, layout.chunk, strict=True))
         self.shape, self.dtype = layout.shape, layout.dtype
 
-    def __getitem__(self, box: tuple[slice, slice, slice]) -> Voxels:
+    def __getitem__(self, box: tuple[slice, ...]) -> Voxels:
         """The voxels of a box that lies within the array, its bounds given."""
         found = np.empty([part.stop - part.start for part in box], dtype=self.dtype)
+        self.read_into(found, box)
+        return found
+
+    def read_into(self, found: Voxels, box: tuple[slice, ...]) -> None:
+        """The same into an array of the box's shape, or a view of one."""
         stored, parts = [], []
         for piece in self._pieces(box):
             part = self._part(piece)
@@ -124,9 +129,8 @@ class ShardedArray:
         chunk = np.empty(self._layout.chunk, dtype=self.dtype)
         for piece, raw in zip(stored, self._files.parts(parts), strict=True):
             found[piece.inside] = self._decoded(raw, chunk)[piece.chunk]
-        return found
 
-    def _pieces(self, box: tuple[slice, slice, slice]) -> Iterator[_Piece]:
+    def _pieces(self, box: tuple[slice, ...]) -> Iterator[_Piece]:
         along = [
             [(n, *_common(part, n * edge, edge)) for n in range(part.start // edge, -(-part.stop // edge))]
             for part, edge in zip(box, self._layout.chunk, strict=True)
@@ -152,7 +156,7 @@ class ShardedArray:
             return None
         if len(raw) != length:
             raise DamagedChunkError(f"the index of {shard} is cut off")
-        index = np.frombuffer(raw[:-_CHECKSUM_BYTES], dtype="<u8").reshape(*self._chunks, 2)
+        index = np.frombuffer(raw, dtype="<u8", count=length // 8).reshape(*self._chunks, 2)
         starts, lengths = index[..., 0], index[..., 1]
         whole = int(np.prod(self._layout.chunk)) * self.dtype.itemsize
         if ((starts != _EMPTY) & ((starts > _LARGEST_FILE) | (lengths > whole + _HEADER_BYTES))).any():
