@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,7 @@ from maesil.sampling.regions import training_scans
 from maesil.store.location import is_there
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
+from maesil.training.devices import resolve
 
 
 def settle(config: RunConfig, run: Path) -> None:
@@ -28,7 +31,10 @@ def settle(config: RunConfig, run: Path) -> None:
     """
     path = run / "config.yaml"
     if path.is_file():
-        changed = changed_keys(load_yaml(path), config)
+        before = load_yaml(path)
+        changed = changed_keys(before, config)
+        if _superpatches_per_step(before) == _superpatches_per_step(config):
+            changed = [key for key in changed if key not in ("train.batch", "train.accumulate")]
         if changed:
             raise ConfigError(
                 f"this folder holds a run with other settings: {', '.join(changed)}",
@@ -36,9 +42,22 @@ def settle(config: RunConfig, run: Path) -> None:
                 fix="resume with the same settings, or give another --run",
             )
     run.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(dump_yaml(config))
-    fresh.replace(path)
+    _replace_text(path, dump_yaml(config))
+
+
+def _superpatches_per_step(config: RunConfig) -> int:
+    """The global batch: the same superpatches make a step, whoever of how many devices computes which of them."""
+    means = resolve(config.efficiency)
+    return config.train.batch * config.train.accumulate * int(means.devices) * means.nodes
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """Writes a file in one move, under a name of its own first: every rank of a run does so at once."""
+    number, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(fresh).chmod(0o644)
+    Path(fresh).replace(path)
 
 
 def steps_done(run: Path) -> int:
