@@ -20,9 +20,10 @@ from maesil.store.settings import Codec
 
 Block = Int16[np.ndarray, "d h w"]
 
-# Bits of one weight side by side: of HU in 16 bits, most of the upper ones are alike.
+# Upper and lower bytes of HU apart: most of the upper ones are alike. LZ4 that searches longer (hc) writes at a seventh
+# of the speed, once; it takes the room of LZ4 with bits shuffled, and less than half of the time to read.
 _COMPRESSORS: dict[Codec, BloscCodec | None] = {
-    "lz4": BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=2),
+    "lz4": BloscCodec(cname="lz4hc", clevel=4, shuffle="shuffle", typesize=2),
     "zstd": BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle", typesize=2),
     "none": None,
 }

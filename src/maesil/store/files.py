@@ -7,10 +7,9 @@ import threading
 import time
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, TypeVar, final, runtime_checkable
+from typing import Any, NamedTuple, Protocol, TypeVar, final, runtime_checkable
 
 from maesil.errors import MissingExtraError, StoreError
 from maesil.store.location import EXTRAS, address_of
@@ -25,8 +24,7 @@ PAUSES_S = (0.5, 1.0, 2.0, 4.0)
 T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A stretch of a file.
 
     Attributes:
@@ -101,7 +99,8 @@ class LocalFiles:
 
     def parts(self, parts: Sequence[Part]) -> Iterator[bytes]:
         """The bytes of stretches, in their order, each read when it is asked for; the system is told of all at once."""
-        opened = [self._descriptor(part.name) for part in parts]
+        found = {name: self._descriptor(name) for name in {part.name for part in parts}}
+        opened = [found[part.name] for part in parts]
         for part, descriptor in zip(parts, opened, strict=True):
             descriptor.expect(part.start, part.length)
         for part, descriptor in zip(parts, opened, strict=True):

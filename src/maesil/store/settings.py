@@ -25,8 +25,8 @@ class PrepareConfig:
         cube: Voxels along each axis, for "cube".
         chunk: Edge of the smallest readable block; divides the shard.
         shard: Edge of a file's block; a multiple of 16.
-        codec: How chunks are compressed: "lz4" reads and writes fastest, "zstd" takes a tenth to a sixth less room,
-            "none" is for disks that are faster than the processor.
+        codec: How chunks are compressed: "lz4" reads fastest, "zstd" takes a tenth less room and longer to read, "none"
+            is for disks that are faster than the processor.
         dataset: The collection's name; None: each source's folder name, where that can be no patient's.
         hash_names: Keep no case name of volume files either; DICOM is always known by salted hashes.
         patient_pattern: Regular expression that finds the patient in a volume file's path below its source, such as

@@ -10,9 +10,10 @@ import json
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from itertools import product
-from typing import Any, final
+from itertools import groupby, product
+from typing import Any, NamedTuple, final
 
+import google_crc32c
 import numpy as np
 import numpy.typing as npt
 from numcodecs import blosc
@@ -26,7 +27,6 @@ blosc.use_threads = False
 
 _EMPTY = 2**64 - 1
 _HEADER_BYTES = 16
-_LARGEST_FILE = 2**48
 _CHECKSUM_BYTES = 4
 _INDEX_CODECS = ["bytes", "crc32c"]
 
@@ -84,14 +84,28 @@ def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
     )
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """What a chunk gives to a box: its place in the shard, and the voxels of both that are the same."""
+class _Span(NamedTuple):
+    """What a chunk gives to a box along one axis.
 
-    shard: str
-    place: Shape3
+    Attributes:
+        shard: Number of the shard.
+        place: Of the chunk, in its shard.
+        inside: The voxels that both have, in the box.
+        own: The same voxels, in the chunk.
+    """
+
+    shard: int
+    place: int
+    inside: slice
+    own: slice
+
+
+class _Piece(NamedTuple):
+    """What a chunk gives to a box: where its bytes are, None where all of it is fill, and the voxels that both have."""
+
+    part: Part | None
     inside: tuple[slice, slice, slice]
-    chunk: tuple[slice, slice, slice]
+    own: tuple[slice, slice, slice]
 
 
 @final
@@ -118,35 +132,27 @@ class ShardedArray:
 
     def read_into(self, found: Voxels, box: tuple[slice, ...]) -> None:
         """The same into an array of the box's shape, or a view of one."""
-        stored, parts = [], []
-        for piece in self._pieces(box):
-            part = self._part(piece)
-            if part is None:
-                found[piece.inside] = self._layout.fill
-            else:
-                stored.append(piece)
-                parts.append(part)
+        pieces = list(self._pieces(box))
+        stored = self._files.parts([piece.part for piece in pieces if piece.part is not None])
         chunk = np.empty(self._layout.chunk, dtype=self.dtype)
-        for piece, raw in zip(stored, self._files.parts(parts), strict=True):
-            found[piece.inside] = self._decoded(raw, chunk)[piece.chunk]
+        raws = iter(stored)
+        for part, inside, own in pieces:
+            found[inside] = self._layout.fill if part is None else self._decoded(next(raws), chunk)[own]
 
     def _pieces(self, box: tuple[slice, ...]) -> Iterator[_Piece]:
+        """Shard by shard: there are a hundred chunks in a box, and what can be done per shard is not done per chunk."""
         along = [
-            [(n, *_common(part, n * edge, edge)) for n in range(part.start // edge, -(-part.stop // edge))]
-            for part, edge in zip(box, self._layout.chunk, strict=True)
+            [(shard, list(spans)) for shard, spans in groupby(_spans(part, edge, chunks), key=lambda span: span.shard)]
+            for part, edge, chunks in zip(box, self._layout.chunk, self._chunks, strict=True)
         ]
-        a, b, c = self._chunks
-        for (i, in_i, own_i), (j, in_j, own_j), (k, in_k, own_k) in product(*along):
-            shard = f"{self._name}/c/{i // a}/{j // b}/{k // c}"
-            yield _Piece(shard, (i % a, j % b, k % c), (in_i, in_j, in_k), (own_i, own_j, own_k))
-
-    def _part(self, piece: _Piece) -> Part | None:
-        """Where a chunk's bytes are; None: it is not stored, as all of it is fill."""
-        index = self._indices.get(piece.shard, lambda: self._read_index(piece.shard))
-        if index is None:
-            return None
-        start, length = index[piece.place].tolist()
-        return None if start == _EMPTY else Part(piece.shard, start, length)
+        for (i, above), (j, rows), (k, columns) in product(*along):
+            shard = f"{self._name}/c/{i}/{j}/{k}"
+            index = self._indices.get(shard, lambda shard=shard: self._read_index(shard))  # type: ignore[misc]
+            entries = None if index is None else index.tolist()
+            for a, b, c in product(above, rows, columns):
+                start, length = (_EMPTY, 0) if entries is None else entries[a.place][b.place][c.place]
+                part = None if start == _EMPTY else Part(shard, start, length)
+                yield _Piece(part, (a.inside, b.inside, c.inside), (a.own, b.own, c.own))
 
     def _read_index(self, shard: str) -> npt.NDArray[np.uint64] | None:
         length = 16 * self._chunks[0] * self._chunks[1] * self._chunks[2] + _CHECKSUM_BYTES
@@ -156,12 +162,9 @@ class ShardedArray:
             return None
         if len(raw) != length:
             raise DamagedChunkError(f"the index of {shard} is cut off")
-        index = np.frombuffer(raw, dtype="<u8", count=length // 8).reshape(*self._chunks, 2)
-        starts, lengths = index[..., 0], index[..., 1]
-        whole = int(np.prod(self._layout.chunk)) * self.dtype.itemsize
-        if ((starts != _EMPTY) & ((starts > _LARGEST_FILE) | (lengths > whole + _HEADER_BYTES))).any():
-            raise DamagedChunkError(f"the index of {shard} is none")
-        return index
+        if google_crc32c.value(raw[:-_CHECKSUM_BYTES]) != int.from_bytes(raw[-_CHECKSUM_BYTES:], "little"):
+            raise DamagedChunkError(f"the index of {shard} is damaged")
+        return np.frombuffer(raw, dtype="<u8", count=length // 8).reshape(*self._chunks, 2)
 
     def _decoded(self, raw: bytes, into: Voxels) -> Voxels:
         """A chunk's voxels: in `into`, which the next chunk overwrites, or in the bytes themselves."""
@@ -185,10 +188,14 @@ def _lengths(raw: bytes) -> tuple[int, int]:
     return whole, packed
 
 
-def _common(part: slice, first: int, edge: int) -> tuple[slice, slice]:
-    """The voxels that a box has in common with a chunk along one axis: in the box, and in the chunk."""
-    low, high = max(part.start, first), min(part.stop, first + edge)
-    return slice(low - part.start, high - part.start), slice(low - first, high - first)
+def _spans(part: slice, edge: int, chunks: int) -> Iterator[_Span]:
+    """The chunks that hold a stretch of one axis: `edge` voxels each, `chunks` of them to a shard."""
+    for number in range(part.start // edge, -(-part.stop // edge)):
+        first = number * edge
+        low, high = max(part.start, first), min(part.stop, first + edge)
+        yield _Span(
+            *divmod(number, chunks), slice(low - part.start, high - part.start), slice(low - first, high - first)
+        )
 
 
 def read_metadata(files: Files, name: str) -> dict[str, Any]:
