@@ -9,7 +9,7 @@ Parts (``--parts``):
 * memory: resident memory while 10,000 superpatches are read;
 * scans: opening, planning and drawing from stores of 10 to 10,000 scans.
 
-The other readers are optional: pip install tensorstore zarrs blosc2.
+The other readers are optional: pip install 'maesil[bench]'; one that is missing is a row with its reason.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness import Contender, Limit, Report, Row, Timing, apart, parser, race, read_options, resident_gib
-from benchmarks.stores import Bench, forget, multiplied, opened, size_mb
+from benchmarks.stores import PEERS, Bench, forget, multiplied, opened, present, size_mb
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
 from maesil.sampling.plan import Order, make_plan
@@ -36,6 +36,8 @@ from maesil.store.scanstore import ScanStore
 PARTS = ("superpatch", "cold", "layout", "loader", "memory", "scans")
 REFERENCE = "MONAI, NIfTI.gz"
 MAP = "raw memory map"
+BLOSC = {"times_nnunet": "blosc2 mmap, as nnU-Net", "times_blosc2": "blosc2 mmap, our codec"}
+"""Figure to the row that it compares with."""
 
 
 def main(words: Sequence[str]) -> Report:
@@ -76,7 +78,8 @@ def _superpatch(bench: Bench, options: argparse.Namespace, limits: list[Limit]) 
     limits.append(Limit("memory copy", copy.rate, "MB/s"))
     limits.append(Limit("memory map, warm", _superpatch_mb(bench) * timings[MAP].rate, "MB/s"))
     files = {name: path for name, (_, path) in readers.items()}
-    return _rows("warm: one superpatch, one thread unless it says so", bench, timings, files, REFERENCE)
+    group = "warm: one superpatch, one thread unless it says so"
+    return _rows(group, bench, timings, files, REFERENCE) + _missing(group)
 
 
 def _timed(bench: Bench, readers: dict[str, Any], rounds: int) -> dict[str, Timing]:
@@ -93,12 +96,10 @@ def _rows(
     group: str, bench: Bench, timings: dict[str, Timing], files: dict[str, Path], reference: str | None
 ) -> list[Row]:
     base = timings.get(reference or "")
-    blosc = timings.get("blosc2 mmap, as nnU-Net")
     rows = []
     for name, timing in timings.items():
         more = {"superpatches_per_s": timing.rate, "size_share": size_mb(files[name]) / bench.raw_mb}
-        if blosc is not None:
-            more["times_blosc2"] = timing.times_faster_than(blosc)
+        more |= {figure: timing.times_faster_than(timings[row]) for figure, row in BLOSC.items() if row in timings}
         mapped = timings.get(MAP)
         rows.append(
             Row(
@@ -113,6 +114,11 @@ def _rows(
             )
         )
     return rows
+
+
+def _missing(group: str) -> list[Row]:
+    """A row for every contender that could not run."""
+    return [Row(group, name, note=f"{name} is not installed") for name in PEERS if present(name) is None]
 
 
 def _superpatch_mb(bench: Bench) -> float:
@@ -208,12 +214,6 @@ def _dataset(store: Path, edge: int, resident_gib: float) -> SuperpatchDataset:
     config = DataConfig(min_tissue=0.0, holdout=HoldoutConfig(train_only=tuple({e.dataset for e in scans.entries})))
     shape = (edge, edge, edge)
     return SuperpatchDataset(scans, make_plan(regions_of(scans, config, shape, "train"), config, 0), shape)
-
-
-def _drain(dataset: SuperpatchDataset, batches: int, size: int, workers: int, pinned: bool) -> None:
-    loader = ResumableLoader(dataset, Order(size, 0, 1, 0, batches + 4), workers=workers, pin_memory=pinned)
-    for _ in loader:  # starting the workers is part of it, as in a run
-        pass
 
 
 def _memory(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> list[Row]:

@@ -23,6 +23,9 @@ from maesil.store.conform import conform
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 
+PEERS = ("monai", "tensorstore", "zarrs", "blosc2")
+"""Packages of contenders that may be missing."""
+
 Read = Callable[[Shape3], npt.NDArray[Any]]
 """Gives the superpatch that begins at a voxel."""
 
@@ -113,7 +116,10 @@ class Bench:
         return path
 
     def blosc2(self, codec: str) -> Path:
-        """As nnU-Net's tools write it ("zstd": level 8, bytes shuffled), or with our store's codec ("lz4")."""
+        """As nnU-Net's tools write it ("zstd": level 8, bytes shuffled), or with our store's codec ("lz4").
+
+        Both in blocks of our chunk and chunks of our shard.
+        """
         blosc2 = import_module("blosc2")
         path = self.folder / "blosc2" / f"{codec}.b2nd"
         if not path.exists():
@@ -253,7 +259,7 @@ def _add_blosc2(bench: Bench, found: dict[str, tuple[Read, Path]]) -> None:
     blosc2 = present("blosc2")
     if blosc2 is None:
         return
-    for name, codec in (("blosc2 mmap, as nnU-Net", "zstd"), ("blosc2 mmap, lz4", "lz4")):
+    for name, codec in (("blosc2 mmap, as nnU-Net", "zstd"), ("blosc2 mmap, our codec", "lz4")):
         path = bench.blosc2(codec)
         array = blosc2.open(str(path), mode="r", mmap_mode="r", dparams={"nthreads": 1})
         found[name] = (_indexed(bench, array), path)

@@ -20,7 +20,7 @@ from maesil.sampling.regions import training_scans
 from maesil.store.location import is_there
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
-from maesil.training.devices import resolve
+from maesil.training.devices import world_size
 
 
 def settle(config: RunConfig, run: Path) -> None:
@@ -33,7 +33,8 @@ def settle(config: RunConfig, run: Path) -> None:
     if path.is_file():
         before = load_yaml(path)
         changed = changed_keys(before, config)
-        if _superpatches_per_step(before) == _superpatches_per_step(config):
+        # The same superpatches make a step, whoever of how many devices computes which of them.
+        if _global_batch(before) == _global_batch(config):
             changed = [key for key in changed if key not in ("train.batch", "train.accumulate")]
         if changed:
             raise ConfigError(
@@ -45,10 +46,8 @@ def settle(config: RunConfig, run: Path) -> None:
     _replace_text(path, dump_yaml(config))
 
 
-def _superpatches_per_step(config: RunConfig) -> int:
-    """The global batch: the same superpatches make a step, whoever of how many devices computes which of them."""
-    means = resolve(config.efficiency)
-    return config.train.batch * config.train.accumulate * int(means.devices) * means.nodes
+def _global_batch(config: RunConfig) -> int:
+    return config.train.global_batch(world_size(config.efficiency))
 
 
 def _replace_text(path: Path, text: str) -> None:

@@ -11,6 +11,7 @@ import pytest
 import zarr
 from hypothesis import given
 from hypothesis import strategies as st
+from zarr.codecs import BloscCodec
 
 from maesil.errors import StoreError
 from maesil.store.arrays import ScanWriter
@@ -73,6 +74,35 @@ def test_read__a_file_that_is_cut_off_is_told(sources: Path, tmp_path: Path, kee
     shard.write_bytes(whole[: int(len(whole) * keep)])
     with pytest.raises(StoreError, match="'set-a' cannot be read"):
         ScanStore(tmp_path / "store").read("set-a", (0, 0, 0), (32, 32, 32))
+
+
+def test_read__a_damaged_index_is_told(sources: Path, tmp_path: Path) -> None:
+    prepare([sources], tmp_path / "store", PrepareConfig(policy="native", chunk=16, shard=32, salt="x"), workers=0)
+    shard = tmp_path / "store" / "scans" / "set-a" / "0" / "c" / "0" / "0" / "0"
+    damaged = bytearray(shard.read_bytes())
+    damaged[-20] ^= 1  # the last chunk's place
+    shard.write_bytes(bytes(damaged))
+    with pytest.raises(StoreError, match=r"index of .* is damaged"):
+        ScanStore(tmp_path / "store").read("set-a", (0, 0, 0), (32, 32, 32))
+
+
+@pytest.mark.parametrize("cname", ["lz4", "zstd", "blosclz"])
+@pytest.mark.parametrize("shuffle", ["bitshuffle", "shuffle", "noshuffle"])
+def test_sharded_array__any_blosc_chunk_is_read(tmp_path: Path, truth: np.ndarray, cname: Any, shuffle: Any) -> None:
+    written = zarr.create_array(
+        tmp_path / "scan",
+        shape=SHAPE,
+        chunks=(16, 16, 16),
+        shards=(32, 32, 32),
+        dtype=np.int16,
+        fill_value=-1024,
+        compressors=BloscCodec(cname=cname, clevel=3, shuffle=shuffle, typesize=2),
+    )
+    written[:] = truth
+    files = LocalFiles(tmp_path)
+    layout = layout_of(read_metadata(files, "scan"))
+    assert layout is not None
+    np.testing.assert_array_equal(ShardedArray(files, "scan", layout, Recent(8))[:70, :33, :96], truth)
 
 
 def test_local_files__keep_few_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
