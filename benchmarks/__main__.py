@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 from benchmarks.harness import Report, publish
 
-BENCHMARKS = ("step", "data", "prepare", "infer")
+BENCHMARKS = ("step", "data", "prepare", "infer", "scaling")
 """Each is a module with `main(words) -> Report`; imported only when named, so that its needs are its own."""
 
 
