@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,8 +17,10 @@ from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_ya
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.models import Pretrainer, make_model
 from maesil.sampling.regions import training_scans
+from maesil.store.location import is_there
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
+from maesil.training.devices import world_size
 
 
 def settle(config: RunConfig, run: Path) -> None:
@@ -27,7 +31,11 @@ def settle(config: RunConfig, run: Path) -> None:
     """
     path = run / "config.yaml"
     if path.is_file():
-        changed = changed_keys(load_yaml(path), config)
+        before = load_yaml(path)
+        changed = changed_keys(before, config)
+        # The same superpatches make a step, whoever of how many devices computes which of them.
+        if _global_batch(before) == _global_batch(config):
+            changed = [key for key in changed if key not in ("train.batch", "train.accumulate")]
         if changed:
             raise ConfigError(
                 f"this folder holds a run with other settings: {', '.join(changed)}",
@@ -35,9 +43,20 @@ def settle(config: RunConfig, run: Path) -> None:
                 fix="resume with the same settings, or give another --run",
             )
     run.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(dump_yaml(config))
-    fresh.replace(path)
+    _replace_text(path, dump_yaml(config))
+
+
+def _global_batch(config: RunConfig) -> int:
+    return config.train.global_batch(world_size(config.efficiency))
+
+
+def _replace_text(path: Path, text: str) -> None:
+    """Writes a file in one move, under a name of its own first: every rank of a run does so at once."""
+    number, fresh = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-")
+    with os.fdopen(number, "w", encoding="utf-8") as file:
+        file.write(text)
+    Path(fresh).chmod(0o644)
+    Path(fresh).replace(path)
 
 
 def steps_done(run: Path) -> int:
@@ -161,6 +180,6 @@ def run_store(run: Path) -> Path:
             "this is no run folder: it has no config.yaml", where=run, fix="name the store: --data.store"
         )
     store = load_yaml(path).data.store
-    if store is None or not store.exists():
+    if store is None or not is_there(store):
         raise StoreError("the run's store is not there any more", where=store, fix="name another: --data.store STORE")
     return store

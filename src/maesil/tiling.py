@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, overload
 
 import numpy as np
 import numpy.typing as npt
@@ -156,3 +156,30 @@ class Tiling:
                 count[start : start + self.tile[axis]] += 1
             per_axis.append(count)
         return per_axis[0][:, None, None] * per_axis[1][None, :, None] * per_axis[2][None, None, :]
+
+
+@dataclass(frozen=True)
+class Tiles(Sequence[Tile]):
+    """Some of a tiling's tiles, by number: a list of a million scans' tiles has to fit in memory.
+
+    Args:
+        tiling: All tiles.
+        numbers: Those meant, in their order.
+    """
+
+    tiling: Tiling
+    numbers: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    @overload
+    def __getitem__(self, at: int) -> Tile: ...
+
+    @overload
+    def __getitem__(self, at: slice) -> Tiles: ...
+
+    def __getitem__(self, at: int | slice) -> Tile | Tiles:
+        if isinstance(at, slice):
+            return Tiles(self.tiling, self.numbers[at])
+        return self.tiling[self.numbers[at]]

@@ -33,6 +33,7 @@ from maesil.runs import LoadedModel, load, model_card, run_record, run_store, se
 from maesil.sampling.regions import Region, regions_of, split_warnings
 from maesil.sampling.volumes import box_reader
 from maesil.store.conform import conform
+from maesil.store.location import absolute
 from maesil.store.prepare import PrepareConfig, PrepareReport, Progress
 from maesil.store.prepare import prepare as prepare_store
 from maesil.store.scanstore import ScanStore
@@ -98,7 +99,7 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
     if config.data.store is None:
         raise ConfigError("no store is given", fix="--data.store STORE, as `maesil prepare` wrote it")
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
-    config = replace(config, data=replace(config.data, store=config.data.store.resolve()))
+    config = replace(config, data=replace(config.data, store=absolute(config.data.store)))
     settle(config, run)
     done = steps_done(run)
     if done >= config.train.steps:

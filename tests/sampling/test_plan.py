@@ -136,3 +136,10 @@ def test_draw_generator__neighbouring_numbers_give_unrelated_streams() -> None:
     assert torch.equal(draws[5], torch.rand(64, generator=draw_generator(device, 0, 5)))
     assert not torch.equal(draws[5], torch.rand(64, generator=draw_generator(device, 1, 5)))
     assert torch.corrcoef(draws).fill_diagonal_(0).abs().max() < 0.6
+
+
+@pytest.mark.parametrize("number", range(0, 200, 7))
+def test_random_plan__draws_what_numpys_choice_draws(number: int) -> None:
+    shares = np.array([12.0, 2.0]) / 14.0
+    expected = np.random.default_rng((3, number)).choice(2, p=shares)
+    assert RandomPlan(REGIONS, 3, 0.0, None).place(number).scan_id == "ab"[int(expected)]

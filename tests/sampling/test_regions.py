@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from maesil.config import RunConfig
@@ -12,8 +13,9 @@ from maesil.errors import EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import make_plan
-from maesil.sampling.regions import overlap, regions_of
+from maesil.sampling.regions import overlap, regions_of, solid_tiles, tissue_share
 from maesil.store.scanstore import ScanStore
+from maesil.tiling import Tiling
 
 EDGE = (32, 32, 32)
 
@@ -103,3 +105,13 @@ def test_dataset__reads_the_superpatch_of_its_place(tiny_store: Path, tiny_confi
     assert (item.hu[0, 0].numpy() == expected).all()
     resident = SuperpatchDataset(ScanStore(tiny_store, resident_gib=1.0), plan, EDGE)
     assert (resident[17].hu == item.hu).all()
+
+
+@pytest.mark.parametrize("shape", [(70, 64, 80), (31, 100, 17), (16, 16, 16)])
+@pytest.mark.parametrize("least", [0.0, 0.05, 0.25, 0.5])
+def test_solid_tiles__are_those_of_the_share_of_tissue(shape: tuple[int, int, int], least: float) -> None:
+    occupancy = np.random.default_rng(1).integers(0, 256, [-(-size // 16) for size in shape]).astype(np.uint8)
+    occupancy[: len(occupancy) // 2] = 0
+    tiling = Tiling(shape, (24, 32, 20))
+    expected = [tile for tile in tiling if tissue_share(occupancy, tile.origin, tiling.tile) >= least]
+    assert list(solid_tiles(tiling, occupancy, least)) == expected

@@ -22,6 +22,7 @@ from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.runner import Progress, lpips_or_reason
 from maesil.runs import dataset_counts
 from maesil.sampling.regions import regions_of
+from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
 from maesil.training.devices import counted, world_size
 
@@ -64,7 +65,7 @@ def compare(
     """
     if preset.data.store is None:
         raise ConfigError("no store is given", fix="maesil compare STORE ..., as `maesil prepare` wrote it")
-    path = preset.data.store.resolve()
+    path = absolute(preset.data.store)
     preset = replace(preset, data=replace(preset.data, store=path), efficiency=counted(preset.efficiency))
     store = ScanStore(path)
     regions = regions_of(store, preset.data, preset.model.superpatch, split)

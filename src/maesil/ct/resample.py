@@ -1,6 +1,7 @@
-"""Volumes on other voxels: SimpleITK's resampler, slab by slab, anti-aliased along the axes that shrink.
+"""Volumes on other voxels, slab by slab, anti-aliased along the axes that shrink.
 
-`respace.py` says where the new voxels lie.
+`respace.py` says where the new voxels lie. Grids with parallel axes go through `separable.py`, others and labels
+through SimpleITK's resampler; both give the same HU.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import SimpleITK
 from maesil.catalog import unknown_name
 from maesil.ct.geometry import Geometry, Number
 from maesil.ct.respace import Spacing, respace, respace_cube
+from maesil.ct.separable import gaussian, positions, resample_parallel
 from maesil.ct.volume import AIR_HU, Volume, cast_voxels
 from maesil.shapes import Shape3, product
 
@@ -126,6 +128,11 @@ def _slab(
 ) -> npt.NDArray[Any]:
     part = _reach(volume, target, variances)
     dtype = volume.array.dtype
+    places = positions(part.geometry, target) if part is not None and interpolator == SimpleITK.sitkLinear else None
+    if part is not None and places is not None:
+        radius = max(1, int(_blur_radius(variances).max()))
+        kernels = tuple(gaussian(float(variance), radius) for variance in variances)
+        return cast_voxels(resample_parallel(part.array, places, kernels), dtype)
     if part is None:
         return np.full(target.shape, cast_voxels(np.array([AIR_HU if fill is None else fill]), dtype))
     image = _to_itk(part)

@@ -19,6 +19,7 @@ from maesil.export.card import Transfer
 from maesil.runs import commit, steps_done
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import GridPlan, Plan, make_plan
+from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import Segmenter
 from maesil.training.progress import LiveProgress
@@ -73,7 +74,7 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
         CheckpointError: There is no such encoder.
     """
     store = _open(config)
-    config = replace(config, data=replace(config.data, store=store.path.resolve()))
+    config = replace(config, data=replace(config.data, store=absolute(store.path)))
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
     classes, scans = annotated(store, config.labels.classes)

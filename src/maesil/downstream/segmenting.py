@@ -24,10 +24,12 @@ from maesil.downstream.division import divide
 from maesil.downstream.segmentation import KIND
 from maesil.downstream.tables import segmentation_sheet
 from maesil.errors import CheckpointError
+from maesil.evaluation.rebuild import inference_precision
 from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
 from maesil.export.card import Transfer
 from maesil.metrics.segmentation import segmentation_scores
 from maesil.runs import default_device
+from maesil.sampling.ahead import ahead
 from maesil.sampling.labelled import Classes, annotated
 from maesil.sampling.regions import Region
 from maesil.store.conform import conform
@@ -89,9 +91,10 @@ def segment(model: Segmenter, hu: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     device = next(model.parameters()).device
     volume = model.backbone.from_hu(torch.from_numpy(np.ascontiguousarray(hu))[None, None])
     shape = model.backbone.config.superpatch
-    logits = sliding_window_inference(
-        volume, shape, 2, model, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu", cval=0.0
-    )
+    with inference_precision(device):
+        logits = sliding_window_inference(
+            volume, shape, 2, model, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu", cval=0.0
+        )
     assert isinstance(logits, torch.Tensor)
     found: npt.NDArray[np.uint8] = logits[0].argmax(dim=0).numpy().astype(np.uint8)
     return found
@@ -135,8 +138,9 @@ def score_segmentation(
     _, labelled = annotated(scans, loaded.classes.names)
     regions = divide(scans, labelled, config, loaded.model.backbone.config.superpatch).test
     rows: list[dict[str, Any]] = []
-    for number, region in enumerate(regions, start=1):
-        rows += _scan_rows(loaded, scans, region)
+    volumes = ahead(lambda region: scans.volume(region.entry.scan_id).array, regions, count=1)
+    for number, (region, hu) in enumerate(zip(regions, volumes, strict=True), start=1):
+        rows += _scan_rows(loaded, scans, region, hu)
         if progress is not None:
             progress(number, len(regions), region.entry.scan_id)
     sheet = segmentation_sheet(rows, f"Segmentation, {loaded.config.model.mode}, step {loaded.record['step']}")
@@ -147,9 +151,9 @@ def score_segmentation(
     return Scored(tuple(rows), sheet_to_markdown(sheet))
 
 
-def _scan_rows(loaded: LoadedSegmenter, store: ScanStore, region: Region) -> list[dict[str, Any]]:
+def _scan_rows(loaded: LoadedSegmenter, store: ScanStore, region: Region, hu: npt.NDArray[Any]) -> list[dict[str, Any]]:
     entry = region.entry
-    predicted = segment(loaded.model, store.read(entry.scan_id, (0, 0, 0), entry.shape))
+    predicted = segment(loaded.model, hu)
     truth = loaded.classes.read(store, entry.scan_id, (0, 0, 0), entry.shape)
     if region.partial:  # the rest of the scan has been trained on
         held = np.zeros(entry.shape, dtype=bool)

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -14,6 +15,7 @@ from torch import Tensor
 
 from maesil.ct.window import Window
 from maesil.models.contract import Pretrainer
+from maesil.sampling.ahead import ahead
 from maesil.sampling.augment import draw_generator
 from maesil.shapes import Shape3
 from maesil.tiling import Tile, Tiling
@@ -66,8 +68,8 @@ def rebuild(
     truth, volume = (np.zeros(tiling.shape, dtype=np.float32) for _ in range(2))
     mask = np.zeros(tiling.shape, dtype=bool)
     device = device_of(model)
-    for tiles in _batches(list(tiling), batch):
-        hu = np.stack([read(tile.origin, tiling.tile) for tile in tiles])[:, None]
+    batches = list(_batches(list(tiling), batch))
+    for tiles, hu in zip(batches, ahead(partial(_boxes, read, tiling.tile), batches), strict=True):
         superpatch = window.normalize(torch.from_numpy(hu).to(device).float())
         with inference_precision(device):
             rebuilt = model.reconstruct(superpatch, tile_masks(model, tiles, seed).to(device))
@@ -76,6 +78,10 @@ def rebuild(
             volume[tile.inside] = predicted[0].float().cpu().numpy()[tile.local]
             mask[tile.inside] = hidden[0].cpu().numpy()[tile.local]
     return RebuiltScan(truth, volume, mask)
+
+
+def _boxes(read: ReadsBoxes, shape: Shape3, tiles: Sequence[Tile]) -> Int16[np.ndarray, "b 1 d h w"]:
+    return np.stack([read(tile.origin, shape) for tile in tiles])[:, None]
 
 
 def _batches(tiles: Sequence[Tile], size: int) -> Iterator[Sequence[Tile]]:

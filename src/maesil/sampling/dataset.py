@@ -6,10 +6,11 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, final
 
+import numpy as np
 import torch
 from jaxtyping import Int16
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from maesil.sampling.plan import Order, Place, Plan
 from maesil.shapes import Shape3
@@ -46,13 +47,30 @@ class SuperpatchDataset(Dataset[Superpatches]):
         self.superpatch = superpatch
 
     def __getitem__(self, number: int) -> Superpatches:
-        place = self.plan.place(number)
-        voxels = self.store.read(place.scan_id, place.origin, self.superpatch)
-        return Superpatches(torch.from_numpy(voxels)[None, None], [number], [place])
+        return self.__getitems__([number])
+
+    def __getitems__(self, numbers: list[int]) -> Superpatches:
+        """A whole batch, each superpatch decoded into its place: the loader asks for this where it is offered."""
+        places = [self.plan.place(number) for number in numbers]
+        hu = _batch_buffer((len(numbers), 1, *self.superpatch))
+        for box, place in zip(hu.numpy(), places, strict=True):
+            self.store.read_into(box[0], place.scan_id, place.origin)
+        return Superpatches(hu, numbers, places)
 
 
-def collate(items: Sequence[Superpatches]) -> Superpatches:
-    """Joins superpatches into a batch."""
+def _batch_buffer(shape: tuple[int, ...]) -> Int16[Tensor, "b 1 d h w"]:
+    """Room for a batch: in a loader's worker, where the loader's own process can take it without a copy."""
+    if get_worker_info() is None:
+        return torch.from_numpy(np.empty(shape, dtype=np.int16))
+    size = int(np.prod(shape)) * 2
+    shared = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
+    return torch.empty(0, dtype=torch.int16).set_(shared).view(shape)
+
+
+def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
+    """Joins superpatches into a batch; one that is a batch already stays."""
+    if isinstance(items, Superpatches):
+        return items
     return Superpatches(
         torch.cat([item.hu for item in items]),
         [number for item in items for number in item.numbers],

@@ -67,21 +67,29 @@ class GridPlan:
     """
 
     def __init__(self, regions: Sequence[Region], seed: int | None) -> None:
-        self._places = [Place(region.entry.scan_id, tile.origin) for region in regions for tile in region.tiles]
+        self._regions = list(regions)
+        self._ends = np.cumsum([len(region.tiles) for region in regions], dtype=np.int64)
         self._seed = seed
         self._order: tuple[int, np.ndarray[tuple[int], np.dtype[np.int64]]] | None = None
 
     def __len__(self) -> int:
-        return len(self._places)
+        return int(self._ends[-1]) if len(self._ends) else 0
 
     def place(self, number: int) -> Place:
         """The place of the draw `number`."""
         turn, position = divmod(number, len(self))
         if self._seed is None:
-            return self._places[position]
+            return self._tile(position)
         if self._order is None or self._order[0] != turn:
             self._order = (turn, np.random.default_rng((self._seed, turn)).permutation(len(self)))
-        return self._places[int(self._order[1][position])]
+        return self._tile(int(self._order[1][position]))
+
+    def _tile(self, position: int) -> Place:
+        """The tile of that number, counted through the regions."""
+        at = int(np.searchsorted(self._ends, position, side="right"))
+        region = self._regions[at]
+        tile = region.tiles[position - int(self._ends[at]) + len(region.tiles)]
+        return Place(region.entry.scan_id, tile.origin)
 
 
 class RandomPlan:
@@ -114,7 +122,9 @@ class RandomPlan:
         if not tiles.sum():
             raise StoreError("no superpatch to draw from", fix="lower --data.min-tissue, or prepare more scans")
         self._per_pass = per_pass or int(tiles.sum())
-        self._shares = _shares([region.entry.dataset for region in regions], tiles, dataset_power)
+        shares = _shares([region.entry.dataset for region in regions], tiles, dataset_power)
+        self._up_to = shares.cumsum()
+        self._up_to /= self._up_to[-1]
 
     def __len__(self) -> int:
         return self._per_pass
@@ -122,7 +132,8 @@ class RandomPlan:
     def place(self, number: int) -> Place:
         """The place of the draw `number`."""
         random = np.random.default_rng((self._seed, number))
-        region = self._regions[int(random.choice(len(self._regions), p=self._shares))]
+        # What `random.choice` with these shares would draw, without its sums over all scans at every draw.
+        region = self._regions[int(self._up_to.searchsorted(random.random(), side="right"))]
         for _ in range(TRIES):
             origin = _random_origin(region, random, self._padded)
             if region.is_allowed(origin) and region.tissue(origin) >= self._min_tissue:
@@ -136,7 +147,9 @@ def _shares(datasets: Sequence[str], tiles: Floats, power: float) -> Floats:
     if power == 1.0:
         plain: Floats = tiles / tiles.sum()
         return plain
-    totals = {name: sum(tiles[at] for at, other in enumerate(datasets) if other == name) for name in set(datasets)}
+    totals: dict[str, float] = {}
+    for at, name in enumerate(datasets):
+        totals[name] = totals.get(name, 0.0) + tiles[at]
     weighed = np.array([tiles[at] * totals[name] ** (power - 1.0) for at, name in enumerate(datasets)])
     shares: Floats = weighed / weighed.sum()
     return shares

@@ -165,6 +165,7 @@ def _known_store(out: Path) -> dict[str, Any]:
 
 
 def _require_same_settings(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
+    before = {"codec": "zstd", **before}  # the only one, once
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         listed = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in changed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -12,7 +11,6 @@ from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
-import zarr
 from jaxtyping import Int16, UInt, UInt8
 
 from maesil.catalog import nearest
@@ -20,9 +18,21 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import StoreError
 from maesil.shapes import Shape3, product
-from maesil.store.layout import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, scan_path
+from maesil.store.files import Files, files_of
+from maesil.store.layout import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, SCANS
+from maesil.store.location import address_of
+from maesil.store.plain import open_plain
+from maesil.store.recent import Recent
+from maesil.store.resident import Resident
+from maesil.store.shards import DamagedChunkError, Indices, ShardedArray, layout_of, read_metadata
 
 __all__ = ["OCCUPANCY_BLOCK", "ScanEntry", "ScanStore"]
+
+KEPT_ARRAYS, KEPT_INDICES = 512, 512
+"""Open arrays and shards' indices remembered per process.
+
+Few, as an index is small and lives long among large buffers that do not: every one may keep the heap from shrinking.
+"""
 
 
 @dataclass(frozen=True)
@@ -80,28 +90,40 @@ class ScanStore:
     """Reads a prepared store. Opens arrays when they are first read, so it travels to worker processes by its path.
 
     Args:
-        path: The store's folder.
-        resident_gib: A store of at most this size is kept in memory once read: random superpatches of few scans cost
-            more to look up and decompress than to copy.
+        path: The store's folder, or its address: http(s)://, s3:// or gs://.
+        resident_gib: A store of at most this size is kept in memory once read, shared with forked workers: random
+            superpatches of few scans cost more to look up and decompress than to copy.
 
     Raises:
-        StoreError: There is no finished store, or one of a newer format.
+        StoreError: There is no finished store, or one of a newer format, or it cannot be reached.
+        MissingExtraError: Its address needs a package that is not installed.
     """
 
-    def __init__(self, path: Path, *, resident_gib: float = 0.0) -> None:
+    def __init__(self, path: Path | str, *, resident_gib: float = 0.0) -> None:
         self.path = Path(path)
-        self.manifest = _read_manifest(self.path)
         self.resident_gib = resident_gib
-        self._arrays: dict[tuple[str, str], Any] = {}
-        self._lock = threading.Lock()
+        self._files = files_of(path)
+        self.manifest = _read_manifest(self.path, self._files)
+        self._forget()
+
+    def _forget(self) -> None:
+        self._arrays: Recent[tuple[str, str], Any] = Recent(KEPT_ARRAYS)
+        self._indices: Indices = Recent(KEPT_INDICES)
+        shapes = {entry.scan_id: entry.shape for entry in self.entries} if self.resident_gib else {}
+        size_gib = sum(product(shape) * 2 for shape in shapes.values()) / 2**30
+        self._resident = Resident(shapes) if 0 < size_gib <= self.resident_gib else None
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "manifest": self.manifest, "resident_gib": self.resident_gib}
+        return {
+            "path": self.path,
+            "manifest": self.manifest,
+            "resident_gib": self.resident_gib,
+            "_files": self._files,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._arrays = {}
-        self._lock = threading.Lock()
+        self._forget()
 
     @cached_property
     def entries(self) -> tuple[ScanEntry, ...]:
@@ -130,7 +152,28 @@ class ScanStore:
             shape: Voxels of the box; may reach outside.
             fill: HU of voxels outside the volume.
         """
-        return self._box(self._array(scan_id, "0"), start, shape, np.int16, fill)
+        box = np.empty(shape, dtype=np.int16)
+        self.read_into(box, scan_id, start, fill)
+        return box
+
+    def read_into(self, box: Int16[np.ndarray, "d h w"], scan_id: str, start: Shape3, fill: int = AIR_HU) -> None:
+        """Voxels of a box, in HU, into an array that is there, such as a batch's.
+
+        Args:
+            box: Overwritten; its shape is the box's.
+            scan_id: The scan.
+            start: First voxel; may lie outside the volume.
+            fill: HU of voxels outside the volume.
+        """
+        array = self._array(scan_id, "0")
+        if self._resident is not None:
+            array = self._resident.get(scan_id, lambda: self._whole(array, scan_id))
+        self._fill(box, array, start, fill, scan_id)
+
+    def _whole(self, array: Any, scan_id: str) -> npt.NDArray[np.int16]:
+        voxels = np.empty(array.shape, dtype=np.int16)
+        self._fill(voxels, array, (0, 0, 0), AIR_HU, scan_id)
+        return voxels
 
     def read_labels(self, scan_id: str, start: Shape3, shape: Shape3) -> UInt[np.ndarray, "d h w"]:
         """Label numbers of a box, uint8 or uint16; 0 outside the volume.
@@ -142,21 +185,28 @@ class ScanStore:
             fix = "prepare it with --labels, its label file beside it"
             raise StoreError(f"'{scan_id}' has no labels in this store", where=self.path, fix=fix)
         array = self._array(scan_id, LABELS)
-        return self._box(array, start, shape, array.dtype, 0)
-
-    @staticmethod
-    def _box(array: Any, start: Shape3, shape: Shape3, dtype: Any, fill: int) -> npt.NDArray[Any]:
-        low = [max(0, first) for first in start]
-        high = [min(size, first + count) for size, first, count in zip(array.shape, start, shape, strict=True)]
-        inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-        if any(part.stop <= part.start for part in inside):
-            return np.full(shape, fill, dtype=dtype)
-        voxels: np.ndarray[Any, Any] = np.asarray(array[inside])
-        if voxels.shape == shape:
-            return voxels if voxels.base is None else voxels.copy()
-        box = np.full(shape, fill, dtype=dtype)
-        box[tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))] = voxels
+        box = np.empty(shape, dtype=array.dtype)
+        self._fill(box, array, start, 0, scan_id)
         return box
+
+    def _fill(self, box: npt.NDArray[Any], array: Any, start: Shape3, fill: int, scan_id: str) -> None:
+        low = [max(0, first) for first in start]
+        high = [min(size, first + count) for size, first, count in zip(array.shape, start, box.shape, strict=True)]
+        inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        local = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
+        empty = any(part.stop <= part.start for part in inside)
+        if empty or any(part.stop - part.start < size for part, size in zip(inside, box.shape, strict=True)):
+            box[:] = fill
+        if empty:
+            return
+        try:
+            if isinstance(array, ShardedArray):
+                array.read_into(box[local], inside)
+            else:
+                box[local] = array[inside]
+        except (DamagedChunkError, OSError) as error:
+            what = f"voxels of '{scan_id}' cannot be read: {error}"
+            raise StoreError(what, where=self.path, fix="check the disk, then run `maesil prepare` again") from error
 
     def volume(self, scan_id: str) -> Volume:
         """The whole stored volume."""
@@ -165,23 +215,20 @@ class ScanStore:
 
     def occupancy(self, scan_id: str) -> UInt8[np.ndarray, "bd bh bw"]:
         """Share of tissue (above -500 HU) per block of 16^3 voxels, 0 to 255."""
-        return np.asarray(self._array(scan_id, OCCUPANCY)[:])
-
-    @cached_property
-    def _is_resident(self) -> bool:
-        return sum(product(entry.shape) * 2 for entry in self.entries) <= self.resident_gib * 2**30
+        return np.array(self._opened(self.entry(scan_id), OCCUPANCY)[...])
 
     def _array(self, scan_id: str, name: str) -> Any:
-        key = (scan_id, name)
-        with self._lock:
-            if key not in self._arrays:
-                array = self._opened(self.entry(scan_id), name)
-                self._arrays[key] = array[:] if self._is_resident else array
-            return self._arrays[key]
+        return self._arrays.get((scan_id, name), lambda: self._opened(self.entry(scan_id), name))
 
     def _opened(self, entry: ScanEntry, name: str) -> Any:
+        folder = f"{SCANS}/{entry.scan_id}/{name}"
         try:
-            array = zarr.open_array(scan_path(self.path, entry.scan_id) / name, mode="r")
+            metadata = read_metadata(self._files, folder)
+            layout = layout_of(metadata)
+            if layout is not None:
+                array: Any = ShardedArray(self._files, folder, layout, self._indices)
+            else:
+                array = open_plain(self._files, self.path, folder, metadata)
         except (FileNotFoundError, ValueError, KeyError) as error:
             what, fix = f"the arrays of '{entry.scan_id}' are damaged", "run `maesil prepare` again"
             raise StoreError(what, where=self.path, fix=fix) from error
@@ -191,11 +238,11 @@ class ScanStore:
         return array
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest(path: Path, files: Files) -> dict[str, Any]:
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        manifest: dict[str, Any] = json.loads(files.whole(MANIFEST))
     except FileNotFoundError:
-        started = (path / "zarr.json").exists()
+        started = address_of(path) is None and (path / "zarr.json").exists()
         what = "this store is not finished" if started else "there is no store here"
         fix = "run the same `maesil prepare` again" if started else "write one with `maesil prepare SCANS --out STORE`"
         raise StoreError(what, where=path, fix=fix) from None

@@ -128,7 +128,7 @@ def _write_draft(
 ) -> dict[str, Any]:
     source_geometry = volume.geometry
     volume = clip_in_place(volume, LOWEST_HU, HIGHEST_HU).reorient("SPL")
-    writer = ScanWriter.create(draft, geometry.shape, config.chunk, config.shard)
+    writer = ScanWriter.create(draft, geometry.shape, config.chunk, config.shard, config.codec)
     tissue = 0
     for first, block in blocks(volume, geometry, config.shard):
         tissue += int((block > TISSUE_HU).sum())

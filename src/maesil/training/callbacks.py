@@ -29,6 +29,8 @@ except ImportError:  # pragma: no cover
     resource = None  # type: ignore[assignment]
 
 GIB = 2**30
+AGREE_EVERY = 8
+"""Steps between the ranks' asking each other whether one was told to stop."""
 
 
 def steps_done(trainer: pl.Trainer, batch_index: int) -> bool:
@@ -126,8 +128,16 @@ class GracefulStop(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
         """Marks the running step as the last one, so that the checkpoint callback saves it."""
-        if self.requested and steps_done(trainer, batch_idx):
+        if steps_done(trainer, batch_idx) and self._is_agreed(trainer):
             trainer.should_stop = True
+
+    def _is_agreed(self, trainer: pl.Trainer) -> bool:
+        """Whether to stop after this step. Ranks hear a signal at different steps, and must stop at the same one."""
+        if trainer.world_size > 1:
+            if trainer.global_step % AGREE_EVERY:  # asking costs a round among all ranks
+                return False
+            self.requested = bool(trainer.strategy.reduce_boolean_decision(self.requested, all=False))
+        return self.requested
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Gives the signals back."""

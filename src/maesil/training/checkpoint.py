@@ -57,7 +57,7 @@ def sweep(checkpoints: Path) -> None:
     linked = {entry.resolve() for entry in checkpoints.iterdir() if entry.is_symlink()}
     for entry in checkpoints.iterdir():
         if entry.is_dir() and not entry.is_symlink() and entry.resolve() not in linked:
-            shutil.rmtree(entry)
+            shutil.rmtree(entry, ignore_errors=True)  # every rank sweeps
 
 
 def checkpoint_folder(path: Path, which: str = "last") -> Path:

@@ -81,6 +81,13 @@ class Stepper(pl.LightningModule, ABC):
         }
         return batch._replace(**moved)
 
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Counts what is done in this run's micro-batches: the run may have been on another number of devices."""
+        progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
+        done = checkpoint["global_step"] * self.config.accumulate
+        for counts in (progress["total"], progress["current"]):
+            counts.update(dict.fromkeys(counts, done))
+
     def check_finite(self) -> None:
         """Stops if the previous micro-batch's loss was not finite.
 

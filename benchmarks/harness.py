@@ -1,0 +1,408 @@
+"""What every benchmark does the same way: interleaved rounds, medians, ratios, peak memory, limits, JSON, plot.
+
+A benchmark is a module with ``main(words) -> Report``. It
+
+1. reads its options with `read_options(parser(__doc__), words)`, so that all of them know ``--json``, ``--out``, ...;
+2. times its `Contender`s with `race`, which takes turns: one call of each per round, so that a slow minute of a shared
+   machine falls on all of them alike;
+3. runs what needs a fresh process (peak memory, a cold cache) with `apart`;
+4. measures the limits (`Limit`: a matrix product, a memory copy, a disk read) in the same race, as contenders;
+5. returns a `Report` of `Row`s. ``python -m benchmarks`` prints it, and writes NAME.json and NAME.png.
+
+This file needs neither MONAI nor anything that reads CT, and imports torch and matplotlib only where they are used.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+T = TypeVar("T")
+ROOT = Path(__file__).resolve().parent.parent
+GIB = 2**30
+
+
+@dataclass(frozen=True)
+class Contender:
+    """Something to be timed.
+
+    Attributes:
+        name: Its row's name.
+        run: One round of work; must have finished when it returns (synchronise a GPU in it).
+        work: Units that one round gets done (superpatches, FLOPs, bytes), for a rate.
+    """
+
+    name: str
+    run: Callable[[], object]
+    work: float = 1.0
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long a contender's rounds took.
+
+    Attributes:
+        seconds: Of every round, in order; the warm-up rounds are not among them.
+        work: Units of one round.
+    """
+
+    seconds: tuple[float, ...]
+    work: float = 1.0
+
+    @property
+    def median_s(self) -> float:
+        """Median seconds of a round."""
+        return statistics.median(self.seconds)
+
+    @property
+    def spread(self) -> float:
+        """Half the range between slowest and fastest round, as a share of the median."""
+        return (max(self.seconds) - min(self.seconds)) / 2 / self.median_s
+
+    @property
+    def rate(self) -> float:
+        """Units of work per second, at the median."""
+        return self.work / self.median_s
+
+    def times_faster_than(self, other: Timing) -> float:
+        """Ratio of the rates; the median over rounds of the ratio within each, where both ran in all of them."""
+        pairs = [(b / other.work) / (a / self.work) for a, b in zip(self.seconds, other.seconds, strict=False)]
+        return statistics.median(pairs)
+
+
+def race(contenders: Sequence[Contender], rounds: int, warmup: int = 1) -> dict[str, Timing]:
+    """Times the contenders in turns within this process.
+
+    Args:
+        contenders: Names are unique.
+        rounds: Timed calls of each.
+        warmup: Calls of each before that, in the same order.
+    """
+    seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
+    assert len(seconds) == len(contenders), "two contenders of one name"
+    for number in range(warmup + rounds):
+        for contender in contenders:
+            start = time.perf_counter()
+            contender.run()
+            if number >= warmup:
+                seconds[contender.name].append(time.perf_counter() - start)
+        print(f"round {number + 1} of {warmup + rounds}", file=sys.stderr, flush=True)
+    return {contender.name: Timing(tuple(seconds[contender.name]), contender.work) for contender in contenders}
+
+
+@dataclass(frozen=True)
+class Apart(Generic[T]):
+    """What a function returned in a process of its own.
+
+    Attributes:
+        value: Its result.
+        start_gib: Resident memory before the call, imports included.
+        peak_gib: Peak resident memory of the process.
+        seconds: The call itself took.
+    """
+
+    value: T
+    start_gib: float
+    peak_gib: float
+    seconds: float
+
+
+def apart(function: Callable[..., T], *arguments: Any) -> Apart[T]:
+    """Calls a function of a module in a fresh process, and measures that process's peak memory.
+
+    Args:
+        function: Importable by name; its result can be pickled.
+        arguments: Can be pickled.
+
+    Raises:
+        RuntimeError: The process died (out of memory, for one); an error in the function is raised as it is.
+    """
+    context = multiprocessing.get_context("spawn")
+    receiver, sender = context.Pipe(duplex=False)
+    process = context.Process(target=_report_back, args=(sender, function, arguments))
+    process.start()
+    sender.close()
+    try:
+        outcome = receiver.recv()
+    except EOFError:
+        process.join()
+        raise RuntimeError(f"the process of {function.__name__} died with exit code {process.exitcode}") from None
+    process.join()
+    if isinstance(outcome, BaseException):
+        raise outcome
+    result: Apart[T] = outcome
+    return result
+
+
+def _report_back(sender: Any, function: Callable[..., Any], arguments: tuple[Any, ...]) -> None:
+    try:
+        started = resident_gib()
+        begin = time.perf_counter()
+        value = function(*arguments)
+        sender.send(Apart(value, started, peak_gib(), time.perf_counter() - begin))
+    except Exception as error:
+        sender.send(error)
+
+
+def resident_gib() -> float:
+    """Resident memory of this process."""
+    import psutil
+
+    return float(psutil.Process().memory_info().rss) / GIB
+
+
+def peak_gib() -> float:
+    """Peak resident memory of this process.
+
+    On Linux from /proc: `getrusage` would carry the parent's peak into a process that it started.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
+        return int(line.split()[1]) * 1024 / GIB
+    import resource
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit) / GIB
+
+
+@dataclass(frozen=True)
+class Limit:
+    """What the machine can do at best, measured in the same run.
+
+    Attributes:
+        name: Such as "matrix product, bf16".
+        rate: In `unit`.
+        unit: Such as "GFLOP/s", "GB/s".
+    """
+
+    name: str
+    rate: float
+    unit: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a benchmark's table.
+
+    Attributes:
+        group: Rows of one group are compared with each other (a configuration).
+        name: Who.
+        seconds: Median of a round; None: it could not run, and `note` says why.
+        spread: Half the range of the rounds as a share of the median.
+        times_faster: Than the group's reference, from the same race; 1 for the reference.
+        peak_gib: Peak memory of a process that does this alone; None: not measured.
+        share_of_limit: Of the report's limit that `limit` names.
+        limit: A `Limit`'s name.
+        more: Further figures of this benchmark, by name with unit (`model_gflop`, `mb_per_s`).
+        note: Words.
+    """
+
+    group: str
+    name: str
+    seconds: float | None = None
+    spread: float | None = None
+    times_faster: float | None = None
+    peak_gib: float | None = None
+    share_of_limit: float | None = None
+    limit: str | None = None
+    more: Mapping[str, float] = field(default_factory=dict)
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Report:
+    """A benchmark's result.
+
+    Attributes:
+        name: Its file's name: results/bench/NAME.json.
+        title: One line of what was compared.
+        rows: In the order of the table.
+        limits: Measured in the same run.
+        settings: Everything that decides the work, as plain values.
+        options: From `read_options`.
+    """
+
+    name: str
+    title: str
+    rows: Sequence[Row]
+    limits: Sequence[Limit]
+    settings: Mapping[str, Any]
+    options: argparse.Namespace
+
+
+def parser(benchmark: str, description: str | None) -> argparse.ArgumentParser:
+    """Options that every benchmark has; a benchmark adds its own.
+
+    Args:
+        benchmark: "step", "data", ...
+        description: The module's docstring.
+    """
+    made = argparse.ArgumentParser(
+        prog=f"python -m benchmarks {benchmark}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    made.set_defaults(benchmark=benchmark)
+    made.add_argument("--json", action="store_true", help="print JSON instead of tables")
+    made.add_argument("--out", type=Path, default=ROOT / "results" / "bench", help="folder of NAME.json and NAME.png")
+    made.add_argument("--name", default=None, help="file name without its ending; default: the benchmark's")
+    made.add_argument("--rounds", type=int, default=3, help="timed rounds (default: %(default)s)")
+    return made
+
+
+def read_options(made: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
+    """Parsed options; keeps the words, for the record."""
+    options = made.parse_args(words)
+    options.command = f"python -m benchmarks {options.benchmark} {shlex.join(words)}".strip()
+    options.name = options.name or options.benchmark
+    return options
+
+
+def publish(report: Report) -> None:
+    """Prints a report, and writes NAME.json and NAME.png into the folder that the options name."""
+    folder: Path = report.options.out
+    folder.mkdir(parents=True, exist_ok=True)
+    record = to_json(report)
+    (folder / f"{report.name}.json").write_text(record + "\n")
+    plot(report, folder / f"{report.name}.png")
+    print(record if report.options.json else to_markdown(report))
+
+
+def to_json(report: Report) -> str:
+    """The report with machine, commit and command."""
+    record = {
+        "name": report.name,
+        "title": report.title,
+        "command": report.options.command,
+        "commit": commit(),
+        "machine": machine(),
+        "settings": dict(report.settings),
+        "limits": [asdict(limit) for limit in report.limits],
+        "rows": [asdict(row) for row in report.rows],
+    }
+    return json.dumps(record, indent=1, default=str)
+
+
+def commit() -> str:
+    """The commit of the code that ran; "+" where files were changed after it."""
+    try:
+        head = _git("rev-parse", "--short=12", "HEAD")
+        return head + ("+" if _git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks") else "")
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def _git(*words: str) -> str:
+    return subprocess.run(["git", "-C", str(ROOT), *words], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def machine() -> dict[str, Any]:
+    """Processor, cores, memory, GPU and versions; no names of hosts or users."""
+    import psutil
+
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    found: dict[str, Any] = {
+        "processor": _processor(),
+        "cores": cores,
+        "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
+        "python": platform.python_version(),
+    }
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        found["torch"] = str(torch.__version__)
+        found["threads"] = torch.get_num_threads()
+        if torch.cuda.is_available():
+            found["gpu"] = torch.cuda.get_device_name(0)
+    return found
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.split(":", 1)[1].strip()
+    return platform.processor() or platform.machine()
+
+
+def to_markdown(report: Report) -> str:
+    """The report as a table per group, with the limits above it."""
+    lines = [f"# {report.title}", ""]
+    lines += [f"limit, {limit.name}: {limit.rate:.4g} {limit.unit}" for limit in report.limits]
+    for group in dict.fromkeys(row.group for row in report.rows):
+        rows = [row for row in report.rows if row.group == group]
+        lines += ["", f"## {group}", "", *_table(rows)]
+    return "\n".join(lines)
+
+
+def _table(rows: Sequence[Row]) -> list[str]:
+    extra = list(dict.fromkeys(name for row in rows for name in row.more))
+    head = ["", "s (median)", "+-", "times faster", "peak GiB", "share of limit", *extra, "note"]
+    body = [
+        [
+            row.name,
+            _figure(row.seconds),
+            _figure(row.spread, "{:.0%}"),
+            _figure(row.times_faster, "{:.2f}x"),
+            _figure(row.peak_gib, "{:.2f}"),
+            _figure(row.share_of_limit, "{:.0%}") + (f" of {row.limit}" if row.limit else ""),
+            *(_figure(row.more.get(name)) for name in extra),
+            row.note,
+        ]
+        for row in rows
+    ]
+    return ["| " + " | ".join(cells) + " |" for cells in (head, ["---"] * len(head), *body)]
+
+
+def _figure(value: float | None, pattern: str = "{:.4g}") -> str:
+    return "" if value is None else pattern.format(value)
+
+
+def plot(report: Report, path: Path) -> None:
+    """Bars of how many times faster than its group's reference every row is, and of peak memory where measured."""
+    try:
+        import matplotlib
+    except ImportError:
+        print("no plot: matplotlib is not installed", file=sys.stderr)
+        return
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    groups = list(dict.fromkeys(row.group for row in report.rows))
+    height = 1.0 + 0.32 * len(report.rows) + 0.5 * len(groups)
+    figure, panels = pyplot.subplots(
+        len(groups), 2, figsize=(10, height), squeeze=False,
+        height_ratios=[sum(row.group == group for row in report.rows) + 1 for group in groups],
+    )  # fmt: skip
+    for (left, right), group in zip(panels, groups, strict=True):
+        rows = [row for row in report.rows if row.group == group]
+        _bars(left, rows, [row.times_faster for row in rows], "{:.2f}x")
+        _bars(right, rows, [row.peak_gib for row in rows], "{:.2f}")
+        left.set_title(f"{group}: times faster", fontsize=9)
+        right.set_title("peak memory, GiB", fontsize=9)
+        right.set_yticklabels([])
+    figure.suptitle(report.title, fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+def _bars(axes: Any, rows: Sequence[Row], values: Sequence[float | None], pattern: str) -> None:
+    bars = axes.barh([row.name for row in rows], [value or 0.0 for value in values], color="#4878a8")
+    axes.bar_label(bars, ["" if value is None else pattern.format(value) for value in values], fontsize=8, padding=2)
+    axes.invert_yaxis()
+    axes.margins(x=0.15)
+    axes.tick_params(labelsize=8)

@@ -1,0 +1,237 @@
+"""Trained networks at work: scans per minute of evaluate, reconstruct, embed and predict.
+
+Each as it is shipped, and with one thing changed: superpatches one at a time instead of in batches, bf16 autocast
+instead of the device's own precision (fp32 on a CPU, bf16 on a GPU), and every batch read only when it is asked for.
+The networks have made a single step: speed does not depend on what they have learned.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from monai.inferers.utils import sliding_window_inference
+
+from benchmarks.harness import Contender, Report, Row, apart, parser, race, read_options
+from maesil import backbones, pipeline
+from maesil.config import RunConfig
+from maesil.ct.readers import read
+from maesil.ct.sample import sample_ct
+from maesil.ct.volume import Volume
+from maesil.ct.write import write_nifti
+from maesil.downstream import features, segmenting
+from maesil.evaluation import rebuild, runner
+from maesil.evaluation.protocol import Protocol
+from maesil.export.card import Transfer
+from maesil.models.backbone import Backbone
+from maesil.models.contract import Pretrainer
+from maesil.presets import PRESETS
+from maesil.runs import default_device, load
+from maesil.sampling.ahead import ahead
+from maesil.sampling.config import HoldoutConfig
+from maesil.sampling.regions import regions_of
+from maesil.sampling.volumes import box_reader
+from maesil.store.conform import conform
+from maesil.store.prepare import PrepareConfig, prepare
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation import SegmentationConfig, Segmenter
+from maesil.tiling import Tiling
+
+READERS = (rebuild, features)
+"""Modules that read batches ahead."""
+CLASSES = 5
+
+
+@dataclass(frozen=True)
+class Means:
+    """How the work is done.
+
+    Attributes:
+        one: Superpatches one at a time.
+        other_precision: bf16 on a CPU, fp32 on a GPU.
+        ahead: Whether the next batch is read while this one is worked on.
+    """
+
+    one: bool = False
+    other_precision: bool = False
+    ahead: bool = True
+
+
+SHIPPED = "as shipped"
+VARIANTS = {
+    SHIPPED: Means(),
+    "one superpatch at a time": Means(one=True),
+    "other precision": Means(other_precision=True),
+    "no reading ahead": Means(ahead=False),
+}
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Networks and scans.
+
+    Attributes:
+        config: The run's.
+        model: As `maesil.load` gives it.
+        backbone: Its encoder.
+        card: The encoder's.
+        segmenter: On top of another copy of it.
+        store: The scans, prepared.
+        scan: One of them as it came.
+        out: For what is written.
+    """
+
+    config: RunConfig
+    model: Pretrainer
+    backbone: Backbone
+    card: Transfer
+    segmenter: Segmenter
+    store: ScanStore
+    scan: Path
+    out: Path
+
+
+def main(words: Sequence[str]) -> Report:
+    made = parser("infer", __doc__)
+    made.add_argument(
+        "--scans", type=Path, nargs="*", default=None, help="NIfTI files; default: the sample CT, fetched"
+    )
+    made.add_argument("--spacing", type=float, default=2.0, help="mm (default: %(default)s)")
+    made.add_argument("--preset", default="demo", help="the network (default: %(default)s)")
+    options = read_options(made, words)
+    with tempfile.TemporaryDirectory(prefix="maesil-bench-") as folder:
+        rows = apart(_rows, Path(folder), options).value
+        bench_shapes = [list(entry.shape) for entry in ScanStore(Path(folder) / "store").entries]
+    settings = {"preset": options.preset, "spacing_mm": options.spacing, "scans": bench_shapes}
+    title = f"Inference with the network of '{options.preset}'"
+    return Report(options.name, title, rows, [], {**settings, "rounds": options.rounds}, options)
+
+
+def _rows(folder: Path, options: argparse.Namespace) -> list[Row]:
+    bench = _made(folder, options)
+    precision = "bf16" if default_device() == "cpu" else "fp32"
+    rows = []
+    for verb, (work, scans) in _verbs(bench).items():
+        contenders = [
+            Contender(name, partial(_with, means, work), float(scans))
+            for name, means in VARIANTS.items()
+            if not (verb == "reconstruct" and not means.ahead)  # one scan, in memory before the network begins
+        ]
+        timings = race(contenders, options.rounds)
+        for name, timing in timings.items():
+            more = {"scans_per_min": timing.rate * 60}
+            faster = timing.times_faster_than(timings[SHIPPED])
+            told = precision if name == "other precision" else name
+            rows.append(Row(verb, told, timing.median_s, timing.spread, faster, more=more))
+    return rows
+
+
+def _made(folder: Path, options: argparse.Namespace) -> Bench:
+    """Prepares the scans, and makes one step of training."""
+    sources = folder / "scans"
+    sources.mkdir()
+    for scan in options.scans or [sample_ct()]:
+        shutil.copy(scan, sources / scan.name)
+    prepare([sources], folder / "store", PrepareConfig(spacing_mm=options.spacing, dataset="bench", salt="bench"))
+    config = PRESETS[options.preset]()
+    config = replace(
+        config,
+        data=replace(config.data, store=folder / "store", holdout=HoldoutConfig(by="superpatch")),
+        train=replace(config.train, steps=1, batch=1),
+        monitor=replace(config.monitor, validate_every=0, image_every=0),
+    )
+    pipeline.pretrain(config, folder / "run")
+    device = default_device()
+    backbone, card = backbones.load_with_card(folder / "run")
+    segmenter = Segmenter(backbones.load(folder / "run"), CLASSES, SegmentationConfig()).eval()
+    out = folder / "out"
+    out.mkdir()
+    return Bench(
+        config,
+        load(folder / "run").model,
+        backbone.to(device).eval(),
+        card,
+        segmenter.to(device),
+        ScanStore(folder / "store"),
+        next(iter(sorted(sources.iterdir()))),
+        out,
+    )
+
+
+def _verbs(bench: Bench) -> dict[str, tuple[Callable[[Means], object], int]]:
+    """What each verb does with how many scans, without loading the network."""
+    scans = len(bench.store.entries)
+    return {
+        "evaluate": (partial(_evaluate, bench), scans),
+        "reconstruct": (partial(_reconstruct, bench), 1),
+        "embed": (partial(_embed, bench), scans),
+        "predict": (partial(_predict, bench), scans),
+    }
+
+
+def _evaluate(bench: Bench, means: Means) -> None:
+    regions = regions_of(bench.store, bench.config.data, bench.config.model.superpatch, "test")
+    protocol = Protocol(window=bench.config.data.window, lpips=None, batch=1 if means.one else Protocol().batch)
+    runner.score_models({"model": bench.model}, bench.store, regions, protocol)
+
+
+def _reconstruct(bench: Bench, means: Means) -> None:
+    volume = conform(read(bench.scan), bench.store.manifest["settings"])
+    tiling = Tiling(volume.shape, bench.config.model.superpatch)
+    batch = {"batch": 1} if means.one else {}
+    boxes = box_reader(volume)
+    rebuilt = rebuild.rebuild(bench.model, boxes, tiling, bench.config.data.window, 0, **batch)
+    hu = bench.config.data.window.denormalize(rebuilt.reconstruction.clip(0.0, 1.0))
+    write_nifti(bench.out / "rebuilt.nii.gz", Volume(np.rint(hu).astype(np.int16), volume.geometry))
+
+
+def _embed(bench: Bench, means: Means) -> None:
+    features.embed(bench.backbone, bench.card, bench.store, batch=1 if means.one else 4)
+
+
+def _predict(bench: Bench, means: Means) -> None:
+    ids = [entry.scan_id for entry in bench.store.entries]
+    reader = ahead if means.ahead else _one_by_one
+    for hu in reader(lambda scan_id: bench.store.volume(scan_id).array, ids, count=1):
+        segmenting.segment(bench.segmenter, hu)
+
+
+def _with(means: Means, work: Callable[[Means], object]) -> None:
+    with ExitStack() as changed:
+        for module in READERS if not means.ahead else ():
+            changed.enter_context(patch.object(module, "ahead", _one_by_one))
+        for module in (*READERS, segmenting) if means.other_precision else ():
+            changed.enter_context(patch.object(module, "inference_precision", _other_precision))
+        if means.one:
+            changed.enter_context(_windows_one_by_one())
+        work(means)
+
+
+def _one_by_one(read: Callable[[Any], Any], keys: Iterable[Any], count: int = 2) -> Iterator[Any]:
+    return (read(key) for key in keys)
+
+
+def _other_precision(device: torch.device) -> AbstractContextManager[object]:
+    return torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cpu")
+
+
+@contextmanager
+def _windows_one_by_one() -> Iterator[None]:
+    """MONAI's sliding window takes the number of windows as its third argument."""
+    several = sliding_window_inference
+
+    def one(volume: Any, shape: Any, windows: int, *rest: Any, **named: Any) -> Any:
+        return several(volume, shape, 1, *rest, **named)
+
+    with patch.object(segmenting, "sliding_window_inference", one):
+        yield

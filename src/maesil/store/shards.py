@@ -1,0 +1,204 @@
+"""Boxes of an array in Zarr v3's sharding layout, chunk by chunk, without zarr's machinery around every chunk.
+
+zarr-python reads any Zarr array and writes ours; for a random box, its bookkeeping per chunk costs several times what
+the decompression does. This reads the layout that `ScanWriter` writes, and knows no other: see `layout_of`.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import groupby, product
+from typing import Any, NamedTuple, final
+
+import google_crc32c
+import numpy as np
+import numpy.typing as npt
+from numcodecs import blosc
+
+from maesil.shapes import Shape3
+from maesil.store.files import Files, Part
+from maesil.store.recent import Recent
+
+# A chunk is too small to share among threads, and Blosc's threads would not survive a fork.
+blosc.use_threads = False
+
+_EMPTY = 2**64 - 1
+_HEADER_BYTES = 16
+_CHECKSUM_BYTES = 4
+_INDEX_CODECS = ["bytes", "crc32c"]
+
+Voxels = npt.NDArray[Any]
+Indices = Recent[str, "npt.NDArray[np.uint64] | None"]
+"""Shard's file to offset and length of its chunks (n, n, n, 2); None: there is no such file, all is fill."""
+
+
+class DamagedChunkError(ValueError):
+    """A chunk's bytes are not what was written."""
+
+
+@dataclass(frozen=True)
+class ShardLayout:
+    """How an array lies in its files.
+
+    Attributes:
+        shape: Voxels.
+        dtype: Little-endian.
+        fill: Value of what is not stored.
+        shard: Voxels of a file.
+        chunk: Voxels of the smallest readable block.
+        compressed: Whether chunks went through Blosc.
+    """
+
+    shape: Shape3
+    dtype: np.dtype[Any]
+    fill: int
+    shard: Shape3
+    chunk: Shape3
+    compressed: bool
+
+
+def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
+    """The layout that an array's zarr.json tells; None where it is another than `ScanWriter` writes."""
+    codecs = metadata.get("codecs", [])
+    keys = metadata.get("chunk_key_encoding", {})
+    if [codec["name"] for codec in codecs] != ["sharding_indexed"] or keys.get("name") != "default":
+        return None
+    settings = codecs[0]["configuration"]
+    inner = [codec["name"] for codec in settings["codecs"]]
+    index = [codec["name"] for codec in settings["index_codecs"]]
+    endian = settings["codecs"][0].get("configuration", {}).get("endian", "little")
+    if inner not in (["bytes"], ["bytes", "blosc"]) or index != _INDEX_CODECS or endian != "little":
+        return None
+    if settings.get("index_location", "end") != "end" or len(metadata["shape"]) != 3:
+        return None
+    return ShardLayout(
+        shape=tuple(metadata["shape"]),
+        dtype=np.dtype(metadata["data_type"]).newbyteorder("<"),
+        fill=metadata["fill_value"],
+        shard=tuple(metadata["chunk_grid"]["configuration"]["chunk_shape"]),
+        chunk=tuple(settings["chunk_shape"]),
+        compressed="blosc" in inner,
+    )
+
+
+class _Span(NamedTuple):
+    """What a chunk gives to a box along one axis.
+
+    Attributes:
+        shard: Number of the shard.
+        place: Of the chunk, in its shard.
+        inside: The voxels that both have, in the box.
+        own: The same voxels, in the chunk.
+    """
+
+    shard: int
+    place: int
+    inside: slice
+    own: slice
+
+
+class _Piece(NamedTuple):
+    """What a chunk gives to a box: where its bytes are, None where all of it is fill, and the voxels that both have."""
+
+    part: Part | None
+    inside: tuple[slice, slice, slice]
+    own: tuple[slice, slice, slice]
+
+
+@final
+class ShardedArray:
+    """An array that is read by boxes.
+
+    Args:
+        files: The store's.
+        name: The array's folder below the store.
+        layout: From its zarr.json.
+        indices: Of shards that were read, shared by a store's arrays.
+    """
+
+    def __init__(self, files: Files, name: str, layout: ShardLayout, indices: Indices) -> None:
+        self._files, self._name, self._layout, self._indices = files, name, layout, indices
+        self._chunks = tuple(a // b for a, b in zip(layout.shard, layout.chunk, strict=True))
+        self.shape, self.dtype = layout.shape, layout.dtype
+
+    def __getitem__(self, box: tuple[slice, ...]) -> Voxels:
+        """The voxels of a box that lies within the array, its bounds given."""
+        found = np.empty([part.stop - part.start for part in box], dtype=self.dtype)
+        self.read_into(found, box)
+        return found
+
+    def read_into(self, found: Voxels, box: tuple[slice, ...]) -> None:
+        """The same into an array of the box's shape, or a view of one."""
+        pieces = list(self._pieces(box))
+        stored = self._files.parts([piece.part for piece in pieces if piece.part is not None])
+        chunk = np.empty(self._layout.chunk, dtype=self.dtype)
+        raws = iter(stored)
+        for part, inside, own in pieces:
+            found[inside] = self._layout.fill if part is None else self._decoded(next(raws), chunk)[own]
+
+    def _pieces(self, box: tuple[slice, ...]) -> Iterator[_Piece]:
+        """Shard by shard: there are a hundred chunks in a box, and what can be done per shard is not done per chunk."""
+        along = [
+            [(shard, list(spans)) for shard, spans in groupby(_spans(part, edge, chunks), key=lambda span: span.shard)]
+            for part, edge, chunks in zip(box, self._layout.chunk, self._chunks, strict=True)
+        ]
+        for (i, above), (j, rows), (k, columns) in product(*along):
+            shard = f"{self._name}/c/{i}/{j}/{k}"
+            index = self._indices.get(shard, lambda shard=shard: self._read_index(shard))  # type: ignore[misc]
+            entries = None if index is None else index.tolist()
+            for a, b, c in product(above, rows, columns):
+                start, length = (_EMPTY, 0) if entries is None else entries[a.place][b.place][c.place]
+                part = None if start == _EMPTY else Part(shard, start, length)
+                yield _Piece(part, (a.inside, b.inside, c.inside), (a.own, b.own, c.own))
+
+    def _read_index(self, shard: str) -> npt.NDArray[np.uint64] | None:
+        length = 16 * self._chunks[0] * self._chunks[1] * self._chunks[2] + _CHECKSUM_BYTES
+        try:
+            (raw,) = self._files.parts([Part(shard, -length, length)])
+        except FileNotFoundError:
+            return None
+        if len(raw) != length:
+            raise DamagedChunkError(f"the index of {shard} is cut off")
+        if google_crc32c.value(raw[:-_CHECKSUM_BYTES]) != int.from_bytes(raw[-_CHECKSUM_BYTES:], "little"):
+            raise DamagedChunkError(f"the index of {shard} is damaged")
+        return np.frombuffer(raw, dtype="<u8", count=length // 8).reshape(*self._chunks, 2)
+
+    def _decoded(self, raw: bytes, into: Voxels) -> Voxels:
+        """A chunk's voxels: in `into`, which the next chunk overwrites, or in the bytes themselves."""
+        if not self._layout.compressed:
+            if len(raw) != into.nbytes:
+                raise DamagedChunkError(f"a chunk has {len(raw)} bytes, not {into.nbytes}")
+            return np.frombuffer(raw, dtype=self.dtype).reshape(into.shape)
+        # Blosc trusts the lengths in its header.
+        if len(raw) < _HEADER_BYTES or _lengths(raw) != (into.nbytes, len(raw)):
+            raise DamagedChunkError("a chunk is cut off, or is no Blosc chunk")
+        try:
+            blosc.decompress(raw, into)
+        except RuntimeError as error:
+            raise DamagedChunkError(str(error)) from error
+        return into
+
+
+def _lengths(raw: bytes) -> tuple[int, int]:
+    """Bytes of a Blosc chunk once decompressed, and as it is."""
+    whole, _, packed = struct.unpack_from("<III", raw, 4)
+    return whole, packed
+
+
+def _spans(part: slice, edge: int, chunks: int) -> Iterator[_Span]:
+    """The chunks that hold a stretch of one axis: `edge` voxels each, `chunks` of them to a shard."""
+    for number in range(part.start // edge, -(-part.stop // edge)):
+        first = number * edge
+        low, high = max(part.start, first), min(part.stop, first + edge)
+        yield _Span(
+            *divmod(number, chunks), slice(low - part.start, high - part.start), slice(low - first, high - first)
+        )
+
+
+def read_metadata(files: Files, name: str) -> dict[str, Any]:
+    """An array's zarr.json; raises FileNotFoundError, or ValueError where it is no JSON."""
+    found: dict[str, Any] = json.loads(files.whole(f"{name}/zarr.json"))
+    return found

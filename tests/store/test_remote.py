@@ -1,0 +1,92 @@
+"""A store behind an address: the same voxels, faults that pass, and faults that do not."""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from http_server import Served, served
+from maesil.errors import MissingExtraError, StoreError
+from maesil.store import files
+from maesil.store.location import absolute, address_of, is_there
+from maesil.store.prepare import PrepareConfig, prepare
+from maesil.store.scanstore import ScanStore
+
+pytest.importorskip("aiohttp")
+BOX = ((3, 5, 7), (24, 24, 24))
+
+
+@pytest.fixture
+def store(sources: Path, tmp_path: Path) -> Path:
+    prepare([sources], tmp_path / "store", PrepareConfig(policy="native", chunk=16, shard=32, salt="x"), workers=0)
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def server(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
+    monkeypatch.setattr(files, "PAUSES_S", (0.01, 0.01))
+    with served(store) as state:
+        yield state
+
+
+@pytest.mark.parametrize("slashes", ["//", "/"], ids=["as typed", "through a Path"])
+def test_address_of__survives_a_path(slashes: str) -> None:
+    path = Path(f"https:{slashes}host:80/a/b")
+    assert address_of(path) == "https://host:80/a/b"
+    assert absolute(path) == path
+    assert is_there(path)
+    assert address_of(Path("s3/store")) is None
+    assert not is_there(Path("nowhere/store"))
+
+
+def test_scan_store__the_same_behind_an_address(store: Path, server: Served) -> None:
+    here, there = ScanStore(store), ScanStore(server.address)
+    assert there.manifest == here.manifest
+    np.testing.assert_array_equal(there.read("set-a", *BOX), here.read("set-a", *BOX))
+    np.testing.assert_array_equal(there.occupancy("set-b"), here.occupancy("set-b"))
+    sent = pickle.loads(pickle.dumps(there))
+    np.testing.assert_array_equal(sent.read("set-c", *BOX), here.read("set-c", *BOX))
+
+
+@pytest.mark.parametrize("fault", [503, 0], ids=["busy", "cut"])
+def test_read__a_fault_that_passes_is_tried_again(store: Path, server: Served, fault: int) -> None:
+    remote = ScanStore(server.address)
+    server.faults[:] = [fault]
+    np.testing.assert_array_equal(remote.read("set-a", *BOX), ScanStore(store).read("set-a", *BOX))
+    assert not server.faults
+
+
+@pytest.mark.parametrize("fault", [503, 0], ids=["busy", "cut"])
+def test_read__a_fault_that_stays_is_told(server: Served, fault: int) -> None:
+    remote = ScanStore(server.address)
+    server.faults[:] = [fault] * 1000
+    with pytest.raises(StoreError, match=r"cannot be reached.*3 tries") as raised:
+        remote.read("set-a", *BOX)
+    assert server.address in str(raised.value)
+    assert "same command" in str(raised.value)
+
+
+def test_scan_store__nobody_answers(server: Served) -> None:
+    with pytest.raises(StoreError, match="cannot be reached"):
+        ScanStore("http://127.0.0.1:1/store")
+    with pytest.raises(StoreError, match="no store here"):
+        ScanStore(f"{server.address}/elsewhere")
+
+
+def test_read__a_server_without_ranges_is_told(server: Served) -> None:
+    server.ranges = False
+    remote = ScanStore(server.address)
+    with pytest.raises(StoreError, match="whole files"):
+        remote.read("set-a", *BOX)
+
+
+def test_scan_store__a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    with pytest.raises(MissingExtraError, match="s3fs") as raised:
+        ScanStore("s3://bucket/store")
+    assert "maesil[remote]" in str(raised.value)
