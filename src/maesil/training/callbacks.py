@@ -139,11 +139,15 @@ class GracefulStop(pl.Callback):
             self.requested = bool(trainer.strategy.reduce_boolean_decision(self.requested, all=False))
         return self.requested
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Gives the signals back."""
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives the signals back, to Lightning, which then gives back what it took: its handler would swallow them."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """The same where training fails."""
+        self.on_train_end(trainer, pl_module)
 
 
 @final
