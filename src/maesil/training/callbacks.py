@@ -77,6 +77,7 @@ class Checkpoints(pl.Callback):
         if trainer.is_global_zero:
             self._write(folder, module, trainer)
             publish(folder, self.folder / "last")
+        trainer.strategy.barrier("checkpoint")  # a rank that ends before it is whole may take the first one with it
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps the weights of the best score on held-out superpatches."""
