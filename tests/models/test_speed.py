@@ -84,10 +84,13 @@ def test_blocked_attention__its_curve_is_that_of_the_fused_kernel(monkeypatch: p
     with monkeypatch.context() as patched:
         patched.setattr(transformer, "attend", F.scaled_dot_product_attention)
         expected = curve(bf16=True)
-    monkeypatch.setattr(attention, "SHORT_SEQUENCE", 0)
     monkeypatch.setattr(attention, "BLOCK_ROWS", 24)
     exact = curve()
+    used: list[int] = []
+    forward = attention.BlockedAttention.forward
+    monkeypatch.setattr(attention.BlockedAttention, "forward", lambda *inputs: used.append(1) or forward(*inputs))
     blocked = curve(bf16=True)
+    assert len(used) == STEPS * (SMALL.encoder_depth + SMALL.decoder_depth)
     # No further from float32 than the fused kernel, up to half as much again: both round to bf16.
     assert (blocked - exact).abs().max() < 1.5 * (expected - exact).abs().max() + 1e-4
     torch.testing.assert_close(blocked, expected, rtol=0.01, atol=1e-4)
@@ -97,7 +100,6 @@ def test_blocked_attention__its_curve_is_that_of_the_fused_kernel(monkeypatch: p
 def test_blocked_attention__gradients_are_those_of_the_formula(
     monkeypatch: pytest.MonkeyPatch, asking: int, asked: int
 ) -> None:
-    monkeypatch.setattr(attention, "SHORT_SEQUENCE", 0)
     monkeypatch.setattr(attention, "BLOCK_ROWS", 16)
     generator = torch.Generator().manual_seed(0)
     sizes = ((2, 3, asking, 8), (2, 3, asked, 8), (2, 3, asked, 8))
@@ -115,6 +117,26 @@ def test_blocked_attention__gradients_are_those_of_the_formula(
         assert one.grad is not None
         assert other.grad is not None
         torch.testing.assert_close(one.grad.double(), other.grad, rtol=0.05, atol=0.05)
+
+
+def test_attend__leaves_large_scores_to_the_kernel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "BlockedAttention", None)
+    query = torch.full((1, 1, 3, 8), 40.0).bfloat16()
+    for sign in (1, -1):
+        mixed = attention.attend(query, sign * query, torch.eye(3, 8).bfloat16()[None, None])
+        torch.testing.assert_close(mixed.float(), torch.eye(3, 8).mean(0).expand(1, 1, 3, 8), rtol=0.01, atol=0)
+    with pytest.raises(AttributeError):
+        attention.attend(query / 40, query / 40, query)
+
+
+def test_blocked_attention__is_right_up_to_its_largest_score() -> None:
+    generator = torch.Generator().manual_seed(0)
+    query = 8.0 * torch.nn.functional.normalize(torch.randn(1, 2, 40, 64, generator=generator), dim=-1)
+    query, value = query.bfloat16() * 2, torch.randn(1, 2, 40, 64, generator=generator).bfloat16()
+    assert 40 < attention._largest_score(query, query) < attention.LARGEST_SCORE
+    blocked = attention.BlockedAttention.apply(query, query, value)  # type: ignore[no-untyped-call]
+    expected = F.scaled_dot_product_attention(query.double(), query.double(), value.double())
+    torch.testing.assert_close(blocked.double(), expected, rtol=0.05, atol=0.05)
 
 
 def test_blocked_attention__keeps_no_scores() -> None:
