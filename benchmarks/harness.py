@@ -32,6 +32,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ def _report_back(sender: Any, function: Callable[..., Any], arguments: tuple[Any
 
 def resident_gib() -> float:
     """Resident memory of this process."""
+    if STATUS.exists():
+        return _status_gib("VmRSS")
     import psutil
 
     return float(psutil.Process().memory_info().rss) / GIB
@@ -168,14 +171,17 @@ def peak_gib() -> float:
 
     On Linux from /proc: `getrusage` would carry the parent's peak into a process that it started.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / GIB
+    if STATUS.exists():
+        return _status_gib("VmHWM")
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit) / GIB
+
+
+def _status_gib(field_name: str) -> float:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field_name))
+    return int(line.split()[1]) * 1024 / GIB
 
 
 @dataclass(frozen=True)
@@ -313,13 +319,11 @@ def _git(*words: str) -> str:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, GPU and versions; no names of hosts or users."""
-    import psutil
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": cores,
-        "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
         "python": platform.python_version(),
     }
     torch = sys.modules.get("torch")

@@ -6,6 +6,7 @@ Parts (``--parts``):
 * memory: peak memory of two steps, each contender in a process of its own;
 * flops: model FLOPs of a step by formula, beside PyTorch's counter on tensors without data;
 * tokens: ours against the number of tokens, by patch and by superpatch;
+* batches: ours by batch, plain and through torch.compile, until memory ends;
 * profile: what a step of ours spends its time on, by operator.
 
 The default is the paper's geometry with a decoder 384 wide, as MONAI's positions want a multiple of 6; ``--size tiny``
@@ -36,7 +37,7 @@ from maesil.models import transformer
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.transformer import recompute_blocks
 
-PARTS = ("race", "memory", "flops", "tokens", "profile")
+PARTS = ("race", "memory", "flops", "tokens", "batches", "profile")
 Step = Callable[[], Tensor]
 
 
@@ -75,7 +76,7 @@ SIZES = {
 
 def main(words: Sequence[str]) -> Report:
     made = parser("step", __doc__)
-    made.add_argument("--parts", default="race,memory", help=f"of {','.join(PARTS)} (default: %(default)s)")
+    made.add_argument("--parts", default="race,memory,flops", help=f"of {','.join(PARTS)} (default: %(default)s)")
     made.add_argument("--size", choices=SIZES, default="paper", help="geometry (default: %(default)s)")
     made.add_argument("--preset", choices=("paper",), help="the preset's own geometry: decoder 512 wide; no MONAI")
     made.add_argument("--decoder-depth", type=int, default=None, help="decoder blocks (default: 8, tiny: 2)")
@@ -83,7 +84,8 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument("--threads", type=int, default=None, help="CPU threads (default: PyTorch's choice)")
     made.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument("--compile", action="store_true", help="ours through torch.compile")
-    made.add_argument("--only", default=None, help="comma-separated contenders (default: all)")
+    made.add_argument("--batches", default="1,2,4,8,16,32,64,128", help="of the part batches (default: %(default)s)")
+    made.add_argument("--only", default=None, help="contenders, between semicolons (default: all)")
     options = read_options(made, words)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -93,7 +95,7 @@ def main(words: Sequence[str]) -> Report:
 def measure(options: argparse.Namespace) -> Report:
     setting = _setting(options)
     parts = options.parts.split(",")
-    names = list(CONTENDERS) if options.only is None else options.only.split("; ")
+    names = list(CONTENDERS) if options.only is None else [name.strip() for name in options.only.split(";")]
     if options.preset:
         names = [name for name in names if not name.startswith("MONAI")]
     rows, limits = _rows(setting, names, parts, options.rounds)
@@ -101,6 +103,9 @@ def measure(options: argparse.Namespace) -> Report:
         rows += [_counted(name, setting) for name in COUNTED if not (options.preset and name == "MONAI")]
     if "tokens" in parts:
         rows += _tokens(setting, options)
+    if "batches" in parts:
+        more, limit = _batches(setting, names, [int(word) for word in options.batches.split(",")], options.rounds)
+        rows, limits = rows + more, limits or [limit]
     if "profile" in parts:
         rows += _profiles(setting, names)
     settings = {
@@ -115,7 +120,7 @@ def measure(options: argparse.Namespace) -> Report:
     }
     grid, depth = setting.model.grid, setting.model.decoder_depth
     title = f"A training step: {grid.tokens} tokens, {setting.visible} visible, {depth} decoder blocks"
-    draw = plot_growth if parts == ["tokens"] else None
+    draw = {("tokens",): plot_growth, ("batches",): plot_batches, ("profile",): plot_profile}.get(tuple(parts))
     return Report(options.name, title, rows, limits, settings, options, draw)
 
 
@@ -360,7 +365,7 @@ def _counted(name: str, setting: Setting) -> Row:
 def _tokens(setting: Setting, options: argparse.Namespace) -> list[Row]:
     """The method itself and the fast recipe in bf16, against patch and superpatch; each size in a fresh process."""
     tiny = options.size == "tiny"
-    sizes = ((16, 8), (32, 8), (32, 4)) if tiny else ((128, 16), (64, 8), (96, 8), (128, 8), (160, 8), (192, 8))
+    sizes = ((16, 8), (32, 8), (32, 4)) if tiny else ((128, 16), (64, 8), (128, 8), (192, 8), (64, 4), (96, 4))
     return [_grown(name, setting, edge, patch) for name in GROWING for edge, patch in sizes]
 
 
@@ -383,12 +388,7 @@ def _grown(name: str, setting: Setting, edge: int, patch: int) -> Row:
 
 def plot_growth(report: Report, path: Path) -> None:
     """Seconds and peak memory against tokens, one line per contender, both axes logarithmic."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+    figure, (left, right) = _panels(2)
     for group in dict.fromkeys(row.group for row in report.rows):
         rows = sorted((row for row in report.rows if row.group == group), key=lambda row: row.more["tokens"])
         tokens = [row.more["tokens"] for row in rows]
@@ -397,9 +397,90 @@ def plot_growth(report: Report, path: Path) -> None:
     left.set(xlabel="tokens of a superpatch", ylabel="seconds per step")
     right.set(xlabel="tokens of a superpatch", ylabel="peak GiB of the process")
     left.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _panels(count: int) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(1, count, figsize=(10, 4))
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
     figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+SWEPT = ("maesil, bf16", "maesil, bf16, recompute", "maesil, bf16, cross decoder, a quarter rebuilt")
+
+
+def _batches(setting: Setting, names: list[str], batches: list[int], rounds: int) -> tuple[list[Row], Limit]:
+    """Superpatches per second by batch, with the share of the matrix product measured in the same turns."""
+    product = _product(setting.device, bf16=True)
+    rows, rates = [], []
+    for name in (name for name in names if name in SWEPT):
+        for compiled in (False, True):
+            group = f"{name}, {'compiled' if compiled else 'not compiled'}"
+            for batch in batches:
+                row, rate = _batch(group, name, replace(setting, batch=batch, compile=compiled), product, rounds)
+                rows.append(row)
+                rates += [rate] if rate else []
+                if not rate:
+                    break
+    best = Limit(product.name, max(rates, default=0.0), "GFLOP/s")
+    return rows, best
+
+
+def _batch(group: str, name: str, setting: Setting, product: Contender, rounds: int) -> tuple[Row, float | None]:
+    """A row, and the rate of the matrix product beside it; None where the batch did not run."""
+    on_gpu = setting.device == "cuda"
+    torch.compiler.reset()
+    gc.collect()
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        step = CONTENDERS[name](setting)
+        timings = race([Contender(name, step, setting.batch), product], rounds, warmup=2)
+    except torch.OutOfMemoryError:
+        return Row(group, f"batch {setting.batch}", note="out of memory"), None
+    except Exception as error:  # a compiler that is missing is a row, too
+        words = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}" if str(error) else type(error).__name__
+        return Row(group, f"batch {setting.batch}", note=f"does not run: {words}"), None
+    timing, limit = timings[name], timings[product.name].rate / 1e9
+    flops = model_flops(name, setting) or 0.0
+    return Row(
+        group,
+        f"batch {setting.batch}",
+        timing.median_s,
+        timing.spread,
+        peak_gib=torch.cuda.max_memory_allocated() / GIB if on_gpu else None,
+        share_of_limit=flops / timing.median_s / 1e9 / limit,
+        limit=product.name,
+        more={"superpatches_per_s": timing.rate, "tflop_per_s": flops / timing.median_s / 1e12},
+    ), limit
+
+
+def plot_batches(report: Report, path: Path) -> None:
+    """Superpatches per second and share of the limit against the batch."""
+    figure, (left, right) = _panels(2)
+    for group in dict.fromkeys(row.group for row in report.rows):
+        rows = [row for row in report.rows if row.group == group and row.seconds]
+        batches = [int(row.name.split()[1]) for row in rows]
+        left.plot(batches, [row.more["superpatches_per_s"] for row in rows], "o-", label=group)
+        right.plot(batches, [row.share_of_limit for row in rows], "o-")
+    left.set(xlabel="batch", ylabel="superpatches/s", xscale="log")
+    right.set(xlabel="batch", ylabel="share of the matrix product's rate", xscale="log")
+    left.legend(fontsize=7)
+    _save(figure, path)
 
 
 # --- profile ----------------------------------------------------------------------------------------------------------
@@ -429,3 +510,21 @@ def _profile(name: str, setting: Setting, shown: int = 12) -> list[Row]:
     gc.collect()
     largest = sorted(spent, key=lambda key: -spent[key])[:shown]
     return [Row(f"profile: {name}", key, spent[key], more={"share_of_step": spent[key] / total}) for key in largest]
+
+
+def plot_profile(report: Report, path: Path) -> None:
+    """A step as a bar per contender, its largest operators in seconds."""
+    figure, axes = _panels(1)
+    groups = list(dict.fromkeys(row.group for row in report.rows))
+    ends = dict.fromkeys(groups, 0.0)
+    for operator in list(dict.fromkeys(row.name for row in report.rows if row.more["share_of_step"] > 0.02)):
+        spent = {row.group: row.seconds or 0.0 for row in report.rows if row.name == operator}
+        values = [spent.get(group, 0.0) for group in groups]
+        axes.barh(
+            [group.removeprefix("profile: ") for group in groups], values, left=list(ends.values()), label=operator
+        )
+        ends = {group: ends[group] + value for group, value in zip(groups, values, strict=True)}
+    axes.invert_yaxis()
+    axes.set(xlabel="seconds of a step, by operator")
+    axes.legend(fontsize=7)
+    _save(figure, path)
