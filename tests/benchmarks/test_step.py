@@ -25,7 +25,20 @@ def record(out: Path, *words: str) -> dict[str, Any]:
 
 
 def test_step__is_one_command_that_prints_json(tmp_path: Path) -> None:
-    words = "--size tiny --device cpu --threads 1 --parts race --rounds 1 --json --out".split()
+    words = [
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--parts",
+        "race",
+        "--rounds",
+        "1",
+        "--json",
+        "--out",
+    ]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks", "step", *words, str(tmp_path)],
         cwd=ROOT, capture_output=True, text=True, check=True,

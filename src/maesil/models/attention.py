@@ -36,7 +36,7 @@ def attend(
 
 def _scale(query: Tensor) -> float:
     """Of a product of query and key, for a softmax with powers of two."""
-    return math.log2(math.e) * float(query.shape[-1]) ** -0.5
+    return math.log2(math.e) / math.sqrt(query.shape[-1])
 
 
 @torch.no_grad()
@@ -88,7 +88,7 @@ class BlockedAttention(torch.autograd.Function):
                 of_scores = weights.mul_(passed)
                 torch.mm(of_scores, query[head], out=of_key[head, rows])
                 of_query[head] += key[head, rows].t() @ of_scores
-        scale = float(query.shape[-1]) ** -0.5
+        scale = 1 / math.sqrt(query.shape[-1])
         gradients = (of_query.mul_(scale).transpose(1, 2).to(query.dtype), of_key.mul_(scale), of_value)
         return tuple(torch.unflatten(one, 0, gradient.shape[:2]) for one in gradients)
 
