@@ -365,7 +365,7 @@ def _counted(name: str, setting: Setting) -> Row:
 def _tokens(setting: Setting, options: argparse.Namespace) -> list[Row]:
     """The method itself and the fast recipe in bf16, against patch and superpatch; each size in a fresh process."""
     tiny = options.size == "tiny"
-    sizes = ((16, 8), (32, 8), (32, 4)) if tiny else ((128, 16), (64, 8), (128, 8), (192, 8), (64, 4), (96, 4))
+    sizes = ((16, 8), (32, 8), (32, 4)) if tiny else ((64, 16), (128, 16), (64, 8), (128, 8), (192, 8), (64, 4))
     return [_grown(name, setting, edge, patch) for name in GROWING for edge, patch in sizes]
 
 
