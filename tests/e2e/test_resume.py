@@ -14,7 +14,7 @@ import pytest
 
 from maesil import pipeline
 from maesil.config import RunConfig, dump_yaml
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, TrainingError
 from maesil.runs import steps_done
 from maesil.training.logs import curve
 
@@ -84,6 +84,27 @@ def test_pretrain__stops_cleanly_on_a_signal(long_config: RunConfig, tmp_path: P
     assert "Traceback" not in errors
     assert "the same command resumes it" in errors
     assert steps_done(run) >= 5
+
+
+def test_pretrain__gives_the_signals_back(tiny_config: RunConfig, tmp_path: Path) -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    good = replace(tiny_config, train=replace(tiny_config.train, steps=2))
+    pipeline.pretrain(good, tmp_path / "good")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+    bad = replace(good, train=replace(good.train, peak_lr=1e30, clip_norm=None, warmup=0.0, steps=50))
+    with pytest.raises(TrainingError):
+        pipeline.pretrain(bad, tmp_path / "bad")
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_pretrain__goes_on_with_other_micro_batches_of_one_global_batch(tiny_config: RunConfig, tmp_path: Path) -> None:
+    one = replace(tiny_config, train=replace(tiny_config.train, steps=2, batch=2, accumulate=1))
+    pipeline.pretrain(one, tmp_path / "run")
+    several = replace(one, train=replace(one.train, batch=1, accumulate=2))
+    assert pipeline.pretrain(several, tmp_path / "run").status == "already finished"
+    smaller = replace(one, train=replace(one.train, batch=1))
+    with pytest.raises(ConfigError, match=r"train\.batch"):
+        pipeline.pretrain(smaller, tmp_path / "run")
 
 
 def test_pretrain__refuses_other_settings_in_an_old_run(tiny_config: RunConfig, tmp_path: Path) -> None:

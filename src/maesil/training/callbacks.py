@@ -77,6 +77,7 @@ class Checkpoints(pl.Callback):
         if trainer.is_global_zero:
             self._write(folder, module, trainer)
             publish(folder, self.folder / "last")
+        trainer.strategy.barrier("checkpoint")  # a rank that ends before it is whole may take the first one with it
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keeps the weights of the best score on held-out superpatches."""
@@ -139,11 +140,15 @@ class GracefulStop(pl.Callback):
             self.requested = bool(trainer.strategy.reduce_boolean_decision(self.requested, all=False))
         return self.requested
 
-    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Gives the signals back."""
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Gives the signals back, to Lightning, which then gives back what it took: its handler would swallow them."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """The same where training fails."""
+        self.on_train_end(trainer, pl_module)
 
 
 @final
