@@ -332,7 +332,8 @@ class MaskedAutoencoder(Pretrainer):
         if count == masked.shape[1]:
             return masked
         # The global stream where no step was begun.
-        streams, self._generators = self._generators or [None] * len(masked), ()
+        streams: Sequence[torch.Generator | None] = self._generators or [None] * len(masked)
+        self._generators = ()
         draws = [torch.rand(masked.shape[1], generator=stream, device=masked.device) for stream in streams]
         scores = torch.stack(draws)
         return masked.gather(1, scores.argsort(dim=1)[:, :count])
