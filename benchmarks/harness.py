@@ -32,6 +32,7 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
+STATUS = Path("/proc/self/status")
 
 
 @dataclass(frozen=True)
@@ -158,6 +159,8 @@ def _report_back(sender: Any, function: Callable[..., Any], arguments: tuple[Any
 
 def resident_gib() -> float:
     """Resident memory of this process."""
+    if STATUS.exists():
+        return _status_gib("VmRSS")
     import psutil
 
     return float(psutil.Process().memory_info().rss) / GIB
@@ -168,14 +171,17 @@ def peak_gib() -> float:
 
     On Linux from /proc: `getrusage` would carry the parent's peak into a process that it started.
     """
-    status = Path("/proc/self/status")
-    if status.exists():
-        line = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024 / GIB
+    if STATUS.exists():
+        return _status_gib("VmHWM")
     import resource
 
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit) / GIB
+
+
+def _status_gib(field_name: str) -> float:
+    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field_name))
+    return int(line.split()[1]) * 1024 / GIB
 
 
 @dataclass(frozen=True)
@@ -233,6 +239,7 @@ class Report:
         limits: Measured in the same run.
         settings: Everything that decides the work, as plain values.
         options: From `read_options`.
+        draw: Draws the report into a PNG, where bars of ratios are not its picture.
     """
 
     name: str
@@ -241,6 +248,7 @@ class Report:
     limits: Sequence[Limit]
     settings: Mapping[str, Any]
     options: argparse.Namespace
+    draw: Callable[[Report, Path], None] | None = None
 
 
 def parser(benchmark: str, description: str | None) -> argparse.ArgumentParser:
@@ -277,7 +285,7 @@ def publish(report: Report) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     record = to_json(report)
     (folder / f"{report.name}.json").write_text(record + "\n")
-    plot(report, folder / f"{report.name}.png")
+    _draw(report, folder / f"{report.name}.png")
     print(record if report.options.json else to_markdown(report))
 
 
@@ -311,13 +319,11 @@ def _git(*words: str) -> str:
 
 def machine() -> dict[str, Any]:
     """Processor, cores, memory, GPU and versions; no names of hosts or users."""
-    import psutil
-
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found: dict[str, Any] = {
         "processor": _processor(),
         "cores": cores,
-        "memory_gib": round(psutil.virtual_memory().total / GIB, 1),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB, 1),
         "python": platform.python_version(),
     }
     torch = sys.modules.get("torch")
@@ -371,13 +377,17 @@ def _figure(value: float | None, pattern: str = "{:.4g}") -> str:
     return "" if value is None else pattern.format(value)
 
 
-def plot(report: Report, path: Path) -> None:
-    """Bars of how many times faster than its group's reference every row is, and of peak memory where measured."""
+def _draw(report: Report, path: Path) -> None:
     try:
-        import matplotlib
+        (report.draw or plot)(report, path)
     except ImportError:
         print("no plot: matplotlib is not installed", file=sys.stderr)
-        return
+
+
+def plot(report: Report, path: Path) -> None:
+    """Bars of how many times faster than its group's reference every row is, and of peak memory where measured."""
+    import matplotlib
+
     matplotlib.use("Agg")
     from matplotlib import pyplot
 

@@ -57,6 +57,19 @@ def test_compare__trains_scores_and_takes_up_what_is_done(tiny_config: RunConfig
         pipeline.compare(other, lineup(*words), budget, out, protocol=PROTOCOL)
 
 
+def test_compare__ours_beside_its_fast_recipe_at_equal_time(tiny_config: RunConfig, tmp_path: Path) -> None:
+    fast = "maesil:decoder=cross:rebuilt_share=0.25"
+    comparison, _ = pipeline.compare(
+        tiny_config, lineup("maesil", fast), Budget("seconds", 1.0), tmp_path / "out", protocol=PROTOCOL
+    )
+    assert [entrant.failed for entrant in comparison.entrants] == [None, None]
+    assert {score.model for score in comparison.scores} >= {"maesil", fast}
+    plain, cheap = (entrant.cost for entrant in comparison.entrants)
+    assert plain is not None
+    assert cheap is not None
+    assert cheap.flops < plain.flops
+
+
 def test_compare__a_model_that_fails_leaves_its_row(tiny_config: RunConfig, tmp_path: Path) -> None:
     broken = parse_models(["vqvae:channels=[8, 16]:latent_channels=4:codes=1:train.peak_lr=1e30"])[0]
     models = Lineup("test", (broken, *parse_models(["mean"])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,10 +18,13 @@ from maesil.models.ae import AE, AEConfig
 from maesil.presets import demo
 
 
-def test_count_flops__of_a_masked_autoencoder_equals_the_formula() -> None:
+@pytest.mark.parametrize(
+    "options", [{}, {"decoder_depth": 3}, {"decoder": "cross", "rebuilt_share": 0.25}, {"visible_weight": 0.5}]
+)
+def test_count_flops__of_a_masked_autoencoder_equals_the_formula(options: dict[str, Any]) -> None:
     config = MAEConfig(
         superpatch=(32, 32, 32), encoder_width=24, encoder_depth=2, encoder_heads=2,
-        decoder_width=12, decoder_depth=1, decoder_heads=2,
+        decoder_width=12, **{"decoder_depth": 1, **options}, decoder_heads=2,
     )  # fmt: skip
     assert count_flops(make_model(config, DualMasking())) == config.training_flops(visible=16)
 

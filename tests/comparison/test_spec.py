@@ -105,3 +105,13 @@ def test_ablation__strategies_hide_equally_many_tokens() -> None:
     assert counts == {128}
     assert specs["dual 87.5 %"].configure(preset).masking.visible_count(preset.model.grid) == 64
     assert ours_width(preset) == 48
+
+
+def test_configure__takes_the_fast_recipes_options() -> None:
+    specs = parse_models(["maesil", "maesil:decoder=cross:rebuilt_share=0.25"])
+    plain, fast = (spec.configure(presets.demo()).model for spec in specs)
+    assert isinstance(plain, MAEConfig)
+    assert isinstance(fast, MAEConfig)
+    assert (plain.decoder, plain.rebuilt_share) == ("self", 1.0)
+    assert (fast.decoder, fast.rebuilt_share) == ("cross", 0.25)
+    assert specs[1].title == "maesil, decoder cross, rebuilt share 0.25"

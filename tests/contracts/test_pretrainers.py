@@ -28,6 +28,7 @@ SLICES = SliceMAEConfig(
 )  # fmt: skip
 SMALL: dict[str, AnyModel] = {
     "maesil": TINY,
+    "maesil, cross decoder": replace(TINY, decoder="cross", rebuilt_share=0.25),
     "slice_mae": SLICES,
     "slice_mae, shared masks": replace(SLICES, patch=(1, 8, 8), masks="shared"),
     **{

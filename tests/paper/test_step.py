@@ -26,6 +26,9 @@ def test_paper__a_step_has_the_papers_tokens_visible_counts_and_shapes() -> None
     model.encoder.register_forward_hook(record("latent"))  # type: ignore[arg-type]
     model.decoder.register_forward_hook(record("decoded"))  # type: ignore[arg-type]
     model.encoder.embed.register_forward_hook(record("embedded"))  # type: ignore[arg-type]
+    model.decoder.blocks[-1].register_forward_pre_hook(  # as `wanted` reaches it, only masked tokens leave it
+        lambda module, inputs: seen.__setitem__("decoding", tuple(inputs[0].shape))
+    )
     model.decoder.head.register_forward_hook(record("predicted"))  # type: ignore[arg-type]
     hu = torch.from_numpy(phantom(shape=(128, 128, 128), spacing_mm=(2.0, 2.5, 2.5)).volume.array)
     superpatch = Window().normalize(hu.float())[None, None]
@@ -36,7 +39,8 @@ def test_paper__a_step_has_the_papers_tokens_visible_counts_and_shapes() -> None
     assert seen == {
         "embedded": (1, 1024, 768),
         "latent": (1, 1024, 768),
-        "decoded": (1, 4096, 512),
+        "decoding": (1, 4096, 512),
+        "decoded": (1, 3072, 512),
         "predicted": (1, 3072, 512),
     }
     assert loss.isfinite()

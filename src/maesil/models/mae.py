@@ -6,6 +6,7 @@ inserts mask tokens, restores the order, and predicts every patch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -18,14 +19,17 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Latent, Pretrainer, Reconstruction
+from maesil.models.cross_decoder import CrossAttention, CrossDecoder
 from maesil.models.transformer import (
     VIT_WAVELENGTHS,
     Attention,
     Block,
     Positions,
     cosine_embedding,
+    gather_tokens,
     initialize,
     initialize_qkv,
+    share_queries,
 )
 from maesil.shapes import Shape3
 
@@ -54,6 +58,9 @@ class MAEConfig:
         visible_weight: Weight of the visible patches in the loss, beside 1 for the masked ones. At 0 (MAE's way) the
             network is never asked for what it sees, and rebuilds it badly: look at `composite`, not at `whole`.
         normalize_targets: Predict each patch standardised by its own mean and deviation.
+        decoder: "self": the paper's, all tokens attend to all. "cross": rebuilt tokens attend to the visible ones alone
+            (see `cross_decoder`): far cheaper, and another objective.
+        rebuilt_share: Share of the masked tokens that a training step rebuilds, drawn anew each time; 1: all.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
     """
@@ -73,6 +80,8 @@ class MAEConfig:
     start: Literal["xavier", "local"] = "xavier"
     visible_weight: NonNegativeFloat = 0.0
     normalize_targets: bool = False
+    decoder: Literal["self", "cross"] = "self"
+    rebuilt_share: PositiveFloat = 1.0
     input_mean: float = 0.3
     input_std: float = 0.25
 
@@ -80,6 +89,14 @@ class MAEConfig:
         PatchGrid(self.superpatch, self.patch)
         if self.input_std <= 0:
             raise ConfigError(f"input_std must be positive, not {self.input_std}")
+        if self.rebuilt_share > 1:
+            raise ConfigError(
+                f"rebuilt_share is {self.rebuilt_share}", fix="give a share of the masked tokens in (0, 1]"
+            )
+        if self.rebuilt_share < 1 and self.visible_weight:
+            raise ConfigError(
+                "visible_weight asks for every token, rebuilt_share for some", fix="leave one of them at its default"
+            )
 
     @property
     def grid(self) -> PatchGrid:
@@ -100,16 +117,24 @@ class MAEConfig:
         tokens, patch = self.grid.tokens, self.grid.voxels_per_patch
         embed = 4 * visible * patch * self.encoder_width  # voxels need no gradient
         between = 6 * visible * self.encoder_width * self.decoder_width
-        predicted = tokens if self.visible_weight else tokens - visible
-        head = 6 * predicted * self.decoder_width * patch
-        encoder = self.encoder_depth * self._block_flops(visible, self.encoder_width)
-        decoder = self.decoder_depth * self._block_flops(tokens, self.decoder_width)
+        rebuilt = tokens if self.visible_weight else self.rebuilt_count(visible)
+        head = 6 * rebuilt * self.decoder_width * patch
+        encoder = self.encoder_depth * self._block_flops(visible, visible, self.encoder_width)
+        if self.decoder == "cross":
+            decoder = self.decoder_depth * self._block_flops(rebuilt, visible, self.decoder_width)
+        else:  # of the last block only what the loss looks at is computed
+            decoder = (self.decoder_depth - 1) * self._block_flops(tokens, tokens, self.decoder_width)
+            decoder += self._block_flops(rebuilt, tokens, self.decoder_width)
         return embed + encoder + between + decoder + head
 
-    def _block_flops(self, tokens: int, width: int) -> int:
+    def rebuilt_count(self, visible: int) -> int:
+        """Masked tokens that a training step rebuilds, at least one."""
+        return max(1, round(self.rebuilt_share * (self.grid.tokens - visible)))
+
+    def _block_flops(self, asking: int, asked: int, width: int) -> int:
         """Backwards a matrix costs two products, attention five, its scores being computed anew."""
-        linear = round((8 + 4 * self.mlp_ratio) * width**2) * tokens
-        attention = 4 * tokens**2 * width
+        linear = round((4 + 4 * self.mlp_ratio) * width**2) * asking + 4 * width**2 * asked
+        attention = 4 * asking * asked * width
         return 3 * linear + 7 * attention // 2
 
     def describe(self) -> dict[str, str]:
@@ -173,16 +198,25 @@ class Decoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, config.grid.voxels_per_patch)
 
-    def forward(self, latent: Float[Tensor, "b v e"], visible: Int[Tensor, "b v"]) -> Float[Tensor, "b n k"]:
-        """Decoded tokens of the whole superpatch, in token order."""
+    def forward(
+        self,
+        latent: Float[Tensor, "b v e"],
+        visible: Int[Tensor, "b v"],
+        wanted: Int[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b t k"]:
+        """Decoded tokens that `wanted` names, in its order; all in token order where it is None.
+
+        What the others would become in the last block, nothing looks at: there they are only attended to.
+        """
         tokens = self.embed(latent)
         batch, _, width = tokens.shape
         positions = self.positions().to(tokens.dtype)
         sequence = self.mask_token.to(tokens.dtype).expand(batch, len(positions), width)
         sequence = sequence.scatter(1, visible.unsqueeze(-1).expand_as(tokens), tokens)
         sequence = sequence + positions
-        for block in self.blocks:
-            sequence = block(sequence)
+        last = len(self.blocks) - 1
+        for number, block in enumerate(self.blocks):
+            sequence = block(sequence, wanted if number == last else None)
         decoded: Tensor = sequence
         return decoded
 
@@ -192,15 +226,32 @@ class Decoder(nn.Module):
         return patches.float()
 
 
+def make_decoder(config: MAEConfig) -> Decoder | CrossDecoder:
+    """The decoder that the configuration names."""
+    if config.decoder == "self":
+        return Decoder(config)
+    return CrossDecoder(
+        config.encoder_width,
+        config.decoder_width,
+        config.decoder_depth,
+        config.decoder_heads,
+        mlp_ratio=config.mlp_ratio,
+        positions=config.make_positions(config.decoder_width),
+        voxels_per_patch=config.grid.voxels_per_patch,
+    )
+
+
 def initialize_network(network: nn.Module, config: MAEConfig) -> None:
     """Fills the weights of a module's `encoder` and `decoder`."""
     encoder, decoder = network.get_submodule("encoder"), network.get_submodule("decoder")
     assert isinstance(encoder, Encoder)
-    assert isinstance(decoder, Decoder)
+    assert isinstance(decoder, Decoder | CrossDecoder)
     network.apply(initialize)
     for module in network.modules():
         if isinstance(module, Attention):
             initialize_qkv(module, shared=config.start == "local")
+        elif isinstance(module, CrossAttention) and config.start == "local":
+            share_queries(module.query.weight, module.key.weight)
     if config.start == "local":
         encoder.embed.weight.data = cosine_embedding(config.patch, config.encoder_width)
     nn.init.normal_(decoder.mask_token, std=0.02)
@@ -218,7 +269,7 @@ class MaskedAutoencoder(Pretrainer):
     """
 
     encoder: Encoder
-    decoder: Decoder
+    decoder: Decoder | CrossDecoder
 
     def __init__(self, config: MAEConfig, masking: Masking) -> None:
         super().__init__()
@@ -226,7 +277,8 @@ class MaskedAutoencoder(Pretrainer):
         self.grid = config.grid
         self.masking = masking
         self.encoder = Encoder(config)
-        self.decoder = Decoder(config)
+        self.decoder = make_decoder(config)
+        self._generators: Sequence[torch.Generator] = ()
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
         self.told = "the true mean and deviation of every patch" if config.normalize_targets else ""
         initialize_network(self, config)
@@ -242,11 +294,17 @@ class MaskedAutoencoder(Pretrainer):
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, masked = split_tokens(mask, self.masking.visible_count(self.grid))
-        decoded = self.decoder(self.encoder(patches, visible), visible)
-        loss = self._error(decoded, patches, masked)
+        latent = self.encoder(patches, visible)
         if self.config.visible_weight:
-            loss = loss + self.config.visible_weight * self._error(decoded, patches, visible)
-        return loss
+            decoded = self.decoder(latent, visible)
+            seen = self._error(gather_tokens(decoded, visible), patches, visible)
+            return self._error(gather_tokens(decoded, masked), patches, masked) + self.config.visible_weight * seen
+        wanted = self._draw_rebuilt(masked)
+        return self._error(self.decoder(latent, visible, wanted), patches, wanted)
+
+    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
+        """Takes the streams that say which masked tokens of each superpatch are rebuilt."""
+        self._generators = generators
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -268,10 +326,22 @@ class MaskedAutoencoder(Pretrainer):
         volume = self._denormalize(self.grid.unpatchify(predicted))
         return Reconstruction(volume, self.voxel_mask(mask))
 
+    def _draw_rebuilt(self, masked: Int[Tensor, "b m"]) -> Int[Tensor, "b t"]:
+        """The masked tokens that this step rebuilds; nothing is drawn where it is all of them."""
+        count = self.config.rebuilt_count(self.grid.tokens - masked.shape[1])
+        if count == masked.shape[1]:
+            return masked
+        # The global stream where no step was begun.
+        streams: Sequence[torch.Generator | None] = self._generators or [None] * len(masked)
+        self._generators = ()
+        draws = [torch.rand(masked.shape[1], generator=stream, device=masked.device) for stream in streams]
+        scores = torch.stack(draws)
+        return masked.gather(1, scores.argsort(dim=1)[:, :count])
+
     def _error(
-        self, decoded: Float[Tensor, "b n k"], patches: Float[Tensor, "b n p"], chosen: Int[Tensor, "b t"]
+        self, decoded: Float[Tensor, "b t k"], patches: Float[Tensor, "b n p"], chosen: Int[Tensor, "b t"]
     ) -> Float[Tensor, ""]:
-        predicted = self.decoder.predict(gather_tokens(decoded, chosen))
+        predicted = self.decoder.predict(decoded)
         target = self._targets(gather_tokens(patches, chosen).float())
         return (predicted - target).square().mean()
 
@@ -302,11 +372,6 @@ def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "
     )
     order = mask.to(torch.uint8).argsort(dim=1, stable=True)
     return order[:, :visible], order[:, visible:]
-
-
-def gather_tokens(tokens: Float[Tensor, "b n x"], index: Int[Tensor, "b t"]) -> Float[Tensor, "b t x"]:
-    """The rows of `tokens` that `index` names, per batch row."""
-    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
 def patch_statistics(

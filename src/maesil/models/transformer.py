@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from maesil.errors import ConfigError
+from maesil.models.attention import attend
 from maesil.shapes import Shape3
 
 VIT_WAVELENGTHS = (2 * math.pi, 20_000 * math.pi)
@@ -91,36 +94,46 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, tokens: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
-        """Every token attends to every token of its row."""
-        batch, count, width = tokens.shape
-        qkv = self.qkv(tokens).view(batch, count, 3, self.heads, width // self.heads)
-        query, key, value = qkv.permute(2, 0, 3, 1, 4)
+    def forward(
+        self, tokens: Float[Tensor, "b n width"], asking: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t width"]:
+        """Every token, or those that `asking` names, attends to every token of its row."""
+        query, key, value = self._project(tokens) if asking is None else self._project_some(tokens, asking)
         mixed = attend(query, key, value)
-        mixed_tokens: Tensor = self.out(mixed.transpose(1, 2).reshape(batch, count, width))
+        mixed_tokens: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
         return mixed_tokens
 
+    def _project(self, tokens: Float[Tensor, "b n width"]) -> tuple[Tensor, ...]:
+        qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))
+        return tuple(qkv.permute(2, 0, 3, 1, 4))
 
-def attend(
-    query: Float[Tensor, "b heads n x"], key: Float[Tensor, "b heads n x"], value: Float[Tensor, "b heads n x"]
-) -> Float[Tensor, "b heads n x"]:
-    """Softmax attention: PyTorch's fused kernel, except where plain matrix products are faster.
+    def _project_some(self, tokens: Float[Tensor, "b n width"], asking: Int[Tensor, "b t"]) -> tuple[Tensor, ...]:
+        """Keys and values of all tokens, queries of some: two products with the parts of one matrix."""
+        width = tokens.shape[-1]
+        weight, bias = self.qkv.weight, self.qkv.bias
+        query = F.linear(gather_tokens(tokens, asking), weight[:width], bias[:width])
+        key_value = torch.unflatten(F.linear(tokens, weight[width:], bias[width:]), -1, (2, self.heads, -1))
+        return torch.unflatten(query, -1, (self.heads, -1)).transpose(1, 2), *key_value.permute(2, 0, 3, 1, 4)
 
-    That is in bf16 on a CPU: its fused kernel does not use the bf16 instructions backwards. Over a short sequence the
-    scores fit into memory, and a whole training step of the demo takes a fifth less time.
+
+class Recomputable(nn.Module):
+    """A block that may keep its inputs alone and compute the rest anew in the backward pass: less memory, more work.
+
+    Subclasses say in `compute` what the block does.
     """
-    if query.device.type != "cpu" or query.dtype != torch.bfloat16 or query.shape[-2] > SHORT_SEQUENCE:
-        return F.scaled_dot_product_attention(query, key, value)
-    scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
-    mixed: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
-    return mixed
+
+    recompute = False
+    compute: Callable[..., Tensor]
+
+    def forward(self, *inputs: Tensor | None) -> Tensor:
+        """As `compute`."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self.compute(*inputs)
+        computed: Tensor = checkpoint(self.compute, *inputs, use_reentrant=False)
+        return computed
 
 
-SHORT_SEQUENCE = 1024
-"""Tokens up to which attention scores are made whole on a CPU."""
-
-
-class Block(nn.Module):
+class Block(Recomputable):
     """A pre-norm Transformer block, as in ViT.
 
     Args:
@@ -134,14 +147,39 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(width)
         self.attention = Attention(width, heads)
         self.norm2 = nn.LayerNorm(width)
-        hidden = int(width * mlp_ratio)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.mlp = make_mlp(width, mlp_ratio)
 
-    def forward(self, tokens: Float[Tensor, "b n width"]) -> Float[Tensor, "b n width"]:
-        """Attention and MLP, each on a residual branch."""
-        tokens = tokens + self.attention(self.norm1(tokens))
-        mixed: Tensor = tokens + self.mlp(self.norm2(tokens))
+    def compute(
+        self, tokens: Float[Tensor, "b n width"], wanted: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t width"]:
+        """Attention and MLP, each on a residual branch.
+
+        Args:
+            tokens: All tokens; all are attended to.
+            wanted: Those whose result is needed, in this order; None: all.
+        """
+        kept = tokens if wanted is None else gather_tokens(tokens, wanted)
+        kept = kept + self.attention(self.norm1(tokens), wanted)
+        mixed: Tensor = kept + self.mlp(self.norm2(kept))
         return mixed
+
+
+def make_mlp(width: int, mlp_ratio: float) -> nn.Sequential:
+    """A block's MLP: one hidden layer with a GELU."""
+    hidden = int(width * mlp_ratio)
+    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+def recompute_blocks(network: nn.Module) -> None:
+    """From now on the network's blocks keep their inputs alone."""
+    for module in network.modules():
+        if isinstance(module, Recomputable):
+            module.recompute = True
+
+
+def gather_tokens(tokens: Float[Tensor, "b n x"], index: Int[Tensor, "b t"]) -> Float[Tensor, "b t x"]:
+    """The rows of `tokens` that `index` names, per batch row."""
+    return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
 
 
 def initialize(module: nn.Module) -> None:
@@ -168,8 +206,14 @@ def initialize_qkv(attention: Attention, *, shared: bool = False) -> None:
     nn.init.uniform_(attention.qkv.weight, -bound, bound)
     if shared:
         with torch.no_grad():
-            attention.qkv.weight[: 2 * width] *= SHARED_SCALE
-            attention.qkv.weight[width : 2 * width] = attention.qkv.weight[:width]
+            share_queries(attention.qkv.weight[:width], attention.qkv.weight[width : 2 * width])
+
+
+@torch.no_grad()
+def share_queries(query: Float[Tensor, "width width"], key: Float[Tensor, "width width"]) -> None:
+    """Makes keys equal to queries, in place, both scaled down."""
+    query *= SHARED_SCALE
+    key.copy_(query)
 
 
 SHARED_SCALE = 0.7

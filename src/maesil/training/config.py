@@ -85,6 +85,7 @@ class EfficiencyConfig:
         precision: "bf16-mixed", "16-mixed" or "32-true"; "auto": bf16 where the device multiplies it natively.
             All work on a CPU as well; fp16 there is for trying things out, not for speed.
         compile: Whether to run the model through torch.compile.
+        recompute: Whether blocks compute their activations anew in the backward pass: less memory, a third more work.
         workers: Reading processes per device; "auto": enough for a GPU, none on a CPU that computes itself.
         resident_gib: A store of at most this size is kept in memory by every reading process.
         threads: CPU threads for computing; "auto": PyTorch's choice.
@@ -95,6 +96,7 @@ class EfficiencyConfig:
     nodes: PositiveInt = 1
     precision: Precision = "auto"
     compile: bool = False
+    recompute: bool = False
     workers: NonNegativeInt | Literal["auto"] = "auto"
     resident_gib: NonNegativeFloat = 2.0
     threads: PositiveInt | Literal["auto"] = "auto"

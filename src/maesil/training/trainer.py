@@ -17,6 +17,7 @@ from rich.console import Console
 
 from maesil.errors import EmptySplitError
 from maesil.models.contract import Pretrainer
+from maesil.models.transformer import recompute_blocks
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
 from maesil.sampling.plan import GridPlan, Order, make_plan
@@ -168,6 +169,8 @@ def train(job: Job, console: Console) -> Literal["finished", "interrupted"]:
     if job.monitor.validate_every and not data.validation:
         console.print("no superpatch is held out for validation: no held-out score, no images, no checkpoint `best`")
     module = PretrainModule(job.model, job.train, job.data.window, job.data.flip_axes, job.seed)
+    if efficiency.recompute:
+        recompute_blocks(job.model)
     if efficiency.compile:
         job.model.loss = torch.compile(job.model.loss, dynamic=False)  # type: ignore[method-assign]
     return fit(module, data, job, efficiency, [*_images(job, data), LiveProgress(console)])

@@ -1,0 +1,530 @@
+"""A training step: forwards, backwards, AdamW; ours beside MONAI's MaskedAutoEncoderViT, on one configuration.
+
+Parts (``--parts``):
+
+* race: seconds per step of every contender, taking turns in one process, with the machine's largest matrix products;
+* memory: peak memory of two steps, each contender in a process of its own;
+* flops: model FLOPs of a step by formula, beside PyTorch's counter on tensors without data;
+* tokens: ours against the number of tokens, by patch and by superpatch;
+* batches: ours by batch, plain and through torch.compile, until memory ends;
+* profile: what a step of ours spends its time on, by operator.
+
+The default is the paper's geometry with a decoder 384 wide, as MONAI's positions want a multiple of 6; ``--size tiny``
+tries everything in seconds. On a GPU, ``--preset`` measures the preset `paper` itself. MONAI is optional.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import time
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from benchmarks.harness import GIB, Contender, Limit, Report, Row, Timing, apart, parser, peak_gib, race, read_options
+from maesil.masking import DualMasking
+from maesil.models import transformer
+from maesil.models.mae import MAEConfig, MaskedAutoencoder
+from maesil.models.transformer import recompute_blocks
+
+PARTS = ("race", "memory", "flops", "tokens", "batches", "profile")
+Step = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a step works on.
+
+    Attributes:
+        model: Geometry, the same for all; options are ours.
+        device: "cpu" or "cuda".
+        batch: Superpatches.
+        threads: CPU threads.
+        compile: Whether ours runs through torch.compile.
+    """
+
+    model: MAEConfig
+    device: str
+    batch: int
+    threads: int
+    compile: bool = False
+
+    @property
+    def visible(self) -> int:
+        """Visible tokens of a superpatch."""
+        return DualMasking().visible_count(self.model.grid)
+
+
+SIZES = {
+    "paper": MAEConfig(decoder_width=384, decoder_heads=12),
+    "tiny": MAEConfig(
+        superpatch=(32, 32, 32), encoder_width=48, encoder_depth=2, encoder_heads=4,
+        decoder_width=24, decoder_depth=2, decoder_heads=2,
+    ),
+}  # fmt: skip
+
+
+def main(words: Sequence[str]) -> Report:
+    made = parser("step", __doc__)
+    made.add_argument("--parts", default="race,memory,flops", help=f"of {','.join(PARTS)} (default: %(default)s)")
+    made.add_argument("--size", choices=SIZES, default="paper", help="geometry (default: %(default)s)")
+    made.add_argument("--preset", choices=("paper",), help="the preset's own geometry: decoder 512 wide; no MONAI")
+    made.add_argument("--decoder-depth", type=int, default=None, help="decoder blocks (default: 8, tiny: 2)")
+    made.add_argument("--batch", type=int, default=1, help="superpatches (default: %(default)s)")
+    made.add_argument("--threads", type=int, default=None, help="CPU threads (default: PyTorch's choice)")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
+    made.add_argument("--compile", action="store_true", help="ours through torch.compile")
+    made.add_argument("--batches", default="1,2,4,8,16,32,64,128", help="of the part batches (default: %(default)s)")
+    made.add_argument("--only", default=None, help="contenders, between semicolons (default: all)")
+    options = read_options(made, words)
+    if options.threads:
+        torch.set_num_threads(options.threads)
+    return measure(options)
+
+
+def measure(options: argparse.Namespace) -> Report:
+    setting = _setting(options)
+    parts = options.parts.split(",")
+    names = list(CONTENDERS) if options.only is None else [name.strip() for name in options.only.split(";")]
+    if options.preset:
+        names = [name for name in names if not name.startswith("MONAI")]
+    rows, limits = _rows(setting, names, parts, options.rounds)
+    if "flops" in parts:
+        rows += [_counted(name, setting) for name in COUNTED if not (options.preset and name == "MONAI")]
+    if "tokens" in parts:
+        rows += _tokens(setting, options)
+    if "batches" in parts:
+        more, limit = _batches(setting, names, [int(word) for word in options.batches.split(",")], options.rounds)
+        rows, limits = rows + more, limits or [limit]
+    if "profile" in parts:
+        rows += _profiles(setting, names)
+    settings = {
+        "model": vars(setting.model) | {"name": setting.model.name},
+        "visible": setting.visible,
+        "batch": setting.batch,
+        "device": setting.device,
+        "compile": setting.compile,
+        "threads": torch.get_num_threads(),
+        "rounds": options.rounds,
+        "parts": parts,
+    }
+    grid, depth = setting.model.grid, setting.model.decoder_depth
+    title = f"A training step: {grid.tokens} tokens, {setting.visible} visible, {depth} decoder blocks"
+    draw = {("tokens",): plot_growth, ("batches",): plot_batches, ("profile",): plot_profile}.get(tuple(parts))
+    return Report(options.name, title, rows, limits, settings, options, draw)
+
+
+def _setting(options: argparse.Namespace) -> Setting:
+    model = MAEConfig() if options.preset else SIZES[options.size]
+    if options.decoder_depth:
+        model = replace(model, decoder_depth=options.decoder_depth)
+    return Setting(model, options.device, options.batch, torch.get_num_threads(), options.compile)
+
+
+# --- contenders -------------------------------------------------------------------------------------------------------
+
+
+def monai(setting: Setting, *, bf16: bool) -> Step:
+    """MONAI's network with the loss of the paper over masked patches; it draws its masks itself."""
+    from monai.networks.nets.masked_autoencoder_vit import MaskedAutoEncoderViT
+
+    model = setting.model
+    network = MaskedAutoEncoderViT(
+        in_channels=1,
+        img_size=model.superpatch,
+        patch_size=model.patch,
+        hidden_size=model.encoder_width,
+        mlp_dim=int(model.mlp_ratio * model.encoder_width),
+        num_layers=model.encoder_depth,
+        num_heads=model.encoder_heads,
+        masking_ratio=1 - setting.visible / model.grid.tokens,
+        decoder_hidden_size=model.decoder_width,
+        decoder_mlp_dim=int(model.mlp_ratio * model.decoder_width),
+        decoder_num_layers=model.decoder_depth,
+        decoder_num_heads=model.decoder_heads,
+        qkv_bias=True,
+    )
+
+    def loss(superpatch: Tensor) -> Tensor:
+        predicted, mask = network(superpatch)
+        error = (predicted.float() - model.grid.patchify(superpatch)).square().mean(dim=-1)
+        total: Tensor = (error * mask).sum() / mask.sum()
+        return total
+
+    return _stepping(network, loss, setting, bf16=bf16)
+
+
+def ours(
+    setting: Setting, *, bf16: bool, recompute: bool = False, fused_attention: bool = False, **options: Any
+) -> Step:
+    """`maesil`'s network, as it is trained.
+
+    Args:
+        setting: The work.
+        bf16: Under autocast.
+        recompute: Activations anew backwards.
+        fused_attention: PyTorch's kernel in place of `maesil.models.attention`, to see what that gives.
+        options: Fields of `MAEConfig`.
+    """
+    network = MaskedAutoencoder(replace(setting.model, **options), DualMasking())
+    if recompute:
+        recompute_blocks(network)
+    generator = torch.Generator(setting.device).manual_seed(0)
+    inner = torch.compile(network.loss, dynamic=False) if setting.compile else network.loss
+
+    def loss(superpatch: Tensor) -> Tensor:
+        mask = network.draw_mask(len(superpatch), generator)
+        network.begin_step(0.0, [generator] * len(superpatch))
+        with patch.object(transformer, "attend", F.scaled_dot_product_attention) if fused_attention else nullcontext():
+            return inner(superpatch, mask)
+
+    return _stepping(network, loss, setting, bf16=bf16)
+
+
+def _stepping(network: nn.Module, loss: Callable[[Tensor], Tensor], setting: Setting, *, bf16: bool) -> Step:
+    """The same step for all: loss, gradients, clipping, fused AdamW."""
+    if setting.device != "cpu":  # tensors without data cannot be moved, even to where they are
+        network.to(setting.device)
+    optimizer = AdamW(network.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
+    superpatch = torch.rand(setting.batch, 1, *setting.model.superpatch).to(setting.device)
+
+    def step() -> Tensor:
+        with torch.autocast(setting.device, torch.bfloat16, enabled=bf16):
+            value = loss(superpatch)
+        value.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        if setting.device == "cuda":
+            torch.cuda.synchronize()
+        return value.detach()
+
+    return step
+
+
+FAST: dict[str, Any] = {"decoder": "cross", "rebuilt_share": 0.25}
+"""The fast recipe's objective."""
+
+CONTENDERS: dict[str, Callable[[Setting], Step]] = {
+    "MONAI, fp32": partial(monai, bf16=False),
+    "MONAI, bf16": partial(monai, bf16=True),
+    "maesil, fp32": partial(ours, bf16=False),
+    "maesil, bf16": partial(ours, bf16=True),
+    "maesil, bf16, PyTorch's attention": partial(ours, bf16=True, fused_attention=True),
+    "maesil, bf16, recompute": partial(ours, bf16=True, recompute=True),
+    "maesil, bf16, cross decoder, a quarter rebuilt": partial(ours, bf16=True, **FAST),
+}
+REFERENCE = "MONAI, fp32"
+
+
+def model_flops(name: str, setting: Setting) -> float | None:
+    """FLOPs of one step of ours by formula; None for others, whose rows are ratios of time."""
+    if not name.startswith("maesil"):
+        return None
+    options = FAST if "cross" in name else {}
+    return float(setting.batch * replace(setting.model, **options).training_flops(setting.visible))
+
+
+# --- race and memory --------------------------------------------------------------------------------------------------
+
+
+def _rows(setting: Setting, names: list[str], parts: list[str], rounds: int) -> tuple[list[Row], list[Limit]]:
+    timings, failed, limits = _race(setting, names, rounds) if "race" in parts else ({}, {}, {})
+    able = [name for name in names if name not in failed] if "memory" in parts else []
+    peaks = {name: apart(peak_of_steps, name, setting).value for name in able}
+    group = f"{setting.model.decoder_depth} decoder blocks"
+    rows = [
+        _row(group, name, setting, timings, limits, failed.get(name, ""), peaks.get(name))
+        for name in (names if {"race", "memory"} & set(parts) else [])
+    ]
+    return rows, list(limits.values())
+
+
+def _race(
+    setting: Setting, names: list[str], rounds: int
+) -> tuple[dict[str, Timing], dict[str, str], dict[bool, Limit]]:
+    """Timings of those that run, why the others do not, and the limits by whether they are bf16's."""
+    steps, failed = {}, {}
+    for name in names:
+        try:
+            step = CONTENDERS[name](setting)
+            step()  # warms up, and shows whether it runs at all
+            steps[name] = step
+        except (RuntimeError, ImportError) as error:
+            failed[name] = f"does not run: {str(error).splitlines()[0][:120]}"
+    products = {bf16: _product(setting.device, bf16=bf16) for bf16 in (False, True)}
+    contenders = [Contender(name, step, setting.batch) for name, step in steps.items()]
+    timings = race([*contenders, *products.values()], rounds, warmup=1 if setting.device == "cuda" else 0)
+    limits = {
+        bf16: Limit(product.name, timings.pop(product.name).rate / 1e9, "GFLOP/s") for bf16, product in products.items()
+    }
+    return timings, failed, limits
+
+
+def _product(device: str, *, bf16: bool) -> Contender:
+    """A large matrix product: what the device does at best."""
+    edge = 8192 if device == "cuda" else 2048
+    times = 50 if device == "cuda" else 6
+    dtype = torch.bfloat16 if bf16 else torch.float32
+    left, right = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
+
+    def run() -> None:
+        for _ in range(times):
+            left @ right
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    run()
+    return Contender(f"matrix product, {'bf16' if bf16 else 'fp32'}", run, 2.0 * times * edge**3)
+
+
+def _row(
+    group: str,
+    name: str,
+    setting: Setting,
+    timings: dict[str, Timing],
+    limits: dict[bool, Limit],
+    why_not: str,
+    peak: float | None,
+) -> Row:
+    timing = timings.get(name)
+    if timing is None:
+        return Row(group, name, peak_gib=peak, note=why_not)
+    reference = timings.get(REFERENCE, next(iter(timings.values())))
+    flops, limit = model_flops(name, setting), limits["bf16" in name]
+    rate = flops / timing.median_s / 1e9 if flops else None
+    return Row(
+        group,
+        name,
+        timing.median_s,
+        timing.spread,
+        timing.times_faster_than(reference),
+        peak,
+        rate / limit.rate if rate else None,
+        limit.name if rate else None,
+        {"superpatches_per_s": timing.rate, **({"model_gflop": flops / 1e9} if flops else {})},
+        why_not,
+    )
+
+
+def peak_of_steps(name: str, setting: Setting) -> float:
+    """Peak memory in GiB of two steps, for a process of its own: the GPU's, or all of the process on a CPU."""
+    return time_and_peak(name, setting)[1]
+
+
+def time_and_peak(name: str, setting: Setting) -> tuple[float, float]:
+    """Seconds of the second step, and the peak of both in GiB."""
+    torch.set_num_threads(setting.threads)
+    step = CONTENDERS[name](setting)
+    step()
+    begin = time.perf_counter()
+    step()
+    seconds = time.perf_counter() - begin
+    return seconds, torch.cuda.max_memory_allocated() / GIB if setting.device == "cuda" else peak_gib()
+
+
+# --- FLOPs ------------------------------------------------------------------------------------------------------------
+
+COUNTED: dict[str, Callable[[Setting], Step]] = {
+    "MONAI": partial(monai, bf16=False),
+    "maesil": partial(ours, bf16=False),
+    "maesil, cross decoder, a quarter rebuilt": partial(ours, bf16=False, **FAST),
+}
+"""In fp32, where attention is one operator that the counter knows."""
+
+
+def _counted(name: str, setting: Setting) -> Row:
+    """A step's FLOPs as PyTorch's counter sees them, on tensors that have shapes but no data."""
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.utils.flop_counter import FlopCounterMode
+
+    from maesil.comparison.measure import ATTENTION_ON_CPU
+
+    with FakeTensorMode(), FlopCounterMode(display=False, custom_mapping=ATTENTION_ON_CPU) as counter:
+        COUNTED[name](replace(setting, device="cpu", compile=False))()
+    more = {"counted_gflop": counter.get_total_flops() / 1e9}
+    flops = model_flops(name, setting)
+    if flops:
+        more |= {"formula_gflop": flops / 1e9, "formula_to_counted": flops / counter.get_total_flops()}
+    return Row("model FLOPs of a step", name, more=more)
+
+
+# --- growth with tokens -----------------------------------------------------------------------------------------------
+
+
+def _tokens(setting: Setting, options: argparse.Namespace) -> list[Row]:
+    """The method itself and the fast recipe in bf16, against patch and superpatch; each size in a fresh process."""
+    tiny = options.size == "tiny"
+    sizes = ((16, 8), (32, 8), (32, 4)) if tiny else ((64, 16), (128, 16), (64, 8), (128, 8), (192, 8), (64, 4))
+    return [_grown(name, setting, edge, patch) for name in GROWING for edge, patch in sizes]
+
+
+GROWING = ("maesil, bf16", "maesil, bf16, cross decoder, a quarter rebuilt")
+
+
+def _grown(name: str, setting: Setting, edge: int, patch: int) -> Row:
+    model = replace(setting.model, superpatch=(edge, edge, edge), patch=(patch, patch, patch))
+    setting = replace(setting, model=model)
+    seconds, peak = apart(time_and_peak, name, setting).value
+    flops, tokens = model_flops(name, setting) or 0.0, model.grid.tokens
+    more = {
+        "tokens": tokens,
+        "us_per_token": 1e6 * seconds / tokens / setting.batch,
+        "mflop_per_token": flops / tokens / setting.batch / 1e6,
+        "gflop_per_s": flops / seconds / 1e9,
+    }
+    return Row(f"growth: {name}", f"{edge}^3 in patches of {patch}^3", seconds, peak_gib=peak, more=more)
+
+
+def plot_growth(report: Report, path: Path) -> None:
+    """Seconds and peak memory against tokens, one line per contender, both axes logarithmic."""
+    figure, (left, right) = _panels(2)
+    for group in dict.fromkeys(row.group for row in report.rows):
+        rows = sorted((row for row in report.rows if row.group == group), key=lambda row: row.more["tokens"])
+        tokens = [row.more["tokens"] for row in rows]
+        left.loglog(tokens, [row.seconds for row in rows], "o-", label=group.removeprefix("growth: "))
+        right.loglog(tokens, [row.peak_gib for row in rows], "o-")
+    left.set(xlabel="tokens of a superpatch", ylabel="seconds per step")
+    right.set(xlabel="tokens of a superpatch", ylabel="peak GiB of the process")
+    left.legend(fontsize=8)
+    _save(figure, path)
+
+
+def _panels(count: int) -> tuple[Any, Any]:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    return pyplot.subplots(1, count, figsize=(10, 4))
+
+
+def _save(figure: Any, path: Path) -> None:
+    from matplotlib import pyplot
+
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
+
+
+# --- batches ----------------------------------------------------------------------------------------------------------
+
+SWEPT = ("maesil, bf16", "maesil, bf16, recompute", "maesil, bf16, cross decoder, a quarter rebuilt")
+
+
+def _batches(setting: Setting, names: list[str], batches: list[int], rounds: int) -> tuple[list[Row], Limit]:
+    """Superpatches per second by batch, with the share of the matrix product measured in the same turns."""
+    product = _product(setting.device, bf16=True)
+    rows, rates = [], []
+    for name in (name for name in names if name in SWEPT):
+        for compiled in (False, True):
+            group = f"{name}, {'compiled' if compiled else 'not compiled'}"
+            for batch in batches:
+                row, rate = _batch(group, name, replace(setting, batch=batch, compile=compiled), product, rounds)
+                rows.append(row)
+                rates += [rate] if rate else []
+                if not rate:
+                    break
+    best = Limit(product.name, max(rates, default=0.0), "GFLOP/s")
+    return rows, best
+
+
+def _batch(group: str, name: str, setting: Setting, product: Contender, rounds: int) -> tuple[Row, float | None]:
+    """A row, and the rate of the matrix product beside it; None where the batch did not run."""
+    on_gpu = setting.device == "cuda"
+    torch.compiler.reset()
+    gc.collect()
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    try:
+        step = CONTENDERS[name](setting)
+        timings = race([Contender(name, step, setting.batch), product], rounds, warmup=2)
+    except torch.OutOfMemoryError:
+        return Row(group, f"batch {setting.batch}", note="out of memory"), None
+    except Exception as error:  # a compiler that is missing is a row, too
+        words = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}" if str(error) else type(error).__name__
+        return Row(group, f"batch {setting.batch}", note=f"does not run: {words}"), None
+    timing, limit = timings[name], timings[product.name].rate / 1e9
+    flops = model_flops(name, setting) or 0.0
+    return Row(
+        group,
+        f"batch {setting.batch}",
+        timing.median_s,
+        timing.spread,
+        peak_gib=torch.cuda.max_memory_allocated() / GIB if on_gpu else None,
+        share_of_limit=flops / timing.median_s / 1e9 / limit,
+        limit=product.name,
+        more={"superpatches_per_s": timing.rate, "tflop_per_s": flops / timing.median_s / 1e12},
+    ), limit
+
+
+def plot_batches(report: Report, path: Path) -> None:
+    """Superpatches per second and share of the limit against the batch."""
+    figure, (left, right) = _panels(2)
+    for group in dict.fromkeys(row.group for row in report.rows):
+        rows = [row for row in report.rows if row.group == group and row.seconds]
+        batches = [int(row.name.split()[1]) for row in rows]
+        left.plot(batches, [row.more["superpatches_per_s"] for row in rows], "o-", label=group)
+        right.plot(batches, [row.share_of_limit for row in rows], "o-")
+    left.set(xlabel="batch", ylabel="superpatches/s", xscale="log")
+    right.set(xlabel="batch", ylabel="share of the matrix product's rate", xscale="log")
+    left.legend(fontsize=7)
+    _save(figure, path)
+
+
+# --- profile ----------------------------------------------------------------------------------------------------------
+
+
+def _profiles(setting: Setting, names: list[str]) -> list[Row]:
+    return [row for name in names if name in _PROFILED for row in _profile(name, setting)]
+
+
+_PROFILED = ("maesil, fp32", "maesil, bf16", "maesil, bf16, cross decoder, a quarter rebuilt")
+
+
+def _profile(name: str, setting: Setting, shown: int = 12) -> list[Row]:
+    """The operators that take the most time of a step by themselves."""
+    from torch.profiler import ProfilerActivity, profile
+
+    step = CONTENDERS[name](setting)
+    step()
+    on_gpu = setting.device == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA if on_gpu else ProfilerActivity.CPU]) as profiled:
+        step()
+    spent: dict[str, float] = {}
+    for event in profiled.key_averages():
+        spent[event.key] = (event.self_device_time_total if on_gpu else event.self_cpu_time_total) / 1e6
+    total = sum(spent.values())
+    del step
+    gc.collect()
+    largest = sorted(spent, key=lambda key: -spent[key])[:shown]
+    return [Row(f"profile: {name}", key, spent[key], more={"share_of_step": spent[key] / total}) for key in largest]
+
+
+def plot_profile(report: Report, path: Path) -> None:
+    """A step as a bar per contender, its largest operators in seconds."""
+    figure, axes = _panels(1)
+    groups = list(dict.fromkeys(row.group for row in report.rows))
+    ends = dict.fromkeys(groups, 0.0)
+    for operator in list(dict.fromkeys(row.name for row in report.rows if row.more["share_of_step"] > 0.02)):
+        spent = {row.group: row.seconds or 0.0 for row in report.rows if row.name == operator}
+        values = [spent.get(group, 0.0) for group in groups]
+        axes.barh(
+            [group.removeprefix("profile: ") for group in groups], values, left=list(ends.values()), label=operator
+        )
+        ends = {group: ends[group] + value for group, value in zip(groups, values, strict=True)}
+    axes.invert_yaxis()
+    axes.set(xlabel="seconds of a step, by operator")
+    axes.legend(fontsize=7)
+    _save(figure, path)

@@ -1,0 +1,104 @@
+"""Softmax attention by the fastest way there is for a device."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any, final
+
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
+from jaxtyping import Float
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+BLOCK_ROWS = 512
+"""Rows of scores that are made at a time: over 4,096 columns they take 4 MiB in bf16, which a CPU's cache holds."""
+
+LARGEST_SCORE = 60.0
+"""Bound on a score, as a power of two, under which neither exponentials nor their sums leave the range of a float."""
+
+
+def attend(
+    query: Float[Tensor, "b heads m x"], key: Float[Tensor, "b heads n x"], value: Float[Tensor, "b heads n x"]
+) -> Float[Tensor, "b heads m x"]:
+    """Softmax attention: PyTorch's fused kernel, except in bf16 on a CPU, where `BlockedAttention` is faster.
+
+    That one takes exponentials without looking for the largest score first, and rounds scores to bf16: it is left to
+    scores which cannot be large. For the others, and under torch.compile, there is the kernel.
+    """
+    blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
+    if not blocked or not _largest_score(query, key) < LARGEST_SCORE:
+        return F.scaled_dot_product_attention(query, key, value)
+    mixed: Tensor = BlockedAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
+    return mixed
+
+
+def _scale(query: Tensor) -> float:
+    """Of a product of query and key, for a softmax with powers of two."""
+    return math.log2(math.e) / math.sqrt(query.shape[-1])
+
+
+@torch.no_grad()
+def _largest_score(query: Float[Tensor, "b heads m x"], key: Float[Tensor, "b heads n x"]) -> float:
+    """What no score exceeds in size, by the lengths of queries and keys."""
+    lengths = [torch.linalg.vector_norm(one, dim=-1, dtype=torch.float32).amax(dim=-1) for one in (query, key)]
+    return _scale(query) * float((lengths[0] * lengths[1]).max())
+
+
+@final
+class BlockedAttention(torch.autograd.Function):
+    """Attention as plain matrix products, `BLOCK_ROWS` of scores of one head at a time; keeps no scores.
+
+    What softmax does to whole matrices is done to the narrow ones beside them: rows are normalised after the weighted
+    sum, and their gradients before it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        """(b, heads, m, x), (b, heads, n, x), (b, heads, n, x) to (b, heads, m, x)."""
+        heads = [tensor.flatten(0, 1).contiguous() for tensor in (query, key, value)]
+        mixed, total = torch.empty_like(heads[0]), heads[0].new_empty((*heads[0].shape[:2], 1))
+        space = heads[0].new_empty(BLOCK_ROWS, key.shape[-2])
+        for one_query, one_key, one_value, one_mixed, one_total in zip(*heads, mixed, total, strict=True):
+            for rows in _blocks(len(one_query)):
+                scores = _exponentials(one_query[rows], one_key, space)
+                torch.sum(scores, dim=-1, keepdim=True, out=one_total[rows])
+                torch.mm(scores, one_value, out=one_mixed[rows])
+        mixed /= total
+        ctx.save_for_backward(*heads, mixed, total)
+        return torch.unflatten(mixed, 0, query.shape[:2])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        """Gradients of query, key and value, from blocks of keys over all queries."""
+        query, key, value, mixed, total = ctx.saved_tensors
+        incoming = gradient.flatten(0, 1) / total
+        # The gradient of a score is its weight times what it would pass on, less the mean of that over its row.
+        mean = -(incoming.float() * mixed.float()).sum(dim=-1, keepdim=True).transpose(1, 2).to(incoming.dtype)
+        of_query = torch.zeros(query.transpose(1, 2).shape)
+        of_key, of_value = torch.empty_like(key), torch.empty_like(value)
+        spaces = query.new_empty(2, BLOCK_ROWS, query.shape[1])
+        for head in range(len(query)):
+            for rows in _blocks(key.shape[1]):
+                weights = _exponentials(key[head, rows], query[head], spaces[0])
+                torch.mm(weights, incoming[head], out=of_value[head, rows])
+                passed = torch.addmm(mean[head], value[head, rows], incoming[head].t(), out=spaces[1, : len(weights)])
+                of_scores = weights.mul_(passed)
+                torch.mm(of_scores, query[head], out=of_key[head, rows])
+                of_query[head] += key[head, rows].t() @ of_scores
+        scale = 1 / math.sqrt(query.shape[-1])
+        gradients = (of_query.mul_(scale).transpose(1, 2).to(query.dtype), of_key.mul_(scale), of_value)
+        return tuple(torch.unflatten(one, 0, gradient.shape[:2]) for one in gradients)
+
+
+def _blocks(count: int) -> Iterator[slice]:
+    return (slice(start, min(start + BLOCK_ROWS, count)) for start in range(0, count, BLOCK_ROWS))
+
+
+def _exponentials(rows: Float[Tensor, "r x"], columns: Float[Tensor, "n x"], space: Tensor) -> Float[Tensor, "r n"]:
+    """Attention weights of one block before they are normalised, written into `space`."""
+    scores = space[: len(rows)]
+    torch.addmm(scores, rows, columns.t(), beta=0, alpha=_scale(rows), out=scores)
+    return torch.exp2(scores, out=scores)

@@ -1,0 +1,114 @@
+"""`python -m benchmarks step` on a tiny geometry: it runs, it says what it should, and its formula is the counter's."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from benchmarks import step
+from benchmarks.__main__ import main
+
+pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid", "ignore::DeprecationWarning")
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def record(out: Path, *words: str) -> dict[str, Any]:
+    assert main(["step", "--size", "tiny", "--device", "cpu", "--out", str(out), *words]) == 0
+    found: dict[str, Any] = json.loads((out / "step.json").read_text())
+    return found
+
+
+def test_step__is_one_command_that_prints_json(tmp_path: Path) -> None:
+    words = [
+        "--size",
+        "tiny",
+        "--device",
+        "cpu",
+        "--threads",
+        "1",
+        "--parts",
+        "race",
+        "--rounds",
+        "1",
+        "--json",
+        "--out",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", "step", *words, str(tmp_path)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    printed = json.loads(done.stdout)
+    assert printed == json.loads((tmp_path / "step.json").read_text())
+    assert str(tmp_path) in printed["command"]  # as it was given, and nothing else of the machine's folders
+    assert str(Path.home()) not in json.dumps(printed["machine"])
+
+
+def test_step__races_ours_beside_monais(tmp_path: Path) -> None:
+    pytest.importorskip("monai")
+    found = record(tmp_path, "--parts", "race", "--rounds", "2")
+    rows = {row["name"]: row for row in found["rows"]}
+    assert list(rows) == list(step.CONTENDERS)
+    assert rows["MONAI, fp32"]["times_faster"] == 1.0
+    assert "dtypes match" in rows["MONAI, bf16"]["note"]  # a row that says why there is no figure
+    assert rows["MONAI, bf16"]["seconds"] is None
+    limits = {limit["name"]: limit["rate"] for limit in found["limits"]}
+    for name in (name for name in rows if name.startswith("maesil")):
+        row = rows[name]
+        rate = row["more"]["model_gflop"] / row["seconds"]
+        assert row["share_of_limit"] == pytest.approx(rate / limits[row["limit"]])
+        assert row["limit"].endswith("bf16" if "bf16" in name else "fp32")
+        assert row["more"]["superpatches_per_s"] == pytest.approx(1 / row["seconds"])
+    assert (tmp_path / "step.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize("depth", ["1", "3"])
+def test_step__the_formula_of_flops_is_pytorchs_count(tmp_path: Path, depth: str) -> None:
+    pytest.importorskip("monai")
+    rows = record(tmp_path, "--parts", "flops", "--decoder-depth", depth)["rows"]
+    assert [row["name"] for row in rows] == list(step.COUNTED)
+    for row in rows[1:]:
+        assert row["more"]["formula_to_counted"] == 1.0
+
+
+@pytest.mark.slow
+def test_step__peaks_are_those_of_processes_of_their_own(tmp_path: Path) -> None:
+    ballast = torch.ones(2**28)  # a GiB here is none there
+    row = record(tmp_path, "--parts", "memory", "--only", "maesil, fp32")["rows"][0]
+    assert 0.1 < row["peak_gib"] < ballast.nbytes / 2**30
+
+
+@pytest.mark.slow
+def test_step__grows_over_tokens(tmp_path: Path) -> None:
+    rows = record(tmp_path, "--parts", "tokens")["rows"]
+    assert {row["group"] for row in rows} == {f"growth: {name}" for name in step.GROWING}
+    for row in rows:
+        assert row["seconds"] > 0
+        assert row["more"]["tokens"] in (8, 64, 512)
+    assert (tmp_path / "step.png").stat().st_size > 1000
+
+
+def test_step__tries_batches_until_memory_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = step.CONTENDERS["maesil, bf16"]
+
+    def small_memory(setting: step.Setting) -> step.Step:
+        if setting.batch > 2:
+            raise torch.OutOfMemoryError("no more")
+        return whole(setting)
+
+    monkeypatch.setitem(step.CONTENDERS, "maesil, bf16", small_memory)
+    rows = record(tmp_path, "--parts", "batches", "--batches", "1,2,4,8", "--only", "maesil, bf16")["rows"]
+    assert [row["name"] for row in rows] == ["batch 1", "batch 2", "batch 4"]
+    assert [row["note"] for row in rows] == ["", "", "out of memory"]
+    assert rows[1]["more"]["superpatches_per_s"] == pytest.approx(2 / rows[1]["seconds"])
+
+
+def test_step__profiles_a_step_by_operator(tmp_path: Path) -> None:
+    rows = record(tmp_path, "--parts", "profile", "--only", "maesil, fp32")["rows"]
+    assert "aten::mm" in {row["name"] for row in rows}
+    assert 0.3 < sum(row["more"]["share_of_step"] for row in rows) <= 1.0 + 1e-9
