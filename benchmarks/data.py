@@ -67,7 +67,8 @@ def main(words: Sequence[str]) -> Report:
         "parts": parts,
         "rounds": options.rounds,
     }
-    return Report(options.name, "A random superpatch from the store", rows, limits, settings, options)
+    draw = plot_scans if parts == ["scans"] else None
+    return Report(options.name, "A random superpatch from the store", rows, limits, settings, options, draw)
 
 
 def _superpatch(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> list[Row]:
@@ -251,6 +252,32 @@ def _scans(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> li
             Row("scans in a store", f"{count} scans", found.value["open_s"], peak_gib=found.peak_gib, more=more)
         )
     return rows
+
+
+def plot_scans(report: Report, path: Path) -> None:
+    """Time and memory against the number of scans."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4))
+    scans = [row.more["scans"] for row in report.rows]
+    for name, factor, label in (
+        ("open_s", 1.0, "opening, listing"),
+        ("plan_s", 1.0, "planning"),
+        ("draw_ms", 1e-3, "a draw"),
+    ):
+        left.loglog(scans, [row.more[name] * factor for row in report.rows], "o-", label=label)
+    left.set(xlabel="scans in the store", ylabel="seconds")
+    left.legend()
+    right.semilogx(scans, [row.peak_gib for row in report.rows], "o-")
+    right.set(xlabel="scans in the store", ylabel="peak memory, GiB")
+    right.set_ylim(bottom=0)
+    figure.suptitle("Cost as the number of scans grows", fontsize=10)
+    figure.tight_layout()
+    figure.savefig(path, dpi=110, metadata={"Software": None})
+    pyplot.close(figure)
 
 
 def _open_and_draw(store: Path, edge: int) -> dict[str, float]:

@@ -37,6 +37,7 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument("--scans", type=int, default=2, help="copies of it (default: %(default)s)")
     made.add_argument("--spacing", type=float, default=1.5, help="mm (default: %(default)s)")
     made.add_argument("--fine", type=float, default=0.65, help="mm, for the equal output (default: %(default)s)")
+    made.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="of maesil (default: %(default)s)")
     made.add_argument("--slices", type=int, default=1024, help="of the scan whose memory is measured; 0: none")
     options = read_options(made, words)
     scan = options.scan or sample_ct()
@@ -56,9 +57,9 @@ def _speed(work: Path, scan: Path, options: Any) -> list[Row]:
     runs: dict[str, tuple[Any, ...]] = {
         "MONAI, one process, all threads": (_monai, sources, work / "monai", options.spacing, 1),
         "MONAI, a process per core": (_monai, sources, work / "monai", options.spacing, CORES),
-        "maesil, 1 worker": (_ours, sources, work / "store", options.spacing, 1),
-        "maesil, 2 workers": (_ours, sources, work / "store", options.spacing, 2),
     }
+    ours = {f"maesil, {count} worker" + ("s" if count > 1 else ""): count for count in options.workers}
+    runs |= {name: (_ours, sources, work / "store", options.spacing, count) for name, count in ours.items()}
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(options.rounds):
         for name, (function, *arguments) in runs.items():
@@ -69,8 +70,8 @@ def _speed(work: Path, scan: Path, options: Any) -> list[Row]:
     rows = []
     for name, timing in timings.items():
         more = {"scans_per_min": timing.rate * 60}
-        if name.startswith("maesil"):
-            more["times_one_worker"] = timing.times_faster_than(timings["maesil, 1 worker"])
+        if name in ours:
+            more["times_first"] = timing.times_faster_than(timings[next(iter(ours))])
         faster = timing.times_faster_than(timings[best])
         rows.append(
             Row(
