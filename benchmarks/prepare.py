@@ -1,7 +1,7 @@
 """`maesil prepare` against MONAI's LoadImage + Orientation + Spacing + SaveImage, on the same scans.
 
-Each contender prepares all scans in a fresh process: `maesil` on 1 and 2 dask workers, MONAI with all threads in one
-process, and as one process per core with one thread each. Where voxels grow, `maesil` blurs first, against aliasing,
+Each contender prepares all scans in fresh processes that have imported what they need: `maesil` on 1 and 2 dask
+workers of one thread, MONAI with all threads in one process, and as one process per core with one thread each. Where voxels grow, `maesil` blurs first, against aliasing,
 and MONAI does not. Equal output is therefore checked where voxels shrink (``--fine``), on MONAI's own grid.
 """
 
@@ -12,6 +12,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ BODY_HU = -500
 def main(words: Sequence[str]) -> Report:
     made = parser("prepare", __doc__)
     made.add_argument("--scan", type=Path, default=None, help="NIfTI; default: the sample CT, fetched")
-    made.add_argument("--scans", type=int, default=2, help="copies of it (default: %(default)s)")
+    made.add_argument("--scans", type=int, default=4, help="copies of it (default: %(default)s)")
     made.add_argument("--spacing", type=float, default=1.5, help="mm (default: %(default)s)")
     made.add_argument("--fine", type=float, default=0.65, help="mm, for the equal output (default: %(default)s)")
     made.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="of maesil (default: %(default)s)")
@@ -90,31 +91,51 @@ def _copies(folder: Path, scan: Path, count: int) -> list[Path]:
 
 
 def _ours(sources: list[Path], out: Path, spacing: float, workers: int) -> float:
-    """Seconds from when the workers run: starting them is no work on scans."""
-    config = PrepareConfig(spacing_mm=spacing, dataset="bench", salt="bench")
-    begin = 0.0
+    """Seconds on workers that are there and have imported what they need; 0 workers: in this process."""
+    from distributed import Client, LocalCluster
 
-    def progress(done: int, total: int, name: str) -> None:
-        nonlocal begin
-        begin = begin or time.perf_counter()
+    def work(scheduler: str | None) -> float:
+        config = PrepareConfig(spacing_mm=spacing, dataset="bench", salt="bench")
+        begin = time.perf_counter()
+        report = prepare([sources[0].parent], out, config, scheduler=scheduler, workers=workers)
+        assert len(report.prepared) == len(sources), report.quarantined
+        return time.perf_counter() - begin
 
-    prepare([sources[0].parent], out, config, workers=workers, progress=progress)
-    return time.perf_counter() - begin
+    if not workers:
+        return work(None)
+    with (
+        LocalCluster(
+            n_workers=workers, threads_per_worker=1, memory_limit=0,
+            dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
+        ) as cluster,
+        Client(cluster) as client,
+    ):  # fmt: skip
+        client.run(import_module, "maesil.store.writing")
+        return work(cluster.scheduler_address)
 
 
 def _monai(sources: list[Path], out: Path, spacing: float, processes: int) -> float:
+    """Seconds of processes that have imported what they need."""
+    out.mkdir(parents=True)
+    work = [(str(source), out, spacing) for source in sources]
+    if processes == 1:
+        monai_transforms(out, spacing)
+        begin = time.perf_counter()
+        for words in work:
+            _monai_scan(*words)
+        return time.perf_counter() - begin
+    with multiprocessing.get_context("spawn").Pool(processes, _one_thread) as pool:
+        pool.map(time.sleep, [0.5] * processes, chunksize=1)  # one nap for each, once it has imported
+        begin = time.perf_counter()
+        pool.starmap(_monai_scan, work, chunksize=1)
+        return time.perf_counter() - begin
+
+
+def _one_thread() -> None:
     import torch
 
-    out.mkdir(parents=True)
-    if processes == 1:
-        begin = time.perf_counter()
-        for source in sources:
-            monai_transforms(out, spacing)(str(source))
-        return time.perf_counter() - begin
-    with multiprocessing.get_context("spawn").Pool(processes, torch.set_num_threads, (1,)) as pool:
-        begin = time.perf_counter()
-        pool.starmap(_monai_scan, [(str(source), out, spacing) for source in sources], chunksize=1)
-        return time.perf_counter() - begin
+    torch.set_num_threads(1)
+    monai_transforms(Path(), 1.0)
 
 
 def _monai_scan(source: str, out: Path, spacing: float) -> None:
