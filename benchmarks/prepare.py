@@ -1,8 +1,9 @@
 """`maesil prepare` against MONAI's LoadImage + Orientation + Spacing + SaveImage, on the same scans.
 
 Each contender prepares all scans in fresh processes that have imported what they need: `maesil` on 1 and 2 dask
-workers of one thread, MONAI with all threads in one process, and as one process per core with one thread each. Where voxels grow, `maesil` blurs first, against aliasing,
-and MONAI does not. Equal output is therefore checked where voxels shrink (``--fine``), on MONAI's own grid.
+workers of one thread, MONAI with all threads in one process, and as one process per core with one thread each. Where
+voxels grow, `maesil` blurs first, against aliasing, and MONAI does not. Equal output is therefore checked where voxels
+shrink (``--fine``), on MONAI's own grid.
 """
 
 from __future__ import annotations
