@@ -103,7 +103,7 @@ def test_pretrain__goes_on_with_other_micro_batches_of_one_global_batch(tiny_con
     several = replace(one, train=replace(one.train, batch=1, accumulate=2))
     assert pipeline.pretrain(several, tmp_path / "run").status == "already finished"
     smaller = replace(one, train=replace(one.train, batch=1))
-    with pytest.raises(ConfigError, match=r"train\.batch"):
+    with pytest.raises(ConfigError, match=r"train\.accumulate"):
         pipeline.pretrain(smaller, tmp_path / "run")
 
 
