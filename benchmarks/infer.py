@@ -3,7 +3,7 @@
 Each as it is shipped, and with one thing changed: superpatches one at a time instead of in batches, bf16 autocast
 instead of the device's own precision (fp32 on a CPU, bf16 on a GPU), and every batch read only when it is asked for.
 The networks have made a single step: speed does not depend on what they have learned. `predict`, whose decoder and
-overlap cost many times the others, segments a part of 3 x 3 x 3 half overlapping superpatches of each scan.
+overlap cost many times the others, segments three half overlapping superpatches of each scan.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ from maesil.tiling import Tiling
 READERS = (rebuild, features)
 """Modules that read batches ahead."""
 CLASSES = 5
-PREDICT = "predict, 27 windows of a scan"
+PREDICT = "predict, 3 windows of a scan"
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,7 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument(
         "--scans", type=Path, nargs="*", default=None, help="NIfTI files; default: the sample CT, fetched"
     )
-    made.add_argument("--spacing", type=float, default=2.0, help="mm (default: %(default)s)")
+    made.add_argument("--spacing", type=float, default=3.0, help="mm (default: %(default)s)")
     made.add_argument("--preset", default="demo", help="the network (default: %(default)s)")
     options = read_options(made, words)
     with tempfile.TemporaryDirectory(prefix="maesil-bench-") as folder:
@@ -205,8 +205,8 @@ def _predict(bench: Bench, means: Means) -> None:
     ids = [entry.scan_id for entry in bench.store.entries]
     reader = ahead if means.ahead else _one_by_one
     for hu in reader(lambda scan_id: bench.store.volume(scan_id).array, ids, count=1):
-        d, h, w = (min(2 * edge, size) for edge, size in zip(bench.config.model.superpatch, hu.shape, strict=True))
-        segmenting.segment(bench.segmenter, hu[:d, :h, :w])
+        d, h, w = bench.config.model.superpatch
+        segmenting.segment(bench.segmenter, hu[:d, :h, : 2 * w])
 
 
 def _with(means: Means, work: Callable[[Means], object]) -> None:
