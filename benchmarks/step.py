@@ -38,6 +38,8 @@ from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.transformer import recompute_blocks
 
 PARTS = ("race", "memory", "flops", "tokens", "batches", "profile")
+COMPILED = (False, True)
+"""What the batches are swept with."""
 Step = Callable[[], Tensor]
 
 
@@ -427,7 +429,7 @@ def _batches(setting: Setting, names: list[str], batches: list[int], rounds: int
     product = _product(setting.device, bf16=True)
     rows, rates = [], []
     for name in (name for name in names if name in SWEPT):
-        for compiled in (False, True):
+        for compiled in COMPILED:
             group = f"{name}, {'compiled' if compiled else 'not compiled'}"
             for batch in batches:
                 row, rate = _batch(group, name, replace(setting, batch=batch, compile=compiled), product, rounds)
