@@ -87,6 +87,7 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
     made.add_argument("--compile", action="store_true", help="ours through torch.compile")
     made.add_argument("--batches", default="1,2,4,8,16,32,64,128", help="of the part batches (default: %(default)s)")
+    made.add_argument("--sizes", default=None, help="of the part tokens, EDGE/PATCH,... (default: 64/16 to 192/8)")
     made.add_argument("--only", default=None, help="contenders, between semicolons (default: all)")
     options = read_options(made, words)
     if options.threads:
@@ -366,8 +367,8 @@ def _counted(name: str, setting: Setting) -> Row:
 
 def _tokens(setting: Setting, options: argparse.Namespace) -> list[Row]:
     """The method itself and the fast recipe in bf16, against patch and superpatch; each size in a fresh process."""
-    tiny = options.size == "tiny"
-    sizes = ((16, 8), (32, 8), (32, 4)) if tiny else ((64, 16), (128, 16), (64, 8), (128, 8), (192, 8), (64, 4))
+    usual = "16/8,32/8,32/4" if options.size == "tiny" else "64/16,128/16,64/8,128/8,192/8,64/4"
+    sizes = [[int(part) for part in size.split("/")] for size in (options.sizes or usual).split(",")]
     return [_grown(name, setting, edge, patch) for name in GROWING for edge, patch in sizes]
 
 
