@@ -86,11 +86,14 @@ def test_prepare__the_number_of_workers_changes_no_byte(
 def test_prepare__interrupted_from_the_keyboard_leaves_nothing_half_done(
     six: Path, tmp_path: Path, hashes: Hashes, undisturbed: dict[str, str], workers: int
 ) -> None:
-    out = tmp_path / "store"
-    process = start(six, out, workers)
-    wait_for(lambda: is_writing(out), process)
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
-    _, errors = process.communicate(timeout=60)
+    for attempt in range(4):  # on a busy machine it may be done before the signal comes
+        out = tmp_path / f"store{attempt}"
+        process = start(six, out, workers)
+        wait_for(lambda out=out: is_writing(out), process)
+        os.killpg(process.pid, signal.SIGINT)  # as a terminal does: to the workers, too
+        _, errors = process.communicate(timeout=60)
+        if process.returncode != 0:
+            break
     assert process.returncode in (-signal.SIGINT, 1)
     assert errors.count("Traceback") <= 1, errors
     wait_for(lambda: not is_alive(process.pid))
