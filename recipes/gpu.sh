@@ -79,9 +79,7 @@ for what in $parts; do
       part "step: profile" bench step "${geometry[@]}" --device "$device" --parts profile --name "$name-profile"
       ;;
     data)
-      if [ -f benchmarks/data.py ]; then
-        part data bench data --parts "${DATA_PARTS:-superpatch,loader}" --rounds "$rounds" --workers "${WORKERS:-0,4,8,16}" --name "$name-data"
-      fi
+      part data bench data --parts "${DATA_PARTS:-superpatch,loader}" --rounds "$rounds" --workers "${WORKERS:-0,4,8,16}" --name "$name-data"
       ;;
     pretrain)
       part "pretrain, $minutes minutes" pretraining

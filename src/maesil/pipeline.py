@@ -41,11 +41,11 @@ from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
 from maesil.report.figures import save_figure
 from maesil.report.gallery import mask_gallery
-from maesil.runs import default_device
+from maesil.runs import Outcome, default_device
 from maesil.shapes import Shape3
 from maesil.store.prepare import Progress
 from maesil.store.scanstore import ScanStore
-from maesil.verbs import Evaluation, Outcome, evaluate, prepare, pretrain, reconstruct, report
+from maesil.verbs import Evaluation, evaluate, prepare, pretrain, reconstruct, report
 
 __all__ = [
     "Evaluation",

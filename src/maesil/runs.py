@@ -23,6 +23,23 @@ from maesil.training.checkpoint import checkpoint_folder, load_weights, read_con
 from maesil.training.devices import world_size
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to.
+
+    Attributes:
+        status: "finished"; "interrupted", to be resumed by the same call; "already finished" where nothing was left.
+        run: The run folder.
+        step: Optimiser steps done.
+        steps: Optimiser steps of the run.
+    """
+
+    status: Literal["finished", "interrupted", "already finished"]
+    run: Path
+    step: int
+    steps: int
+
+
 def settle(config: RunConfig, run: Path) -> None:
     """Writes the resolved configuration into a new run folder, or checks that an old one agrees with it.
 

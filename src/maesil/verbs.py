@@ -29,7 +29,7 @@ from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
-from maesil.runs import LoadedModel, load, model_card, run_record, run_store, settle, steps_done
+from maesil.runs import LoadedModel, Outcome, load, model_card, run_record, run_store, settle, steps_done
 from maesil.sampling.regions import Region, regions_of, split_warnings
 from maesil.sampling.volumes import box_reader
 from maesil.store.conform import conform
@@ -65,23 +65,6 @@ def prepare(
     """
     settings = config or PrepareConfig()
     return prepare_store(sources, out, settings, scheduler=scheduler, workers=workers, progress=progress)
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What a training came to.
-
-    Attributes:
-        status: "finished"; "interrupted", to be resumed by the same call; "already finished" where nothing was left.
-        run: The run folder.
-        step: Optimiser steps done.
-        steps: Optimiser steps of the run.
-    """
-
-    status: Literal["finished", "interrupted", "already finished"]
-    run: Path
-    step: int
-    steps: int
 
 
 def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) -> Outcome:

@@ -128,13 +128,13 @@ def _slab(
 ) -> npt.NDArray[Any]:
     part = _reach(volume, target, variances)
     dtype = volume.array.dtype
-    places = positions(part.geometry, target) if part is not None and interpolator == SimpleITK.sitkLinear else None
-    if part is not None and places is not None:
+    if part is None:
+        return np.full(target.shape, cast_voxels(np.array([AIR_HU if fill is None else fill]), dtype))
+    places = positions(part.geometry, target) if interpolator == SimpleITK.sitkLinear else None
+    if places is not None:
         radius = max(1, int(_blur_radius(variances).max()))
         kernels = tuple(gaussian(float(variance), radius) for variance in variances)
         return cast_voxels(resample_parallel(part.array, places, kernels), dtype)
-    if part is None:
-        return np.full(target.shape, cast_voxels(np.array([AIR_HU if fill is None else fill]), dtype))
     image = _to_itk(part)
     if interpolator == SimpleITK.sitkLinear:
         image = _blurred(SimpleITK.Cast(image, SimpleITK.sitkFloat32), variances)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
-from jaxtyping import Bool, Float, Float32, Int16
+from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from maesil.catalog import nearest
@@ -22,9 +22,8 @@ from maesil.evaluation.rebuild import inference_precision
 from maesil.export.card import Transfer
 from maesil.export.extras import optional
 from maesil.models.backbone import Backbone
-from maesil.sampling.ahead import ahead
+from maesil.sampling.ahead import tile_batches
 from maesil.sampling.regions import tissue_share
-from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.tiling import Tile, Tiling
 
@@ -118,9 +117,7 @@ def scan_tokens(
     occupancy = store.occupancy(entry.scan_id)
     tiles = [tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE]
     device = next(backbone.parameters()).device
-    batches = [tiles[start : start + batch] for start in range(0, len(tiles), batch)]
-    read = partial(_boxes, store, entry.scan_id, tiling.tile)
-    for chosen, boxes in zip(batches, ahead(read, batches), strict=True):
+    for chosen, boxes in tile_batches(partial(store.read, entry.scan_id), tiles, tiling.tile, batch):
         hu = torch.from_numpy(boxes).to(device)
         with torch.inference_mode(), inference_precision(device):
             tokens = backbone.tokens(backbone.from_hu(hu)).float().cpu()
@@ -128,10 +125,6 @@ def scan_tokens(
         for tile, own, kept in zip(chosen, tokens, solid, strict=True):
             if kept.any():
                 yield tile, own.clone(), kept
-
-
-def _boxes(store: ScanStore, scan_id: str, shape: Shape3, tiles: Sequence[Tile]) -> Int16[np.ndarray, "b 1 d h w"]:
-    return np.stack([store.read(scan_id, tile.origin, shape) for tile in tiles])[:, None]
 
 
 def region_tokens(

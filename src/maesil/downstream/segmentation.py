@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -16,7 +16,7 @@ from maesil.downstream.division import Division, divide
 from maesil.downstream.start import starting_point
 from maesil.errors import ConfigError
 from maesil.export.card import Transfer
-from maesil.runs import commit, steps_done
+from maesil.runs import Outcome, commit, steps_done
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import GridPlan, Plan, make_plan
 from maesil.store.location import absolute
@@ -43,24 +43,7 @@ class Job:
     card: Card
 
 
-@dataclass(frozen=True)
-class Finetuned:
-    """What a fine-tuning came to.
-
-    Attributes:
-        status: "finished"; "interrupted", to be resumed by the same call; "already finished".
-        run: The run folder.
-        step: Optimiser steps done.
-        steps: Optimiser steps of the run.
-    """
-
-    status: Literal["finished", "interrupted", "already finished"]
-    run: Path
-    step: int
-    steps: int
-
-
-def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console | None = None) -> Finetuned:
+def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console | None = None) -> Outcome:
     """Trains a segmentation network; the same call resumes an interrupted run.
 
     Args:
@@ -82,7 +65,7 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
     settle(config, run)
     done = steps_done(run)
     if done >= config.train.steps:
-        return Finetuned("already finished", run, done, config.train.steps)
+        return Outcome("already finished", run, done, config.train.steps)
     torch.manual_seed(config.seed)
     model = Segmenter(backbone, len(classes), config.model)
     record = _record(config, card, classes, division, store)
@@ -93,7 +76,7 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
     module = SegmentationModule(model, config.train, config.data.flip_axes, config.seed)
     bar = LiveProgress(console or Console(quiet=True), "fine-tuning")
     status = fit(module, data, job, efficiency, [bar])
-    return Finetuned(status, run, steps_done(run), config.train.steps)
+    return Outcome(status, run, steps_done(run), config.train.steps)
 
 
 def _open(config: FinetuneConfig) -> ScanStore:

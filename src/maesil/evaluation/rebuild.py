@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int16
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maesil.ct.window import Window
 from maesil.models.contract import Pretrainer
-from maesil.sampling.ahead import ahead
+from maesil.sampling.ahead import ReadsBoxes, tile_batches
 from maesil.sampling.augment import draw_generator
-from maesil.shapes import Shape3
 from maesil.tiling import Tile, Tiling
-
-ReadsBoxes = Callable[[Shape3, Shape3], Int16[np.ndarray, "d h w"]]
-"""Gives the HU voxels of a box (start, shape), filled with air where it reaches past the volume."""
 
 
 @dataclass(frozen=True)
@@ -68,8 +63,7 @@ def rebuild(
     truth, volume = (np.zeros(tiling.shape, dtype=np.float32) for _ in range(2))
     mask = np.zeros(tiling.shape, dtype=bool)
     device = device_of(model)
-    batches = list(_batches(list(tiling), batch))
-    for tiles, hu in zip(batches, ahead(partial(_boxes, read, tiling.tile), batches), strict=True):
+    for tiles, hu in tile_batches(read, list(tiling), tiling.tile, batch):
         superpatch = window.normalize(torch.from_numpy(hu).to(device).float())
         with inference_precision(device):
             rebuilt = model.reconstruct(superpatch, tile_masks(model, tiles, seed).to(device))
@@ -78,15 +72,6 @@ def rebuild(
             volume[tile.inside] = predicted[0].float().cpu().numpy()[tile.local]
             mask[tile.inside] = hidden[0].cpu().numpy()[tile.local]
     return RebuiltScan(truth, volume, mask)
-
-
-def _boxes(read: ReadsBoxes, shape: Shape3, tiles: Sequence[Tile]) -> Int16[np.ndarray, "b 1 d h w"]:
-    return np.stack([read(tile.origin, shape) for tile in tiles])[:, None]
-
-
-def _batches(tiles: Sequence[Tile], size: int) -> Iterator[Sequence[Tile]]:
-    for start in range(0, len(tiles), size):
-        yield tiles[start : start + size]
 
 
 def device_of(model: Pretrainer) -> torch.device:

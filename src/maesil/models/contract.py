@@ -59,6 +59,7 @@ class Pretrainer(nn.Module, ABC):
     sees_all: bool = False
     told: str = ""
     latent: Latent | None = None
+    _streams: Sequence[torch.Generator] = ()
 
     @abstractmethod
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
@@ -75,6 +76,12 @@ class Pretrainer(nn.Module, ABC):
             progress: Share of the training that is done, in [0, 1).
             generators: Where the loss draws noise from, on its device: a stream for each superpatch of the batch.
         """
+        self._streams = generators
+
+    def take_streams(self, batch: int) -> Sequence[torch.Generator | None]:
+        """The step's streams, one for each superpatch, used up; the global stream (None) where no step was begun."""
+        taken, self._streams = self._streams, ()
+        return taken or [None] * batch
 
     def measures(self) -> Mapping[str, Tensor]:
         """What the last loss was made of, for the logs: name to scalar."""

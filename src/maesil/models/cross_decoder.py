@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from typing import final
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maesil.errors import ConfigError
 from maesil.models.attention import attend
-from maesil.models.transformer import Positions, Recomputable, make_mlp
+from maesil.models.transformer import PatchDecoder, Positions, Recomputable, make_mlp
 
 
 @final
@@ -71,7 +70,7 @@ class CrossBlock(Recomputable):
 
 
 @final
-class CrossDecoder(nn.Module):
+class CrossDecoder(PatchDecoder):
     """Blocks of cross-attention from mask tokens to the encoder's latent tokens.
 
     Args:
@@ -95,14 +94,9 @@ class CrossDecoder(nn.Module):
         positions: Positions,
         voxels_per_patch: int,
     ) -> None:
-        super().__init__()
-        self.embed = nn.Linear(latent_width, width)
+        blocks = (CrossBlock(width, heads, mlp_ratio) for _ in range(depth))
+        super().__init__(latent_width, width, blocks, positions, voxels_per_patch)
         self.norm_memory = nn.LayerNorm(width)
-        self.mask_token = nn.Parameter(torch.zeros(width))
-        self.positions = positions
-        self.blocks = nn.ModuleList(CrossBlock(width, heads, mlp_ratio) for _ in range(depth))
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, voxels_per_patch)
 
     def forward(
         self,
@@ -120,8 +114,3 @@ class CrossDecoder(nn.Module):
             tokens = block(tokens, memory)
         decoded: Tensor = tokens
         return decoded
-
-    def predict(self, tokens: Float[Tensor, "b t k"]) -> Float[Tensor, "b t p"]:
-        """Voxels of the patches of any subset of decoded tokens, in normalised units, float32."""
-        patches: Tensor = self.head(self.norm(tokens))
-        return patches.float()

@@ -6,7 +6,6 @@ inserts mask tokens, restores the order, and predicts every patch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -24,6 +23,7 @@ from maesil.models.transformer import (
     VIT_WAVELENGTHS,
     Attention,
     Block,
+    PatchDecoder,
     Positions,
     cosine_embedding,
     gather_tokens,
@@ -183,20 +183,14 @@ class Encoder(nn.Module):
         return latent
 
 
-class Decoder(nn.Module):
+class Decoder(PatchDecoder):
     """Transformer blocks over the full sequence: latent tokens in place, mask tokens elsewhere (§III-B)."""
 
     def __init__(self, config: MAEConfig) -> None:
-        super().__init__()
         width = config.decoder_width
-        self.embed = nn.Linear(config.encoder_width, width)
-        self.mask_token = nn.Parameter(torch.zeros(width))
-        self.positions = config.make_positions(width)
-        self.blocks = nn.ModuleList(
-            Block(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_depth)
-        )
-        self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, config.grid.voxels_per_patch)
+        blocks = (Block(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_depth))
+        positions, voxels = config.make_positions(width), config.grid.voxels_per_patch
+        super().__init__(config.encoder_width, width, blocks, positions, voxels)
 
     def forward(
         self,
@@ -219,11 +213,6 @@ class Decoder(nn.Module):
             sequence = block(sequence, wanted if number == last else None)
         decoded: Tensor = sequence
         return decoded
-
-    def predict(self, tokens: Float[Tensor, "b t k"]) -> Float[Tensor, "b t p"]:
-        """Voxels of the patches of any subset of decoded tokens, in normalised units, float32."""
-        patches: Tensor = self.head(self.norm(tokens))
-        return patches.float()
 
 
 def make_decoder(config: MAEConfig) -> Decoder | CrossDecoder:
@@ -278,7 +267,6 @@ class MaskedAutoencoder(Pretrainer):
         self.masking = masking
         self.encoder = Encoder(config)
         self.decoder = make_decoder(config)
-        self._generators: Sequence[torch.Generator] = ()
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
         self.told = "the true mean and deviation of every patch" if config.normalize_targets else ""
         initialize_network(self, config)
@@ -301,10 +289,6 @@ class MaskedAutoencoder(Pretrainer):
             return self._error(gather_tokens(decoded, masked), patches, masked) + self.config.visible_weight * seen
         wanted = self._draw_rebuilt(masked)
         return self._error(self.decoder(latent, visible, wanted), patches, wanted)
-
-    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
-        """Takes the streams that say which masked tokens of each superpatch are rebuilt."""
-        self._generators = generators
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -331,11 +315,10 @@ class MaskedAutoencoder(Pretrainer):
         count = self.config.rebuilt_count(self.grid.tokens - masked.shape[1])
         if count == masked.shape[1]:
             return masked
-        # The global stream where no step was begun.
-        streams: Sequence[torch.Generator | None] = self._generators or [None] * len(masked)
-        self._generators = ()
-        draws = [torch.rand(masked.shape[1], generator=stream, device=masked.device) for stream in streams]
-        scores = torch.stack(draws)
+        streams = self.take_streams(len(masked))
+        scores = torch.stack(
+            [torch.rand(masked.shape[1], generator=stream, device=masked.device) for stream in streams]
+        )
         return masked.gather(1, scores.argsort(dim=1)[:, :count])
 
     def _error(

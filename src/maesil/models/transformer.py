@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
@@ -79,7 +79,7 @@ class Positions(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention through PyTorch's fused kernel.
+    """Multi-head self-attention, computed by `attend`.
 
     Args:
         width: Channels of a token.
@@ -168,6 +168,36 @@ def make_mlp(width: int, mlp_ratio: float) -> nn.Sequential:
     """A block's MLP: one hidden layer with a GELU."""
     hidden = int(width * mlp_ratio)
     return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+
+
+class PatchDecoder(nn.Module):
+    """What decoders share: latent tokens brought to their width, a mask token, blocks, and a head that makes voxels.
+
+    Subclasses say in `forward` how the blocks go from the latent tokens to those that are wanted.
+
+    Args:
+        latent_width: e, the encoder's.
+        width: k, the decoder's.
+        blocks: In their order.
+        positions: Encodings of the grid at `width`.
+        voxels_per_patch: p.
+    """
+
+    def __init__(
+        self, latent_width: int, width: int, blocks: Iterable[nn.Module], positions: Positions, voxels_per_patch: int
+    ) -> None:
+        super().__init__()
+        self.embed = nn.Linear(latent_width, width)
+        self.mask_token = nn.Parameter(torch.zeros(width))
+        self.positions = positions
+        self.blocks = nn.ModuleList(blocks)
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, voxels_per_patch)
+
+    def predict(self, tokens: Float[Tensor, "b t k"]) -> Float[Tensor, "b t p"]:
+        """Voxels of the patches of any subset of decoded tokens, in normalised units, float32."""
+        patches: Tensor = self.head(self.norm(tokens))
+        return patches.float()
 
 
 def recompute_blocks(network: nn.Module) -> None:

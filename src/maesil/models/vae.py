@@ -55,29 +55,24 @@ class VAE(Autoencoder):
         self.config = config
         self.latent = Latent(config.positions * config.latent_channels)
         self._progress = 1.0
-        self._generators: Sequence[torch.Generator] = ()
         self._measures: dict[str, Tensor] = {}
 
     def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
         """Sets the KL weight's warm-up, and where the latent's noise comes from."""
-        self._progress, self._generators = progress, generators
+        super().begin_step(progress, generators)
+        self._progress = progress
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over every voxel, plus the weighted KL divergence per superpatch."""
         mean, log_variance = self.posterior(self.training_input(superpatch, mask))
-        sources = self._take_sources(len(mean))
-        noise = torch.stack([_noise(one, source) for one, source in zip(mean, sources, strict=True)])
+        streams = self.take_streams(len(mean))
+        noise = torch.stack([_noise(one, stream) for one, stream in zip(mean, streams, strict=True)])
         error = self.error(self.decoder(mean + noise * (0.5 * log_variance).exp()), superpatch)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
         kl = divergence.flatten(1).sum(dim=1).mean()
         active = (divergence.detach().mean(dim=0) > ACTIVE_NATS).float().mean()
         self._measures = {"error": error.detach(), "kl_nats": kl.detach(), "latent_active_share": active}
         return error + self.kl_weight * kl
-
-    def _take_sources(self, count: int) -> Sequence[torch.Generator | None]:
-        """The step's streams, one for each superpatch, used up; the global stream where no step was begun."""
-        taken, self._generators = self._generators, ()
-        return taken or [None] * count
 
     def measures(self) -> Mapping[str, Tensor]:
         """Error, KL in nats per superpatch, share of latent numbers in use."""

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Literal, final
 
-import torch
 from jaxtyping import Bool, Float
 from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -55,17 +54,13 @@ class VQVAE(Autoencoder):
         self.codebook = Codebook(config.codes, config.latent_channels, commitment=config.commitment, decay=config.decay)
         elements = config.positions * config.latent_channels
         self.latent = Latent(elements, bits=config.positions * math.log2(config.codes))
-        self._generator: torch.Generator | None = None
         self._measures: dict[str, Tensor] = {}
-
-    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
-        """Sets where the vectors come from that dead codes become: a choice of the whole batch, so from one stream."""
-        self._generator = generators[0]
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over every voxel, plus the commitment loss."""
         latent = self.encoder(self.training_input(superpatch, mask))
-        quantized, commitment = self.codebook(latent, self._generator)
+        # What dead codes become is a choice of the whole batch, so from one stream.
+        quantized, commitment = self.codebook(latent, self.take_streams(len(latent))[0])
         error: Tensor = self.error(self.decoder(quantized), superpatch)
         self._measures = {
             "error": error.detach(),

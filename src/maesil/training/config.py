@@ -87,7 +87,7 @@ class EfficiencyConfig:
         compile: Whether to run the model through torch.compile.
         recompute: Whether blocks compute their activations anew in the backward pass: less memory, a third more work.
         workers: Reading processes per device; "auto": enough for a GPU, none on a CPU that computes itself.
-        resident_gib: A store of at most this size is kept in memory by every reading process.
+        resident_gib: A store of at most this size is kept in memory, each scan decoded once for all reading processes.
         threads: CPU threads for computing; "auto": PyTorch's choice.
     """
 
