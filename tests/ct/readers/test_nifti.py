@@ -92,6 +92,25 @@ def test_read_nifti__applies_slope_and_intercept(tmp_path: Path) -> None:
     same_places(path)
 
 
+@pytest.mark.parametrize("dtype", ["int16", "uint16", "uint8", "int32"])
+@pytest.mark.parametrize(("slope", "inter"), [(1, -1024), (2, 0), (-3, 7), (20000, -1024), (0.5, -1024), (1, 1e6)])
+def test_read_nifti__whole_slopes_give_what_float64_gives(
+    tmp_path: Path, dtype: str, slope: float, inter: float
+) -> None:
+    kind = np.iinfo(dtype)
+    raw = np.random.default_rng(0).integers(max(kind.min, -40000), min(kind.max, 70000), (5, 4, 3), endpoint=True)
+    image = nibabel.Nifti1Image(raw.astype(dtype), RAS_MM)
+    nibabel.save(image, tmp_path / "v.nii")
+    stored = bytearray((tmp_path / "v.nii").read_bytes())
+    stored[112:120] = np.array([slope, inter], dtype="<f4").tobytes()
+    (tmp_path / "v.nii").write_bytes(stored)
+    array = read_nifti(tmp_path / "v.nii").array
+    true = raw.T * float(slope) + float(inter)
+    whole = (true == np.rint(true)).all()
+    np.testing.assert_array_equal(array, np.clip(true, -32768, 32767) if whole else true.astype(np.float32))
+    assert array.dtype == (np.int16 if whole else np.float32)
+
+
 @pytest.mark.parametrize(("unit", "factor"), [("mm", 1.0), ("meter", 1000.0), ("micron", 0.001), ("unknown", 1.0)])
 def test_read_nifti__units_become_mm(tmp_path: Path, unit: str, factor: float) -> None:
     volume = read_nifti(save(tmp_path / "v.nii", hu(), xyz=unit))

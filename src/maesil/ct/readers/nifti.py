@@ -11,6 +11,7 @@ from typing import Any
 import nibabel
 import numpy as np
 import numpy.typing as npt
+from isal import igzip, igzip_lib
 from nibabel.openers import ImageOpener
 from nibabel.spatialimages import HeaderDataError
 
@@ -23,14 +24,19 @@ from maesil.shapes import Shape3
 DISAGREEMENT_MM = 0.1
 """How far sform and qform may place the same voxel apart before it is worth a warning."""
 
+MOST_WHOLE = 2**14
+"""Slopes and intercepts below it take 16-bit voxels nowhere beyond int32."""
+
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
+_CannotUnpack: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stubs take it for an instance
 _DAMAGED = (
     OSError,
     EOFError,
     ValueError,
     KeyError,
     zlib.error,
+    _CannotUnpack,
     HeaderDataError,
     nibabel.filebasedimages.ImageFileError,
 )
@@ -121,14 +127,28 @@ def _slabs(image: Any, shape: Shape3, path: Path) -> Slabs:
     proxy = image.dataobj
     dtype, slope, inter = proxy.dtype, float(proxy.slope), float(proxy.inter)
     planes, plane_bytes = planes_per_slab(shape, dtype.itemsize), shape[1] * shape[2] * dtype.itemsize
-    with ImageOpener(str(path)) as stream:
+    with _opened(path) as stream:
         stream.seek(proxy.offset)
         for start in range(0, shape[0], planes):
             count = min(planes, shape[0] - start)
             raw = stream.read(count * plane_bytes)
             if len(raw) < count * plane_bytes:
                 raise ScanError("the file is cut short")
-            slab = np.frombuffer(raw, dtype=dtype).reshape(count, shape[1], shape[2])
-            yield start, slab if (slope, inter) == (1.0, 0.0) else slab * slope + inter
+            yield start, _scaled(np.frombuffer(raw, dtype=dtype).reshape(count, shape[1], shape[2]), slope, inter)
         while stream.read(2**20):
             pass
+
+
+def _opened(path: Path) -> Any:
+    """The file's bytes, unpacked: gzip by ISA-L, at three times zlib's speed, anything else by nibabel."""
+    return igzip.open(path, "rb") if path.suffix == ".gz" else ImageOpener(str(path))
+
+
+def _scaled(voxels: npt.NDArray[Any], slope: float, inter: float) -> npt.NDArray[Any]:
+    if (slope, inter) == (1.0, 0.0):
+        return voxels
+    small = voxels.dtype.kind in "iu" and voxels.dtype.itemsize <= 2
+    if small and slope.is_integer() and inter.is_integer() and max(abs(slope), abs(inter)) < MOST_WHOLE:
+        # The usual "stored value - 1024": whole numbers stay whole, at a fraction of the cost of float64.
+        return voxels.astype(np.int32) * int(slope) + int(inter)
+    return voxels * slope + inter
