@@ -1,4 +1,4 @@
-"""Our own reading of shards against zarr-python's, and its bounds."""
+"""Our own reading and writing of shards against zarr-python's, and their bounds."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.recent import Recent
 from maesil.store.resident import Resident
 from maesil.store.scanstore import ScanStore
+from maesil.store.settings import Codec
 from maesil.store.shards import Indices, ShardedArray, layout_of, read_metadata
 
 SHAPE = (70, 33, 96)
@@ -34,13 +35,17 @@ def truth() -> np.ndarray:
     return voxels
 
 
+def write(folder: Path, voxels: np.ndarray, codec: Codec = "lz4") -> None:
+    writer = ScanWriter.create(folder, SHAPE, 16, 32, codec)
+    for row in range(0, SHAPE[1], 32):
+        for plane in range(0, SHAPE[0], 32):
+            writer.write((plane, row), voxels[plane : plane + 32, row : row + 32])
+
+
 @pytest.fixture(scope="module", params=["lz4", "zstd", "none"])
 def array(truth: np.ndarray, request: Any, tmp_path_factory: pytest.TempPathFactory) -> tuple[ShardedArray, Any]:
     folder = tmp_path_factory.mktemp(request.param)
-    writer = ScanWriter.create(folder / "scan", SHAPE, 16, 32, request.param)
-    for row in range(0, SHAPE[1], 32):
-        for plane in range(0, SHAPE[0], 32):
-            writer.write((plane, row), truth[plane : plane + 32, row : row + 32])
+    write(folder / "scan", truth, request.param)
     files = LocalFiles(folder)
     layout = layout_of(read_metadata(files, "scan/0"))
     assert layout is not None
@@ -58,6 +63,30 @@ def test_sharded_array__reads_what_zarr_reads(
     assert found.dtype == np.int16
     np.testing.assert_array_equal(found, truth[box])
     np.testing.assert_array_equal(found, theirs[box])
+
+
+@pytest.mark.parametrize("codec", ["lz4", "zstd", "none"])
+def test_sharded_array__reads_shards_that_zarr_wrote(truth: np.ndarray, tmp_path: Path, codec: Codec) -> None:
+    ScanWriter.create(tmp_path / "scan", SHAPE, 16, 32, codec)
+    zarr.open_array(tmp_path / "scan" / "0", mode="r+")[:] = truth
+    files = LocalFiles(tmp_path)
+    layout = layout_of(read_metadata(files, "scan/0"))
+    assert layout is not None
+    ours = ShardedArray(files, "scan/0", layout, Recent(8))
+    np.testing.assert_array_equal(ours[tuple(slice(0, size) for size in SHAPE)], truth)
+
+
+def test_write_shard__makes_the_files_that_zarr_makes(truth: np.ndarray, tmp_path: Path) -> None:
+    write(tmp_path / "ours", truth)
+    ScanWriter.create(tmp_path / "zarrs", SHAPE, 16, 32)
+    zarr.open_array(tmp_path / "zarrs" / "0", mode="r+")[:] = truth
+    ours, theirs = (
+        {str(file.relative_to(folder)): file.stat().st_size for file in (folder / "0").rglob("*")}
+        for folder in (tmp_path / "ours", tmp_path / "zarrs")
+    )
+    assert ours == theirs
+    assert "0/c/0/0/0" in ours
+    assert "0/c/0/0/1" not in ours, "a shard that is fill alone has no file"
 
 
 def test_layout_of__another_layout_is_left_to_zarr(tmp_path: Path) -> None:

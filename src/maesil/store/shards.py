@@ -1,16 +1,17 @@
-"""Boxes of an array in Zarr v3's sharding layout, chunk by chunk, without zarr's machinery around every chunk.
+"""An array in Zarr v3's sharding layout: shards written, boxes read, without zarr's machinery around every chunk.
 
-zarr-python reads any Zarr array and writes ours; for a random box, its bookkeeping per chunk costs several times what
-the decompression does. This reads the layout that `ScanWriter` writes, and knows no other: see `layout_of`.
+zarr-python reads what this writes, and makes its metadata; for a random box, its bookkeeping per chunk costs several
+times what the decompression does, and for a shard as much as the compression. This knows one layout: see `layout_of`.
 """
 
 from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from itertools import groupby, product
+from pathlib import Path
 from typing import Any, NamedTuple, final
 
 import google_crc32c
@@ -82,6 +83,41 @@ def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
         chunk=tuple(settings["chunk_shape"]),
         compressed="blosc" in inner,
     )
+
+
+def write_shard(path: Path, voxels: Voxels, layout: ShardLayout, compress: Callable[[Voxels], bytes]) -> None:
+    """Writes a shard's file: its chunks one after the other, then their index. Where all is fill there is no file.
+
+    Args:
+        path: The file.
+        voxels: Those of the shard that the array has: at the array's far ends fewer than a shard's.
+        layout: The array's.
+        compress: A chunk's bytes; as they are where the layout is not compressed.
+    """
+    counts = tuple(a // b for a, b in zip(layout.shard, layout.chunk, strict=True))
+    index = np.full((*counts, 2), _EMPTY, dtype="<u8")
+    stored: list[bytes] = []
+    end = 0
+    for place in np.ndindex(*counts):
+        part = voxels[tuple(slice(at * edge, (at + 1) * edge) for at, edge in zip(place, layout.chunk, strict=True))]
+        if (part == layout.fill).all():  # as is one that lies outside
+            continue
+        stored.append(compress(_padded(part, layout)))
+        index[place] = end, len(stored[-1])
+        end += len(stored[-1])
+    if stored:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        raw = index.tobytes()
+        path.write_bytes(b"".join([*stored, raw, google_crc32c.value(raw).to_bytes(_CHECKSUM_BYTES, "little")]))
+
+
+def _padded(part: Voxels, layout: ShardLayout) -> Voxels:
+    """A whole chunk, in one piece."""
+    if part.shape == layout.chunk:
+        return np.ascontiguousarray(part, dtype=layout.dtype)
+    chunk = np.full(layout.chunk, layout.fill, dtype=layout.dtype)
+    chunk[tuple(slice(size) for size in part.shape)] = part
+    return chunk
 
 
 class _Span(NamedTuple):
