@@ -36,7 +36,7 @@ BODY_HU = -500
 def main(words: Sequence[str]) -> Report:
     made = parser("prepare", __doc__)
     made.add_argument("--scan", type=Path, default=None, help="NIfTI; default: the sample CT, fetched")
-    made.add_argument("--scans", type=int, default=4, help="copies of it (default: %(default)s)")
+    made.add_argument("--scans", type=int, default=12, help="copies of it (default: %(default)s)")
     made.add_argument("--spacing", type=float, default=1.5, help="mm (default: %(default)s)")
     made.add_argument("--fine", type=float, default=0.65, help="mm, for the equal output (default: %(default)s)")
     made.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="of maesil (default: %(default)s)")
@@ -93,7 +93,9 @@ def _copies(folder: Path, scan: Path, count: int) -> list[Path]:
 
 def _ours(sources: list[Path], out: Path, spacing: float, workers: int) -> float:
     """Seconds on workers that are there and have imported what they need; 0 workers: in this process."""
-    from distributed import Client, LocalCluster
+    from distributed import Client
+
+    from maesil.store.parallel import local_cluster
 
     def work(scheduler: str | None) -> float:
         config = PrepareConfig(spacing_mm=spacing, dataset="bench", salt="bench")
@@ -104,13 +106,7 @@ def _ours(sources: list[Path], out: Path, spacing: float, workers: int) -> float
 
     if not workers:
         return work(None)
-    with (
-        LocalCluster(
-            n_workers=workers, threads_per_worker=1, memory_limit=0,
-            dashboard_address="127.0.0.1:0", scheduler_kwargs={"dashboard": False},
-        ) as cluster,
-        Client(cluster) as client,
-    ):  # fmt: skip
+    with local_cluster(workers) as cluster, Client(cluster) as client:
         client.run(import_module, "maesil.store.writing")
         return work(cluster.scheduler_address)
 

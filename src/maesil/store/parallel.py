@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from maesil.allocator import keep_freed_memory
 from maesil.datasets import Scan
 from maesil.errors import ConfigError, MaesilError, StoreError
 from maesil.store.settings import PrepareConfig
@@ -128,18 +129,23 @@ def _alone(work: Work, store: Path, scan: Scan, config: PrepareConfig) -> Any:
     import SimpleITK
 
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
+    keep_freed_memory()
     return work(store, scan, config)
 
 
 @contextmanager
 def _client(scheduler: str | None, workers: int | None, scans: int) -> Iterator[Any]:
     import dask
+    from dask.system import CPU_COUNT
     from distributed import Client
 
     logging.getLogger("distributed").setLevel(logging.CRITICAL)
     with dask.config.set(_QUIET):
         if scheduler is None:
-            with _cluster(workers, scans) as cluster, Client(cluster, set_as_default=False) as client:
+            with (
+                local_cluster(max(1, min(workers or CPU_COUNT, scans))) as cluster,
+                Client(cluster, set_as_default=False) as client,
+            ):
                 yield client
             return
         try:
@@ -151,14 +157,18 @@ def _client(scheduler: str | None, workers: int | None, scans: int) -> Iterator[
             yield client
 
 
-def _cluster(workers: int | None, scans: int) -> Any:
-    from dask.system import CPU_COUNT
+def local_cluster(workers: int) -> Any:
+    """Dask workers on this machine, each a process of one thread.
+
+    Raises:
+        ConfigError: They cannot be started.
+    """
     from distributed import LocalCluster
 
     try:
         with _interrupts_held():
             return LocalCluster(
-                n_workers=max(1, min(workers or CPU_COUNT, scans)),
+                n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
                 # None would still listen, on a port that others may hold.
