@@ -124,7 +124,7 @@ class Bench:
         path = self.folder / "blosc2" / f"{codec}.b2nd"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
-            ours = {"codec": blosc2.Codec.LZ4HC, "clevel": 4, "filters": [blosc2.Filter.SHUFFLE]}
+            ours = {"codec": blosc2.Codec.LZ4HC, "clevel": 2, "filters": [blosc2.Filter.SHUFFLE]}
             theirs = {"codec": blosc2.Codec.ZSTD, "clevel": 8}
             settings = {**(ours if codec == "lz4" else theirs), "typesize": 2}
             array = self.volume.array
