@@ -21,6 +21,7 @@ from maesil.sampling.augment import draw_generator
 from maesil.sampling.dataset import Superpatches
 from maesil.training.checkpoint import STATE, publish, write_model
 from maesil.training.module import VALIDATION_SEED, PretrainModule
+from maesil.training.sharding import gathered
 from maesil.training.stepper import Stepper
 
 try:
@@ -74,9 +75,7 @@ class Checkpoints(pl.Callback):
         folder = self.folder / f"step-{trainer.global_step:07d}"
         folder.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(folder / STATE)  # collective: every rank takes part
-        if trainer.is_global_zero:
-            self._write(folder, module, trainer)
-            publish(folder, self.folder / "last")
+        self._publish(folder, "last", module, trainer)
         trainer.strategy.barrier("checkpoint")  # a rank that ends before it is whole may take the first one with it
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -86,19 +85,20 @@ class Checkpoints(pl.Callback):
         if trainer.sanity_checking or score is None or not self._improves(float(score)):
             return
         self.best = float(score)
-        if trainer.is_global_zero:
-            folder = self.folder / f"best-{trainer.global_step:07d}"
-            self._write(folder, pl_module, trainer)
-            publish(folder, self.folder / "best")
+        self._publish(self.folder / f"best-{trainer.global_step:07d}", "best", pl_module, trainer)
 
     def _improves(self, score: float) -> bool:
         """Whether a score is a number and the best so far: NaN compares as neither and must not end the comparison."""
         return math.isfinite(score) and (self.best is None or score > self.best)
 
-    def _write(self, folder: Path, module: Stepper, trainer: pl.Trainer) -> None:
+    def _publish(self, folder: Path, link: str, module: Stepper, trainer: pl.Trainer) -> None:
+        weights = gathered(module.model.state_dict(), keep=trainer.is_global_zero)  # collective, too
+        if not trainer.is_global_zero:
+            return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         step = trainer.global_step
-        write_model(folder, module.model, {**self.config, "step": step}, self.card(step, metrics))
+        write_model(folder, weights, {**self.config, "step": step}, self.card(step, metrics))
+        publish(folder, self.folder / link)
 
     def state_dict(self) -> dict[str, Any]:
         """The best score so far, to be resumed."""
@@ -256,11 +256,11 @@ class Images(pl.Callback):
         """Draws every `every` steps and after the last."""
         step = trainer.global_step
         due = steps_done(trainer, batch_idx) and (step % self.every == 0 or step == trainer.max_steps)
-        if due and trainer.is_global_zero:
+        if due:
             assert isinstance(pl_module, PretrainModule)
-            panel = self._panel(pl_module, trainer)
+            panel = self._panel(pl_module, trainer)  # on every rank: each may hold a share of the weights
             for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):
+                if isinstance(logger, TensorBoardLogger):  # which writes on the first rank alone
                     logger.experiment.add_image("held-out superpatch", panel, step)
 
     @torch.no_grad()

@@ -15,18 +15,18 @@ from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import nn
+from torch import Tensor, nn
 
 from maesil.errors import CheckpointError
 
 CONFIG, WEIGHTS, CARD, STATE = "config.json", "model.safetensors", "card.md", "trainer.ckpt"
 
 
-def write_model(folder: Path, model: nn.Module, config: Mapping[str, Any], card: str) -> None:
+def write_model(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any], card: str) -> None:
     """Writes config.json, model.safetensors and card.md into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS, metadata={"format": "pt"})
+    written = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
+    save_file(written, folder / WEIGHTS, metadata={"format": "pt"})
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (folder / CARD).write_text(card)
 

@@ -82,6 +82,8 @@ class EfficiencyConfig:
         accelerator: Where to compute.
         devices: Devices per node; "auto": all GPUs, or one CPU process.
         nodes: Machines; under SLURM as many as the job has.
+        strategy: How several devices train one network: "ddp" gives each all of it, "fsdp2" a share of its weights,
+            gradients and moments, for networks too large for one device (`pretrain` alone); "auto": "ddp".
         precision: "bf16-mixed", "16-mixed" or "32-true"; "auto": bf16 where the device multiplies it natively.
             All work on a CPU as well; fp16 there is for trying things out, not for speed.
         compile: Whether to run the model through torch.compile.
@@ -94,6 +96,7 @@ class EfficiencyConfig:
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: PositiveInt | Literal["auto"] = "auto"
     nodes: PositiveInt = 1
+    strategy: Literal["auto", "ddp", "fsdp2"] = "auto"
     precision: Precision = "auto"
     compile: bool = False
     recompute: bool = False

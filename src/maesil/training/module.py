@@ -14,6 +14,7 @@ from maesil.models.contract import Pretrainer
 from maesil.sampling.augment import draw_generators, random_flips
 from maesil.sampling.dataset import Superpatches
 from maesil.training.config import TrainConfig
+from maesil.training.sharding import FullySharded, shard
 from maesil.training.stepper import Stepper
 
 VALIDATION_SEED = 20_260_401
@@ -45,6 +46,11 @@ class PretrainModule(Stepper):
         self.window = window
         self.flip_axes = flip_axes
         self.seed = seed
+
+    def configure_model(self) -> None:
+        """Shares the weights out to the ranks, where the strategy is to."""
+        if isinstance(self.trainer.strategy, FullySharded):
+            shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
 
     def batch_loss(self, batch: Superpatches) -> Float[Tensor, ""]:
         """Window, flip, mask, loss."""

@@ -16,6 +16,7 @@ from maesil.errors import TrainingError
 from maesil.sampling.plan import Place
 from maesil.training.config import TrainConfig
 from maesil.training.optimizer import make_optimizer, make_schedule
+from maesil.training.sharding import whole
 
 
 class Stepper(pl.LightningModule, ABC):
@@ -115,7 +116,7 @@ class Stepper(pl.LightningModule, ABC):
             TrainingError: With the step and the first such weight.
         """
         for name, weight in self.model.state_dict().items():  # averages of a codebook too, which no gradient moves
-            if not bool(torch.isfinite(weight).all()):
+            if not bool(whole(torch.isfinite(weight).all())):
                 raise TrainingError(
                     f"the weight '{name}' is not finite after step {self.global_step}",
                     fix="the last checkpoint is untouched; lower the learning rate, or clip gradients",

@@ -30,6 +30,7 @@ from maesil.training.devices import resolve, world_size
 from maesil.training.logs import CsvLog
 from maesil.training.module import PretrainModule
 from maesil.training.progress import LiveProgress
+from maesil.training.sharding import FullySharded
 from maesil.training.stepper import Stepper
 
 
@@ -217,13 +218,12 @@ def fit(
 
 def make_trainer(job: AnyJob, efficiency: EfficiencyConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A Lightning Trainer for the job. The run is one Lightning epoch, so a resumed run is always mid-epoch."""
-    several = world_size(efficiency) > 1
     validates = bool(job.monitor.validate_every)
     return pl.Trainer(
         accelerator=efficiency.accelerator,
         devices=efficiency.devices,
         num_nodes=efficiency.nodes,
-        strategy="ddp" if several else "auto",
+        **_strategy(efficiency),
         **_precision(efficiency),
         max_steps=job.train.steps,
         accumulate_grad_batches=job.train.accumulate,
@@ -242,6 +242,14 @@ def make_trainer(job: AnyJob, efficiency: EfficiencyConfig, callbacks: list[pl.C
         deterministic="warn" if efficiency.accelerator == "cpu" else False,
         default_root_dir=job.run,
     )
+
+
+def _strategy(efficiency: EfficiencyConfig) -> dict[str, Any]:
+    """How the Trainer is told to train on several devices."""
+    world = world_size(efficiency)
+    if efficiency.strategy == "fsdp2":  # weights gathered in inference mode could not be trained with afterwards
+        return {"strategy": FullySharded(world), "inference_mode": False}
+    return {"strategy": "ddp" if efficiency.strategy == "auto" and world > 1 else efficiency.strategy}
 
 
 def _precision(efficiency: EfficiencyConfig) -> dict[str, Any]:
