@@ -15,8 +15,8 @@ from safetensors.torch import load_file
 
 from maesil.config import RunConfig, dump_yaml
 from maesil.training.logs import curve
+from ranks import WATCHED
 
-SCRIPT = Path(__file__).with_name("many_devices.py")
 STEPS = 4
 
 
@@ -27,7 +27,7 @@ def pretrain(config: RunConfig, run: Path, devices: int, batch: int) -> subproce
     monitor = replace(config.monitor, log_every=1, validate_every=2, validation_superpatches=4, checkpoint_every=STEPS)
     settings.write_text(dump_yaml(replace(config, train=train, monitor=monitor)))
     words = ["pretrain", "--config", settings, "--run", run, "--efficiency.devices", devices, "--json"]
-    command = [sys.executable, *map(str, (SCRIPT, run, *words))]
+    command = [sys.executable, *map(str, (WATCHED, run, *words))]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr

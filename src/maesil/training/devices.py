@@ -15,11 +15,16 @@ def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
     """Replaces every "auto" by this machine's value.
 
     Raises:
-        ConfigError: A GPU is asked for and none is there.
+        ConfigError: A GPU is asked for and none is there; a network is to be shared out to one device.
     """
     gpus = torch.cuda.device_count()
     if config.accelerator == "gpu" and not gpus:
         raise ConfigError("a GPU is asked for, and PyTorch sees none", fix="`maesil doctor` says what is there")
+    if config.strategy == "fsdp2" and world_size(config) == 1:
+        raise ConfigError(
+            "FSDP2 shares a network out to several devices, and there is one",
+            fix="--efficiency.devices N, or leave out --efficiency.strategy",
+        )
     accelerator = ("gpu" if gpus else "cpu") if config.accelerator == "auto" else config.accelerator
     return replace(
         counted(config),

@@ -8,13 +8,14 @@ from typing import final
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+from torch.distributed.device_mesh import DeviceMesh
 
 from maesil.ct.window import Window
 from maesil.models.contract import Pretrainer
 from maesil.sampling.augment import draw_generators, random_flips
 from maesil.sampling.dataset import Superpatches
 from maesil.training.config import TrainConfig
-from maesil.training.sharding import FullySharded, shard
+from maesil.training.sharding import shard
 from maesil.training.stepper import Stepper
 
 VALIDATION_SEED = 20_260_401
@@ -47,10 +48,9 @@ class PretrainModule(Stepper):
         self.flip_axes = flip_axes
         self.seed = seed
 
-    def configure_model(self) -> None:
-        """Shares the weights out to the ranks, where the strategy is to."""
-        if isinstance(self.trainer.strategy, FullySharded):
-            shard(self.model, self.trainer.strategy.device_mesh["data_parallel"])
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Each block apart, the rest together."""
+        shard(self.model, mesh)
 
     def batch_loss(self, batch: Superpatches) -> Float[Tensor, ""]:
         """Window, flip, mask, loss."""

@@ -10,13 +10,14 @@ import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
-from maesil.errors import TrainingError
+from maesil.errors import ConfigError, TrainingError
 from maesil.sampling.plan import Place
 from maesil.training.config import TrainConfig
 from maesil.training.optimizer import make_optimizer, make_schedule
-from maesil.training.sharding import whole
+from maesil.training.sharding import FullySharded, whole
 
 
 class Stepper(pl.LightningModule, ABC):
@@ -37,6 +38,19 @@ class Stepper(pl.LightningModule, ABC):
         self.model = model
         self.config = config
         self._unchecked: tuple[int, Tensor, list[Place]] | None = None
+
+    def configure_model(self) -> None:
+        """Shares the weights out to the ranks, if the strategy is to."""
+        if isinstance(self.trainer.strategy, FullySharded):
+            self.shard(self.trainer.strategy.device_mesh["data_parallel"])
+
+    def shard(self, mesh: DeviceMesh) -> None:
+        """Shares the weights out to the ranks of a mesh.
+
+        Raises:
+            ConfigError: Unless a subclass says how.
+        """
+        raise ConfigError("FSDP2 is for pre-training alone", fix="--efficiency.strategy ddp")
 
     @abstractmethod
     def batch_loss(self, batch: Any) -> Float[Tensor, ""]:
