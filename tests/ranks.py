@@ -70,9 +70,18 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoints" / "last" / "model.safetensors")
 
 
-def assert_same(first: Path, second: Path) -> None:
+def assert_same(first: Path, second: Path, atol: float = 2e-5) -> None:
     """The weights that two runs end with, up to rounding."""
     one, other = weights(first), weights(second)
     assert one.keys() == other.keys()
-    for name, tensor in one.items():
-        torch.testing.assert_close(other[name], tensor, rtol=1e-3, atol=2e-5, msg=name)
+    for name in one:
+        expected, found = (meaningful(name, tensors[name]) for tensors in (one, other))
+        torch.testing.assert_close(found, expected, rtol=1e-3, atol=atol, msg=name)
+
+
+def meaningful(name: str, tensor: torch.Tensor) -> torch.Tensor:
+    """Without the keys' biases: they change no attention, so their gradients are rounding, which AdamW makes steps of."""
+    if not name.endswith("attention.qkv.bias"):
+        return tensor
+    query, _, value = tensor.chunk(3)
+    return torch.cat([query, value])

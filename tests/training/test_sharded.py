@@ -25,7 +25,7 @@ from ranks import assert_same, finish, launch, on, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
-CLIP = 0.05
+CLIP = 0.01
 """Small enough that every step is clipped."""
 
 
@@ -83,7 +83,7 @@ def assert_same_gradients(one: Path, two: Path) -> None:
             for name, gradient in expected.items():
                 torch.testing.assert_close(found[name], gradient, rtol=1e-3, atol=1e-6, msg=f"{name} in step {step}")
         norms = [float(torch.cat([g.flatten() for g in found[1].values()]).norm()) for found in (raw, clipped)]
-        assert norms[0] > 1.5 * CLIP
+        assert norms[0] > 2 * CLIP
         assert norms[1] == pytest.approx(CLIP, rel=1e-3)
 
 
@@ -108,12 +108,12 @@ def image_steps(run: Path) -> list[int]:
 
 @pytest.mark.parametrize(
     ("before", "after", "optimizer"),
-    [("fsdp2", None, "adamw"), (None, "fsdp2", "adamw"), ("fsdp2", "ddp", "adamw"), ("ddp", "fsdp2", "muon")],
+    [("fsdp2", None, "adamw"), (None, "fsdp2", "adamw"), ("fsdp2", "ddp", "muon"), ("ddp", "fsdp2", "adamw")],
 )
 def test_pretrain__a_stopped_run_goes_on_under_another_strategy(
     config: RunConfig, tmp_path: Path, before: str | None, after: str | None, optimizer: str
 ) -> None:
-    """Stopped by a signal to one rank; None is a single process."""
+    """Stopped by a signal to one rank; None is a single process. A run that forgets its moments ends 5e-3 away."""
     config = replace(config, train=replace(config.train, steps=24, optimizer=optimizer))  # type: ignore[arg-type]
     finish(launch(on(config, 1), tmp_path / "one", 1))
     moved = tmp_path / "moved"
@@ -123,7 +123,7 @@ def test_pretrain__a_stopped_run_goes_on_under_another_strategy(
     assert 3 < steps_done(moved) < 24
     finish(start(config, moved, after))
     assert steps_done(moved) == 24
-    assert_same(tmp_path / "one", moved)
+    assert_same(tmp_path / "one", moved, **({"atol": 1e-3} if optimizer == "muon" else {}))  # Muon multiplies in bf16
 
 
 def start(

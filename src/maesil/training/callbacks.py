@@ -191,7 +191,7 @@ class Meter(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Logs a row every `every` steps. What other callbacks do, such as checkpoints, is not counted."""
-        self._losses.append(outputs["loss"].detach())
+        self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)  # Lightning has divided by it
         self._superpatches += len(batch.hu) * trainer.world_size
         due = steps_done(trainer, batch_idx) and trainer.global_step % self.every == 0
         loss = float(torch.stack(self._losses).mean()) if due else 0.0  # waits for the device: the clock is honest
