@@ -80,7 +80,7 @@ def assert_same(first: Path, second: Path, atol: float = 2e-5) -> None:
 
 
 def meaningful(name: str, tensor: torch.Tensor) -> torch.Tensor:
-    """Without the keys' biases: they change no attention, so their gradients are rounding, which AdamW makes steps of."""
+    """Without the keys' biases: they change no attention, so their gradients are rounding that AdamW makes steps of."""
     if not name.endswith("attention.qkv.bias"):
         return tensor
     query, _, value = tensor.chunk(3)

@@ -3,7 +3,7 @@
 At every step it writes RUN/gradients-STEP (as they are before they are clipped) and RUN/clipped-STEP, both whole; in
 the first, RUN/shares-RANK.json: how many numbers of each weight the rank holds, and how many there are.
 
-In the environment, `WATCHED` may be a Python dictionary: {"step": 5, "do": "stop"}, "kill", or "spoil". Then the second
+In the environment, `WATCHED` may be a Python dictionary: {"step": 5, "do": "stop"}, "kill", or "spoil". Then the last
 rank alone sends itself SIGTERM or SIGKILL in that step, or takes NaN for a gradient that it holds a share of.
 """
 
@@ -32,7 +32,7 @@ def watched_clip(module: PretrainModule, *arguments: Any, **named: Any) -> None:
     """Gradients are complete, and averaged over the ranks, when they are clipped."""
     if module.global_step == 0:
         write_shares(module)
-    if module.global_step == plan.get("step") and module.global_rank == 1:
+    if module.global_step == plan.get("step") and module.global_rank == module.trainer.world_size - 1:
         fail(module, plan["do"])
     write_gradients(module, "gradients")
     clip(module, *arguments, **named)
