@@ -7,17 +7,20 @@ import subprocess
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock
 
 import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from torch.distributed.device_mesh import DeviceMesh
 
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.models.vqvae import VQVAEConfig
 from maesil.runs import load, steps_done
+from maesil.training.classification import ClassificationModule
 from maesil.training.config import EfficiencyConfig
 from maesil.training.devices import resolve
 from maesil.training.logs import curve
@@ -37,6 +40,12 @@ def test_resolve__one_device_has_nobody_to_share_with() -> None:
     with pytest.raises(ConfigError, match="there is one"):
         resolve(EfficiencyConfig(accelerator="cpu", strategy="fsdp2"))
     assert resolve(EfficiencyConfig(accelerator="cpu", strategy="fsdp2", devices=2)).strategy == "fsdp2"
+
+
+def test_shard__is_for_pretraining_alone() -> None:
+    module = ClassificationModule.__new__(ClassificationModule)
+    with pytest.raises(ConfigError, match="pre-training alone"):
+        module.shard(MagicMock(spec=DeviceMesh))
 
 
 @pytest.fixture
