@@ -68,11 +68,13 @@ def _gathered(value: Any, keep: bool) -> Any:
 
 
 def share(tensor: Tensor, like: Tensor) -> Tensor:
-    """This rank's share of a whole tensor, cut as `like` is; the tensor itself where that is whole."""
+    """A copy of this rank's share of a whole tensor, cut as `like` is; of all of it where that is whole.
+
+    A view would keep the whole tensor in memory, and the file that it comes from on the disk.
+    """
     if not isinstance(like, DTensor):
-        return tensor
-    shared = distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None)
-    return shared.clone()  # what was cut is a view, which would keep the whole tensor in memory
+        return tensor.clone()
+    return distribute_tensor(tensor, like.device_mesh, like.placements, src_data_rank=None).clone()
 
 
 def shared_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def shared_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, 
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     like = dict(zip(numbers, parameters, strict=True))
     moments = {
-        number: {name: share(value, like[number]) if value.ndim else value for name, value in values.items()}
+        number: {name: share(value, like[number] if value.ndim else value) for name, value in values.items()}
         for number, values in state["state"].items()
     }
     return {**state, "state": moments}
