@@ -38,7 +38,7 @@ from maesil.models.backbone import Backbone
 from maesil.models.contract import Pretrainer
 from maesil.presets import PRESETS
 from maesil.runs import default_device, load
-from maesil.sampling.ahead import ahead
+from maesil.sampling import ahead as reading
 from maesil.sampling.config import HoldoutConfig
 from maesil.sampling.regions import regions_of
 from maesil.sampling.volumes import box_reader
@@ -48,8 +48,6 @@ from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import SegmentationConfig, Segmenter
 from maesil.tiling import Tiling
 
-READERS = (rebuild, features)
-"""Modules that read batches ahead."""
 CLASSES = 5
 PREDICT = "predict, 3 windows of a scan"
 
@@ -203,7 +201,7 @@ def _embed(bench: Bench, means: Means) -> None:
 
 def _predict(bench: Bench, means: Means) -> None:
     ids = [entry.scan_id for entry in bench.store.entries]
-    reader = ahead if means.ahead else _one_by_one
+    reader = reading.ahead if means.ahead else _one_by_one
     for hu in reader(lambda scan_id: bench.store.volume(scan_id).array, ids, count=1):
         d, h, w = bench.config.model.superpatch
         segmenting.segment(bench.segmenter, hu[:d, :h, : 2 * w])
@@ -211,9 +209,9 @@ def _predict(bench: Bench, means: Means) -> None:
 
 def _with(means: Means, work: Callable[[Means], object]) -> None:
     with ExitStack() as changed:
-        for module in READERS if not means.ahead else ():
-            changed.enter_context(patch.object(module, "ahead", _one_by_one))
-        for module in (*READERS, segmenting) if means.other_precision else ():
+        if not means.ahead:
+            changed.enter_context(patch.object(reading, "ahead", _one_by_one))
+        for module in (rebuild, features, segmenting) if means.other_precision else ():
             changed.enter_context(patch.object(module, "inference_precision", _other_precision))
         if means.one:
             changed.enter_context(_windows_one_by_one())
