@@ -37,6 +37,8 @@ from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import Segmenter
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
 
+WINDOWS = 2
+"""Superpatches at a time on a GPU."""
 OVERLAP = 0.5
 """Of neighbouring windows; Gaussian weights make their seams vanish."""
 
@@ -91,9 +93,11 @@ def segment(model: Segmenter, hu: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
     device = next(model.parameters()).device
     volume = model.backbone.from_hu(torch.from_numpy(np.ascontiguousarray(hu))[None, None])
     shape = model.backbone.config.superpatch
+    # A CPU's cache holds one superpatch of full-resolution channels better than two.
+    windows = 1 if device.type == "cpu" else WINDOWS
     with inference_precision(device):
         logits = sliding_window_inference(
-            volume, shape, 2, model, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu", cval=0.0
+            volume, shape, windows, model, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu", cval=0.0
         )
     assert isinstance(logits, torch.Tensor)
     found: npt.NDArray[np.uint8] = logits[0].argmax(dim=0).numpy().astype(np.uint8)
