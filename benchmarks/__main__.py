@@ -8,14 +8,27 @@ from collections.abc import Sequence
 
 from benchmarks.harness import Report, publish
 
-BENCHMARKS = ("step", "data", "prepare", "infer", "scaling")
+BENCHMARKS = {
+    "step": "a training step, beside MONAI's MaskedAutoEncoderViT",
+    "data": "a random superpatch from the store to a batch, beside other readers",
+    "prepare": "scans to a store, beside MONAI's transforms",
+    "infer": "evaluate, reconstruct, embed, predict",
+    "scaling": "pre-training on one process and on two",
+}
 """Each is a module with `main(words) -> Report`; imported only when named, so that its needs are its own."""
 
 
 def main(words: Sequence[str]) -> int:
     if not words or words[0] not in BENCHMARKS:
-        print(f"usage: python -m benchmarks {'|'.join(BENCHMARKS)} [--json] [--help]", file=sys.stderr)
-        return 2
+        asked = words in (["-h"], ["--help"])
+        lines = [f"  {name:<9} {what}" for name, what in BENCHMARKS.items()]
+        print(
+            "usage: python -m benchmarks NAME [--help] [...]",
+            *lines,
+            sep="\n",
+            file=sys.stdout if asked else sys.stderr,
+        )
+        return 0 if asked else 2
     name, *rest = words
     report: Report = importlib.import_module(f"benchmarks.{name}").main(rest)
     publish(report)

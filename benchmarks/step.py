@@ -79,7 +79,12 @@ SIZES = {
 def main(words: Sequence[str]) -> Report:
     made = parser("step", __doc__)
     made.add_argument("--parts", default="race,memory,flops", help=f"of {','.join(PARTS)} (default: %(default)s)")
-    made.add_argument("--size", choices=SIZES, default="paper", help="geometry (default: %(default)s)")
+    made.add_argument(
+        "--size",
+        choices=SIZES,
+        default="paper",
+        help="geometry; tiny tries things out, its figures say nothing (default: %(default)s)",
+    )
     made.add_argument("--preset", choices=("paper",), help="the preset's own geometry: decoder 512 wide; no MONAI")
     made.add_argument("--decoder-depth", type=int, default=None, help="decoder blocks (default: 8, tiny: 2)")
     made.add_argument("--batch", type=int, default=1, help="superpatches (default: %(default)s)")

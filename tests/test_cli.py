@@ -55,6 +55,7 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
         (["pretrain", "demo", "--run", "x", "--masking.name", "duel"], "did you mean 'dual'?"),
         (["prepare", "nowhere", "--out", "store"], "nowhere"),
         (["evaluate", "nowhere"], "this run does not exist"),
+        (["report", "nowhere"], "this run does not exist"),
         (["datasets", "nowhere"], "this source does not exist"),
         (["compare", "nowhere"], "a folder to write must be given"),
         (["compare", "nowhere", "--out", "x"], "there is no store here"),

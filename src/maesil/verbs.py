@@ -30,7 +30,7 @@ from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
 from maesil.runs import LoadedModel, Outcome, load, model_card, run_record, run_store, settle, steps_done
-from maesil.sampling.regions import Region, regions_of, split_warnings
+from maesil.sampling.regions import Region, regions_of, split_summary, split_warnings
 from maesil.sampling.volumes import box_reader
 from maesil.store.conform import conform
 from maesil.store.location import absolute
@@ -38,6 +38,7 @@ from maesil.store.prepare import PrepareConfig, PrepareReport, Progress
 from maesil.store.prepare import prepare as prepare_store
 from maesil.store.scanstore import ScanStore
 from maesil.tiling import Tiling
+from maesil.training.checkpoint import checkpoint_folder
 from maesil.training.trainer import Job, train
 
 
@@ -88,6 +89,7 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
     screen = console or Console(quiet=True)
+    screen.print(f"resumed at step {done}" if done else split_summary(store, config.data.holdout), markup=False)
     for warning in split_warnings(store, config.data.holdout):
         screen.print(f"warning: {warning}", markup=False)
     torch.manual_seed(config.seed)
@@ -250,6 +252,7 @@ def report(
         CheckpointError: The run was not evaluated, or its checkpoint is a later one by now.
         ConfigError: A scan was not scored.
     """
+    checkpoint_folder(run)  # a run that is not there is told as such
     folder = run / "evaluation" / split
     scores, evaluated = read_scores(folder / "scores.jsonl"), read_record(folder)
     loaded = _as_scored(run, evaluated)

@@ -77,7 +77,11 @@ def test_pretrain__says_that_nothing_is_held_out(tiny_config: RunConfig, tmp_pat
     data = replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, patients=split))
     console = Console(file=io.StringIO(), width=200)
     pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run", console=console)
-    assert "no superpatch is held out" in console.file.getvalue()  # type: ignore[attr-defined]
+    told = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "no superpatch is held out" in told
+    assert "overrides PATIENT val" in told
+    patients = {entry.patient for entry in ScanStore(tiny_config.data.store).entries}  # type: ignore[arg-type]
+    assert f"{len(patients) - 1} patients to train on, 0 for validation, 1 for testing" in told
 
 
 def test_pretrain__warns_of_a_split_that_cannot_be_meant(tiny_config: RunConfig, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -126,11 +127,24 @@ def training_scans(store: ScanStore, holdout: HoldoutConfig) -> tuple[ScanEntry,
     return tuple(entry for entry in store.entries if _split_of_entry(entry, holdout) == "train")
 
 
+def split_summary(store: ScanStore, holdout: HoldoutConfig) -> str:
+    """Who is trained on and who is held out, in a line."""
+    if holdout.by == "superpatch":
+        return f"{len(store.entries)} scans to train on, but for superpatches of them that are held out"
+    count = Counter(_splits(store, holdout).values())
+    return f"{count['train']} patients to train on, {count['val']} for validation, {count['test']} for testing"
+
+
+def _splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:
+    """Patient to split."""
+    return {entry.patient: _split_of_entry(entry, holdout) for entry in store.entries}
+
+
 def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
     """What is amiss with a split by patient: overrides that name nobody, no patient to test on."""
     if holdout.by == "superpatch":
         return []
-    patients = {entry.patient: _split_of_entry(entry, holdout) for entry in store.entries}
+    patients = _splits(store, holdout)
     warnings = [
         f"no patient is called '{name}', whom --data.holdout.patients.overrides puts into {split}"
         for name, split in holdout.patients.overrides.items()

@@ -168,7 +168,11 @@ def train(job: Job, console: Console) -> Literal["finished", "interrupted"]:
     efficiency = prepare_process(job)
     data = PretrainData(job, efficiency)
     if job.monitor.validate_every and not data.validation:
-        console.print("no superpatch is held out for validation: no held-out score, no images, no checkpoint `best`")
+        named = "; name a patient: --data.holdout.patients.overrides PATIENT val"
+        hint = named if job.data.holdout.by == "patient" else ""
+        console.print(
+            f"no superpatch is held out for validation: no held-out score, no images, no checkpoint `best`{hint}"
+        )
     module = PretrainModule(job.model, job.train, job.data.window, job.data.flip_axes, job.seed)
     if efficiency.recompute:
         recompute_blocks(job.model)
