@@ -31,13 +31,14 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from torch import Tensor, nn
 from torch.optim import AdamW
 
+from benchmarks import attention
 from benchmarks.harness import GIB, Contender, Limit, Report, Row, Timing, apart, parser, peak_gib, race, read_options
 from maesil.masking import DualMasking
 from maesil.models import transformer
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.transformer import recompute_blocks
 
-PARTS = ("race", "memory", "flops", "tokens", "batches", "profile")
+PARTS = ("race", "memory", "flops", "tokens", "batches", "profile", "attention")
 COMPILED = (False, True)
 """What the batches are swept with."""
 Step = Callable[[], Tensor]
@@ -116,6 +117,10 @@ def measure(options: argparse.Namespace) -> Report:
         rows, limits = rows + more, limits or [limit]
     if "profile" in parts:
         rows += _profiles(setting, names)
+    if "attention" in parts:
+        products = {bf16: _product(setting.device, bf16=bf16) for bf16 in (False, True)}
+        more, measured = attention.rows(setting.model, setting.device, products, options.rounds)
+        rows, limits = rows + more, limits or measured
     settings = {
         "model": vars(setting.model) | {"name": setting.model.name},
         "visible": setting.visible,

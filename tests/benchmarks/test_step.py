@@ -113,3 +113,14 @@ def test_step__profiles_a_step_by_operator(tmp_path: Path) -> None:
     rows = record(tmp_path, "--parts", "profile", "--only", "maesil, fp32")["rows"]
     assert "aten::mm" in {row["name"] for row in rows}
     assert 0.3 < sum(row["more"]["share_of_step"] for row in rows) <= 1.0 + 1e-9
+
+
+def test_step__takes_attention_apart(tmp_path: Path) -> None:
+    found = record(tmp_path, "--parts", "attention")
+    names = {row["name"] for row in found["rows"] if row["group"] == "attention, bf16"}
+    assert {"PyTorch's kernel, forwards", "blocked products, backwards", "exponentials alone"} <= names
+    assert len(found["rows"]) == 2 * len(names)
+    for row in found["rows"]:
+        assert row["seconds"] > 0
+        assert ("gflop_per_s" in row["more"]) == (row["name"] != "exponentials alone")
+    assert [limit["name"] for limit in found["limits"]] == ["matrix product, fp32", "matrix product, bf16"]
