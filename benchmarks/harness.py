@@ -384,28 +384,44 @@ def _draw(report: Report, path: Path) -> None:
         print("no plot: matplotlib is not installed", file=sys.stderr)
 
 
+SHOWN: tuple[tuple[str, Callable[[Row], float | None], str], ...] = (
+    ("times faster", lambda row: row.times_faster, "{:.2f}x"),
+    ("share of the limit", lambda row: row.share_of_limit, "{:.0%}"),
+    ("peak memory, GiB", lambda row: row.peak_gib, "{:.2f}"),
+)
+
+
 def plot(report: Report, path: Path) -> None:
-    """Bars of how many times faster than its group's reference every row is, and of peak memory where measured."""
+    """For every group a row of panels with bars: what was measured of speed, share of the limit and memory."""
     import matplotlib
 
     matplotlib.use("Agg")
     from matplotlib import pyplot
 
-    groups = list(dict.fromkeys(row.group for row in report.rows))
-    height = 1.0 + 0.32 * len(report.rows) + 0.5 * len(groups)
+    groups: dict[str, list[Row]] = {}
+    for row in report.rows:
+        groups.setdefault(row.group, []).append(row)
+    shown = {group: [kind for kind in SHOWN if any(map(kind[1], rows))] for group, rows in groups.items()}
+    shown = {group: kinds for group, kinds in shown.items() if kinds}
+    if not shown:
+        return
+    columns = max(len(kinds) for kinds in shown.values())
+    heights = [len(groups[group]) + 1 for group in shown]
     figure, panels = pyplot.subplots(
-        len(groups), 2, figsize=(10, height), squeeze=False,
-        height_ratios=[sum(row.group == group for row in report.rows) + 1 for group in groups],
+        len(shown), columns, figsize=(3.0 + 3.5 * columns, 1.0 + 0.32 * sum(heights) + 0.2 * len(shown)),
+        squeeze=False, height_ratios=heights, layout="constrained",
     )  # fmt: skip
-    for (left, right), group in zip(panels, groups, strict=True):
-        rows = [row for row in report.rows if row.group == group]
-        _bars(left, rows, [row.times_faster for row in rows], "{:.2f}x")
-        _bars(right, rows, [row.peak_gib for row in rows], "{:.2f}")
-        left.set_title(f"{group}: times faster", fontsize=9)
-        right.set_title("peak memory, GiB", fontsize=9)
-        right.set_yticklabels([])
+    for line, (group, kinds) in zip(panels, shown.items(), strict=True):
+        for number, axes in enumerate(line):
+            if number >= len(kinds):
+                axes.set_axis_off()
+                continue
+            title, value, pattern = kinds[number]
+            _bars(axes, groups[group], [value(row) for row in groups[group]], pattern)
+            axes.set_title(f"{group}: {title}" if number == 0 else title, fontsize=9)
+            if number:
+                axes.set_yticklabels([])
     figure.suptitle(report.title, fontsize=10)
-    figure.tight_layout()
     figure.savefig(path, dpi=110, metadata={"Software": None})
     pyplot.close(figure)
 
