@@ -63,7 +63,6 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
         (["compare", "nowhere", "--out", "x", "--models", "ae", "--preset", "bottlenecks"], "give one of them"),
         (["compare", "nowhere", "--out", "x", "--budget", "hours=2"], "is no budget"),
         (["compare", "nowhere", "--out", "x", "--beside", "dmo"], "did you mean 'demo'?"),
-        (["report", "nowhere"], "scores cannot be read"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "no NIfTI file name"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "missing/x.nii.gz"], "mkdir -p missing"),
