@@ -8,6 +8,8 @@ import sys
 
 import pytest
 
+from maesil.allocator import keep_freed_memory
+
 FAULTS = """
 import resource, sys
 import numpy as np
@@ -34,3 +36,8 @@ def faults(mode: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_keep_freed_memory__the_same_memory_is_used_again() -> None:
     assert faults("keep") * 20 < faults("leave")
+
+
+def test_keep_freed_memory__leaves_windows_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "win32")
+    assert not keep_freed_memory()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import sys
 
 _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt."""
@@ -13,7 +14,7 @@ LARGEST_KEPT_BYTES = 2**25
 
 
 def keep_freed_memory() -> bool:
-    """From now on this process keeps up to 256 MB of what it frees, in pieces of up to 32 MB, for what it needs next.
+    """From now on this process keeps up to 256 MiB of what it frees, in pieces of up to 32 MiB, for what it needs next.
 
     Given back and taken anew for every temporary array, memory costs page after page: where the threshold is as low as
     in Dask's workers, half of a scan's time.
@@ -21,7 +22,9 @@ def keep_freed_memory() -> bool:
     Returns:
         Whether this C library can be told so; others go on as they do.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if hasattr(ctypes, "RTLD_GLOBAL") else None
+    if sys.platform == "win32":  # has no library of the process itself to ask
+        return False
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
     return bool(mallopt(_TRIM_THRESHOLD, KEPT_BYTES)) and bool(mallopt(_MMAP_THRESHOLD, LARGEST_KEPT_BYTES))
