@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +14,6 @@ import torch
 from safetensors.torch import load_file
 
 from maesil.config import RunConfig, dump_yaml
-from maesil.runs import steps_done
 
 WATCHED = Path(__file__).with_name("training") / "watched.py"
 
@@ -54,15 +52,6 @@ def finish(process: subprocess.Popen[str]) -> None:
     """Waits for its end, which must be a good one."""
     _, errors = process.communicate(timeout=200)
     assert process.returncode == 0, errors
-
-
-def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
-    """Until a checkpoint is that far."""
-    deadline = time.monotonic() + 150
-    while steps_done(run) < step:
-        assert process.poll() is None, process.stderr.read() if process.stderr else ""
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:

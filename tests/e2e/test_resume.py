@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
-import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -13,21 +11,13 @@ from pathlib import Path
 import pytest
 
 from maesil import pipeline
-from maesil.config import RunConfig, dump_yaml
+from maesil.config import RunConfig
 from maesil.errors import ConfigError, TrainingError
 from maesil.runs import steps_done
 from maesil.training.logs import curve
+from ranks import launch
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
-
-
-def start(config: RunConfig, run: Path, folder: Path) -> subprocess.Popen[str]:
-    """The public command in a process of its own."""
-    settings = folder / "settings.yaml"
-    settings.write_text(dump_yaml(config))
-    command = [sys.executable, "-m", "maesil", "pretrain", "--config", str(settings), "--run", str(run)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
 
 
 def wait_for_step(run: Path, step: int, process: subprocess.Popen[str]) -> None:
@@ -44,7 +34,7 @@ def weights(run: Path) -> bytes:
 
 @pytest.fixture
 def long_config(tiny_config: RunConfig) -> RunConfig:
-    """Long enough to be killed in the middle of a pass; every step a checkpoint; accumulation on."""
+    """Long enough to be killed in the middle of a pass; accumulation on."""
     train = replace(tiny_config.train, steps=60, accumulate=2)
     monitor = replace(tiny_config.monitor, checkpoint_every=5, validate_every=10)
     return replace(tiny_config, train=train, monitor=monitor)
@@ -56,12 +46,11 @@ def test_pretrain__resumed_after_sigkill_is_bit_equal(long_config: RunConfig, tm
     assert pipeline.pretrain(long_config, undisturbed).status == "finished"
 
     killed = tmp_path / "killed"
-    for step in (10, 30):
-        process = start(long_config, killed, tmp_path)
-        wait_for_step(killed, step, process)
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        assert step <= steps_done(killed) < 60
+    for step in (11, 33):
+        process = launch(long_config, killed, 1, watched={"step": step, "do": "kill"})
+        process.communicate(timeout=200)
+        assert process.returncode == -signal.SIGKILL
+        assert steps_done(killed) == step // 5 * 5
     outcome = pipeline.pretrain(long_config, killed)
 
     assert outcome.status == "finished"
@@ -76,7 +65,7 @@ def test_pretrain__resumed_after_sigkill_is_bit_equal(long_config: RunConfig, tm
 def test_pretrain__stops_cleanly_on_a_signal(long_config: RunConfig, tmp_path: Path, number: signal.Signals) -> None:
     run = tmp_path / "run"
     config = replace(long_config, train=replace(long_config.train, steps=100_000))
-    process = start(config, run, tmp_path)
+    process = launch(config, run, 1)
     wait_for_step(run, 5, process)
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)

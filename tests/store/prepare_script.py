@@ -1,12 +1,31 @@
-"""A `prepare` in a process of its own, to be killed: SOURCE OUT WORKERS."""
+"""A `prepare` in a process of its own, to be killed: SOURCE OUT WORKERS [HOLD].
+
+With HOLD, it and its workers go no further than to a piece of the scan after the HOLD-th: no test waits for the moment.
+"""
 
 from __future__ import annotations
 
 import signal
 import sys
+import time
 from pathlib import Path
+from typing import Any
 
+from maesil.store import arrays
 from maesil.store.prepare import PrepareConfig, prepare
+
+write_shard = arrays.write_shard
+
+
+def write_and_hold(path: Path, *arguments: Any) -> None:
+    """Writes, and goes on for ever where enough scans are whole."""
+    write_shard(path, *arguments)
+    while len(list(Path(sys.argv[2]).glob("scans/[!.]*/zarr.json"))) >= int(sys.argv[4]):
+        time.sleep(0.05)
+
+
+if len(sys.argv) > 4:  # in the workers, too: they import this
+    arrays.write_shard = write_and_hold
 
 
 def main() -> None:

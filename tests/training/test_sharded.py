@@ -127,7 +127,7 @@ def test_pretrain__a_stopped_run_goes_on_under_another_strategy(
     finish(launch(on(config, 1), tmp_path / "one", 1))
     moved = tmp_path / "moved"
     stopped = start(config, moved, before, watched={"step": 3, "do": "stop"})
-    _, errors = stopped.communicate(timeout=100)
+    _, errors = stopped.communicate(timeout=200)
     assert stopped.returncode == 1, errors
     assert 3 < steps_done(moved) < 24
     finish(start(config, moved, after))
@@ -143,24 +143,12 @@ def start(
     return launch(on(config, world, strategy=strategy or "auto"), run, world, watched)
 
 
-def test_pretrain__a_shard_that_dies_ends_the_job_and_the_run_resumes(config: RunConfig, tmp_path: Path) -> None:
-    config = replace(config, monitor=replace(config.monitor, checkpoint_every=2))
-    finish(launch(sharded(config), tmp_path / "whole", 2))
-    process = launch(sharded(config), tmp_path / "run", 2, watched={"step": 5, "do": "kill"})
-    _, errors = process.communicate(timeout=100)  # an end, not a hang
-    assert process.returncode != 0
-    assert "SIGKILL" in errors
-    assert steps_done(tmp_path / "run") == 4
-    finish(launch(sharded(config), tmp_path / "run", 2))
-    assert_same(tmp_path / "whole", tmp_path / "run")
-
-
 def test_pretrain__a_weight_that_is_not_finite_on_one_rank_stops_all(config: RunConfig, tmp_path: Path) -> None:
     """The first rank, which holds no share of it, tells of it, and publishes nothing."""
     train = replace(config.train, clip_norm=None)
     config = replace(config, train=train, monitor=replace(config.monitor, checkpoint_every=1))
     process = launch(sharded(config), tmp_path / "run", 2, watched={"step": 5, "do": "spoil"}, alone=True)
-    _, errors = process.communicate(timeout=100)
+    _, errors = process.communicate(timeout=200)
     assert process.returncode != 0
     told = "the weight 'encoder.blocks.0.mlp.0.weight' is not finite after step 6"
     assert errors.count(told) == 2, errors

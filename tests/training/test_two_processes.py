@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 
 from maesil.config import RunConfig
 from maesil.runs import steps_done
-from ranks import assert_same, finish, launch, on, wait_for_step
+from ranks import assert_same, finish, launch, on
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -26,30 +24,29 @@ def test_pretrain__two_processes_train_as_one(config: RunConfig, tmp_path: Path)
 def test_pretrain__a_stopped_run_goes_on_on_another_number_of_ranks(
     config: RunConfig, tmp_path: Path, before: int, after: int
 ) -> None:
-    config = replace(config, train=replace(config.train, steps=200))
+    """Two are stopped through their launcher, as SLURM does."""
+    config = replace(config, train=replace(config.train, steps=24))
     finish(launch(on(config, 1), tmp_path / "one", 1))
-    process = launch(on(config, before), tmp_path / "moved", before)
-    wait_for_step(tmp_path / "moved", 8, process)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=100)
-    assert 8 <= steps_done(tmp_path / "moved") < 200
+    watched = {"step": 3, "do": "stop job" if before > 1 else "stop"}
+    stopped = launch(on(config, before), tmp_path / "moved", before, watched)
+    _, errors = stopped.communicate(timeout=200)
+    assert stopped.returncode != 0, errors
+    assert 3 < steps_done(tmp_path / "moved") < 24, errors
     finish(launch(on(config, after), tmp_path / "moved", after))
-    assert steps_done(tmp_path / "moved") == 200
+    assert steps_done(tmp_path / "moved") == 24
     assert_same(tmp_path / "one", tmp_path / "moved")
 
 
-def test_pretrain__a_rank_that_dies_ends_the_job_and_the_run_resumes(config: RunConfig, tmp_path: Path) -> None:
-    two = on(config, 2)
-    long = replace(two, train=replace(two.train, steps=200))
-    process = launch(long, tmp_path / "run", 2)
-    wait_for_step(tmp_path / "run", 8, process)
-    ranks = [child for child in psutil.Process(process.pid).children() if "pretrain" in child.cmdline()]
-    assert len(ranks) == 2
-    ranks[1].send_signal(signal.SIGKILL)
-    _, errors = process.communicate(timeout=120)  # an end, not a hang
+@pytest.mark.parametrize("strategy", ["ddp", "fsdp2"])
+def test_pretrain__a_rank_that_dies_ends_the_job_and_the_run_resumes(
+    config: RunConfig, tmp_path: Path, strategy: str
+) -> None:
+    two = on(replace(config, monitor=replace(config.monitor, checkpoint_every=2)), 2, strategy=strategy)
+    finish(launch(two, tmp_path / "whole", 2))
+    process = launch(two, tmp_path / "run", 2, watched={"step": 5, "do": "kill"})
+    _, errors = process.communicate(timeout=200)  # an end, not a hang
     assert process.returncode != 0
-    assert "exitcode" in errors
-    at = steps_done(tmp_path / "run")
-    assert 8 <= at < 200
-    finish(launch(long, tmp_path / "run", 2))
-    assert steps_done(tmp_path / "run") == 200
+    assert "SIGKILL" in errors
+    assert steps_done(tmp_path / "run") == 4
+    finish(launch(two, tmp_path / "run", 2))
+    assert_same(tmp_path / "whole", tmp_path / "run")

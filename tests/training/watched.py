@@ -3,8 +3,9 @@
 At every step it writes RUN/gradients-STEP (as they are before they are clipped) and RUN/clipped-STEP, both whole; in
 the first, RUN/shares-RANK.json: how many numbers of each weight the rank holds, and how many there are.
 
-In the environment, `WATCHED` may be a Python dictionary: {"step": 5, "do": "stop"}, "kill", or "spoil". Then the last
-rank alone sends itself SIGTERM or SIGKILL in that step, or takes NaN for a gradient that it holds a share of.
+In the environment, `WATCHED` may be a Python dictionary: {"step": 5, "do": "stop"}, or "stop job", "kill", "spoil". In
+that step the last rank alone sends SIGTERM to itself, or to its launcher as SLURM does, and goes on when it has come
+back; sends itself SIGKILL; or takes NaN for a gradient that it holds a share of. So no test waits for the moment.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +61,11 @@ def fail(module: PretrainModule, how: str) -> None:
     """What `WATCHED` says."""
     if how == "spoil":
         local(module.get_parameter("model.encoder.blocks.0.mlp.0.weight").grad)[-1, -1] = float("nan")
+    elif how == "stop job":
+        untold = signal.getsignal(signal.SIGTERM)
+        os.kill(os.getppid(), signal.SIGTERM)
+        while signal.getsignal(signal.SIGTERM) == untold:  # `GracefulStop` puts the former one back
+            time.sleep(0.01)
     else:
         signal.raise_signal({"stop": signal.SIGTERM, "kill": signal.SIGKILL}[how])
 
