@@ -284,3 +284,13 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     hidden = mask.get_fdata() > 0
     assert 0.6 < hidden.mean() < 0.9
     assert (rebuilt.get_fdata()[~hidden] == scan.get_fdata()[~hidden]).all()
+
+
+def test_main__tells_a_wrong_word_before_it_loads_what_the_work_needs() -> None:
+    check = (
+        "import sys; from maesil.cli import main\n"
+        "for command, heavy in [('prepare', 'torch'), ('report', 'torch'), ('pretrain', 'pytorch_lightning')]:\n"
+        "    assert main([command, 'base', '--nope']) == 2\n"
+        "    assert heavy not in sys.modules, command\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,4 +1,4 @@
-"""What a person sees of `prepare` in a terminal."""
+"""What a person sees of work on many scans in a terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from maesil.store.prepare import PrepareReport
-from maesil.training.progress import PLAIN_LINES
+
+PLAIN_LINES = 10
+"""Lines printed over all scans where the output is no terminal."""
 
 
 @contextmanager

@@ -10,7 +10,6 @@ from typing import Literal
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import Settings, console, parse, print_json, value_of
 from maesil.comparison.budget import parse_budget
 from maesil.comparison.presets import LINEUPS, Lineup
@@ -70,6 +69,8 @@ def main(words: Sequence[str]) -> int:
     """Compares, or resumes."""
     preset = by_patient(PRESETS[value_of(words, "--beside") or "base"]())
     call = parse(Compare, "compare", words, Compare(config=preset))
+    from maesil import pipeline
+
     if call.store is None or call.out is None:
         raise ConfigError("a store and a folder to write must be given", fix="maesil compare STORE --out DIR ...")
     preset = replace(call.config, data=replace(call.config.data, store=call.store))

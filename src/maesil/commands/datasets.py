@@ -10,7 +10,6 @@ from typing import Literal
 import tyro
 from rich.table import Table
 
-from maesil import pipeline
 from maesil.commands.parsing import console, parse, print_json
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.splits import SplitConfig
@@ -64,6 +63,8 @@ class Datasets:
 def main(words: Sequence[str]) -> int:
     """Looks, prints Table I, and lists."""
     call = parse(Datasets, "datasets", words)
+    from maesil import pipeline
+
     screen = console()
     with scan_bar(screen, "looking") as progress:
         unified = pipeline.datasets(

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maesil import pipeline
 from maesil.commands.parsing import console, parse, print_json
 
 
@@ -36,6 +35,8 @@ class Demo:
 def main(words: Sequence[str]) -> int:
     """Runs it and ends with the table and the page's path."""
     call = parse(Demo, "demo", words)
+    from maesil import pipeline
+
     screen = console()
     result = pipeline.demo(call.out, phantom=call.phantom, steps=call.steps, console=screen)
     if call.json:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from rich.table import Table
 
-from maesil import pipeline
 from maesil.commands.parsing import console, parse, print_json
 
 
@@ -27,6 +26,8 @@ class Doctor:
 def main(words: Sequence[str]) -> int:
     """Examines and prints; 0 whatever is found."""
     call = parse(Doctor, "doctor", words)
+    from maesil import pipeline
+
     findings = pipeline.doctor()
     if call.json:
         print_json(findings)

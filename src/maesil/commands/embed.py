@@ -8,7 +8,6 @@ from pathlib import Path
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import console, parse
 from maesil.screen import scan_bar
 
@@ -35,6 +34,8 @@ class Embed:
 def main(words: Sequence[str]) -> int:
     """Writes the table and prints its path."""
     call = parse(Embed, "embed", words)
+    from maesil import pipeline
+
     with scan_bar(console(), "embedding") as progress:
         print(pipeline.embed(call.run, call.store, call.out, progress=progress))  # noqa: T201 (the result)
     return 0

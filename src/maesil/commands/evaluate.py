@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import console, parse
 from maesil.evaluation.protocol import Protocol
 from maesil.screen import scan_bar
@@ -45,6 +44,8 @@ class Evaluate:
 def main(words: Sequence[str]) -> int:
     """Scores and prints the table."""
     call = parse(Evaluate, "evaluate", words)
+    from maesil import pipeline
+
     with scan_bar(console(), "evaluating") as progress:
         evaluation = pipeline.evaluate(
             call.run,

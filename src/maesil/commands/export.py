@@ -9,7 +9,6 @@ from typing import Literal
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import parse
 
 
@@ -43,5 +42,7 @@ class Export:
 def main(words: Sequence[str]) -> int:
     """Writes the folder and prints its path."""
     call = parse(Export, "export", words)
+    from maesil import pipeline
+
     print(pipeline.export(call.run, call.to, call.out, checkpoint=call.checkpoint))  # noqa: T201 (the result)
     return 0

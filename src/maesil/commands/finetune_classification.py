@@ -9,7 +9,6 @@ from typing import Annotated
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import Settings, console, parse
 from maesil.downstream.classification import ClassificationConfig
 from maesil.errors import ConfigError
@@ -45,6 +44,8 @@ def main(words: Sequence[str]) -> int:
     """Cross-validates and prints the table."""
     default = FinetuneClassification(config=ClassificationConfig())
     call = parse(FinetuneClassification, "finetune classification", words, default)
+    from maesil import pipeline
+
     if call.store is None or call.labels is None or call.run is None:
         raise ConfigError("store, labels and run must be given", fix="--data.store STORE --labels labels.csv --run RUN")
     screen = console()

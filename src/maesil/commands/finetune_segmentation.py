@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maesil import pipeline
 from maesil.commands.parsing import Settings, console, parse, print_json
 from maesil.downstream.config import FinetuneConfig
 from maesil.errors import ConfigError
@@ -39,6 +38,8 @@ class FinetuneSegmentation:
 def main(words: Sequence[str]) -> int:
     """Trains or resumes, then scores."""
     call = parse(FinetuneSegmentation, "finetune segmentation", words, FinetuneSegmentation(config=FinetuneConfig()))
+    from maesil import pipeline
+
     if call.run is None:
         raise ConfigError("no run folder is given", fix="--run RUN, a new folder or that of a run to resume")
     screen = console()

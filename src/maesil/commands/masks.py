@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maesil import pipeline
 from maesil.commands.parsing import console, parse
 from maesil.shapes import Shape3
 
@@ -31,6 +30,8 @@ class Masks:
 def main(words: Sequence[str]) -> int:
     """Draws and says where the picture is."""
     call = parse(Masks, "masks", words)
+    from maesil import pipeline
+
     pipeline.masks(call.out, call.grid, call.seed)
     console().print(str(call.out))
     return 0

@@ -9,7 +9,6 @@ from typing import Literal
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import parse
 
 
@@ -37,6 +36,8 @@ class Predict:
 def main(words: Sequence[str]) -> int:
     """Writes both files and prints their paths."""
     call = parse(Predict, "predict", words)
+    from maesil import pipeline
+
     written = pipeline.predict(call.run, call.scan, call.out, series=call.series, checkpoint=call.checkpoint)
     print(*written, sep="\n")  # noqa: T201 (the result, on standard output)
     return 0

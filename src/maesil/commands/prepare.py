@@ -8,7 +8,6 @@ from pathlib import Path
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import console, parse, print_json
 from maesil.screen import prepare_text, scan_bar
 from maesil.store.prepare import PrepareConfig
@@ -46,6 +45,8 @@ class Prepare:
 def main(words: Sequence[str]) -> int:
     """Prepares, then lists what was left out."""
     call = parse(Prepare, "prepare", words)
+    from maesil import pipeline
+
     screen = console()
     with scan_bar(screen, "preparing") as progress:
         report = pipeline.prepare(

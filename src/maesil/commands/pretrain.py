@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from maesil import pipeline
 from maesil.baselines import baseline
 from maesil.commands.parsing import Settings, console, parse, print_json, value_of
 from maesil.config import RunConfig, load_yaml
@@ -46,6 +45,8 @@ def main(words: Sequence[str]) -> int:
     """Trains, or resumes."""
     base, rest = _starting_point(list(words))
     call = parse(Pretrain, "pretrain", rest, Pretrain(config=base))
+    from maesil import pipeline
+
     if call.run is None:
         raise ConfigError("no run folder is given", fix="--run RUN, a new folder or that of a run to resume")
     screen = console()

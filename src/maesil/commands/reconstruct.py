@@ -9,7 +9,6 @@ from typing import Literal
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import parse, print_json
 
 
@@ -43,6 +42,8 @@ class Reconstruct:
 def main(words: Sequence[str]) -> int:
     """Writes both files and prints their paths."""
     call = parse(Reconstruct, "reconstruct", words)
+    from maesil import pipeline
+
     reconstruction, mask = pipeline.reconstruct(
         call.run,
         call.scan,

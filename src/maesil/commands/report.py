@@ -9,7 +9,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import console, parse, print_json
 from maesil.screen import scan_bar
 
@@ -40,6 +39,8 @@ class Report:
 def main(words: Sequence[str]) -> int:
     """Writes the page and prints its path."""
     call = parse(Report, "report", words)
+    from maesil import pipeline
+
     with scan_bar(console(), "rebuilding") as progress:
         page = pipeline.report(
             call.run, out=call.out, split=call.split, scans=call.scans, store=call.store, progress=progress

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import tyro
 
-from maesil import pipeline
 from maesil.commands.parsing import parse, print_json
 
 
@@ -38,6 +37,8 @@ class Similar:
 def main(words: Sequence[str]) -> int:
     """Prints the neighbours, nearest first."""
     call = parse(Similar, "similar", words)
+    from maesil import pipeline
+
     found = pipeline.similar(call.features, call.scan, at_mm=call.at, count=call.count, same_patient=call.same_patient)
     if call.json:
         print_json({"neighbours": [asdict(match) for match in found]})

@@ -28,6 +28,7 @@ class LiveProgress(pl.Callback):
         self.title = title
         self._bar: Progress | None = None
         self._task: TaskID | None = None
+        self._line_due = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the bar at the step the run is at."""
@@ -45,10 +46,30 @@ class LiveProgress(pl.Callback):
         if not trainer.is_global_zero or not steps_done(trainer, batch_idx):
             return
         step = trainer.global_step
+        self._line_due = self._bar is None and step % max(1, trainer.max_steps // PLAIN_LINES) == 0
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, facts=facts(trainer.callback_metrics))
-        elif step % max(1, trainer.max_steps // PLAIN_LINES) == 0:
-            self.console.print(f"step {step}/{trainer.max_steps}  {facts(trainer.callback_metrics)}", highlight=False)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Shows the new held-out score."""
+        if self._bar is not None and self._task is not None:
+            self._bar.update(self._task, facts=facts(trainer.callback_metrics))
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        """Prints the last step's line: by now it has been validated, if it was to be."""
+        self._print_line(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Prints the line of the last step."""
+        self._print_line(trainer)
+
+    def _print_line(self, trainer: pl.Trainer) -> None:
+        if self._line_due:
+            line = f"step {trainer.global_step}/{trainer.max_steps}  {facts(trainer.callback_metrics)}"
+            self.console.print(line, highlight=False)
+            self._line_due = False
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the bar, also after an error."""
