@@ -15,6 +15,10 @@ from torch.autograd.function import once_differentiable
 BLOCK_ROWS = 512
 """Rows of scores that are made at a time: over 4,096 columns they take 4 MiB in bf16, which a CPU's cache holds."""
 
+CACHE_LINE_BYTES = 64
+"""Rows of scores lie this much further apart than they are long: at a power of two, all rows of a column would compete
+for the same few places of the cache."""
+
 LARGEST_SCORE = 60.0
 """Bound on a score, as a power of two, under which neither exponentials nor their sums leave the range of a float."""
 
@@ -59,7 +63,7 @@ class BlockedAttention(torch.autograd.Function):
         """(b, heads, m, x), (b, heads, n, x), (b, heads, n, x) to (b, heads, m, x)."""
         heads = [tensor.flatten(0, 1).contiguous() for tensor in (query, key, value)]
         mixed, total = torch.empty_like(heads[0]), heads[0].new_empty((*heads[0].shape[:2], 1))
-        space = heads[0].new_empty(BLOCK_ROWS, key.shape[-2])
+        (space,) = _spaces(1, heads[0], key.shape[-2])
         for one_query, one_key, one_value, one_mixed, one_total in zip(*heads, mixed, total, strict=True):
             for rows in _blocks(len(one_query)):
                 scores = _exponentials(one_query[rows], one_key, space)
@@ -79,7 +83,7 @@ class BlockedAttention(torch.autograd.Function):
         mean = -(incoming.float() * mixed.float()).sum(dim=-1, keepdim=True).transpose(1, 2).to(incoming.dtype)
         of_query = torch.zeros(query.transpose(1, 2).shape)
         of_key, of_value = torch.empty_like(key), torch.empty_like(value)
-        spaces = query.new_empty(2, BLOCK_ROWS, query.shape[1])
+        spaces = _spaces(2, query, query.shape[1])
         for head in range(len(query)):
             for rows in _blocks(key.shape[1]):
                 weights = _exponentials(key[head, rows], query[head], spaces[0])
@@ -95,6 +99,12 @@ class BlockedAttention(torch.autograd.Function):
 
 def _blocks(count: int) -> Iterator[slice]:
     return (slice(start, min(start + BLOCK_ROWS, count)) for start in range(0, count, BLOCK_ROWS))
+
+
+def _spaces(count: int, like: Tensor, columns: int) -> Float[Tensor, "count r n"]:
+    """Room for blocks of scores."""
+    spaces = like.new_empty(count, BLOCK_ROWS, columns + CACHE_LINE_BYTES // like.element_size())
+    return spaces[:, :, :columns]
 
 
 def _exponentials(rows: Float[Tensor, "r x"], columns: Float[Tensor, "n x"], space: Tensor) -> Float[Tensor, "r n"]:
