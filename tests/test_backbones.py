@@ -95,6 +95,15 @@ def test_load__no_such_folder(source: str) -> None:
         maesil.load(source)
 
 
+def test_load__a_wrong_name_in_a_folder_that_is_here_is_no_model_of_the_hub(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "runs").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="no such folder"):
+        maesil.load("runs/bse")
+
+
 @pytest.mark.parametrize("source", ["hf://some/encoder", "some/encoder"])
 def test_load__from_the_hub(source: str, exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []

@@ -29,7 +29,7 @@ def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", de
 
     Args:
         source: A run, one of its checkpoints, an exported folder (safetensors, huggingface), or a model on the Hugging
-            Face hub: "hf://organisation/name", or "organisation/name" where no such folder exists.
+            Face hub: "hf://organisation/name", or "organisation/name" where no folder of either name is here.
         checkpoint: Which of a run's checkpoints.
         device: Where to put it.
 
@@ -77,13 +77,18 @@ def _local(source: str) -> Path:
     if path.exists():
         return path
     name = source.removeprefix(HUB)
-    if not source.startswith(HUB) and (name.count("/") != 1 or name.startswith((".", "/", "~"))):
+    if not source.startswith(HUB) and (name.count("/") != 1 or name.startswith((".", "/", "~")) or _is_near(path)):
         raise CheckpointError(
             "there is no such folder", where=path, fix="give a run, an exported folder, or hf://organisation/name"
         )
     if name.count("/") != 1:
         raise ConfigError(f"'{source}' names no model of the hub", fix="hf://organisation/name")
     return _downloaded(name)
+
+
+def _is_near(path: Path) -> bool:
+    """Whether this is a wrong name in a folder that is here, such as runs/: nobody means the hub by it."""
+    return path.parent.is_dir()
 
 
 def _downloaded(name: str) -> Path:
