@@ -13,22 +13,27 @@ from maesil.allocator import keep_freed_memory
 FAULTS = """
 import resource, sys
 import numpy as np
-from maesil.allocator import keep_freed_memory
-if sys.argv[1] == "keep":
-    assert keep_freed_memory()
+from maesil.allocator import EVERYTHING, keep_freed_memory
+if sys.argv[1] != "leave":
+    assert keep_freed_memory(EVERYTHING) if sys.argv[1] == "everything" else keep_freed_memory()
 faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+def work():
+    arrays = [np.empty(2**22, dtype=np.uint8) for _ in range(int(sys.argv[2]))]
+    for array in arrays:
+        array.fill(1)
 for _ in range(3):
-    np.zeros(2**22, dtype=np.uint8).fill(1)
+    work()
 before = faults()
 for _ in range(20):
-    np.empty(2**22, dtype=np.uint8).fill(1)
+    work()
 print(faults() - before)
 """
 
 
-def faults(mode: str) -> int:
+def faults(mode: str, arrays: int = 1) -> int:
+    """Page faults of making some arrays of 4 MiB again and again."""
     environment = {"MALLOC_TRIM_THRESHOLD_": "65536"}  # as Dask starts its workers
-    words = [sys.executable, "-c", FAULTS, mode]
+    words = [sys.executable, "-c", FAULTS, mode, str(arrays)]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=60, env=environment)
     return int(done.stdout)
 
@@ -36,6 +41,12 @@ def faults(mode: str) -> int:
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
 def test_keep_freed_memory__the_same_memory_is_used_again() -> None:
     assert faults("keep") * 20 < faults("leave")
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="mallopt is glibc's")
+def test_keep_freed_memory__more_than_the_usual_where_everything_is_asked_for() -> None:
+    arrays = 100  # 400 MiB
+    assert faults("everything", arrays) * 20 < faults("keep", arrays)
 
 
 def test_keep_freed_memory__leaves_windows_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse
 from maesil.downstream.config import FinetuneConfig
 from maesil.downstream.transfer import Amount
@@ -39,10 +40,11 @@ class CompareTransfer:
 def main(words: Sequence[str]) -> int:
     """Runs the experiment and prints its table."""
     call = parse(CompareTransfer, "compare-transfer", words, CompareTransfer(config=FinetuneConfig()))
-    from maesil import pipeline
-
     if call.out is None:
         raise ConfigError("no folder is given", fix="--out DIR, a new folder or that of an experiment to continue")
+    from maesil import pipeline
+
+    keep_freed_memory(EVERYTHING)  # of a process of its own
     amounts = [Amount(scans=count) for count in sorted(call.scans)] + [Amount(share=s) for s in sorted(call.shares)]
     screen = console()
 

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import tyro
 
+from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse
 from maesil.downstream.classification import ClassificationConfig
 from maesil.errors import ConfigError
@@ -44,10 +45,11 @@ def main(words: Sequence[str]) -> int:
     """Cross-validates and prints the table."""
     default = FinetuneClassification(config=ClassificationConfig())
     call = parse(FinetuneClassification, "finetune classification", words, default)
-    from maesil import pipeline
-
     if call.store is None or call.labels is None or call.run is None:
         raise ConfigError("store, labels and run must be given", fix="--data.store STORE --labels labels.csv --run RUN")
+    from maesil import pipeline
+
+    keep_freed_memory(EVERYTHING)  # of a process of its own
     screen = console()
     with scan_bar(screen, "classifying") as progress:
         done = pipeline.finetune_classification(

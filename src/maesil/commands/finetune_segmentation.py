@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse, print_json
 from maesil.downstream.config import FinetuneConfig
 from maesil.errors import ConfigError
@@ -38,10 +39,11 @@ class FinetuneSegmentation:
 def main(words: Sequence[str]) -> int:
     """Trains or resumes, then scores."""
     call = parse(FinetuneSegmentation, "finetune segmentation", words, FinetuneSegmentation(config=FinetuneConfig()))
-    from maesil import pipeline
-
     if call.run is None:
         raise ConfigError("no run folder is given", fix="--run RUN, a new folder or that of a run to resume")
+    from maesil import pipeline
+
+    keep_freed_memory(EVERYTHING)  # of a process of its own
     screen = console()
     outcome = pipeline.finetune_segmentation(call.config, call.run, console=screen)
     screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.baselines import baseline
 from maesil.commands.parsing import Settings, console, parse, print_json, value_of
 from maesil.config import RunConfig, load_yaml
@@ -45,10 +46,11 @@ def main(words: Sequence[str]) -> int:
     """Trains, or resumes."""
     base, rest = _starting_point(list(words))
     call = parse(Pretrain, "pretrain", rest, Pretrain(config=base))
-    from maesil import pipeline
-
     if call.run is None:
         raise ConfigError("no run folder is given", fix="--run RUN, a new folder or that of a run to resume")
+    from maesil import pipeline
+
+    keep_freed_memory(EVERYTHING)  # of a process of its own
     screen = console()
     outcome = pipeline.pretrain(call.config, call.run, console=screen)
     screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}")
