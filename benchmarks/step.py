@@ -2,8 +2,8 @@
 
 Parts (``--parts``):
 
-* race: seconds per step of every contender, taking turns in one process, with the machine's largest matrix products;
-* memory: peak memory of two steps, each contender in a process of its own;
+* race: seconds per step and peak memory of every contender, taking turns in fresh processes, as they differ in what
+  they tell the memory allocator; each turn measures the machine's largest matrix product, too;
 * flops: model FLOPs of a step by formula, beside PyTorch's counter on tensors without data;
 * tokens: ours against the number of tokens, by patch and by superpatch;
 * batches: ours by batch, plain and through torch.compile, until memory ends;
@@ -17,8 +17,10 @@ from __future__ import annotations
 
 import argparse
 import gc
+import statistics
+import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,12 +35,13 @@ from torch.optim import AdamW
 
 from benchmarks import attention
 from benchmarks.harness import GIB, Contender, Limit, Report, Row, Timing, apart, parser, peak_gib, race, read_options
+from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.masking import DualMasking
 from maesil.models import transformer
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.transformer import recompute_blocks
 
-PARTS = ("race", "memory", "flops", "tokens", "batches", "profile", "attention")
+PARTS = ("race", "flops", "tokens", "batches", "profile", "attention")
 COMPILED = (False, True)
 """What the batches are swept with."""
 Step = Callable[[], Tensor]
@@ -79,7 +82,7 @@ SIZES = {
 
 def main(words: Sequence[str]) -> Report:
     made = parser("step", __doc__)
-    made.add_argument("--parts", default="race,memory,flops", help=f"of {','.join(PARTS)} (default: %(default)s)")
+    made.add_argument("--parts", default="race,flops", help=f"of {','.join(PARTS)} (default: %(default)s)")
     made.add_argument(
         "--size",
         choices=SIZES,
@@ -94,7 +97,7 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument("--compile", action="store_true", help="ours through torch.compile")
     made.add_argument("--batches", default="1,2,4,8,16,32,64,128", help="of the part batches (default: %(default)s)")
     made.add_argument("--sizes", default=None, help="of the part tokens, EDGE/PATCH,... (default: 64/16 to 192/8)")
-    made.add_argument("--only", default=None, help="contenders, between semicolons (default: all)")
+    made.add_argument("--only", default=None, help=f"contenders, between semicolons (default: all but {HEAVY[0]})")
     options = read_options(made, words)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -104,10 +107,12 @@ def main(words: Sequence[str]) -> Report:
 def measure(options: argparse.Namespace) -> Report:
     setting = _setting(options)
     parts = options.parts.split(",")
-    names = list(CONTENDERS) if options.only is None else [name.strip() for name in options.only.split(";")]
+    names = [name for name in CONTENDERS if name not in HEAVY]
+    if options.only is not None:
+        names = [name.strip() for name in options.only.split(";")]
     if options.preset:
         names = [name for name in names if not name.startswith("MONAI")]
-    rows, limits = _rows(setting, names, parts, options.rounds)
+    rows, limits = _race(setting, names, options.rounds) if "race" in parts else ([], [])
     if "flops" in parts:
         rows += [_counted(name, setting) for name in COUNTED if not (options.preset and name == "MONAI")]
     if "tokens" in parts:
@@ -147,10 +152,12 @@ def _setting(options: argparse.Namespace) -> Setting:
 # --- contenders -------------------------------------------------------------------------------------------------------
 
 
-def monai(setting: Setting, *, bf16: bool) -> Step:
+def monai(setting: Setting, *, bf16: bool, freed_memory_kept: bool = False) -> Step:
     """MONAI's network with the loss of the paper over masked patches; it draws its masks itself."""
     from monai.networks.nets.masked_autoencoder_vit import MaskedAutoEncoderViT
 
+    if freed_memory_kept:
+        keep_freed_memory(EVERYTHING)
     model = setting.model
     network = MaskedAutoEncoderViT(
         in_channels=1,
@@ -178,17 +185,26 @@ def monai(setting: Setting, *, bf16: bool) -> Step:
 
 
 def ours(
-    setting: Setting, *, bf16: bool, recompute: bool = False, fused_attention: bool = False, **options: Any
+    setting: Setting,
+    *,
+    bf16: bool,
+    recompute: bool = False,
+    fused_attention: bool = False,
+    freed_memory_kept: bool = True,
+    **options: Any,
 ) -> Step:
-    """`maesil`'s network, as it is trained.
+    """`maesil`'s network, as the command trains it.
 
     Args:
         setting: The work.
         bf16: Under autocast.
         recompute: Activations anew backwards.
         fused_attention: PyTorch's kernel in place of `maesil.models.attention`, to see what that gives.
+        freed_memory_kept: By this process, from here on, as `maesil.allocator` says.
         options: Fields of `MAEConfig`.
     """
+    if freed_memory_kept:
+        keep_freed_memory(EVERYTHING)
     network = MaskedAutoencoder(replace(setting.model, **options), DualMasking())
     if recompute:
         recompute_blocks(network)
@@ -235,9 +251,13 @@ CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "maesil, bf16": partial(ours, bf16=True),
     "maesil, bf16, PyTorch's attention": partial(ours, bf16=True, fused_attention=True),
     "maesil, bf16, recompute": partial(ours, bf16=True, recompute=True),
+    "maesil, bf16, freed memory given back": partial(ours, bf16=True, freed_memory_kept=False),
     "maesil, bf16, cross decoder, a quarter rebuilt": partial(ours, bf16=True, **FAST),
+    "MONAI, fp32, freed memory kept": partial(monai, bf16=False, freed_memory_kept=True),
 }
 REFERENCE = "MONAI, fp32"
+HEAVY = ("MONAI, fp32, freed memory kept",)
+"""Run by name only: at the paper's size it takes 21 GiB."""
 
 
 def model_flops(name: str, setting: Setting) -> float | None:
@@ -248,40 +268,110 @@ def model_flops(name: str, setting: Setting) -> float | None:
     return float(setting.batch * replace(setting.model, **options).training_flops(setting.visible))
 
 
-# --- race and memory --------------------------------------------------------------------------------------------------
+# --- race -------------------------------------------------------------------------------------------------------------
+
+WARMUP = 2
+TIMED = {"cpu": 2, "cuda": 20}
+"""Steps of a turn."""
 
 
-def _rows(setting: Setting, names: list[str], parts: list[str], rounds: int) -> tuple[list[Row], list[Limit]]:
-    timings, failed, limits = _race(setting, names, rounds) if "race" in parts else ({}, {}, {})
-    able = [name for name in names if name not in failed] if "memory" in parts else []
-    peaks = {name: apart(peak_of_steps, name, setting).value for name in able}
+@dataclass(frozen=True)
+class Turn:
+    """What a contender did in a process of its own.
+
+    Attributes:
+        seconds: Of a step.
+        peak_gib: Peak memory of a few steps: the GPU's, or all of the process on a CPU.
+        product: FLOP/s of a large matrix product in the contender's precision, measured just before and after.
+    """
+
+    seconds: float
+    peak_gib: float
+    product: float
+
+
+def turn(name: str, setting: Setting) -> Turn:
+    """A few steps of a contender, for a fresh process: what the allocator was told cannot be taken back."""
+    torch.set_num_threads(setting.threads)
+    step = CONTENDERS[name](setting)
+    for _ in range(WARMUP):
+        step()
+    rates = [_product_rate(setting.device, bf16=is_bf16(name))]
+    seconds = []
+    for _ in range(TIMED[setting.device]):
+        begin = time.perf_counter()
+        step()
+        seconds.append(time.perf_counter() - begin)
+    peak = torch.cuda.max_memory_allocated() / GIB if setting.device == "cuda" else peak_gib()
+    rates.append(_product_rate(setting.device, bf16=is_bf16(name)))
+    return Turn(statistics.median(seconds), peak, statistics.mean(rates))
+
+
+def is_bf16(name: str) -> bool:
+    """Whether a contender computes in bf16, by its name."""
+    return "bf16" in name
+
+
+def _race(setting: Setting, names: list[str], rounds: int) -> tuple[list[Row], list[Limit]]:
+    turns: dict[str, list[Turn]] = {name: [] for name in names}
+    failed: dict[str, str] = {}
+    for number in range(rounds):
+        for name in (name for name in names if name not in failed):
+            try:
+                turns[name].append(apart(turn, name, setting).value)
+            except (RuntimeError, ImportError) as error:
+                failed[name] = f"does not run: {str(error).splitlines()[0][:120]}"
+        print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
+    turns = {name: of_one for name, of_one in turns.items() if name not in failed}
+    timings = {name: Timing(tuple(one.seconds for one in of_one), setting.batch) for name, of_one in turns.items()}
+    reference = timings.get(REFERENCE, next(iter(timings.values()), None))
     group = f"{setting.model.decoder_depth} decoder blocks"
     rows = [
-        _row(group, name, setting, timings, limits, failed.get(name, ""), peaks.get(name))
-        for name in (names if {"race", "memory"} & set(parts) else [])
+        Row(group, name, note=failed[name])
+        if name in failed
+        else _row(group, name, setting, turns[name], timings[name], reference)
+        for name in names
     ]
-    return rows, list(limits.values())
+    return rows, _limits(turns)
 
 
-def _race(
-    setting: Setting, names: list[str], rounds: int
-) -> tuple[dict[str, Timing], dict[str, str], dict[bool, Limit]]:
-    """Timings of those that run, why the others do not, and the limits by whether they are bf16's."""
-    steps, failed = {}, {}
-    for name in names:
-        try:
-            step = CONTENDERS[name](setting)
-            step()  # warms up, and shows whether it runs at all
-            steps[name] = step
-        except (RuntimeError, ImportError) as error:
-            failed[name] = f"does not run: {str(error).splitlines()[0][:120]}"
-    products = {bf16: _product(setting.device, bf16=bf16) for bf16 in (False, True)}
-    contenders = [Contender(name, step, setting.batch) for name, step in steps.items()]
-    timings = race([*contenders, *products.values()], rounds, warmup=1 if setting.device == "cuda" else 0)
-    limits = {
-        bf16: Limit(product.name, timings.pop(product.name).rate / 1e9, "GFLOP/s") for bf16, product in products.items()
-    }
-    return timings, failed, limits
+def _row(group: str, name: str, setting: Setting, turns: list[Turn], timing: Timing, reference: Timing | None) -> Row:
+    flops = model_flops(name, setting)
+    # Within a turn both ran on the same minute of the machine.
+    shares = [flops / one.seconds / one.product for one in turns] if flops else []
+    return Row(
+        group,
+        name,
+        timing.median_s,
+        timing.spread,
+        timing.times_faster_than(reference) if reference else None,
+        max(one.peak_gib for one in turns),
+        statistics.median(shares) if shares else None,
+        _product_name(bf16=is_bf16(name)) if shares else None,
+        {"superpatches_per_s": timing.rate, **({"model_gflop": flops / 1e9} if flops else {})},
+    )
+
+
+def _limits(turns: Mapping[str, list[Turn]]) -> list[Limit]:
+    """The median rates of matrix products, of those precisions that ran."""
+    found = []
+    for bf16 in (False, True):
+        rates = [one.product for name, of_one in turns.items() if is_bf16(name) == bf16 for one in of_one]
+        if rates:
+            found.append(Limit(_product_name(bf16=bf16), statistics.median(rates) / 1e9, "GFLOP/s"))
+    return found
+
+
+def _product_name(*, bf16: bool) -> str:
+    return f"matrix product, {'bf16' if bf16 else 'fp32'}"
+
+
+def _product_rate(device: str, *, bf16: bool) -> float:
+    """FLOP/s; leaves no memory in use."""
+    product = _product(device, bf16=bf16)
+    begin = time.perf_counter()
+    product.run()
+    return product.work / (time.perf_counter() - begin)
 
 
 def _product(device: str, *, bf16: bool) -> Contender:
@@ -289,61 +379,16 @@ def _product(device: str, *, bf16: bool) -> Contender:
     edge = 8192 if device == "cuda" else 2048
     times = 50 if device == "cuda" else 6
     dtype = torch.bfloat16 if bf16 else torch.float32
-    left, right = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(2))
+    left, right, result = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(3))
 
     def run() -> None:
         for _ in range(times):
-            left @ right
+            torch.mm(left, right, out=result)  # the product alone: new memory for the result would cost a part of it
         if device == "cuda":
             torch.cuda.synchronize()
 
     run()
-    return Contender(f"matrix product, {'bf16' if bf16 else 'fp32'}", run, 2.0 * times * edge**3)
-
-
-def _row(
-    group: str,
-    name: str,
-    setting: Setting,
-    timings: dict[str, Timing],
-    limits: dict[bool, Limit],
-    why_not: str,
-    peak: float | None,
-) -> Row:
-    timing = timings.get(name)
-    if timing is None:
-        return Row(group, name, peak_gib=peak, note=why_not)
-    reference = timings.get(REFERENCE, next(iter(timings.values())))
-    flops, limit = model_flops(name, setting), limits["bf16" in name]
-    rate = flops / timing.median_s / 1e9 if flops else None
-    return Row(
-        group,
-        name,
-        timing.median_s,
-        timing.spread,
-        timing.times_faster_than(reference),
-        peak,
-        rate / limit.rate if rate else None,
-        limit.name if rate else None,
-        {"superpatches_per_s": timing.rate, **({"model_gflop": flops / 1e9} if flops else {})},
-        why_not,
-    )
-
-
-def peak_of_steps(name: str, setting: Setting) -> float:
-    """Peak memory in GiB of two steps, for a process of its own: the GPU's, or all of the process on a CPU."""
-    return time_and_peak(name, setting)[1]
-
-
-def time_and_peak(name: str, setting: Setting) -> tuple[float, float]:
-    """Seconds of the second step, and the peak of both in GiB."""
-    torch.set_num_threads(setting.threads)
-    step = CONTENDERS[name](setting)
-    step()
-    begin = time.perf_counter()
-    step()
-    seconds = time.perf_counter() - begin
-    return seconds, torch.cuda.max_memory_allocated() / GIB if setting.device == "cuda" else peak_gib()
+    return Contender(_product_name(bf16=bf16), run, 2.0 * times * edge**3)
 
 
 # --- FLOPs ------------------------------------------------------------------------------------------------------------
@@ -388,15 +433,17 @@ GROWING = ("maesil, bf16", "maesil, bf16, cross decoder, a quarter rebuilt")
 def _grown(name: str, setting: Setting, edge: int, patch: int) -> Row:
     model = replace(setting.model, superpatch=(edge, edge, edge), patch=(patch, patch, patch))
     setting = replace(setting, model=model)
-    seconds, peak = apart(time_and_peak, name, setting).value
+    grown = apart(turn, name, setting).value
     flops, tokens = model_flops(name, setting) or 0.0, model.grid.tokens
     more = {
         "tokens": tokens,
-        "us_per_token": 1e6 * seconds / tokens / setting.batch,
+        "us_per_token": 1e6 * grown.seconds / tokens / setting.batch,
         "mflop_per_token": flops / tokens / setting.batch / 1e6,
-        "gflop_per_s": flops / seconds / 1e9,
+        "gflop_per_s": flops / grown.seconds / 1e9,
     }
-    return Row(f"growth: {name}", f"{edge}^3 in patches of {patch}^3", seconds, peak_gib=peak, more=more)
+    return Row(
+        f"growth: {name}", f"{edge}^3 in patches of {patch}^3", grown.seconds, peak_gib=grown.peak_gib, more=more
+    )
 
 
 def plot_growth(report: Report, path: Path) -> None:

@@ -74,7 +74,7 @@ bench() { "$python" -m benchmarks "$@" --out "$out"; }
 for what in $parts; do
   case $what in
     step)
-      part "step: race, FLOPs" bench step "${geometry[@]}" --device "$device" --parts race,memory,flops --rounds "$rounds" --name "$name-step"
+      part "step: race, FLOPs" bench step "${geometry[@]}" --device "$device" --parts race,flops --rounds "$rounds" --name "$name-step"
       part "step: batches" bench step "${geometry[@]}" --device "$device" --parts batches --batches "$batches" --rounds "$rounds" --name "$name-batches"
       part "step: profile" bench step "${geometry[@]}" --device "$device" --parts profile --name "$name-profile"
       ;;
