@@ -193,6 +193,25 @@ def test_doctor__json_is_on_standard_output(capsys: pytest.CaptureFixture[str]) 
     assert {"maesil", "python", "torch", "CPU cores", "GPU", "memory", "LPIPS weights", "sample CT"} <= set(found)
 
 
+def test_doctor__fetches_the_weights_of_lpips_or_says_why_not(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def refuse(url: str, **_: object) -> None:
+        asked.append(url)
+        raise OSError("no route")
+
+    monkeypatch.delenv("MAESIL_LPIPS_WEIGHTS", raising=False)
+    monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path))
+    monkeypatch.setattr("torch.hub.load_state_dict_from_url", refuse)
+    assert main(["doctor", "--fetch-lpips", "squeeze"]) != 0
+    said = capsys.readouterr().err
+    assert "no route" in said
+    assert "MAESIL_LPIPS_WEIGHTS" in said
+    assert [url.rsplit("/", 1)[1] for url in asked] == ["squeezenet1_1-b8a52dc0.pth"]
+
+
 def test_datasets__prints_table_1_and_writes_the_list(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 from importlib.util import find_spec
+from typing import Literal
 
 import psutil
 import torch
@@ -19,8 +20,17 @@ PACKAGES = ("torch", "pytorch-lightning", "numpy", "zarr", "dask", "nibabel", "S
 GIB = 2**30
 
 
-def examine() -> dict[str, str]:
-    """Findings in the order a person asks: name to value."""
+def examine(*, fetch_lpips: Literal["alex", "squeeze"] | None = None) -> dict[str, str]:
+    """Findings in the order a person asks: name to value.
+
+    Args:
+        fetch_lpips: Whose weights are fetched first, if they are not here.
+
+    Raises:
+        WeightsError: They cannot be fetched, or are not the published ones.
+    """
+    if fetch_lpips is not None:
+        load_lpips(fetch_lpips, fetch=True)
     return {
         "maesil": maesil.__version__,
         "python": f"{platform.python_version()} on {platform.system()} {platform.machine()}",

@@ -58,7 +58,7 @@ def test_load_lpips__says_what_is_missing_and_how_to_get_it(nowhere: Path) -> No
     with pytest.raises(WeightsError, match="alex backbone") as missing:
         load_lpips("alex")
     assert missing.value.fix is not None
-    assert "fetch_backbone" in missing.value.fix
+    assert "maesil doctor --fetch-lpips alex" in missing.value.fix
     assert FOLDER_VARIABLE in missing.value.fix
 
 

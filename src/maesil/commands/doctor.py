@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from rich.table import Table
 
@@ -17,18 +18,22 @@ class Doctor:
     Examples:
       maesil doctor
       maesil doctor --json
+      maesil doctor --fetch-lpips alex
     """
 
+    fetch_lpips: Literal["alex", "squeeze"] | None = None
+    """First fetch the network that LPIPS looks through, from torchvision's address: alex (233 MB), which the protocol
+    uses, or squeeze (5 MB)."""
     json: bool = False
     """Print the findings as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Examines and prints; 0 whatever is found."""
+    """Fetches what is asked for, examines and prints; 0 whatever is found."""
     call = parse(Doctor, "doctor", words)
     from maesil import pipeline
 
-    findings = pipeline.doctor()
+    findings = pipeline.doctor(fetch_lpips=call.fetch_lpips)
     if call.json:
         print_json(findings)
         return 0

@@ -171,8 +171,9 @@ def fetch_backbone(net: str = "alex", folder: Path | None = None) -> Path:
 def _fix(part: str) -> str:
     if PARTS[part].url is None:
         return f"install torchmetrics, which ships it, or set {FOLDER_VARIABLE} to a folder with {PARTS[part].files[0]}"
-    call = f'from maesil.metrics.weights import fetch_backbone; fetch_backbone("{part.split()[0]}")'
-    return f"fetch it once with: python -c '{call}'; or set {FOLDER_VARIABLE} to a folder with {PARTS[part].files[0]}"
+    net = part.split()[0]
+    file = PARTS[part].files[0]
+    return f"fetch it once: maesil doctor --fetch-lpips {net}; or set {FOLDER_VARIABLE} to a folder with {file}"
 
 
 def _counting(tensors: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor]:
