@@ -97,7 +97,7 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument("--compile", action="store_true", help="ours through torch.compile")
     made.add_argument("--batches", default="1,2,4,8,16,32,64,128", help="of the part batches (default: %(default)s)")
     made.add_argument("--sizes", default=None, help="of the part tokens, EDGE/PATCH,... (default: 64/16 to 192/8)")
-    made.add_argument("--only", default=None, help=f"contenders, between semicolons (default: all but {HEAVY[0]})")
+    made.add_argument("--only", default=None, help="contenders, between semicolons (default: all)")
     options = read_options(made, words)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -107,9 +107,7 @@ def main(words: Sequence[str]) -> Report:
 def measure(options: argparse.Namespace) -> Report:
     setting = _setting(options)
     parts = options.parts.split(",")
-    names = [name for name in CONTENDERS if name not in HEAVY]
-    if options.only is not None:
-        names = [name.strip() for name in options.only.split(";")]
+    names = list(CONTENDERS) if options.only is None else [name.strip() for name in options.only.split(";")]
     if options.preset:
         names = [name for name in names if not name.startswith("MONAI")]
     rows, limits = _race(setting, names, options.rounds) if "race" in parts else ([], [])
@@ -152,12 +150,10 @@ def _setting(options: argparse.Namespace) -> Setting:
 # --- contenders -------------------------------------------------------------------------------------------------------
 
 
-def monai(setting: Setting, *, bf16: bool, freed_memory_kept: bool = False) -> Step:
+def monai(setting: Setting, *, bf16: bool) -> Step:
     """MONAI's network with the loss of the paper over masked patches; it draws its masks itself."""
     from monai.networks.nets.masked_autoencoder_vit import MaskedAutoEncoderViT
 
-    if freed_memory_kept:
-        keep_freed_memory(EVERYTHING)
     model = setting.model
     network = MaskedAutoEncoderViT(
         in_channels=1,
@@ -253,11 +249,8 @@ CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "maesil, bf16, recompute": partial(ours, bf16=True, recompute=True),
     "maesil, bf16, freed memory given back": partial(ours, bf16=True, freed_memory_kept=False),
     "maesil, bf16, cross decoder, a quarter rebuilt": partial(ours, bf16=True, **FAST),
-    "MONAI, fp32, freed memory kept": partial(monai, bf16=False, freed_memory_kept=True),
 }
 REFERENCE = "MONAI, fp32"
-HEAVY = ("MONAI, fp32, freed memory kept",)
-"""Run by name only: at the paper's size it takes 21 GiB."""
 
 
 def model_flops(name: str, setting: Setting) -> float | None:

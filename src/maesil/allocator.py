@@ -19,7 +19,7 @@ def keep_freed_memory(most_bytes: int = KEPT_BYTES) -> bool:
     """From now on this process keeps what it frees, in pieces of up to 32 MiB, for what it needs next.
 
     Given back and taken anew for every temporary array, memory costs page after page: where the threshold is as low as
-    in Dask's workers, half of a scan's time; in a network's step on a CPU, a tenth.
+    in Dask's workers, half of a scan's time; of a network's step on a CPU, on some machines, a sixth.
 
     Args:
         most_bytes: How much is kept; EVERYTHING for a process whose every turn needs as much as the last.
