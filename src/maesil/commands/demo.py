@@ -32,6 +32,12 @@ class Demo:
     """Print the outcome as JSON on standard output."""
 
 
+READING = """
+How to read it: the rows 'masked' score what the network had to guess. mean, interpolation and kriging learn nothing; a
+model has learnt something once it beats interpolation. Held-out scores on the way were of the split 'val', these are of
+'test'."""
+
+
 def main(words: Sequence[str]) -> int:
     """Runs it and ends with the table and the page's path."""
     call = parse(Demo, "demo", words)
@@ -46,4 +52,5 @@ def main(words: Sequence[str]) -> int:
         return 1
     if not call.json:
         print(f"\n{result.table}\n\nreport: {result.page}")  # noqa: T201 (the result, on standard output)
+        screen.print(READING, highlight=False)
     return 0
