@@ -25,7 +25,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness import Contender, Limit, Report, Row, Timing, apart, parser, race, read_options, resident_gib
+from benchmarks.harness import (
+    Contender,
+    Limit,
+    Report,
+    Row,
+    Timing,
+    apart,
+    parser,
+    race,
+    read_options,
+    resident_gib,
+    several,
+)
 from benchmarks.stores import PEERS, Bench, forget, multiplied, opened, present, size_mb
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
@@ -45,7 +57,12 @@ BLOSC = {"times_nnunet": "blosc2 mmap, as nnU-Net", "times_blosc2": "blosc2 mmap
 def main(words: Sequence[str]) -> Report:
     made = parser("data", __doc__)
     made.set_defaults(rounds=9)
-    made.add_argument("--parts", default=",".join(PARTS), help="comma-separated (default: all)")
+    made.add_argument(
+        "--parts",
+        type=several(PARTS),
+        default=",".join(PARTS[:-1]),
+        help=f"of {','.join(PARTS)} (default: %(default)s)",
+    )
     made.add_argument("--scan", type=Path, default=None, help="NIfTI.gz; default: the sample CT, fetched")
     made.add_argument("--edge", type=int, default=128, help="of a superpatch (default: %(default)s)")
     made.add_argument("--draws", type=int, default=10_000, help="of the part memory (default: %(default)s)")
@@ -53,7 +70,7 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument("--appetite", type=float, default=None, help="superpatches/s that a step takes, to compare with")
     made.add_argument("--scans", default="10,100,1000,10000", help="of the part scans (default: %(default)s)")
     options = read_options(made, words)
-    parts = options.parts.split(",")
+    parts = options.parts
     with tempfile.TemporaryDirectory(prefix="maesil-bench-") as folder:
         bench = Bench.make(Path(folder) / "data", options.scan, options.edge)
         limits: list[Limit] = []

@@ -24,7 +24,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -33,6 +33,9 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
 STATUS = Path("/proc/self/status")
+TRIAL = "-trial"
+HARMLESS = {"json", "out", "name", "rounds", "threads"}
+"""Options that leave what is measured as it is."""
 
 
 @dataclass(frozen=True)
@@ -266,16 +269,40 @@ def parser(benchmark: str, description: str | None) -> argparse.ArgumentParser:
     made.set_defaults(benchmark=benchmark)
     made.add_argument("--json", action="store_true", help="print JSON instead of tables")
     made.add_argument("--out", type=Path, default=ROOT / "results" / "bench", help="folder of NAME.json and NAME.png")
-    made.add_argument("--name", default=None, help="file name without its ending; default: the benchmark's")
+    made.add_argument(
+        "--name", default=None, help=f"file name without its ending; default: {benchmark}, or {benchmark}{TRIAL} where "
+        "other settings than the usual ones are asked for",
+    )  # fmt: skip
     made.add_argument("--rounds", type=int, default=3, help="timed rounds (default: %(default)s)")
     return made
 
 
+def several(known: Iterable[str], separator: str = ",") -> Callable[[str], list[str]]:
+    """The type of an option that takes some of the known names.
+
+    Args:
+        known: What there is.
+        separator: Between names.
+    """
+    names = list(known)
+
+    def chosen(word: str) -> list[str]:
+        found = [name.strip() for name in word.split(separator)]
+        for name in found:
+            if name not in names:
+                raise argparse.ArgumentTypeError(f"there is no '{name}'; there are: {f'{separator} '.join(names)}")
+        return found
+
+    return chosen
+
+
 def read_options(made: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """Parsed options; keeps the words, for the record."""
+    """Parsed options; keeps the words, for the record. What is no usual run takes another name, if it is given none."""
     options = made.parse_args(words)
+    usual = made.parse_args([])
+    changed = {name for name, value in vars(options).items() if value != getattr(usual, name)} - HARMLESS
     options.command = f"python -m benchmarks {options.benchmark} {shlex.join(words)}".strip()
-    options.name = options.name or options.benchmark
+    options.name = options.name or options.benchmark + (TRIAL if changed else "")
     return options
 
 

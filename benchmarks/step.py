@@ -7,7 +7,8 @@ Parts (``--parts``):
 * flops: model FLOPs of a step by formula, beside PyTorch's counter on tensors without data;
 * tokens: ours against the number of tokens, by patch and by superpatch;
 * batches: ours by batch, plain and through torch.compile, until memory ends;
-* profile: what a step of ours spends its time on, by operator.
+* profile: what a step of ours spends its time on, by operator;
+* attention: the decoder's attention alone, and what it is made of.
 
 The default is the paper's geometry with a decoder 384 wide, as MONAI's positions want a multiple of 6; ``--size tiny``
 tries everything in seconds. On a GPU, ``--preset`` measures the preset `paper` itself. MONAI is optional.
@@ -34,7 +35,20 @@ from torch import Tensor, nn
 from torch.optim import AdamW
 
 from benchmarks import attention
-from benchmarks.harness import GIB, Contender, Limit, Report, Row, Timing, apart, parser, peak_gib, race, read_options
+from benchmarks.harness import (
+    GIB,
+    Contender,
+    Limit,
+    Report,
+    Row,
+    Timing,
+    apart,
+    parser,
+    peak_gib,
+    race,
+    read_options,
+    several,
+)
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.masking import DualMasking
 from maesil.models import transformer
@@ -82,7 +96,9 @@ SIZES = {
 
 def main(words: Sequence[str]) -> Report:
     made = parser("step", __doc__)
-    made.add_argument("--parts", default="race,flops", help=f"of {','.join(PARTS)} (default: %(default)s)")
+    made.add_argument(
+        "--parts", type=several(PARTS), default="race,flops", help=f"of {','.join(PARTS)} (default: %(default)s)"
+    )
     made.add_argument(
         "--size",
         choices=SIZES,
@@ -97,7 +113,12 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument("--compile", action="store_true", help="ours through torch.compile")
     made.add_argument("--batches", default="1,2,4,8,16,32,64,128", help="of the part batches (default: %(default)s)")
     made.add_argument("--sizes", default=None, help="of the part tokens, EDGE/PATCH,... (default: 64/16 to 192/8)")
-    made.add_argument("--only", default=None, help="contenders, between semicolons (default: all)")
+    made.add_argument(
+        "--only",
+        type=several(CONTENDERS, ";"),
+        default=None,
+        help=f"some of the contenders, between semicolons, of: {'; '.join(CONTENDERS)} (default: all)",
+    )
     options = read_options(made, words)
     if options.threads:
         torch.set_num_threads(options.threads)
@@ -106,8 +127,8 @@ def main(words: Sequence[str]) -> Report:
 
 def measure(options: argparse.Namespace) -> Report:
     setting = _setting(options)
-    parts = options.parts.split(",")
-    names = list(CONTENDERS) if options.only is None else [name.strip() for name in options.only.split(";")]
+    parts = options.parts
+    names = options.only or list(CONTENDERS)
     if options.preset:
         names = [name for name in names if not name.startswith("MONAI")]
     rows, limits = _race(setting, names, options.rounds) if "race" in parts else ([], [])
@@ -135,7 +156,8 @@ def measure(options: argparse.Namespace) -> Report:
         "parts": parts,
     }
     grid, depth = setting.model.grid, setting.model.decoder_depth
-    title = f"A training step: {grid.tokens} tokens, {setting.visible} visible, {depth} decoder blocks"
+    tried = ", tried out: these figures say nothing" if options.size == "tiny" else ""
+    title = f"A training step{tried}: {grid.tokens} tokens, {setting.visible} visible, {depth} decoder blocks"
     draw = {("tokens",): plot_growth, ("batches",): plot_batches, ("profile",): plot_profile}.get(tuple(parts))
     return Report(options.name, title, rows, limits, settings, options, draw)
 

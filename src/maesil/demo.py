@@ -15,6 +15,7 @@ from maesil.ct.phantom import phantom as synthetic_ct
 from maesil.ct.sample import SAMPLE_CITATION, sample_ct
 from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
+from maesil.errors import ConfigError
 from maesil.presets import DEMO_SPACING_MM, demo
 from maesil.sampling.config import HoldoutConfig
 from maesil.screen import prepare_text, scan_bar
@@ -51,8 +52,11 @@ def run_demo(
         console: Where to show progress; None: nowhere.
 
     Raises:
+        ConfigError: No steps are asked for, or the folder holds a demo with other settings.
         DownloadError: The sample CT cannot be fetched; the message names `--phantom`.
     """
+    if steps is not None and steps < 1:
+        raise ConfigError(f"--steps is {steps}: it should be greater than 0")
     screen = console or Console(quiet=True)
     with _chapter(screen, "1/4 scan"):
         source = _phantoms(out / "scans") if phantom else sample_ct()

@@ -57,7 +57,7 @@ def settle(config: RunConfig, run: Path) -> None:
             raise ConfigError(
                 f"this folder holds a run with other settings: {', '.join(changed)}",
                 where=run,
-                fix="resume with the same settings, or give another --run",
+                fix="resume with the same settings, or give another --run (of demo: --out)",
             )
     run.mkdir(parents=True, exist_ok=True)
     _replace_text(path, dump_yaml(config))

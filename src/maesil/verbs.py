@@ -30,7 +30,7 @@ from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
 from maesil.runs import LoadedModel, Outcome, load, model_card, run_record, run_store, settle, steps_done
-from maesil.sampling.regions import Region, regions_of, split_summary, split_warnings
+from maesil.sampling.regions import Region, check_overrides, regions_of, split_summary, split_warnings
 from maesil.sampling.volumes import box_reader
 from maesil.store.conform import conform
 from maesil.store.location import absolute
@@ -77,13 +77,15 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
         console: Where to show progress; None: nowhere.
 
     Raises:
-        ConfigError: No store is given, or the folder holds a run with other settings.
+        ConfigError: No store is given, an override names no patient, or the folder holds a run with other settings.
         TrainingError: The loss became NaN or infinite.
     """
     if config.data.store is None:
         raise ConfigError("no store is given", fix="--data.store STORE, as `maesil prepare` wrote it")
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
     config = replace(config, data=replace(config.data, store=absolute(config.data.store)))
+    if not steps_done(run):  # a run that has begun is not cut off from its end by this
+        check_overrides(store, config.data.holdout)
     settle(config, run)
     done = steps_done(run)
     if done >= config.train.steps:

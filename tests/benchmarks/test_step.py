@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def record(out: Path, *words: str) -> dict[str, Any]:
     assert main(["step", "--size", "tiny", "--device", "cpu", "--out", str(out), *words]) == 0
-    found: dict[str, Any] = json.loads((out / "step.json").read_text())
+    found: dict[str, Any] = json.loads((out / "step-trial.json").read_text())
     return found
 
 
@@ -33,7 +33,7 @@ def test_step__is_one_command_that_prints_json(tmp_path: Path) -> None:
         cwd=ROOT, capture_output=True, text=True, check=True,
     )  # fmt: skip
     printed = json.loads(done.stdout)
-    assert printed == json.loads((tmp_path / "step.json").read_text())
+    assert printed == json.loads((tmp_path / "step-trial.json").read_text())
     assert str(tmp_path) in printed["command"]  # as it was given, and nothing else of the machine's folders
     assert str(Path.home()) not in json.dumps(printed["machine"])
 
@@ -55,7 +55,39 @@ def test_step__races_ours_beside_monais(tmp_path: Path) -> None:
         assert 0 < row["share_of_limit"] < 1
         assert row["more"]["superpatches_per_s"] == pytest.approx(1 / row["seconds"])
         assert 0.1 < row["peak_gib"] < ballast.nbytes / 2**30
-    assert (tmp_path / "step.png").stat().st_size > 1000
+    assert (tmp_path / "step-trial.png").stat().st_size > 1000
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--parts", "race,racing"], "there is no 'racing'"),
+        (["--only", "maesil, bf61"], "there is no 'maesil, bf61'"),
+    ],
+)
+def test_step__says_what_it_does_not_know(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main(["step", "--size", "tiny", *words])
+    assert stop.value.code == 2
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        ([], "step"),
+        (["--rounds", "7"], "step"),
+        (["--parts", "profile"], "step-trial"),
+        (["--parts", "profile", "--name", "x"], "x"),
+    ],
+)
+def test_step__only_the_usual_run_takes_the_records_name(
+    words: list[str], name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    monkeypatch.setattr(step, "measure", lambda options: asked.append(options.name))
+    step.main(words)
+    assert asked == [name]
 
 
 def test_step__a_share_is_of_the_matrix_product_of_the_same_turn(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -85,7 +117,7 @@ def test_step__grows_over_tokens(tmp_path: Path) -> None:
     for row in rows:
         assert row["seconds"] > 0
         assert row["more"]["tokens"] in (8, 64, 512)
-    assert (tmp_path / "step.png").stat().st_size > 1000
+    assert (tmp_path / "step-trial.png").stat().st_size > 1000
 
 
 def test_step__tries_batches_until_memory_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from maesil import pipeline
 from maesil.config import RunConfig, dump_yaml
 from maesil.ct.window import Window
-from maesil.errors import CheckpointError, StoreError, TrainingError
+from maesil.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from maesil.masking import DualMasking
 from maesil.models.mae import Encoder, MAEConfig, MaskedAutoencoder
 from maesil.runs import load
@@ -84,14 +85,28 @@ def test_pretrain__says_that_nothing_is_held_out(tiny_config: RunConfig, tmp_pat
     assert f"{len(patients) - 1} patients to train on, 0 for validation, 1 for testing" in told
 
 
-def test_pretrain__warns_of_a_split_that_cannot_be_meant(tiny_config: RunConfig, tmp_path: Path) -> None:
-    split = replace(tiny_config.data.holdout.patients, overrides={"c": "val", "dd": "test"})
-    data = replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, patients=split))
+def overriding(config: RunConfig, overrides: dict[str, Literal["train", "val", "test"]]) -> RunConfig:
+    split = replace(config.data.holdout.patients, overrides=overrides)
+    return replace(config, data=replace(config.data, holdout=replace(config.data.holdout, patients=split)))
+
+
+def test_pretrain__warns_of_a_split_without_a_test(tiny_config: RunConfig, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=400)
-    pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run", console=console)
+    pipeline.pretrain(overriding(tiny_config, {"c": "val"}), tmp_path / "run", console=console)
     told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "warning: no patient is called 'dd'" in told
     assert "none for testing" in told
+    assert "patients: a, b, c, d" in told
+
+
+def test_pretrain__refuses_to_hold_out_somebody_who_is_not_there(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """By a typing error, a patient to test on would be trained on."""
+    with pytest.raises(ConfigError, match="no patient is called 'dd'") as refused:
+        pipeline.pretrain(overriding(tiny_config, {"c": "val", "dd": "test"}), tmp_path / "run")
+    assert refused.value.fix == "did you mean 'd'?"
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(ConfigError) as refused:
+        pipeline.pretrain(overriding(tiny_config, {"somebody": "test"}), tmp_path / "run")
+    assert refused.value.fix == "its patients: a, b, c, d"
 
 
 def test_pretrain__damaged_validation_scans_are_no_empty_split(tiny_config: RunConfig, tmp_path: Path) -> None:

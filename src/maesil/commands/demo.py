@@ -34,7 +34,7 @@ class Demo:
 
 READING = """
 How to read it: the rows 'masked' score what the network had to guess. mean, interpolation and kriging learn nothing; a
-model has learnt something once it beats interpolation. Held-out scores on the way were of the split 'val', these are of
+model has learnt something once it beats interpolation. Training shows held-out scores of the split 'val', these are of
 'test'."""
 
 

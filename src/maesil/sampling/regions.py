@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from maesil.catalog import nearest
 from maesil.datasets.splits import split_of
-from maesil.errors import EmptySplitError, StoreError
+from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.sampling.config import SPLITS, DataConfig, HoldoutConfig
 from maesil.shapes import Shape3
 from maesil.store.scanstore import OCCUPANCY_BLOCK, ScanEntry, ScanStore
@@ -140,23 +141,42 @@ def _splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:
     return {entry.patient: _split_of_entry(entry, holdout) for entry in store.entries}
 
 
+def check_overrides(store: ScanStore, holdout: HoldoutConfig) -> None:
+    """Refuses overrides that name nobody: by a typing error, a test patient would be trained on.
+
+    Raises:
+        ConfigError: Says who is meant, or who there is.
+    """
+    if holdout.by == "superpatch":
+        return
+    patients = sorted({entry.patient for entry in store.entries})
+    for name, split in holdout.patients.overrides.items():
+        if name not in patients:
+            guess = nearest(name, patients)
+            raise ConfigError(
+                f"no patient is called '{name}', whom --data.holdout.patients.overrides puts into {split}",
+                where=store.path,
+                fix=f"did you mean '{guess}'?" if guess else f"its patients: {_some(patients)}",
+            )
+
+
+def _some(names: Sequence[str], shown: int = 20) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
 def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
-    """What is amiss with a split by patient: overrides that name nobody, no patient to test on."""
+    """What is amiss with a split by patient: no patient to test on."""
     if holdout.by == "superpatch":
         return []
     patients = _splits(store, holdout)
-    warnings = [
-        f"no patient is called '{name}', whom --data.holdout.patients.overrides puts into {split}"
-        for name, split in holdout.patients.overrides.items()
-        if name not in patients
+    if not patients or "test" in patients.values():
+        return []
+    return [
+        f"all {len(patients)} patients are drawn for training or validation, none for testing: there will be "
+        "nothing to evaluate; name some with --data.holdout.patients.overrides PATIENT test "
+        f"(patients: {_some(sorted(patients))})"
     ]
-    if patients and "test" not in patients.values():
-        names = ", ".join(sorted(patients)[:3])
-        warnings.append(
-            f"all {len(patients)} patients are drawn for training or validation, none for testing: there will be "
-            f"nothing to evaluate; name some with --data.holdout.patients.overrides PATIENT test (such as {names})"
-        )
-    return warnings
 
 
 def _by_patient(
