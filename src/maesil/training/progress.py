@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, final
 
 import pytorch_lightning as pl
@@ -11,7 +12,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from maesil.training.callbacks import steps_done
 
 PLAIN_LINES = 10
-"""Lines printed over a run where the output is no terminal."""
+"""About as many lines are printed over a run where the output is no terminal."""
+HELD_OUT = ("val_psnr_masked", "val_dice")
 
 
 @final
@@ -29,6 +31,7 @@ class LiveProgress(pl.Callback):
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._line_due = False
+        self._validated = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the bar at the step the run is at."""
@@ -46,14 +49,15 @@ class LiveProgress(pl.Callback):
         if not trainer.is_global_zero or not steps_done(trainer, batch_idx):
             return
         step = trainer.global_step
-        self._line_due = self._bar is None and step % max(1, trainer.max_steps // PLAIN_LINES) == 0
+        self._line_due = self._bar is None and (step % line_every(trainer) == 0 or step == trainer.max_steps)
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, completed=step, facts=facts(trainer.callback_metrics))
+            self._bar.update(self._task, completed=step, facts=self._facts(trainer))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the new held-out score."""
+        self._validated = trainer.global_step
         if self._bar is not None and self._task is not None:
-            self._bar.update(self._task, facts=facts(trainer.callback_metrics))
+            self._bar.update(self._task, facts=self._facts(trainer))
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -67,9 +71,12 @@ class LiveProgress(pl.Callback):
 
     def _print_line(self, trainer: pl.Trainer) -> None:
         if self._line_due:
-            line = f"step {trainer.global_step}/{trainer.max_steps}  {facts(trainer.callback_metrics)}"
+            line = f"step {trainer.global_step}/{trainer.max_steps}  {self._facts(trainer)}"
             self.console.print(line, highlight=False)
             self._line_due = False
+
+    def _facts(self, trainer: pl.Trainer) -> str:
+        return facts(trainer.callback_metrics, trainer.global_step, self._validated)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the bar, also after an error."""
@@ -78,12 +85,29 @@ class LiveProgress(pl.Callback):
             self._bar = None
 
 
-def facts(metrics: dict[str, Any]) -> str:
-    """The metrics a person watches, in one line."""
+def line_every(trainer: pl.Trainer) -> int:
+    """Steps from a plain line to the next: those of some rows of the log, so that a line's loss is of its own step."""
+    row = int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+    return max(1, round(trainer.max_steps / PLAIN_LINES / row)) * row
+
+
+def facts(metrics: Mapping[str, Any], step: int, validated: int) -> str:
+    """The metrics a person watches, in one line; a held-out score of an earlier step says so.
+
+    Args:
+        metrics: By name; others are left out.
+        step: Where the run is.
+        validated: The step of the held-out score.
+    """
     formats = (
         ("loss", "loss {:.4f}"),
         ("val_psnr_masked", "held-out {:.2f} dB"),
         ("val_dice", "held-out Dice {:.3f}"),
         ("superpatches_per_s", "{:.1f} superpatches/s"),
     )
-    return "  ".join(text.format(float(metrics[name])) for name, text in formats if name in metrics)
+    since = "" if step == validated else f" (step {validated})"
+    return "  ".join(
+        text.format(float(metrics[name])) + (since if name in HELD_OUT else "")
+        for name, text in formats
+        if name in metrics
+    )
