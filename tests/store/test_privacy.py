@@ -78,13 +78,13 @@ def test_quarantined_scan__keeps_no_reason_that_tells_who(message: str) -> None:
     row = quarantined_scan(scan, ScanError(message)).row()
     text = json.dumps(row)
     assert not any(secret in text for secret in ("Doe", "Jane", "1.2.", "2019", "/data"))
-    assert "(removed)" in text
+    assert "(withheld)" in text
 
 
 def test_quarantined_scan__public_names_keep_their_reasons() -> None:
     scan = Scan("set-a", "set", "a", Path("/data/set/a.nii.gz"), None, (Path("/data/set/a.nii.gz"),), "a.nii.gz")
     row = quarantined_scan(scan, ScanError("a.nii.gz (/data/set/a.nii.gz) has spacing 0.5.1.2 mm")).row()
-    assert row["reason"] == "a.nii.gz ((removed)) has spacing 0.5.1.2 mm"
+    assert row["reason"] == "a.nii.gz ((withheld)) has spacing 0.5.1.2 mm"
 
 
 def test_prepare__real_headers_stay_out_of_the_store(data_dir: Path, tmp_path: Path) -> None:

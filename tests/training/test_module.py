@@ -98,6 +98,13 @@ def test_pretrain__warns_of_a_split_without_a_test(tiny_config: RunConfig, tmp_p
     assert "patients: a, b, c, d" in told
 
 
+def test_pretrain__warns_where_patients_could_be_held_out(tiny_config: RunConfig, tmp_path: Path) -> None:
+    data = replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, by="superpatch"))
+    console = Console(file=io.StringIO(), width=400)
+    pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run", console=console)
+    assert "warning: all 4 patients are trained on" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_pretrain__refuses_to_hold_out_somebody_who_is_not_there(tiny_config: RunConfig, tmp_path: Path) -> None:
     """By a typing error, a patient to test on would be trained on."""
     with pytest.raises(ConfigError, match="no patient is called 'dd'") as refused:

@@ -166,10 +166,11 @@ def _some(names: Sequence[str], shown: int = 20) -> str:
 
 
 def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
-    """What is amiss with a split by patient: no patient to test on."""
-    if holdout.by == "superpatch":
-        return []
+    """What is amiss with a split: no patient to test on, or patients who could be held out and are not."""
     patients = _splits(store, holdout)
+    if holdout.by == "superpatch":
+        unseen = "scores will say nothing of unseen patients; to hold patients out: --data.holdout.by patient"
+        return [f"all {len(patients)} patients are trained on: {unseen}"] if len(patients) > 1 else []
     if not patients or "test" in patients.values():
         return []
     return [

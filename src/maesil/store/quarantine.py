@@ -16,7 +16,7 @@ _SECRETS = (
     re.compile(r"(?<!\d)(?:19|20)\d\d[-/.]?[01]\d[-/.]?[0-3]\d(?!\d)"),  # a date
     re.compile(r"(?<!\w)(?:/|[A-Za-z]:\\)[^\s'\":,;)]+"),  # a path
 )
-_REMOVED = "(removed)"
+_REMOVED = "(withheld)"
 
 
 @dataclass(frozen=True)
