@@ -60,7 +60,7 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument(
         "--parts",
         type=several(PARTS),
-        default=",".join(PARTS[:-1]),
+        default=",".join(part for part in PARTS if part != "scans"),  # whose record is another: growth-scans
         help=f"of {','.join(PARTS)} (default: %(default)s)",
     )
     made.add_argument("--scan", type=Path, default=None, help="NIfTI.gz; default: the sample CT, fetched")

@@ -34,7 +34,7 @@ ROOT = Path(__file__).resolve().parent.parent
 GIB = 2**30
 STATUS = Path("/proc/self/status")
 TRIAL = "-trial"
-HARMLESS = {"json", "out", "name", "rounds", "threads"}
+HARMLESS = {"json", "out", "name", "rounds"}
 """Options that leave what is measured as it is."""
 
 

@@ -11,7 +11,7 @@ Parts (``--parts``):
 * attention: the decoder's attention alone, and what it is made of.
 
 The default is the paper's geometry with a decoder 384 wide, as MONAI's positions want a multiple of 6; ``--size tiny``
-tries everything in seconds. On a GPU, ``--preset`` measures the preset `paper` itself. MONAI is optional.
+tries everything in a minute or two. On a GPU, ``--preset`` measures the preset `paper` itself. MONAI is optional.
 """
 
 from __future__ import annotations
@@ -286,8 +286,9 @@ def model_flops(name: str, setting: Setting) -> float | None:
 # --- race -------------------------------------------------------------------------------------------------------------
 
 WARMUP = 2
+"""Steps of a turn that are not timed; the second is the first with all the optimiser's memory."""
 TIMED = {"cpu": 2, "cuda": 20}
-"""Steps of a turn."""
+"""Steps of a turn that are, by device."""
 
 
 @dataclass(frozen=True)
@@ -296,7 +297,7 @@ class Turn:
 
     Attributes:
         seconds: Of a step.
-        peak_gib: Peak memory of a few steps: the GPU's, or all of the process on a CPU.
+        peak_gib: Peak memory of two steps: the GPU's, or all of the process on a CPU.
         product: FLOP/s of a large matrix product in the contender's precision, measured just before and after.
     """
 
@@ -311,13 +312,14 @@ def turn(name: str, setting: Setting) -> Turn:
     step = CONTENDERS[name](setting)
     for _ in range(WARMUP):
         step()
+    # From its second step on, a step's peak stays; a matrix product beside the weights may need more than that.
+    peak = torch.cuda.max_memory_allocated() / GIB if setting.device == "cuda" else peak_gib()
     rates = [_product_rate(setting.device, bf16=is_bf16(name))]
     seconds = []
     for _ in range(TIMED[setting.device]):
         begin = time.perf_counter()
         step()
         seconds.append(time.perf_counter() - begin)
-    peak = torch.cuda.max_memory_allocated() / GIB if setting.device == "cuda" else peak_gib()
     rates.append(_product_rate(setting.device, bf16=is_bf16(name)))
     return Turn(statistics.median(seconds), peak, statistics.mean(rates))
 
@@ -339,18 +341,16 @@ def _race(setting: Setting, names: list[str], rounds: int) -> tuple[list[Row], l
         print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
     turns = {name: of_one for name, of_one in turns.items() if name not in failed}
     timings = {name: Timing(tuple(one.seconds for one in of_one), setting.batch) for name, of_one in turns.items()}
-    reference = timings.get(REFERENCE, next(iter(timings.values()), None))
     group = f"{setting.model.decoder_depth} decoder blocks"
     rows = [
-        Row(group, name, note=failed[name])
-        if name in failed
-        else _row(group, name, setting, turns[name], timings[name], reference)
+        Row(group, name, note=failed[name]) if name in failed else _row(group, name, setting, turns[name], timings)
         for name in names
     ]
     return rows, _limits(turns)
 
 
-def _row(group: str, name: str, setting: Setting, turns: list[Turn], timing: Timing, reference: Timing | None) -> Row:
+def _row(group: str, name: str, setting: Setting, turns: list[Turn], timings: Mapping[str, Timing]) -> Row:
+    timing, reference = timings[name], timings.get(REFERENCE, next(iter(timings.values())))
     flops = model_flops(name, setting)
     # Within a turn both ran on the same minute of the machine.
     shares = [flops / one.seconds / one.product for one in turns] if flops else []
@@ -359,7 +359,7 @@ def _row(group: str, name: str, setting: Setting, turns: list[Turn], timing: Tim
         name,
         timing.median_s,
         timing.spread,
-        timing.times_faster_than(reference) if reference else None,
+        timing.times_faster_than(reference),
         max(one.peak_gib for one in turns),
         statistics.median(shares) if shares else None,
         _product_name(bf16=is_bf16(name)) if shares else None,
@@ -382,7 +382,7 @@ def _product_name(*, bf16: bool) -> str:
 
 
 def _product_rate(device: str, *, bf16: bool) -> float:
-    """FLOP/s; leaves no memory in use."""
+    """FLOP/s, by one timed run; leaves no memory in use."""
     product = _product(device, bf16=bf16)
     begin = time.perf_counter()
     product.run()

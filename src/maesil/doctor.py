@@ -5,7 +5,6 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 from importlib.util import find_spec
-from typing import Literal
 
 import psutil
 import torch
@@ -14,13 +13,14 @@ import maesil
 from maesil.ct.sample import has_sample
 from maesil.errors import WeightsError
 from maesil.metrics import load_lpips
+from maesil.metrics.lpips import Net
 from maesil.training.devices import available_cores, cpu_multiplies_bf16
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "zarr", "dask", "nibabel", "SimpleITK", "pydicom", "monai")
 GIB = 2**30
 
 
-def examine(*, fetch_lpips: Literal["alex", "squeeze"] | None = None) -> dict[str, str]:
+def examine(*, fetch_lpips: Net | None = None) -> dict[str, str]:
     """Findings in the order a person asks: name to value.
 
     Args:

@@ -84,10 +84,10 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
         raise ConfigError("no store is given", fix="--data.store STORE, as `maesil prepare` wrote it")
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
     config = replace(config, data=replace(config.data, store=absolute(config.data.store)))
-    if not steps_done(run):  # a run that has begun is not cut off from its end by this
+    done = steps_done(run)
+    if not done:  # a run that has begun is not cut off from its end by this
         check_overrides(store, config.data.holdout)
     settle(config, run)
-    done = steps_done(run)
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
     screen = console or Console(quiet=True)

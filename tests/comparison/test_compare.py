@@ -165,6 +165,12 @@ def test_compare__refuses_before_it_trains(tiny_config: RunConfig, tmp_path: Pat
     )
     with pytest.raises(StoreError, match="split 'test'"):
         pipeline.compare(empty, lineup("maesil"), Budget("steps", 4.0), tmp_path / "out")
+    wrong = replace(tiny_config.data.holdout.patients, overrides={"c": "val", "dd": "test"})
+    typed = replace(
+        tiny_config, data=replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, patients=wrong))
+    )
+    with pytest.raises(ConfigError, match="no patient is called 'dd'"):
+        pipeline.compare(typed, lineup("maesil"), Budget("steps", 4.0), tmp_path / "out")
     nowhere = replace(tiny_config, data=replace(tiny_config.data, store=None))
     with pytest.raises(ConfigError, match="no store"):
         pipeline.compare(nowhere, lineup("maesil"), Budget("steps", 4.0), tmp_path / "out")

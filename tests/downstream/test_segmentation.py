@@ -64,6 +64,14 @@ def flags(store: Path, encoder: Path, run: Path) -> list[str]:
     ]  # fmt: skip
 
 
+def test_finetune__refuses_to_hold_out_somebody_who_is_not_there(config: FinetuneConfig, tmp_path: Path) -> None:
+    split = replace(config.data.holdout.patients, overrides={"c": "val", "dd": "test"})
+    holdout = replace(config.data.holdout, patients=split)
+    with pytest.raises(ConfigError, match="no patient is called 'dd'"):
+        pipeline.finetune_segmentation(replace(config, data=replace(config.data, holdout=holdout)), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.mark.slow
 def test_commands__train_score_predict(
     store: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -15,22 +15,26 @@ from maesil.training.logs import curve
 from maesil.training.progress import facts
 
 
-def test_live_progress__a_validated_step_shows_its_own_score(tiny_config: RunConfig, tmp_path: Path) -> None:
-    config = replace(tiny_config, monitor=replace(tiny_config.monitor, log_every=1))
+def shown_by(config: RunConfig, run: Path, log_every: int) -> str:
+    """What a training prints that logs as often."""
     shown = io.StringIO()
-    pipeline.pretrain(config, tmp_path / "run", console=Console(file=shown, width=200))
-    told = dict(re.findall(r"step (\d+)/12 .* held-out (-?[\d.]+) dB  ", shown.getvalue()))
+    config = replace(config, monitor=replace(config.monitor, log_every=log_every))
+    pipeline.pretrain(config, run, console=Console(file=shown, width=200))
+    return shown.getvalue()
+
+
+def test_live_progress__a_validated_step_shows_its_own_score(tiny_config: RunConfig, tmp_path: Path) -> None:
+    shown = shown_by(tiny_config, tmp_path / "run", log_every=1)
+    told = dict(re.findall(r"step (\d+)/12 .* held-out (-?[\d.]+) dB  ", shown))
     steps, scores = curve(tmp_path / "run" / "logs" / "metrics.csv", "val_psnr_masked")
     assert steps == [4, 8, 12]
     assert [told[str(step)] for step in steps] == [f"{score:.2f}" for score in scores]
-    assert len(re.findall(r"^step ", shown.getvalue(), re.MULTILINE)) == 12
+    assert len(re.findall(r"^step ", shown, re.MULTILINE)) == 12
 
 
 def test_live_progress__lines_are_of_steps_whose_loss_is_logged(tiny_config: RunConfig, tmp_path: Path) -> None:
-    config = replace(tiny_config, monitor=replace(tiny_config.monitor, log_every=5))
-    shown = io.StringIO()
-    pipeline.pretrain(config, tmp_path / "run", console=Console(file=shown, width=200))
-    told = dict(re.findall(r"step (\d+)/12  loss ([\d.]+)", shown.getvalue()))
+    shown = shown_by(tiny_config, tmp_path / "run", log_every=5)
+    told = dict(re.findall(r"step (\d+)/12  loss ([\d.]+)", shown))
     steps, losses = curve(tmp_path / "run" / "logs" / "metrics.csv", "loss")
     assert list(told) == ["5", "10", "12"]
     by_step = dict(zip(steps, losses, strict=True))

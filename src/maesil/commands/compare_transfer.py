@@ -44,7 +44,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("no folder is given", fix="--out DIR, a new folder or that of an experiment to continue")
     from maesil import pipeline
 
-    keep_freed_memory(EVERYTHING)  # of a process of its own
+    keep_freed_memory(EVERYTHING)  # this process does nothing but train
     amounts = [Amount(scans=count) for count in sorted(call.scans)] + [Amount(share=s) for s in sorted(call.shares)]
     screen = console()
 

@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("store, labels and run must be given", fix="--data.store STORE --labels labels.csv --run RUN")
     from maesil import pipeline
 
-    keep_freed_memory(EVERYTHING)  # of a process of its own
+    keep_freed_memory(EVERYTHING)  # this process does nothing but train
     screen = console()
     with scan_bar(screen, "classifying") as progress:
         done = pipeline.finetune_classification(

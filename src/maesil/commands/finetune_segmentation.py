@@ -43,7 +43,7 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("no run folder is given", fix="--run RUN, a new folder or that of a run to resume")
     from maesil import pipeline
 
-    keep_freed_memory(EVERYTHING)  # of a process of its own
+    keep_freed_memory(EVERYTHING)  # this process does nothing but train
     screen = console()
     outcome = pipeline.finetune_segmentation(call.config, call.run, console=screen)
     screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}")

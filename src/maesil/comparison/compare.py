@@ -21,7 +21,7 @@ from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.runner import Progress, lpips_or_reason
 from maesil.runs import dataset_counts
-from maesil.sampling.regions import regions_of
+from maesil.sampling.regions import check_overrides, regions_of
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
 from maesil.training.devices import counted, world_size
@@ -60,7 +60,8 @@ def compare(
         The comparison, and its page.
 
     Raises:
-        ConfigError: No store is given, a model's settings do not fit, or `out` holds another comparison.
+        ConfigError: No store is given, an override names no patient, a model's settings do not fit, or `out` holds
+            another comparison.
         StoreError: A split is empty.
     """
     if preset.data.store is None:
@@ -68,6 +69,7 @@ def compare(
     path = absolute(preset.data.store)
     preset = replace(preset, data=replace(preset.data, store=path), efficiency=counted(preset.efficiency))
     store = ScanStore(path)
+    check_overrides(store, preset.data.holdout)
     regions = regions_of(store, preset.data, preset.model.superpatch, split)
     regions_of(store, preset.data, preset.model.superpatch, "train")  # better refused now than by every model
     judge = Judge(

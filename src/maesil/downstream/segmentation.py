@@ -19,6 +19,7 @@ from maesil.export.card import Transfer
 from maesil.runs import Outcome, commit, steps_done
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import GridPlan, Plan, make_plan
+from maesil.sampling.regions import check_overrides
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import Segmenter
@@ -52,18 +53,21 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
         console: Where to show progress; None: nowhere.
 
     Raises:
-        ConfigError: No store; an unknown class; other settings than the folder's; voxels unlike the pre-training's.
+        ConfigError: No store; an unknown class; an override that names no patient; other settings than the folder's;
+            voxels unlike the pre-training's.
         StoreError: The store has no labels, or a split has no labelled scan.
         CheckpointError: There is no such encoder.
     """
     store = _open(config)
     config = replace(config, data=replace(config.data, store=absolute(store.path)))
+    done = steps_done(run)
+    if not done:  # a run that has begun is not cut off from its end by this
+        check_overrides(store, config.data.holdout)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
     classes, scans = annotated(store, config.labels.classes)
     division = divide(store, scans, config, card.config().superpatch)
     settle(config, run)
-    done = steps_done(run)
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
     torch.manual_seed(config.seed)

@@ -16,7 +16,7 @@ _SECRETS = (
     re.compile(r"(?<!\d)(?:19|20)\d\d[-/.]?[01]\d[-/.]?[0-3]\d(?!\d)"),  # a date
     re.compile(r"(?<!\w)(?:/|[A-Za-z]:\\)[^\s'\":,;)]+"),  # a path
 )
-_REMOVED = "(withheld)"
+_WITHHELD = "(withheld)"
 
 
 @dataclass(frozen=True)
@@ -72,9 +72,9 @@ def _without_secrets(text: str, scan: Scan) -> str:
     names = {str(scan.path), scan.path.name, scan.series or "", *(name for file in scan.files for name in _names(file))}
     public = not scan.hashed
     for name in () if public else sorted(filter(None, names), key=len, reverse=True):
-        text = text.replace(name, _REMOVED)
+        text = text.replace(name, _WITHHELD)
     for pattern in _SECRETS[2:] if public else _SECRETS:
-        text = pattern.sub(_REMOVED, text)
+        text = pattern.sub(_WITHHELD, text)
     return text
 
 

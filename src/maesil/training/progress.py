@@ -13,7 +13,6 @@ from maesil.training.callbacks import steps_done
 
 PLAIN_LINES = 10
 """About as many lines are printed over a run where the output is no terminal."""
-HELD_OUT = ("val_psnr_masked", "val_dice")
 
 
 @final
@@ -86,7 +85,10 @@ class LiveProgress(pl.Callback):
 
 
 def line_every(trainer: pl.Trainer) -> int:
-    """Steps from a plain line to the next: those of some rows of the log, so that a line's loss is of its own step."""
+    """Steps from a plain line to the next: those of some rows of the log, so that a line's loss is of its own step.
+
+    But for the line of a run's last step, where no row is due: its loss is of the last row.
+    """
     row = int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it without declaring it
     return max(1, round(trainer.max_steps / PLAIN_LINES / row)) * row
 
@@ -99,15 +101,11 @@ def facts(metrics: Mapping[str, Any], step: int, validated: int) -> str:
         step: Where the run is.
         validated: The step of the held-out score.
     """
+    since = "" if step == validated else f" (step {validated})"
     formats = (
         ("loss", "loss {:.4f}"),
-        ("val_psnr_masked", "held-out {:.2f} dB"),
-        ("val_dice", "held-out Dice {:.3f}"),
+        ("val_psnr_masked", "held-out {:.2f} dB" + since),
+        ("val_dice", "held-out Dice {:.3f}" + since),
         ("superpatches_per_s", "{:.1f} superpatches/s"),
     )
-    since = "" if step == validated else f" (step {validated})"
-    return "  ".join(
-        text.format(float(metrics[name])) + (since if name in HELD_OUT else "")
-        for name, text in formats
-        if name in metrics
-    )
+    return "  ".join(text.format(float(metrics[name])) for name, text in formats if name in metrics)
