@@ -15,7 +15,8 @@ def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
     """Replaces every "auto" by this machine's value.
 
     Raises:
-        ConfigError: A GPU is asked for and none is there; a network is to be shared out to one device.
+        ConfigError: A GPU is asked for and none is there; a network is to be shared out to one device; torchrun started
+            another number of processes than there are devices.
     """
     gpus = torch.cuda.device_count()
     if config.accelerator == "gpu" and not gpus:
@@ -25,6 +26,7 @@ def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
             "FSDP2 shares a network out to several devices, and there is one",
             fix="--efficiency.devices N, or leave out --efficiency.strategy",
         )
+    _check_launched(config)
     accelerator = ("gpu" if gpus else "cpu") if config.accelerator == "auto" else config.accelerator
     return replace(
         counted(config),
@@ -39,7 +41,22 @@ def counted(config: EfficiencyConfig) -> EfficiencyConfig:
     if config.devices != "auto":
         return config
     gpus = 0 if config.accelerator == "cpu" else torch.cuda.device_count()
-    return replace(config, devices=max(1, gpus))
+    return replace(config, devices=_launched_here() or max(1, gpus))
+
+
+def _launched_here() -> int:
+    """Processes that torchrun started on this node, one a device; 0 where this is no process of its."""
+    return int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
+
+
+def _check_launched(config: EfficiencyConfig) -> None:
+    """Processes that do not know of each other would each train alone, all into one run folder."""
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if _launched_here() and launched != world_size(config):
+        raise ConfigError(
+            f"torchrun started {launched} processes, and the run is for {world_size(config)} devices",
+            fix="--efficiency.nodes as torchrun's --nnodes, and no --efficiency.devices, or as --nproc-per-node",
+        )
 
 
 def world_size(config: EfficiencyConfig) -> int:
