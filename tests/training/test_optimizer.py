@@ -9,6 +9,7 @@ import torch
 from maesil.masking import DualMasking
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.training.config import TrainConfig
+from maesil.training.muon import muon_step
 from maesil.training.optimizer import make_optimizer, make_schedule, parameter_groups, warmup_cosine
 
 TINY = MAEConfig(
@@ -90,3 +91,35 @@ def test_muon__follows_the_schedule() -> None:
     make_schedule(optimizer, config)
     rates = {group["lr"] for group in [*optimizer.muon.param_groups, *optimizer.adamw.param_groups]}  # type: ignore[attr-defined]
     assert rates == {warmup_cosine(0, 10, 0.5)}
+
+
+def _stepped(dtype: torch.dtype | None) -> list[torch.Tensor]:
+    """Matrices of three shapes after three steps of Muon: by `muon_step` in `dtype`, or PyTorch's own where None."""
+    generator = torch.Generator().manual_seed(0)
+    shapes = [(12, 48), (48, 12), (16, 16)]
+    matrices = [torch.nn.Parameter(torch.randn(shape, generator=generator)) for shape in shapes]
+    muon = torch.optim.Muon(matrices, lr=0.01, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+    for _ in range(3):
+        for matrix in matrices:
+            matrix.grad = torch.randn(matrix.shape, generator=generator)
+        muon.step() if dtype is None else muon_step(muon, dtype)
+    return [matrix.detach() for matrix in matrices]
+
+
+def test_muon_step__in_bfloat16_is_pytorchs() -> None:
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(_stepped(torch.bfloat16), _stepped(None), strict=True))
+
+
+def test_muon_step__in_float32_differs_by_rounding_alone() -> None:
+    for exact, rounded in zip(_stepped(torch.float32), _stepped(None), strict=True):
+        torch.testing.assert_close(exact, rounded, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_muon__multiplies_in_bfloat16_only_where_the_cpu_can(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maesil.training.muon.cpu_multiplies_bf16", lambda: native)
+    seen: list[torch.dtype] = []
+    monkeypatch.setattr("maesil.training.muon.muon_step", lambda muon, dtype: seen.append(dtype))
+    optimizer = make_optimizer(MaskedAutoencoder(TINY, DualMasking()), TrainConfig(optimizer="muon"), world=1)
+    optimizer.step()
+    assert seen == ([] if native else [torch.float32])
