@@ -1,0 +1,49 @@
+"""Writes the lists of scans that `maesil prepare` makes the results' stores of, from `split.json` beside this file.
+
+    python results/lists.py SCANS --out lists      (writes lists/2mm.json and lists/4mm.json)
+    maesil prepare lists/2mm.json --out stores/2mm --spacing-mm 2
+    maesil prepare lists/4mm.json --out stores/4mm --spacing-mm 4
+
+SCANS is the folder that the files named in `split.json` lie below.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from maesil.datasets.manifest import write_manifest
+from maesil.datasets.scan import Scan
+
+SPLIT = Path(__file__).with_name("split.json")
+
+
+def main() -> None:
+    """Writes one list per store."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("scans", type=Path, help="folder that the files lie below")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
+    words = parser.parse_args()
+    groups = json.loads(SPLIT.read_text(encoding="utf-8"))["groups"]
+    for store in dict.fromkeys(group["store"] for group in groups):
+        scans = [scan for group in groups if group["store"] == store for scan in scans_of(group, words.scans)]
+        write_manifest(words.out / f"{store}.json", scans, {}, {})
+        print(f"{words.out / store}.json: {len(scans)} scans")
+
+
+def scans_of(group: Mapping[str, Any], root: Path) -> Iterator[Scan]:
+    """The scans of one group of patients, in its split."""
+    for patient, sources in group["patients"].items():
+        for source in sources:
+            path = (root / source).resolve()
+            name = patient if path.is_dir() else path.name.removesuffix(".nii.gz")
+            files = tuple(sorted(path.rglob("*.dcm"))) if path.is_dir() else (path,)
+            folder = files[0].parent if path.is_dir() else path
+            yield Scan(name, group["dataset"], patient, folder, files=files, shown=source, split=group["split"])
+
+
+if __name__ == "__main__":
+    main()
