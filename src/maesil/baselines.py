@@ -9,19 +9,27 @@ from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.models import MODELS, AnyModel, MAEConfig, SliceMAEConfig
 from maesil.models.autoencoder import AutoencoderConfig
+from maesil.models.unet import UNetConfig
+from maesil.training.config import TrainConfig
 
 AUTOENCODER_LR = 3e-3
 """AdamW's peak learning rate for the convolutional autoencoders; see docs/lab.md."""
 WIDTHS = range(16, 513, 16)
-"""Channels of the finest level that are tried."""
+"""Channels of an autoencoder's finest level that are tried."""
+UNET_LR = 3e-3
+"""AdamW's peak learning rate for the U-Net; see docs/lab.md."""
+UNET_WIDTHS = range(8, 257, 4)
+"""Channels of a U-Net's finest level that are tried."""
+UNET_LEVELS = 5
+"""Levels of the U-Net: at the coarsest, a hidden block of planes is a few positions thick."""
 
 
 def baseline(name: str, preset: RunConfig) -> RunConfig:
     """A preset with a baseline in its model's place.
 
     Autoencoders get the channels that cost the same FLOPs, a latent of as many numbers as the preset's encoder hands
-    on, and AdamW, as Muon is for the Transformers' matrices; the slice MAE gets the preset's own Transformers and
-    optimiser.
+    on, and AdamW, as Muon is for the Transformers' matrices; so does the U-Net, which has no bottleneck. The slice MAE
+    gets the preset's own Transformers and optimiser.
 
     Args:
         name: A name of `maesil.models.MODELS`.
@@ -38,8 +46,32 @@ def baseline(name: str, preset: RunConfig) -> RunConfig:
         raise ConfigError(f"baselines are sized beside a masked autoencoder, not beside '{ours.name}'")
     if kind is SliceMAEConfig:
         return replace(preset, model=slice_beside(ours))
-    train = replace(preset.train, optimizer="adamw", peak_lr=AUTOENCODER_LR)
+    if kind is UNetConfig:
+        return replace(preset, model=unet_beside(preset), train=_adamw(preset, UNET_LR))
+    train = _adamw(preset, AUTOENCODER_LR)
     return replace(preset, model=autoencoder_beside(kind, preset), train=train)
+
+
+def _adamw(preset: RunConfig, rate: float) -> TrainConfig:
+    return replace(preset.train, optimizer="adamw", peak_lr=rate)
+
+
+def unet_beside(preset: RunConfig) -> UNetConfig:
+    """A U-Net of a preset's FLOPs per superpatch, every level twice as wide as the one before."""
+    ours = preset.model
+    assert isinstance(ours, MAEConfig)
+    wanted = ours.training_flops(preset.masking.visible_count(ours.grid))
+    networks = [
+        UNetConfig(
+            superpatch=ours.superpatch,
+            patch=ours.patch,
+            channels=tuple(width * 2**level for level in range(UNET_LEVELS)),
+            input_mean=ours.input_mean,
+            input_std=ours.input_std,
+        )
+        for width in UNET_WIDTHS
+    ]
+    return min(networks, key=lambda one: abs(math.log(one.training_flops() / wanted)))
 
 
 def slice_beside(ours: MAEConfig) -> SliceMAEConfig:

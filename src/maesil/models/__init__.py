@@ -17,6 +17,7 @@ from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.mean import MeanFill
 from maesil.models.slice_mae import SliceMAE, SliceMAEConfig
+from maesil.models.unet import UNet, UNetConfig
 from maesil.models.vae import VAE, VAEConfig
 from maesil.models.vqvae import VQVAE, VQVAEConfig
 
@@ -31,6 +32,7 @@ __all__ = [
     "Pretrainer",
     "Reconstruction",
     "SliceMAEConfig",
+    "UNetConfig",
     "VAEConfig",
     "VQVAEConfig",
     "make_model",
@@ -42,7 +44,7 @@ UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog(
 """Models that learn nothing; they stand in every table."""
 
 AnyModel = Annotated[
-    MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig,
+    MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig | UNetConfig,
     Field(discriminator="name"),
 ]
 
@@ -54,6 +56,7 @@ MODELS: Catalog[tuple[type[Any], Callable[[Any, Masking], Pretrainer]]] = Catalo
         "vae": (VAEConfig, VAE),
         "vqvae": (VQVAEConfig, VQVAE),
         "slice_mae": (SliceMAEConfig, SliceMAE),
+        "unet": (UNetConfig, UNet),
     },
 )
 """Models that are trained: name to configuration and network."""

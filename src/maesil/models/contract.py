@@ -43,6 +43,8 @@ class Latent:
 class Pretrainer(nn.Module, ABC):
     """Anything trained by rebuilding superpatches.
 
+    `latent` is None where nothing is handed from an encoder to a decoder: a model that learns nothing, or a U-Net.
+
     Subclasses are final and keep these promises, which `tests/contracts/test_pretrainers.py` checks for all:
 
     * Superpatches are (b, c, d, h, w) in window units [0, 1]; so are reconstructions, in float32.

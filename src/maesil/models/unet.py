@@ -1,0 +1,149 @@
+"""A 3D U-Net that inpaints: the convolutional rival of masked autoencoders, trained for the very task it is scored on."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, final
+
+import torch
+from jaxtyping import Bool, Float
+from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic.dataclasses import dataclass
+from torch import Tensor, nn
+
+from maesil.errors import ConfigError, MissingExtraError
+from maesil.grid import PatchGrid
+from maesil.masking import Masking
+from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.shapes import Shape3, product
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """MONAI's `UNet`: every level halves the superpatch, and hands its features across to the decoder.
+
+    Args:
+        superpatch: Voxels of a superpatch along (S, P, L).
+        patch: Voxels of a patch of the mask.
+        channels: Channels of each level, from the finest, which has half of the superpatch's resolution.
+        residual_units: Convolutions in a residual unit per level; 0: one plain convolution.
+        norm: Normalisation between convolutions. None by default, as in the autoencoders: an instance norm takes away
+            the level that HU are about.
+        input_mean: Mean of the input in window units; subtracted before the network.
+        input_std: Standard deviation of the input in window units; the network works in its multiples.
+    """
+
+    name: Literal["unet"] = "unet"
+    superpatch: Shape3 = (128, 128, 128)
+    patch: Shape3 = (8, 8, 8)
+    channels: tuple[PositiveInt, ...] = (32, 64, 128, 256, 512)
+    residual_units: NonNegativeInt = 0
+    norm: Literal["instance", "batch"] | None = None
+    input_mean: float = 0.3
+    input_std: PositiveFloat = 0.25
+
+    def __post_init__(self) -> None:
+        PatchGrid(self.superpatch, self.patch)
+        if len(self.channels) < 2:
+            raise ConfigError(
+                f"a U-Net has at least two levels, not {len(self.channels)}", fix="--model.channels 32 64"
+            )
+        scale = 2 ** (len(self.channels) - 1)
+        if any(size % scale for size in self.superpatch):
+            raise ConfigError(
+                f"{len(self.channels)} levels do not halve a superpatch of {'x'.join(map(str, self.superpatch))}",
+                fix=f"a multiple of {scale} voxels, or fewer --model.channels",
+            )
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The superpatch's grid of patches."""
+        return PatchGrid(self.superpatch, self.patch)
+
+    def training_flops(self) -> int:
+        """About the floating-point operations of a superpatch's training step, for plain convolutions.
+
+        A level's convolution down is done at its own resolution, and so is its transposed convolution back up, which
+        takes the level's features twice: from below and across.
+        """
+        products = self.channels[-2] * self.channels[-1] / 8 ** (len(self.channels) - 1)  # the coarsest convolution
+        for level, width in enumerate(self.channels[:-1], start=1):
+            incoming, outgoing = (2, *self.channels)[level - 1], (1, *self.channels)[level - 1]
+            below = self.channels[-1] if level == len(self.channels) - 1 else width
+            products += (incoming * width + (width + below) * outgoing) / 8**level
+        kernel, passes = 27, 3
+        return int(2 * kernel * passes * product(self.superpatch) * products)
+
+    def describe(self) -> dict[str, str]:
+        """The network in words."""
+        channels = " - ".join(map(str, self.channels))
+        kind = f"residual units of {self.residual_units} convolutions" if self.residual_units else "convolutions"
+        return {
+            "network": f"U-Net of {kind}, {channels} channels, each level at half of the one before",
+            "input": "visible voxels, masked ones at the input's mean; and the mask",
+        }
+
+
+@final
+class UNet(Pretrainer):
+    """Predicts the masked voxels from the visible ones and the mask.
+
+    Args:
+        config: Geometry and size.
+        masking: Which tokens to hide.
+    """
+
+    def __init__(self, config: UNetConfig, masking: Masking) -> None:
+        super().__init__()
+        self.config = config
+        self.grid = config.grid
+        self.masking = masking
+        self.network = _monai_unet(config)
+        self.encoder = nn.Identity()  # features are handed across at every level: there is no bottleneck
+
+    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """Mean squared error over the masked voxels, in units of `input_std` squared."""
+        hidden = self.voxel_mask(mask)
+        squared = (self._predict(superpatch, hidden) - self._normalize(superpatch)).square()
+        return (squared * hidden).sum() / hidden.sum()
+
+    @torch.no_grad()
+    def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
+        """Rebuilds superpatches from their visible voxels.
+
+        Args:
+            superpatch: (b, c, d, h, w) in window units [0, 1].
+            mask: (b, n), True = masked.
+        """
+        hidden = self.voxel_mask(mask)
+        predicted = self._predict(superpatch, hidden)
+        return Reconstruction(predicted * self.config.input_std + self.config.input_mean, hidden)
+
+    def _predict(
+        self, superpatch: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
+    ) -> Float[Tensor, "b c d h w"]:
+        """All voxels in normalised units, float32."""
+        visible = self._normalize(superpatch).masked_fill(hidden, 0.0)
+        shown = torch.cat((visible, hidden.to(visible.dtype)), dim=1)
+        # 3D convolutions are faster with channels last on a CPU.
+        shown = shown.to(next(self.network.parameters()).dtype, memory_format=torch.channels_last_3d)
+        predicted: Tensor = self.network(shown).float()
+        return predicted
+
+    def _normalize(self, superpatch: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
+        return (superpatch.float() - self.config.input_mean) / self.config.input_std
+
+
+def _monai_unet(config: UNetConfig) -> Any:
+    try:
+        from monai.networks.nets.unet import UNet as MonaiUNet
+    except ImportError as error:
+        raise MissingExtraError("the U-Net is MONAI's network", fix="pip install monai") from error
+    return MonaiUNet(
+        spatial_dims=3,
+        in_channels=2,
+        out_channels=1,
+        channels=config.channels,
+        strides=(2,) * (len(config.channels) - 1),
+        num_res_units=config.residual_units,
+        norm=config.norm,  # type: ignore[arg-type]
+    )
