@@ -156,7 +156,8 @@ def evaluate(
     scans = ScanStore(store or run_store(run))
     regions = regions_of(scans, data, loaded.config.model.superpatch, split)
     protocol = replace(protocol or Protocol(), window=data.window)
-    scored = score_models(contestants(loaded), scans, regions, protocol, progress=progress)
+    seed = loaded.config.seed
+    scored = score_models(contestants(loaded), scans, regions, protocol, seed=seed, progress=progress)
     model, masking = loaded.config.model, loaded.config.masking
     told = told_note(model.name, loaded.model)
     which = checkpoint_note(checkpoint, loaded.record["step"])
@@ -185,7 +186,7 @@ def reconstruct(
     scan: Path,
     out: Path,
     *,
-    composite: bool = False,
+    predicted: bool = False,
     seed: int = 0,
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
@@ -196,8 +197,8 @@ def reconstruct(
         run: A run or checkpoint folder.
         scan: A file or DICOM folder.
         out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_mask beside it.
-        composite: Paste the visible voxels in.
-        seed: Of the masks.
+        predicted: Write the network's own rebuilding of the visible voxels, too; else they pass through.
+        seed: Seed of the masks.
         series: Which DICOM series, where a folder holds several.
         checkpoint: Which of the run's checkpoints.
 
@@ -220,7 +221,7 @@ def reconstruct(
     mask = resample_to(
         Volume(rebuilt.mask.astype(np.uint8), volume.geometry), original.geometry, fill=0, order="nearest"
     )
-    array = np.where(mask.array > 0, placed.array, original.array) if composite else placed.array
+    array = placed.array if predicted else np.where(mask.array > 0, placed.array, original.array)
     write_nifti(out, Volume(np.rint(array).astype(np.int16), original.geometry))
     write_nifti(mask_out, mask)
     return out, mask_out
@@ -303,14 +304,14 @@ def _chosen(regions: Sequence[Region], wanted: Sequence[str], scores: Sequence[S
 
 
 def make_case(loaded: LoadedModel, store: ScanStore, region: Region, protocol: Protocol) -> Case:
-    """A scan of a split, rebuilt as it was scored."""
+    """A scan of a split as a user gets it, under the first of the masks that it was scored with."""
     rebuilt = rebuild_region(loaded.model, store, region, protocol)
     window, entry = protocol.window, region.entry
     return Case(
         scan_id=entry.scan_id,
         dataset=entry.dataset,
         truth_hu=window.denormalize(rebuilt.truth).astype(np.float32),
-        reconstruction_hu=window.denormalize(rebuilt.reconstruction.clip(0, 1)).astype(np.float32),
+        reconstruction_hu=window.denormalize(rebuilt.whole).astype(np.float32),
         mask=rebuilt.mask,
         held_out=held_out(region),
         spacing_mm=entry.spacing_mm,

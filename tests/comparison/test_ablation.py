@@ -40,6 +40,7 @@ def test_ablation__ranks_what_hides_the_same_and_is_told_the_same(
     }
     sheet = table2(found)[0]
     best = {sheet.rows[row][0] for row, _ in sheet.best}
+    assert best
     assert best <= {row for row in sees if sees[row] in RANKED}
     assert any(note.startswith("normalised targets: told the true mean and deviation") for note in sheet.notes)
     tested = paired_csv(found)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -41,7 +42,7 @@ def test_compare__trains_scores_and_takes_up_what_is_done(tiny_config: RunConfig
         assert entrant.cost is not None
         assert (entrant.cost.steps, entrant.cost.superpatches) == (4, 8)
         assert entrant.cost.flops > 0
-        assert entrant.cost.latent_elements > 0
+        assert entrant.cost.latent_elements
         assert entrant.cost.seconds > 0
     protocols = {score.protocol for score in comparison.scores}
     assert len(protocols) == 1
@@ -55,6 +56,27 @@ def test_compare__trains_scores_and_takes_up_what_is_done(tiny_config: RunConfig
     other = replace(tiny_config, seed=1)
     with pytest.raises(ConfigError, match="other settings: seed"):
         pipeline.compare(other, lineup(*words), budget, out, protocol=PROTOCOL)
+
+
+def test_compare__trains_every_seed_and_goes_on_from_scores_alone(tiny_config: RunConfig, tmp_path: Path) -> None:
+    words, budget, out = ("maesil", "mean"), Budget("steps", 2.0), tmp_path / "out"
+    one, _ = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL)
+    two, _ = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL, seeds=2)
+    assert [entrant.seeds for entrant in two.entrants] == [(0, 1), ()]
+    assert set(two.scores) > set(one.scores)
+    assert {score.seed for score in two.scores if score.model == "maesil"} == {0, 1}
+    values = {
+        (s.seed, s.value) for s in two.scores if s.model == "maesil" and (s.metric, s.region) == ("psnr", "masked")
+    }
+    assert len({value for _, value in values}) == len(values)
+
+    for run in (out / "models").rglob("run"):
+        shutil.rmtree(run)
+    again, page = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL, seeds=2)
+    assert again.scores == two.scores
+    assert [entrant.cost for entrant in again.entrants] == [entrant.cost for entrant in two.entrants]
+    assert not list((out / "models").rglob("run"))
+    assert page.is_file()
 
 
 def test_compare__ours_beside_its_fast_recipe_at_equal_time(tiny_config: RunConfig, tmp_path: Path) -> None:

@@ -160,7 +160,42 @@ def test_cost_table__of_what_was_trained() -> None:
     assert "interpolation" not in column(sheet, "compression")
 
 
-@pytest.mark.parametrize("value", [math.inf, math.nan])
-def test_tables__strange_scores_are_shown(value: float) -> None:
+@pytest.mark.parametrize(("value", "shown"), [(math.inf, "∞ (1 exact)"), (math.nan, "–")])
+def test_tables__strange_scores_are_shown(value: float, shown: str) -> None:
     strange = comparison(score("maesil", "a", value), score("ae", "a", 20.0))
-    assert column(table2(strange)[0], "PSNR (dB) ↑")["maesil"] in {"∞ (1 exact)", "–"}
+    assert column(table2(strange)[0], "PSNR (dB) ↑")["maesil"] == shown
+
+
+def test_table2__leaves_out_rows_that_a_region_says_nothing_about() -> None:
+    scores = [score(model, "a", 20.0, region="masked") for model in ("maesil", "interpolation")]
+    masked, predicted = table2(comparison(*scores, score("maesil", "a", 18.0, region="predicted")))
+    assert {"maesil", "interpolation"} <= set(column(masked, "PSNR (dB) ↑"))
+    assert set(column(predicted, "PSNR (dB) ↑")) == {"maesil"}
+
+
+def test_table2__the_best_seam_is_the_one_nearest_to_one() -> None:
+    rows = [score(model, "a", value, "seams_s") for model, value in (("maesil", 1.2), ("interpolation", 0.5))]
+    (sheet,) = table2(comparison(*rows, score("ae, masked input", "a", 3.0, "seams_s")))
+    ((row, at),) = sheet.best
+    assert (sheet.rows[row][0], sheet.header[at]) == ("maesil", "seams S → 1")
+
+
+def test_table2__says_on_how_many_scans_a_row_is_ahead() -> None:
+    ours = {"a": 20.0, "b": 21.0, "c": 22.0}
+    scores = [score("maesil", scan, value) for scan, value in ours.items()]
+    scores += [score("interpolation", scan, value) for scan, value in {"a": 21.0, "b": 20.0, "c": 24.0}.items()]
+    assert column(table2(comparison(*scores))[0], "Δ PSNR")["interpolation"].endswith("; +1.00; 2 of 3")
+
+
+def test_cost_table__says_how_many_times_our_flops_a_row_takes() -> None:
+    found = full()
+    dear = replace(found.entrants[1], cost=replace(COST, flops=4.36 * COST.flops))
+    sheet = cost_table(replace(found, entrants=(found.entrants[0], dear)))
+    assert column(sheet, "of ours") == {"maesil": "1.00", "ae": "4.36"}
+
+
+def test_cost_table__of_a_model_without_a_bottleneck() -> None:
+    found = full()
+    unet = replace(found.entrants[1], cost=replace(COST, latent_elements=None))
+    sheet = cost_table(replace(found, entrants=(found.entrants[0], unet)))
+    assert [column(sheet, name)["ae"] for name in ("latent elements", "compression", "latent bits")] == ["–"] * 3

@@ -81,6 +81,14 @@ def test_reconstruct__sees_no_masked_voxel(model: Pretrainer) -> None:
     torch.testing.assert_close(model.reconstruct(spoiled, mask).volume, model.reconstruct(x, mask).volume)
 
 
+@every_model
+def test_reconstruct__passes_visible_voxels_on_only_where_it_says_so(model: Pretrainer) -> None:
+    x, mask = inputs(model)
+    rebuilt = model.reconstruct(x, mask)
+    visible = ~rebuilt.mask.expand_as(x)
+    assert torch.equal(rebuilt.volume[visible], x[visible]) != model.predicts_visible
+
+
 def test_reconstruct__of_normalised_targets_is_told_what_it_says() -> None:
     model = make_model(replace(TINY, normalize_targets=True), DualMasking()).eval()
     x, mask = inputs(model)

@@ -8,7 +8,7 @@ from pydantic import TypeAdapter
 
 from maesil.ct.window import Window
 from maesil.errors import ConfigError
-from maesil.evaluation.protocol import Protocol
+from maesil.evaluation.protocol import PROTOCOLS, Protocol
 
 ALL_PLANES = ("axial", "coronal", "sagittal")
 CHANGES: list[dict[str, Any]] = [
@@ -23,7 +23,8 @@ CHANGES: list[dict[str, Any]] = [
     {"lpips_every": 3},
     {"paste": False},
     {"mask_seed": 1},
-    {"overlap": 8},
+    {"mask_draws": 3},
+    {"scored_window": Window(-175.0, 250.0)},
 ]
 
 
@@ -40,7 +41,7 @@ def test_id__does_not_depend_on_the_batch() -> None:
 
 def test_describe__names_window_regions_and_id() -> None:
     text = Protocol().describe()
-    for words in ("[-1000, 1000]", "whole =", "masked =", "composite =", "SSIM 3D", "AlexNet", Protocol().id):
+    for words in ("[-1000, 1000]", "whole =", "masked =", "predicted =", "SSIM 3D", "AlexNet", Protocol().id):
         assert words in text
     assert "\n" not in text
 
@@ -67,3 +68,20 @@ def test_protocol__refuses_no_region_and_a_region_twice(field: str, twice: bool)
     value = getattr(Protocol(), field)[:1] * 2 if twice else ()
     with pytest.raises(ConfigError, match=field):
         replace(Protocol(), **{field: value})
+
+
+def test_unmasked__is_the_siblings_reading() -> None:
+    protocol = PROTOCOLS["unmasked"]()
+    assert (protocol.regions, protocol.masking, protocol.scored_window) == (
+        ("predicted",),
+        "off",
+        Window(-175.0, 250.0),
+    )
+    assert "masking off" in protocol.describe()
+    assert protocol.id != Protocol(regions=("predicted",)).id
+
+
+@pytest.mark.parametrize("change", [{"regions": ("masked",)}, {"mask_draws": 8}], ids=str)
+def test_protocol__without_masking_has_nothing_masked_and_nothing_to_draw(change: dict[str, Any]) -> None:
+    with pytest.raises(ConfigError, match="masking off"):
+        replace(PROTOCOLS["unmasked"](), **change)

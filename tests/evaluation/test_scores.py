@@ -2,13 +2,13 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
 
 from maesil.errors import CheckpointError
-from maesil.evaluation.scores import Score, by_protocol, read_scores, write_scores
+from maesil.evaluation.scores import Score, read_scores, write_scores
 
 SCORE = Score("s1", "btcv", "p1", "mae", "psnr", "whole", 20.5, "abc", "words [protocol abc]")
 
@@ -61,9 +61,17 @@ def test_read_scores__of_an_absent_file_says_what_to_do(tmp_path: Path) -> None:
     assert absent.value.fix is not None
 
 
-def test_by_protocol__keeps_protocols_apart() -> None:
+def test_write_scores__says_what_a_protocol_is_once(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
     other = replace(SCORE, protocol="def", described="other [protocol def]")
-    assert by_protocol([SCORE, other, SCORE]) == {
-        "words [protocol abc]": [SCORE, SCORE],
-        "other [protocol def]": [other],
-    }
+    scores = [SCORE, replace(SCORE, scan="s2"), other, replace(other, scan="s2", spread=0.25, draws=8, seed=2)]
+    write_scores(path, scores)
+    assert path.read_text().count("words") == path.read_text().count("other") == 1
+    assert read_scores(path) == scores
+
+
+def test_read_scores__of_version_0_1_load(tmp_path: Path) -> None:
+    path = tmp_path / "scores.jsonl"
+    old = {key: value for key, value in asdict(SCORE).items() if key not in ("draws", "spread", "seed")}
+    path.write_text(f"{json.dumps(old)}\n{json.dumps(old | {'region': 'composite'})}\n")
+    assert read_scores(path) == [SCORE, replace(SCORE, region="composite")]

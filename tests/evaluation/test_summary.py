@@ -8,7 +8,7 @@ import pytest
 
 from maesil.errors import ConfigError
 from maesil.evaluation.scores import Score
-from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, bootstrap_means, summarize
+from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, summarize
 
 
 def scores(*values: float, dataset: str = "btcv", model: str = "mae", metric: str = "psnr") -> list[Score]:
@@ -50,10 +50,39 @@ def test_summarize__is_the_same_twice() -> None:
     assert summarize(scores(1.0, 2.0, 5.0)) == summarize(scores(1.0, 2.0, 5.0))
 
 
-def test_bootstrap_means__depends_on_the_seed_alone() -> None:
-    values = np.array([1.0, 2.0, 5.0])
-    np.testing.assert_array_equal(bootstrap_means(values, seed=3), bootstrap_means(values, seed=3))
-    assert (bootstrap_means(values, seed=3) != bootstrap_means(values, seed=4)).any()
+def test_summarize__resamples_patients_not_scans() -> None:
+    apart = scores(*[10.0] * 6, *[20.0] * 6)
+    together = [replace(score, patient="p0" if score.value == 10.0 else "p1") for score in apart]
+    (of_scans,), (of_patients,) = summarize(apart), summarize(together)
+    assert of_scans.mean == of_patients.mean == 15.0
+    assert (of_scans.patients, of_patients.patients) == (12, 2)
+    assert 11.0 < of_scans.low < of_scans.high < 19.0
+    assert (of_patients.low, of_patients.high) == (10.0, 20.0)  # either patient alone may be drawn twice
+
+
+def test_summarize__of_several_scans_of_one_patient_has_no_interval() -> None:
+    (row,) = summarize([replace(score, patient="p") for score in scores(10.0, 20.0)])
+    assert row.deviation == pytest.approx(math.sqrt(50))
+    assert math.isnan(row.low)
+    assert math.isnan(row.high)
+
+
+def test_summarize__median_is_not_moved_by_one_scan() -> None:
+    (row,) = summarize(scores(10.0, 11.0, 60.0))
+    assert (row.median, row.mean) == (11.0, 27.0)
+
+
+def test_summarize__averages_training_seeds_within_a_scan() -> None:
+    first, second = scores(10.0, 20.0), [replace(score, seed=1, value=score.value + 4) for score in scores(10.0, 20.0)]
+    (row,) = summarize([*first, *second])
+    assert (row.n, row.mean, row.seeds) == (2, 17.0, 2)
+    assert row.seed_deviation == pytest.approx(math.sqrt(8))
+    assert row.deviation == pytest.approx(math.sqrt(50))
+
+
+def test_summarize__tells_the_spread_over_draws() -> None:
+    rows = [replace(score, spread=spread) for score, spread in zip(scores(1.0, 2.0), (3.0, 4.0), strict=True)]
+    assert summarize(rows)[0].draw_spread == pytest.approx(math.sqrt(12.5))
 
 
 def test_summarize__of_one_scan_has_no_deviation_and_no_interval() -> None:

@@ -6,6 +6,8 @@ import math
 
 import pytest
 
+from maesil.errors import UnknownNameError
+from maesil.evaluation.measures import METRICS
 from maesil.evaluation.scores import Score
 from maesil.evaluation.tables import Table, tabulate, to_csv, to_latex, to_markdown
 
@@ -97,3 +99,22 @@ def test_to_csv__holds_unrounded_numbers_and_no_words_for_nan() -> None:
     assert rows[0]["deviation"] == ""
     assert rows[1]["mean"] == "inf"
     assert rows[1]["infinite"] == "1"
+
+
+def test_tabulate__cells_of_three_scans_end_in_the_median() -> None:
+    (row,) = tabulate([score(scan, "mae", "psnr", value) for scan, value in (("a", 1.0), ("b", 2.0), ("c", 9.0))]).rows
+    assert row[4].endswith("; 2.00")
+    assert row[4].startswith("4.00 ± 4.36 [")
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_tabulate__shows_every_metric_that_is_scored(name: str) -> None:
+    table = tabulate([score("a", "mae", name, 0.5, "masked")])
+    assert table.header[4:] == (METRICS[name].title,)
+    assert table.rows[0][4].startswith("0.5")
+    assert not METRICS[name].explained or METRICS[name].explained in table.notes
+
+
+def test_tabulate__refuses_a_metric_that_no_table_would_show() -> None:
+    with pytest.raises(UnknownNameError, match="unknown metric 'psrn'"):
+        tabulate([score("a", "mae", "psrn", 0.5)])

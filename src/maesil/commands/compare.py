@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
+from pydantic import PositiveInt
 
 from maesil.commands.parsing import Settings, console, parse, print_json, value_of
 from maesil.comparison.budget import parse_budget
@@ -56,6 +57,8 @@ class Compare:
     """What is scored, and how."""
     pictures: int = 3
     """Scans whose reconstructions the page shows."""
+    seeds: PositiveInt = 1
+    """Trainings of every model, with consecutive seeds from --seed; scores are averaged over them."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
 
@@ -84,6 +87,7 @@ def main(words: Sequence[str]) -> int:
             split=call.split,
             protocol=call.protocol,
             pictures=call.pictures,
+            seeds=call.seeds,
             command=shlex.join(("maesil", "compare", *words)),
             console=screen,
             progress=progress,

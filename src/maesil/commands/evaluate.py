@@ -9,14 +9,17 @@ from typing import Annotated, Literal
 
 import tyro
 
-from maesil.commands.parsing import console, parse
-from maesil.evaluation.protocol import Protocol
+from maesil.commands.parsing import console, parse, value_of
+from maesil.errors import ConfigError
+from maesil.evaluation.protocol import PROTOCOLS, Protocol
 from maesil.screen import scan_bar
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a run on held-out scans, beside a mean fill and an interpolation that learn nothing.
+    """Score a run on held-out scans, beside a mean fill, an interpolation and kriging, which learn nothing.
+
+    --reading names the protocol: {readings}. Its settings are flags.
 
     Writes RUN/evaluation/SPLIT/: scores.jsonl (one row per scan, model, metric and region) and the table as .md, .tex
     and .csv.
@@ -25,9 +28,10 @@ class Evaluate:
       maesil evaluate runs/base
       maesil evaluate runs/base --data.store other-store --split val
       maesil evaluate runs/base --json scores.json
+      maesil evaluate runs/base --reading unmasked       (the network sees every voxel; never beside masked scores)
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[Path | None] = None
     """The run folder."""
     store: Annotated[Path | None, tyro.conf.arg(name="data.store")] = None
     """Another store than the run's own."""
@@ -35,15 +39,23 @@ class Evaluate:
     """Which scans to score."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints."""
+    reading: str = "masked"
+    """A named protocol that the protocol's flags start from."""
     protocol: Protocol = field(default_factory=Protocol)
     """What is scored, and how."""
     json: Path | None = None
     """Write the scores as one JSON file, too."""
 
 
+Evaluate.__doc__ = (Evaluate.__doc__ or "").replace("{readings}", ", ".join(PROTOCOLS))
+
+
 def main(words: Sequence[str]) -> int:
     """Scores and prints the table."""
-    call = parse(Evaluate, "evaluate", words)
+    reading = value_of(words, "--reading") or "masked"
+    call = parse(Evaluate, "evaluate", words, Evaluate(protocol=PROTOCOLS[reading]()))
+    if call.run is None:
+        raise ConfigError("no run folder is given", fix="maesil evaluate RUN")
     from maesil import pipeline
 
     with scan_bar(console(), "evaluating") as progress:

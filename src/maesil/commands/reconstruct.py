@@ -16,9 +16,11 @@ from maesil.commands.parsing import parse, print_json
 class Reconstruct:
     """Mask and rebuild one scan; write the reconstruction in HU and the mask as NIfTI on the scan's own grid.
 
+    Voxels that the network sees pass through: only masked ones are rebuilt.
+
     Examples:
       maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz      (and rebuilt_mask.nii.gz)
-      maesil reconstruct runs/base dicom-folder/ --out rebuilt.nii.gz --composite
+      maesil reconstruct runs/base dicom-folder/ --out rebuilt.nii.gz --predicted
     """
 
     run: tyro.conf.Positional[Path]
@@ -27,10 +29,10 @@ class Reconstruct:
     """A file or DICOM folder."""
     out: Path
     """The reconstruction, .nii or .nii.gz; the mask is written beside it."""
-    composite: bool = False
-    """Paste the visible voxels in."""
+    predicted: bool = False
+    """Write the network's own rebuilding of the visible voxels, too."""
     seed: int = 0
-    """Of the masks."""
+    """Seed of the masks."""
     series: str | None = None
     """Which DICOM series, where a folder holds several."""
     checkpoint: Literal["last", "best"] = "last"
@@ -48,7 +50,7 @@ def main(words: Sequence[str]) -> int:
         call.run,
         call.scan,
         call.out,
-        composite=call.composite,
+        predicted=call.predicted,
         seed=call.seed,
         series=call.series,
         checkpoint=call.checkpoint,

@@ -36,6 +36,7 @@ def compare(
     split: str = "test",
     protocol: Protocol | None = None,
     pictures: int = 3,
+    seeds: int = 1,
     command: str = "",
     console: Console | None = None,
     progress: Progress | None = None,
@@ -52,6 +53,7 @@ def compare(
         split: "test", "val" or "train".
         protocol: What is scored, and how; its window is the preset's.
         pictures: Scans whose reconstructions are shown.
+        seeds: Trainings of every model, with consecutive seeds from the preset's; a scan's scores are their mean.
         command: What makes the comparison again, for its page.
         console: Where to show progress; None: nowhere.
         progress: Called after every scan and row that is scored.
@@ -75,7 +77,8 @@ def compare(
     judge = Judge(
         store, regions, replace(protocol or Protocol(), window=preset.data.window), preset.model.grid, preset.masking
     )
-    contest = Contest(preset, budget, judge, shown_regions(regions, pictures), out, console or Console(quiet=True))
+    shown, screen = shown_regions(regions, pictures), console or Console(quiet=True)
+    contest = Contest(preset, budget, judge, shown, out, screen, seeds)
     outcomes = run_contest(contest, lineup, progress)
     entrants = tuple(entrant for entrant, _ in outcomes)
     notes = (
@@ -91,7 +94,7 @@ def compare(
         scores=tuple(score for _, scores in outcomes for score in scores),
         notes=notes,
         commands=(command,) if command else (),
-        settings=describe(preset, budget, store, judge),
+        settings=describe(preset, budget, store, judge, seeds),
     )
     return comparison, write_all(comparison, Pictures(contest.pictures(entrants), contest.shown, judge), out)
 
@@ -109,7 +112,9 @@ def run_contest(contest: Contest, lineup: Lineup, progress: Progress | None) -> 
     return outcomes
 
 
-def describe(preset: RunConfig, budget: Budget, store: ScanStore, judge: Judge) -> Mapping[str, Mapping[str, str]]:
+def describe(
+    preset: RunConfig, budget: Budget, store: ScanStore, judge: Judge, seeds: int = 1
+) -> Mapping[str, Mapping[str, str]]:
     """What was equal for all models, in words."""
     train, model, data, masking = preset.train, preset.model, preset.data, preset.masking
     window, hidden = data.window, masking.masked_count(model.grid) / model.grid.tokens
@@ -130,6 +135,6 @@ def describe(preset: RunConfig, budget: Budget, store: ScanStore, judge: Judge) 
             "budget": budget.describe(),
             "batch": str(train.global_batch(world_size(preset.efficiency))),
             "beside preset": preset.preset,
-            "seed": str(preset.seed),
+            "seeds": ", ".join(str(preset.seed + number) for number in range(seeds)),
         },
     }

@@ -24,7 +24,7 @@ STYLES = {kind: (COLOURS[place], MARKERS[place]) for place, kind in enumerate(("
 """Colour and marker of each kind of model whose bottleneck is a choice."""
 PANELS = {
     (VISIBLE, "masked"): "every model sees the visible voxels only",
-    (EVERYTHING, "whole"): "the paper's setting: autoencoders see everything",
+    (EVERYTHING, "predicted"): "the paper's setting: autoencoders see everything",
 }
 """What rows see, and which voxels are scored: a plot each."""
 DOTTED: dict[str, Any] = {"lw": 0.8, "ls": (0, (1, 3))}
@@ -108,7 +108,7 @@ def _points(comparison: Comparison, sees: str, region: str) -> list[Point]:
     return [
         (entrant.model, entrant.cost.bits_per_voxel, means[entry])
         for entrant in comparison.entrants
-        if entrant.cost is not None and entrant.model in STYLES
+        if entrant.cost is not None and entrant.cost.bits_per_voxel is not None and entrant.model in STYLES
         for entry in entrant.entries
         if entrant.entries[entry] == sees and entry in means
     ]

@@ -61,8 +61,7 @@ def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path) -> Co
         flops: Per superpatch, from `count_flops`.
         run: Its run folder, for the logs.
     """
-    if model.latent is None:
-        raise ValueError("only what learns has a cost")
+    latent = model.latent
     rows = [row for row in read_log(run / "logs" / "metrics.csv") if row.get("superpatches_per_s")]
     steps = int(rows[-1]["step"]) if rows else 0
     superpatches = steps * config.train.global_batch(world_size(config.efficiency))
@@ -70,8 +69,8 @@ def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path) -> Co
     return Cost(
         parameters=sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad),
         voxels=product(model.grid.superpatch),
-        latent_elements=model.latent.elements,
-        latent_bits=model.latent.bits,
+        latent_elements=latent.elements if latent else None,
+        latent_bits=latent.bits if latent else None,
         flops=flops,
         steps=steps,
         superpatches=superpatches,

@@ -9,8 +9,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float
 
+from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.scores import Score
-from maesil.evaluation.summary import BOOTSTRAP_SEED, CONFIDENCE, RESAMPLES
 
 FEWEST_PAIRS = 6
 """With fewer pairs the signed-rank test cannot come below 0.05 whatever they are."""
@@ -22,11 +22,13 @@ class Paired:
 
     Attributes:
         entry: The other.
-        region: whole, masked or composite.
-        metric: psnr, ssim or lpips.
-        n: Scans with a finite difference.
-        patients: They are of.
+        region: A name of `maesil.evaluation.protocol.REGIONS`.
+        metric: A name of `maesil.evaluation.measures.METRICS`.
+        n: Scans with a finite difference; each is the mean over training seeds.
+        patients: Patients that these scans are of.
+        larger: Scans on which the entry's number is larger than ours.
         difference: Mean over scans; negative where the entry's number is smaller than ours.
+        median: Median over scans.
         low: Lower end of the 95 % bootstrap interval of the mean, patients resampled; nan for one patient.
         high: Its upper end.
         p: Two-sided Wilcoxon signed-rank; nan with fewer than `FEWEST_PAIRS` pairs.
@@ -38,7 +40,9 @@ class Paired:
     metric: str
     n: int
     patients: int
+    larger: int
     difference: float
+    median: float
     low: float
     high: float
     p: float
@@ -51,7 +55,7 @@ def pair(scores: Sequence[Score], ours: str, leave_out: Sequence[str] = ()) -> l
     Scans of one patient are no independent witnesses: the interval resamples patients. The test takes scans as they are
     where every patient has one, and patients' means where some have several.
     """
-    values = {(score.model, score.region, score.metric, score.scan): score for score in scores}
+    values = _means_over_seeds(scores)
     entries = [entry for entry in dict.fromkeys(score.model for score in scores) if entry not in (ours, *leave_out)]
     rows = []
     for region, metric in dict.fromkeys((score.region, score.metric) for score in scores):
@@ -60,35 +64,46 @@ def pair(scores: Sequence[Score], ours: str, leave_out: Sequence[str] = ()) -> l
     return rows
 
 
+Scans = dict[tuple[str, str], float]
+"""A number per scan, which a pair (scan, patient) names."""
+
+
+def _means_over_seeds(scores: Sequence[Score]) -> dict[tuple[str, str, str], Scans]:
+    """Model, region and metric to each scan's mean over the training seeds."""
+    lists: dict[tuple[str, str, str], dict[tuple[str, str], list[float]]] = {}
+    for score in scores:
+        of_scan = lists.setdefault((score.model, score.region, score.metric), {})
+        of_scan.setdefault((score.scan, score.patient), []).append(score.value)
+    return {key: {scan: float(np.mean(found)) for scan, found in scans.items()} for key, scans in lists.items()}
+
+
 def _paired(
-    values: Mapping[tuple[str, str, str, str], Score], entry: str, ours: str, region: str, metric: str
+    values: Mapping[tuple[str, str, str], Scans], entry: str, ours: str, region: str, metric: str
 ) -> Paired | None:
-    by_patient: dict[str, list[float]] = {}
-    for (model, where, what, scan), score in values.items():
-        other = values.get((ours, region, metric, scan))
-        if (model, where, what) == (entry, region, metric) and other is not None:
-            difference = score.value - other.value
-            if math.isfinite(difference):
-                by_patient.setdefault(score.patient, []).append(difference)
-    if not by_patient:
+    theirs, own = values.get((entry, region, metric), {}), values.get((ours, region, metric), {})
+    differences = {scan: theirs[scan] - own[scan] for scan in theirs if scan in own}
+    differences = {scan: value for scan, value in differences.items() if math.isfinite(value)}
+    if not differences:
         return None
-    patients = list(by_patient.values())
-    everything = np.concatenate([np.array(values, dtype=np.float64) for values in patients])
-    low, high = _interval(patients)
-    p = _signed_rank(np.array([np.mean(values) for values in patients]))
-    mean = float(everything.mean())
-    return Paired(entry, region, metric, len(everything), len(patients), mean, low, high, p, math.nan)
-
-
-def _interval(patients: Sequence[Sequence[float]]) -> tuple[float, float]:
-    if len(patients) < 2:
-        return math.nan, math.nan
-    sums, counts = np.array([sum(values) for values in patients]), np.array([len(values) for values in patients])
-    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(patients), size=(RESAMPLES, len(patients)))
-    means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(low), float(high)
+    by_patient: dict[str, list[float]] = {}
+    for (_, patient), value in differences.items():
+        by_patient.setdefault(patient, []).append(value)
+    found = list(differences.values())
+    low, high = patient_interval(found, [patient for _, patient in differences])
+    return Paired(
+        entry=entry,
+        region=region,
+        metric=metric,
+        n=len(found),
+        patients=len(by_patient),
+        larger=sum(value > 0 for value in found),
+        difference=float(np.mean(found)),
+        median=float(np.median(found)),
+        low=low,
+        high=high,
+        p=_signed_rank(np.array([np.mean(of_patient) for of_patient in by_patient.values()])),
+        p_holm=math.nan,
+    )
 
 
 def _signed_rank(differences: Float[np.ndarray, " n"]) -> float:

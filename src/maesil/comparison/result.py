@@ -19,7 +19,7 @@ class Cost:
     Attributes:
         parameters: Trained numbers.
         voxels: Voxels of a superpatch.
-        latent_elements: Numbers that the encoder hands to the decoder, per superpatch.
+        latent_elements: Numbers that the encoder hands to the decoder, per superpatch; None: there is no bottleneck.
         latent_bits: Bits that name them where they come from a codebook; None: each number is free.
         flops: Floating-point operations of a training step per superpatch, forwards and backwards, as PyTorch counts.
         steps: Optimiser steps done.
@@ -30,7 +30,7 @@ class Cost:
 
     parameters: int
     voxels: int
-    latent_elements: int
+    latent_elements: int | None
     latent_bits: float | None
     flops: float
     steps: int
@@ -39,19 +39,21 @@ class Cost:
     memory_gib: float
 
     @property
-    def compression(self) -> float:
-        """Voxels of a superpatch per number of its latent."""
-        return self.voxels / self.latent_elements
+    def compression(self) -> float | None:
+        """Voxels of a superpatch per number of its latent; None without a bottleneck."""
+        return self.voxels / self.latent_elements if self.latent_elements else None
 
     @property
-    def bits(self) -> float:
+    def bits(self) -> float | None:
         """Bits of a superpatch's latent: those that name codes, or `BITS_PER_NUMBER` for each free number."""
-        return float(BITS_PER_NUMBER * self.latent_elements) if self.latent_bits is None else self.latent_bits
+        if self.latent_bits is not None:
+            return self.latent_bits
+        return float(BITS_PER_NUMBER * self.latent_elements) if self.latent_elements else None
 
     @property
-    def bits_per_voxel(self) -> float:
+    def bits_per_voxel(self) -> float | None:
         """Bits of the latent per voxel: one scale for codes and for free numbers."""
-        return self.bits / self.voxels
+        return None if self.bits is None else self.bits / self.voxels
 
 
 VISIBLE, OWN_MASKS, TOLD, EVERYTHING = "visible voxels", "others: own masks", "visible voxels, and hints", "everything"
@@ -74,9 +76,12 @@ class Entrant:
         title: Its name in tables and figures; empty: the label.
         plain: Whether it has the default settings of its kind.
         notes: What has to be said of it below a table.
-        cost: None for a model that learns nothing, and for one that failed before it was measured.
-        failed: Why it has no scores; None where it has.
-        run: Its run folder; None for a model that learns nothing.
+        cost: Cost of a training, times and memory over all seeds; None for a model that learns nothing, and for one
+            that failed before it was measured.
+        failed: Why a training or its scores are missing; None where none is.
+        run: Run folder of the first seed; None for a model that learns nothing.
+        seeds: Training seeds with scores.
+        stamp: Names the weights that were scored, such as "step 4000".
     """
 
     label: str
@@ -88,6 +93,8 @@ class Entrant:
     cost: Cost | None = None
     failed: str | None = None
     run: Path | None = None
+    seeds: tuple[int, ...] = ()
+    stamp: str = ""
 
     def shown(self, entry: str) -> str:
         """One of its rows as tables and figures name it."""

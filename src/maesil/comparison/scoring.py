@@ -7,6 +7,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ import torch
 
 from maesil.comparison.result import EVERYTHING, OWN_MASKS, TOLD, VISIBLE
 from maesil.errors import CheckpointError
+from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import RebuiltScan
-from maesil.evaluation.runner import Progress, held_out, rebuild_region, score_models
+from maesil.evaluation.runner import Progress, held_out, lpips_or_reason, rebuild_region, score_models
 from maesil.evaluation.scores import Score, read_scores, write_scores
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
@@ -73,7 +75,12 @@ class Judge:
         return TOLD if model.told else VISIBLE
 
     def score(
-        self, entries: Mapping[str, Pretrainer], folder: Path, stamp: str, progress: Progress | None
+        self,
+        entries: Mapping[str, Pretrainer],
+        folder: Path,
+        stamp: str,
+        progress: Progress | None,
+        seed: int = 0,
     ) -> tuple[Score, ...]:
         """The scores of a model's rows; read from `folder` where they lie there from the same weights and protocol.
 
@@ -82,15 +89,34 @@ class Judge:
             folder: Where scores are kept.
             stamp: Names the weights.
             progress: Called after every scan and row.
+            seed: Training seed of the weights.
         """
-        mark = {"protocol": self.protocol.id, "weights": stamp, "rows": list(entries), "scans": self.scans}
+        mark = self.mark(list(entries), stamp, seed)
         kept = kept_scores(folder, mark)
         if kept is not None:
             return kept
-        scored = score_models(entries, self.store, self.regions, self.protocol, progress=progress)
+        scored = score_models(
+            entries, self.store, self.regions, self.protocol, patch=self.grid.patch, seed=seed, progress=progress
+        )
         write_scores(folder / SCORES, scored.scores)
         (folder / MARK).write_text(json.dumps({"mark": mark, "notes": scored.notes}, indent=1) + "\n")
         return scored.scores
+
+    def mark(self, rows: Sequence[str], stamp: str, seed: int) -> dict[str, Any]:
+        """What scores are of: they are taken up again where all of it is the same."""
+        return {
+            "protocol": self.protocol.id,
+            "weights": stamp,
+            "seed": seed,
+            "rows": list(rows),
+            "scans": self.scans,
+            "metrics": list(METRICS) if self.scores_lpips else [name for name in METRICS if name != "lpips"],
+        }
+
+    @cached_property
+    def scores_lpips(self) -> bool:
+        """Whether LPIPS is asked for and its weights are here."""
+        return lpips_or_reason(self.protocol, None)[0] is not None
 
     def hides_others(self, model: Pretrainer) -> bool:
         """Whether a row is scored on other voxels than the comparison's masks hide.
@@ -100,6 +126,11 @@ class Judge:
         tokens = self.masking.draw(DRAWN, self.grid, _generator())
         common = self.grid.unpatchify(tokens[..., None].expand(-1, -1, self.grid.voxels_per_patch))
         return not torch.equal(model.voxel_mask(model.draw_mask(DRAWN, _generator())), common)
+
+    @property
+    def voxels(self) -> dict[str, Any]:
+        """What the store's voxels are: the settings it was prepared with."""
+        return dict(self.store.manifest["settings"])
 
     @property
     def scans(self) -> list[str]:
@@ -123,9 +154,10 @@ def kept_scores(folder: Path, mark: Mapping[str, Any]) -> tuple[Score, ...] | No
     except (OSError, ValueError, LookupError, TypeError, CheckpointError):
         return None
     counts = Counter((score.scan, score.model) for score in scores)
-    # A file that was cut off at the end of a line reads well: every scan must have as many numbers in every row.
-    whole = set(counts) == set(product(mark["scans"], mark["rows"])) and len(set(counts.values())) == 1
-    return scores if whole else None
+    # A file that was cut off at the end of a line reads well: every scan must have as many numbers as the others.
+    pairs = set(counts) == set(product(mark["scans"], mark["rows"]))
+    alike = all(len({counts[scan, row] for scan in mark["scans"]}) == 1 for row in mark["rows"])
+    return scores if pairs and alike else None
 
 
 def _generator() -> torch.Generator:
@@ -141,16 +173,21 @@ def under(model: Pretrainer, masking: Masking) -> Pretrainer:
     return other
 
 
+def pictures_folder(folder: Path, stamp: str) -> Path:
+    """Where a model's rebuilt scans are kept, as a user gets them: apart for all weights."""
+    return folder / "pictures" / stamp.replace(" ", "-")
+
+
 def picture_path(folder: Path, name: str, region: Region) -> Path:
     """Where a row's reconstruction of a scan is kept."""
-    return folder / "pictures" / f"{name.replace('/', '_')}--{region.entry.scan_id}.npz"
+    return folder / f"{name.replace('/', '_')}--{region.entry.scan_id}.npz"
 
 
 def write_picture(path: Path, rebuilt: RebuiltScan) -> None:
     """Keeps a reconstruction in thousandths of the window, and its mask."""
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f".{path.name}")
-    volume = np.rint(rebuilt.reconstruction.clip(0, 1) * 1000).astype(np.int16)
+    volume = np.rint(rebuilt.whole * 1000).astype(np.int16)
     with fresh.open("wb") as file:
         np.savez_compressed(file, volume=volume, mask=np.packbits(rebuilt.mask))
     fresh.replace(path)

@@ -13,7 +13,7 @@ from maesil.baselines import baseline
 from maesil.catalog import unknown_name
 from maesil.config import RunConfig, from_dict, to_dict
 from maesil.errors import ConfigError
-from maesil.models import MODELS, UNTRAINED
+from maesil.models import CEILINGS, MODELS, UNTRAINED
 
 SECTIONS = ("data", "masking", "model", "train", "efficiency", "monitor")
 _COMMA = re.compile(r",(?![^\[\]]*\])")
@@ -26,7 +26,7 @@ class Spec:
 
     Attributes:
         label: Its name in scores and folders.
-        model: Its kind, a name of `MODELS` or `UNTRAINED`.
+        model: Its kind, a name of `MODELS`, `UNTRAINED` or `CEILINGS`.
         settings: Dotted setting to value, such as {"model.latent_channels": 6}.
         title: Its name where there is little room, with spaces to break lines at; empty: the label.
     """
@@ -37,9 +37,10 @@ class Spec:
     title: str = ""
 
     def __post_init__(self) -> None:
-        if self.model not in (*MODELS, *UNTRAINED):
-            raise unknown_name("model", self.model, (*MODELS, *UNTRAINED))
-        if self.model in UNTRAINED and self.settings:
+        known = (*MODELS, *UNTRAINED, *CEILINGS)
+        if self.model not in known:
+            raise unknown_name("model", self.model, known)
+        if not self.trained and self.settings:
             raise ConfigError(f"'{self.model}' learns nothing and has no settings", where=self.label)
 
     @property
@@ -89,7 +90,7 @@ def parse_models(words: Iterable[str]) -> tuple[Spec, ...]:
 def check_labels(specs: Sequence[Spec]) -> None:
     """Raises ConfigError where there is no model, or two would share a label or a folder."""
     if not specs:
-        raise ConfigError("no model is named", fix=f"--models, of: {', '.join((*MODELS, *UNTRAINED))}")
+        raise ConfigError("no model is named", fix=f"--models, of: {', '.join((*MODELS, *UNTRAINED, *CEILINGS))}")
     folders = [spec.folder.lower() for spec in specs]
     twice = next((spec.label for spec in specs if folders.count(spec.folder.lower()) > 1), None)
     if twice is None:

@@ -11,24 +11,24 @@ from dataclasses import astuple, fields
 from maesil.comparison.paired import Paired, pair
 from maesil.comparison.paper import PAPER_NOTE, TABLE_2, TABLE_3
 from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, RANKED, SIGHTS, VISIBLE, Comparison, Cost, Entrant
-from maesil.evaluation.protocol import REGION_TEXT
-from maesil.evaluation.scores import METRICS
+from maesil.evaluation.measures import METRICS
+from maesil.evaluation.protocol import REGION_TEXT, REGIONS
 from maesil.evaluation.sheet import Sheet
 from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, summarize
-from maesil.evaluation.tables import HEADINGS, cell_text
+from maesil.evaluation.tables import CELL, cell_text, metric_notes, shown_metrics
 
-CELLS = "Cells: mean ± standard deviation over scans [95 % bootstrap interval of the mean]; best of its kind in bold."
+CELLS = f"Cells: {CELL}; best of its kind in bold."
 DIFFERENCES = (
-    "Δ: the row minus ours, mean over scans [95 % bootstrap interval, patients resampled]; p: two-sided Wilcoxon "
-    "signed-rank over patients, Holm-corrected; – where fewer than 6 patients could not show any. Rows with masks of "
-    "their own are scored on other voxels, and rows with hints are told something of the hidden ones: neither ranked "
-    "nor tested."
+    "Δ PSNR: the row minus ours, mean over scans [95 % bootstrap interval, patients resampled]; "
+    "median; scans on which the row is ahead. p: two-sided Wilcoxon signed-rank over patients, Holm-corrected; – where "
+    "fewer than 6 patients could not show any. Rows with masks of their own are scored on other voxels, and rows with "
+    "hints are told something of the hidden ones: neither ranked nor tested."
 )
 
 
 def table2(comparison: Comparison) -> list[Sheet]:
     """Table II, once per region that was scored: the masked voxels first, where all that see only the rest compete."""
-    return [_table2(comparison, region) for region in ("masked", "whole", "composite") if _has(comparison, region)]
+    return [_table2(comparison, region) for region in REGIONS if _has(comparison, region)]
 
 
 def _table2(comparison: Comparison, region: str) -> Sheet:
@@ -38,25 +38,28 @@ def _table2(comparison: Comparison, region: str) -> Sheet:
         if row.group == ALL_SCANS and row.region == region
     }
     differences = {row.entry: row for row in _paired(comparison) if (row.region, row.metric) == (region, "psnr")}
-    metrics = [metric for metric in METRICS if any(key[1] == metric for key in summaries)]
+    metrics = shown_metrics(list(summaries.values()))
+    quotable = [metric for metric in metrics if metric in TABLE_2["maesil"]]
     rows, values = [], []
-    for entrant, entry in _rows(comparison):
+    for entrant, entry in _rows(comparison, region):
         sees, quoted = entrant.entries[entry], _printed(comparison, entrant, entry)
         found = [summaries.get((entry, metric)) for metric in metrics]
         cells = [cell_text(row, row.n if row else 0) for row in found]
-        paper = [f"{quoted[metric]:.2f}" if metric in quoted else "–" for metric in metrics]
+        paper = [f"{quoted[metric]:.2f}" if metric in quoted else "–" for metric in quotable]
         rows.append((_named(entrant, entry), sees, *cells, *_difference(differences.get(entry)), *paper))
         values.append((sees, [row.mean if row else math.nan for row in found]))
-    header = ("model", "sees", *(" ".join(HEADINGS[metric]) for metric in metrics), "Δ PSNR", "p")
-    header += tuple(f"paper: {HEADINGS[metric][0]}" for metric in metrics)
+    header = ("model", "sees", *(METRICS[metric].title for metric in metrics), "Δ PSNR", "p")
+    header += tuple(f"paper: {METRICS[metric].heading}" for metric in quotable)
     title = f"Table II, {region} voxels ({_n(comparison)})"
-    notes = (REGION_TEXT[region] + ".", CELLS, DIFFERENCES, PAPER_NOTE, *_failures(comparison), *_notes(comparison))
+    about = metric_notes(summarize(comparison.scores))
+    notes = (REGION_TEXT[region] + ".", CELLS, DIFFERENCES, PAPER_NOTE, *_failures(comparison), *about)
+    notes = (*notes, *_notes(comparison))
     return Sheet(header, rows, notes, 2, _best(values, metrics, 2), title)
 
 
 def table3(comparison: Comparison) -> list[Sheet]:
     """Table III: PSNR by dataset, every model, in the regions that were scored."""
-    return [_table3(comparison, region) for region in ("masked", "whole") if _has(comparison, region)]
+    return [_table3(comparison, region) for region in REGIONS if _has(comparison, region)]
 
 
 def _table3(comparison: Comparison, region: str) -> Sheet:
@@ -68,7 +71,7 @@ def _table3(comparison: Comparison, region: str) -> Sheet:
     datasets = list(dict.fromkeys(score.dataset for score in comparison.scores))
     groups = [*datasets, ALL_SCANS, MEAN_OF_DATASETS] if len(datasets) > 1 else [ALL_SCANS]
     rows, values = [], []
-    for entrant, entry in _rows(comparison):
+    for entrant, entry in _rows(comparison, region):
         cells = [found.get((entry, group)) for group in groups]
         sees = entrant.entries[entry]
         rows.append((_named(entrant, entry), sees, *(cell_text(row, row.n if row else 0) for row in cells)))
@@ -86,10 +89,17 @@ def cost_table(comparison: Comparison) -> Sheet:
     """Parameters, bottleneck and what the training took."""
     header = (
         "model", "parameters", "latent elements", "compression", "latent bits", "bits per voxel",
-        "GFLOP per superpatch", "steps", "superpatches", "seconds", "superpatches/s", "peak GiB",
+        "GFLOP per superpatch", "of ours", "seeds", "steps", "superpatches", "seconds", "superpatches/s", "peak GiB",
     )  # fmt: skip
+    ours = next(
+        (entrant.cost.flops for entrant in comparison.entrants if entrant.cost and entrant.label == comparison.ours),
+        0.0,
+    )
     rows = [
-        (_named(entrant, entrant.label), *(_cost(entrant.cost) if entrant.cost else ("–",) * (len(header) - 1)))
+        (
+            _named(entrant, entrant.label),
+            *(_cost(entrant.cost, len(entrant.seeds), ours) if entrant.cost else ("–",) * (len(header) - 1)),
+        )
         for entrant in comparison.entrants
         if entrant.cost or entrant.failed
     ]
@@ -97,8 +107,8 @@ def cost_table(comparison: Comparison) -> Sheet:
         f"Budget: {comparison.budget}.",
         f"Compression: voxels of a superpatch per latent element. Latent bits: those that name codes, or "
         f"{BITS_PER_NUMBER} for each free number. FLOPs: of a training step, forwards and backwards, as PyTorch counts "
-        "them. Superpatches: of all devices together. Seconds: of training steps, on a machine that may have been "
-        "shared.",
+        "them; of ours: as a multiple of our row's. Superpatches: of all devices together. Seconds: of training steps, "
+        "the mean over seeds, on a machine that may have been shared. Peak GiB: of the training process.",
         *_failures(comparison),
     )
     return Sheet(header, rows, notes, 1, title="What each model is, and took")
@@ -148,9 +158,15 @@ def cost_csv(comparison: Comparison) -> str:
     return _csv(["label", "model", "failed", *names], rows)
 
 
-def _rows(comparison: Comparison) -> list[tuple[Entrant, str]]:
-    """Rows in order: by what they see, as `SIGHTS` has it."""
-    every = [(entrant, entry) for entrant in comparison.entrants for entry in entrant.entries]
+def _rows(comparison: Comparison, region: str | None = None) -> list[tuple[Entrant, str]]:
+    """Rows in order: by what they see, as `SIGHTS` has it; those that have scores in a region, or failed."""
+    scored = {score.model for score in comparison.scores if region is None or score.region == region}
+    every = [
+        (entrant, entry)
+        for entrant in comparison.entrants
+        for entry in entrant.entries
+        if region is None or entry in scored or entrant.failed
+    ]
     return sorted(every, key=lambda row: SIGHTS.index(row[0].entries[row[1]]))
 
 
@@ -179,14 +195,16 @@ def _named(entrant: Entrant, entry: str) -> str:
     return f"{entrant.shown(entry)} (failed)" if entrant.failed else entrant.shown(entry)
 
 
-def _cost(cost: Cost) -> tuple[str, ...]:
+def _cost(cost: Cost, seeds: int, ours: float) -> tuple[str, ...]:
     return (
         f"{cost.parameters:,}",
-        f"{cost.latent_elements:,}",
-        f"{cost.compression:.1f}",
-        f"{cost.bits:,.0f}",
-        f"{cost.bits_per_voxel:.3g}",
+        _or_none(cost.latent_elements, ",d"),
+        _or_none(cost.compression, ".1f"),
+        _or_none(cost.bits, ",.0f"),
+        _or_none(cost.bits_per_voxel, ".3g"),
         f"{cost.flops / 1e9:.1f}",
+        f"{cost.flops / ours:.2f}" if ours else "–",
+        f"{seeds}",
         f"{cost.steps:,}",
         f"{cost.superpatches:,}",
         f"{cost.seconds:,.0f}",
@@ -195,12 +213,17 @@ def _cost(cost: Cost) -> tuple[str, ...]:
     )
 
 
+def _or_none(value: float | int | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
+
+
 def _difference(row: Paired | None) -> tuple[str, str]:
     if row is None:
         return "–", "–"
     interval = "" if math.isnan(row.low) else f" [{row.low:+.2f}, {row.high:+.2f}]"
+    ahead = f"; {row.median:+.2f}; {row.larger} of {row.n}"
     p = "–" if math.isnan(row.p_holm) else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
-    return f"{row.difference:+.2f}{interval}", p
+    return f"{row.difference:+.2f}{interval}{ahead}", p
 
 
 def _best(
@@ -210,8 +233,9 @@ def _best(
     best = set()
     for sees in RANKED:
         for column, metric in enumerate(metrics):
-            sign = -1.0 if HEADINGS[metric][1] == "↓" else 1.0
-            rivals = [(sign * row[column], at) for at, (group, row) in enumerate(values) if group == sees]
+            rivals = [
+                (METRICS[metric].goodness(row[column]), at) for at, (group, row) in enumerate(values) if group == sees
+            ]
             rivals = [rival for rival in rivals if not math.isnan(rival[0])]
             if rivals:
                 best.add((max(rivals)[1], first + column))

@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import asdict, field
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import PositiveInt
 from pydantic.dataclasses import dataclass
 
+from maesil.catalog import Catalog
 from maesil.ct.window import Window
 from maesil.errors import ConfigError
 
-Region = Literal["whole", "masked", "composite"]
+Region = Literal["whole", "masked", "predicted"]
 View = Literal["axial", "coronal", "sagittal"]
-REGIONS: tuple[Region, ...] = ("whole", "masked", "composite")
-
+VIEW_AXES: dict[View, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
+REGIONS: tuple[Region, ...] = ("masked", "whole", "predicted")
 REGION_TEXT: dict[str, str] = {
-    "whole": "whole = every voxel as the network predicts it",
     "masked": "masked = masked voxels only",
-    "composite": "composite = every voxel, visible ones pasted in from the scan",
+    "whole": "whole = every voxel of what a user gets: masked ones rebuilt, visible ones as they are in the scan",
+    "predicted": "predicted = every voxel as the network predicts it, visible ones too; no row for methods that do not",
 }
 NOT_SCIENCE = ("batch",)
 """Fields that no score depends on."""
@@ -31,8 +33,12 @@ class Protocol:
     """How reconstructions are scored. The paper leaves most of this open; see docs/reproducing.md.
 
     Args:
-        regions: The voxels that count; "whole" is the paper's table, "masked" is what was learnt.
-        window: HU window mapped to [0, 1]; the data range of PSNR and SSIM is 1 over it.
+        regions: The voxels that count. "masked" is what was learnt; "whole" is what a user gets, visible voxels passed
+            through; "predicted" is the network's own rebuilding of every voxel.
+        masking: "drawn" hides tokens as the run's masking draws them; "off" shows the network everything, so that only
+            the region "predicted" says anything.
+        window: HU window mapped to [0, 1] for the network; the data range of PSNR and SSIM is 1 over it.
+        scored_window: HU window that errors are measured in, mapped to [0, 1] and clipped; None: `window`.
         clip: Predictions are clipped to the window, as the scan is.
         aggregation: Each scan is scored as one volume, then tables take means over scans.
         ssim: Gaussian windows (sigma 1.5) over volumes ("3d") or axial slices ("2d").
@@ -40,13 +46,16 @@ class Protocol:
         lpips_views: Planes that slices are cut in; their means are averaged.
         lpips_every: Every which slice LPIPS sees, from the middle of the first such stretch.
         paste: In "masked", what SSIM's windows and LPIPS see of visible voxels comes from the scan, not the network.
-        mask_seed: Of the masks; with the scan and the tile it decides each of them.
-        overlap: Voxels that neighbouring superpatches share along each axis.
+        mask_seed: Seed of the masks; with the scan, the draw and the tile it decides each of them.
+        mask_draws: Masks drawn for each superpatch. A scan's errors are averaged over them: PSNR is that of the mean
+            squared error, other metrics are means; the spread over draws stands beside each score.
         batch: Superpatches, or slices, at a time.
     """
 
     regions: tuple[Region, ...] = REGIONS
+    masking: Literal["drawn", "off"] = "drawn"
     window: Window = field(default_factory=Window)
+    scored_window: Window | None = None
     clip: bool = True
     aggregation: Literal["scan"] = "scan"
     ssim: Literal["3d", "2d"] = "3d"
@@ -55,13 +64,18 @@ class Protocol:
     lpips_every: PositiveInt = 1
     paste: bool = True
     mask_seed: int = 0
-    overlap: NonNegativeInt = 0
+    mask_draws: PositiveInt = 8
     batch: PositiveInt = 8
 
     def __post_init__(self) -> None:
         for name, values in (("regions", self.regions), ("lpips_views", self.lpips_views)):
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{name} must name at least one, each once, not {list(values)}")
+        if self.masking == "off" and (self.regions != ("predicted",) or self.mask_draws != 1):
+            raise ConfigError(
+                "with masking off nothing is drawn, and every voxel is visible",
+                fix="--protocol.regions predicted --protocol.mask-draws 1",
+            )
 
     @property
     def id(self) -> str:
@@ -72,17 +86,25 @@ class Protocol:
     def describe(self) -> str:
         """The protocol in one line of plain words, ending in its id."""
         parts = [
-            f"HU window [{self.window.low_hu:g}, {self.window.high_hu:g}] mapped to [0, 1], data range 1",
+            f"HU window {_bounds(self.window)} mapped to [0, 1], data range 1",
+            *([f"errors measured in the window {_bounds(self.scored_window)}"] if self.scored_window else []),
             "predictions clipped to it" if self.clip else "predictions not clipped",
             *(REGION_TEXT[region] for region in self.regions),
             self._ssim(),
             self._lpips(),
             *self._surroundings(),
-            f"mask seed {self.mask_seed}",
-            f"superpatches overlap by {self.overlap} voxels" if self.overlap else "no overlap of superpatches",
+            self._masks(),
+            "no overlap of superpatches",
             "scored per scan, then averaged over scans",
         ]
         return f"{'; '.join(parts)}. [protocol {self.id}]"
+
+    def _masks(self) -> str:
+        if self.masking == "off":
+            return "masking off: the network sees every voxel"
+        if self.mask_draws == 1:
+            return f"one mask draw, seed {self.mask_seed}"
+        return f"{self.mask_draws} mask draws a scan, seed {self.mask_seed}, errors averaged over them"
 
     def _ssim(self) -> str:
         return f"SSIM {self.ssim.upper()}{'' if self.ssim == '3d' else ' (axial)'}, Gaussian sigma 1.5, no padding"
@@ -99,3 +121,21 @@ class Protocol:
         if "masked" not in self.regions:
             return []
         return [f"around masked voxels SSIM and LPIPS see {'the scan' if self.paste else 'the prediction'}"]
+
+
+def _bounds(window: Window) -> str:
+    return f"[{window.low_hu:g}, {window.high_hu:g}]"
+
+
+def unmasked() -> Protocol:
+    """The reading of the method's published sibling (NEMESIS, arXiv:2604.01612): masking is off in evaluation.
+
+    Its code takes ``-10 log10`` of the mean squared error over every voxel, in a window of [-175, 250] HU. Here each
+    scan is scored as one volume; there superpatches are averaged by batches, without resampling. Never to be put beside
+    scores of masked voxels: the network is shown what it is scored on.
+    """
+    return Protocol(regions=("predicted",), masking="off", scored_window=Window(-175.0, 250.0), mask_draws=1)
+
+
+PROTOCOLS: Catalog[Callable[[], Protocol]] = Catalog("protocol", {"masked": Protocol, "unmasked": unmasked})
+"""Readings of what a score means: ours, and the one that the method's sibling was published with."""

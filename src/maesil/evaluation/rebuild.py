@@ -33,22 +33,34 @@ class RebuiltScan:
     reconstruction: Float[np.ndarray, "d h w"]
     mask: Bool[np.ndarray, "d h w"]
 
+    @property
+    def whole(self) -> Float[np.ndarray, "d h w"]:
+        """What a user gets: masked voxels as rebuilt, clipped to the window, visible ones as they are in the scan."""
+        rebuilt: Float[np.ndarray, "d h w"] = np.where(self.mask, self.reconstruction.clip(0.0, 1.0), self.truth)
+        return rebuilt
 
-def scan_seed(seed: int, scan_id: str) -> int:
-    """A seed that differs from scan to scan and depends on nothing else."""
-    digest = hashlib.sha256(f"{seed}\0{scan_id}".encode()).digest()
+
+def scan_seed(seed: int, scan_id: str, draw: int = 0) -> int:
+    """A seed that differs from scan to scan and from draw to draw, and depends on nothing else."""
+    counted = f"\0{draw}" if draw else ""
+    digest = hashlib.sha256(f"{seed}\0{scan_id}{counted}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
 
-def tile_masks(model: Pretrainer, tiles: Sequence[Tile], seed: int) -> Bool[Tensor, "b n"]:
-    """One mask per tile, a function of (seed, the tile's index) alone: not of batch size, device or model weights."""
+def tile_masks(model: Pretrainer, tiles: Sequence[Tile], seed: int | None) -> Bool[Tensor, "b n"]:
+    """One mask per tile, a function of (seed, the tile's index) alone: not of batch size, device or model weights.
+
+    Nothing is masked where `seed` is None.
+    """
+    if seed is None:
+        return torch.zeros(len(tiles), model.grid.tokens, dtype=torch.bool)
     cpu = torch.device("cpu")
     return torch.cat([model.draw_mask(1, draw_generator(cpu, seed, tile.index)) for tile in tiles])
 
 
 @torch.inference_mode()
 def rebuild(
-    model: Pretrainer, read: ReadsBoxes, tiling: Tiling, window: Window, seed: int, *, batch: int = 8
+    model: Pretrainer, read: ReadsBoxes, tiling: Tiling, window: Window, seed: int | None, *, batch: int = 8
 ) -> RebuiltScan:
     """Rebuilds a whole scan, superpatch by superpatch.
 
@@ -57,7 +69,7 @@ def rebuild(
         read: Gives boxes of the scan.
         tiling: The scan's superpatches.
         window: HU window mapped to [0, 1].
-        seed: Of the scan's masks, from `scan_seed`.
+        seed: Seed of the scan's masks, from `scan_seed`; None: nothing is masked.
         batch: Superpatches at a time.
     """
     truth, volume = (np.zeros(tiling.shape, dtype=np.float32) for _ in range(2))

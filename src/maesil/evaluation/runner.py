@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,15 +12,16 @@ import numpy as np
 from jaxtyping import Bool
 
 from maesil.errors import WeightsError
+from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import RebuiltScan, device_of, rebuild, scan_seed
 from maesil.evaluation.scores import Score
-from maesil.evaluation.scoring import score_volume
+from maesil.evaluation.scoring import Measured, score_volume
 from maesil.metrics import Lpips, load_lpips
 from maesil.models.contract import Pretrainer
 from maesil.sampling.regions import Region
-from maesil.store.scanstore import ScanStore
-from maesil.tiling import Tiling
+from maesil.shapes import Shape3
+from maesil.store.scanstore import ScanEntry, ScanStore
 
 Progress = Callable[[int, int, str], None]
 
@@ -42,30 +45,90 @@ def score_models(
     regions: Sequence[Region],
     protocol: Protocol,
     *,
+    patch: Shape3 | None = None,
+    seed: int = 0,
     weights: Path | None = None,
     progress: Progress | None = None,
 ) -> Scored:
-    """Rebuilds every scan with every model, and scores it.
+    """Rebuilds every scan with every model under every mask draw, and scores it.
 
     Args:
         models: Name to model, in evaluation mode; of the same grid and masking.
         store: Holds the scans.
         regions: The held-out part of each scan, from `regions_of`.
         protocol: What is scored, and how.
+        patch: Voxels of a patch of the masks; None: of the first model's.
+        seed: Training seed of the models, written into the scores.
         weights: Folder with LPIPS weights; None: the usual places.
         progress: Called after every scan and model.
     """
     lpips, notes = lpips_or_reason(protocol, weights)
     scores: list[Score] = []
+    patch = patch or next(iter(models.values())).grid.patch
     total = len(regions) * len(models)
-    for region in regions:
-        held = held_out(region)
-        for name, model in models.items():
-            rebuilt = rebuild_region(model, store, region, protocol)
-            scores += _rows(name, region, rebuilt, held, protocol, lpips, model)
+    for at, region in enumerate(regions):
+        for number, (name, model) in enumerate(models.items(), start=1):
+            draws = [
+                _measured(model, store, region, protocol, draw, lpips, patch) for draw in range(protocol.mask_draws)
+            ]
+            scores += pooled(draws, name, region.entry, protocol, seed)
             if progress is not None:
-                progress(len({(row.scan, row.model) for row in scores}), total, f"{region.entry.scan_id}: {name}")
+                progress(at * len(models) + number, total, f"{region.entry.scan_id}: {name}")
     return Scored(tuple(scores), notes)
+
+
+def _measured(
+    model: Pretrainer,
+    store: ScanStore,
+    region: Region,
+    protocol: Protocol,
+    draw: int,
+    lpips: Lpips | None,
+    patch: Shape3,
+) -> list[Measured]:
+    """One draw's numbers; none for a region that the model has nothing to say about."""
+    if protocol.masking == "off" and not model.predicts_visible:
+        return []  # all it could give back is the scan
+    rebuilt = rebuild_region(model, store, region, protocol, draw)
+    return score_volume(
+        rebuilt.truth,
+        rebuilt.reconstruction,
+        rebuilt.mask,
+        held_out(region),
+        protocol,
+        lpips,
+        patch=patch,
+        predicts_visible=model.predicts_visible,
+        device=device_of(model),
+    )
+
+
+def pooled(
+    draws: Sequence[Sequence[Measured]], model: str, entry: ScanEntry, protocol: Protocol, seed: int
+) -> list[Score]:
+    """A scan's scores, each the mean over mask draws as its metric takes it, with its spread."""
+    described = protocol.describe()
+    values: dict[tuple[str, str], list[float]] = {}
+    for measured in draws:
+        for row in measured:
+            values.setdefault((row.metric, row.region), []).append(row.value)
+    return [
+        Score(
+            scan=entry.scan_id,
+            dataset=entry.dataset,
+            patient=entry.patient,
+            model=model,
+            metric=metric,
+            region=region,
+            value=METRICS[metric].mean(found),
+            protocol=protocol.id,
+            described=described,
+            draws=len(found),
+            spread=statistics.stdev(found) if len(found) > 1 and all(map(math.isfinite, found)) else math.nan,
+            seed=seed,
+        )
+        for (metric, region), found in values.items()
+    ]
 
 
 def lpips_or_reason(protocol: Protocol, weights: Path | None) -> tuple[Lpips | None, tuple[str, ...]]:
@@ -78,17 +141,20 @@ def lpips_or_reason(protocol: Protocol, weights: Path | None) -> tuple[Lpips | N
         return None, (f"LPIPS is left out: {error.what}" + (f"; {error.fix}" if error.fix else ""),)
 
 
-def rebuild_region(model: Pretrainer, store: ScanStore, region: Region, protocol: Protocol) -> RebuiltScan:
-    """Rebuilds the whole scan of a region, with the protocol's masks; parts that are not held out give context only."""
+def rebuild_region(
+    model: Pretrainer, store: ScanStore, region: Region, protocol: Protocol, draw: int = 0
+) -> RebuiltScan:
+    """Rebuilds the whole scan of a region under one of the protocol's mask draws.
+
+    Parts that are not held out give context only.
+    """
     scan_id = region.entry.scan_id
-    overlap = (protocol.overlap,) * 3
-    tiling = Tiling(region.entry.shape, region.tiling.tile, overlap)
     return rebuild(
         model,
         lambda start, shape: store.read(scan_id, start, shape),
-        tiling,
+        region.tiling,
         protocol.window,
-        scan_seed(protocol.mask_seed, scan_id),
+        None if protocol.masking == "off" else scan_seed(protocol.mask_seed, scan_id, draw),
         batch=protocol.batch,
     )
 
@@ -101,32 +167,3 @@ def held_out(region: Region) -> Bool[np.ndarray, "d h w"]:
     for tile in region.tiles:
         scored[tile.inside] = True
     return scored
-
-
-def _rows(
-    name: str,
-    region: Region,
-    rebuilt: RebuiltScan,
-    held: Bool[np.ndarray, "d h w"],
-    protocol: Protocol,
-    lpips: Lpips | None,
-    model: Pretrainer,
-) -> list[Score]:
-    measured = score_volume(
-        rebuilt.truth, rebuilt.reconstruction, rebuilt.mask, held, protocol, lpips, device_of(model)
-    )
-    entry = region.entry
-    return [
-        Score(
-            scan=entry.scan_id,
-            dataset=entry.dataset,
-            patient=entry.patient,
-            model=name,
-            metric=row.metric,
-            region=row.region,
-            value=row.value,
-            protocol=protocol.id,
-            described=protocol.describe(),
-        )
-        for row in measured
-    ]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
 from maesil.errors import CheckpointError
 from maesil.evaluation.protocol import Region
 
-METRICS = ("psnr", "ssim", "lpips")
+EARLIER_REGIONS = ("composite",)
+"""Regions of version 0.1 that are called otherwise now; its lines of protocol say what they meant."""
+NUMBERS = ("value", "spread")
 STRANGE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 """JSON has no such numbers: a value that is not finite is written as one of these strings."""
 
@@ -25,12 +27,16 @@ class Score:
         scan: The scan's id in its store.
         dataset: Its dataset.
         patient: Its patient, a salted hash or a public case name.
-        model: What rebuilt it; `mean` and `interpolation` learn nothing.
-        metric: psnr (dB), ssim or lpips.
-        region: whole, masked or composite.
-        value: inf for the PSNR of identical volumes; nan where a region holds no voxel, or a scan is too thin.
+        model: What rebuilt it; `mean`, `interpolation` and `kriging` learn nothing.
+        metric: A name of `maesil.evaluation.measures.METRICS`.
+        region: A name of `maesil.evaluation.protocol.REGIONS`.
+        value: The mean over mask draws; inf for the PSNR of identical volumes; nan where a region holds no voxel, or a
+            scan is too thin.
         protocol: `Protocol.id`.
         described: `Protocol.describe()`.
+        draws: Mask draws that `value` is the mean of.
+        spread: Sample standard deviation over the draws; nan for fewer than two, or where a draw is not finite.
+        seed: Seed of the model's training; 0 for a model that learns nothing.
     """
 
     scan: str
@@ -42,18 +48,31 @@ class Score:
     value: float
     protocol: str
     described: str = ""
+    draws: int = 1
+    spread: float = math.nan
+    seed: int = 0
 
     @property
-    def key(self) -> tuple[str, ...]:
+    def key(self) -> tuple[str | int, ...]:
         """What a score is about: no two scores of a table share it."""
-        return (self.protocol, self.dataset, self.scan, self.model, self.metric, self.region)
+        return (self.protocol, self.dataset, self.scan, self.model, self.metric, self.region, self.seed)
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
-    """Writes scores as JSON lines; a file of that name is replaced in one step."""
+    """Writes scores as JSON lines; a file of that name is replaced in one step.
+
+    The protocol's description stands in its first line alone: it is most of a line, and the same in all.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(path.name + ".new")
-    fresh.write_text("".join(f"{json.dumps(_plain(score))}\n" for score in scores), encoding="utf-8")
+    described: set[str] = set()
+    with fresh.open("w", encoding="utf-8") as file:
+        for score in scores:
+            plain = _plain(score)
+            if score.described in described:
+                del plain["described"]
+            described.add(score.described)
+            file.write(f"{json.dumps(plain)}\n")
     fresh.replace(path)
 
 
@@ -74,32 +93,24 @@ def read_scores(path: Path) -> list[Score]:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise CheckpointError(f"scores cannot be read: {error}", where=path, fix="run `maesil evaluate`") from error
-    return [_score(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
-
-
-def by_protocol(scores: Sequence[Score]) -> dict[str, list[Score]]:
-    """Scores grouped by the description of their protocol, in order of appearance."""
-    groups: dict[str, list[Score]] = {}
-    for score in scores:
-        groups.setdefault(score.described or score.protocol, []).append(score)
-    return groups
+    scores = [_score(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
+    described = {score.protocol: score.described for score in reversed(scores) if score.described}
+    return [replace(score, described=described.get(score.protocol, "")) for score in scores]
 
 
 def _plain(score: Score) -> dict[str, Any]:
     plain = asdict(score)
-    if not math.isfinite(score.value):
-        plain["value"] = str(score.value)
-    return plain
+    return plain | {name: str(plain[name]) for name in NUMBERS if not math.isfinite(plain[name])}
 
 
 def _score(line: str, path: Path, number: int) -> Score:
     try:
         plain = json.loads(line, parse_constant=_refuse)
-        value = plain["value"]
-        plain["value"] = STRANGE[value] if isinstance(value, str) else float(value)
+        numbers = {name: plain[name] for name in NUMBERS if name in plain}
+        plain |= {name: STRANGE[one] if isinstance(one, str) else float(one) for name, one in numbers.items()}
         known = {field.name for field in fields(Score)}
         score = Score(**{key: content for key, content in plain.items() if key in known})
-        if score.region not in get_args(Region):
+        if score.region not in (*get_args(Region), *EARLIER_REGIONS):
             raise ValueError(f"region {score.region!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

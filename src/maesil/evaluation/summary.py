@@ -1,42 +1,46 @@
-"""Scores over scans: means, deviations, bootstrap intervals; micro and macro over datasets."""
+"""Scores over scans: means, medians, deviations, intervals over patients; micro and macro over datasets."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
 
 from maesil.errors import ConfigError
+from maesil.evaluation.intervals import BOOTSTRAP_SEED, RESAMPLES, interval_of, patient_interval, resampled_means
 from maesil.evaluation.scores import Score
 
-RESAMPLES = 4_000
-CONFIDENCE = 0.95
-BOOTSTRAP_SEED = 0
 ALL_SCANS = "all scans"
 MEAN_OF_DATASETS = "mean of datasets"
-
-Values = Float[np.ndarray, " _"]
 
 
 @dataclass(frozen=True)
 class Summary:
     """One metric of one model over a group of scans.
 
+    A scan that was scored with several training seeds counts once, with the mean of its scores.
+
     Attributes:
         group: A dataset; `ALL_SCANS` (micro: every scan counts the same) or `MEAN_OF_DATASETS` (macro).
         model: What rebuilt the scans.
-        region: whole, masked or composite.
-        metric: psnr, ssim or lpips.
+        region: A name of `maesil.evaluation.protocol.REGIONS`.
+        metric: A name of `maesil.evaluation.measures.METRICS`.
         n: Scans with a defined value; datasets for the macro mean.
+        patients: Patients these scans are of.
         undefined: Scans left out because their value is nan.
         infinite: Scans with an infinite value: rebuilt exactly.
         mean: inf where any value is.
-        deviation: Sample standard deviation; nan for fewer than two, or where any is infinite.
-        low: Lower end of the 95 % bootstrap interval of the mean over scans; nan as the deviation is.
+        median: Median over scans (macro: over the datasets' means).
+        deviation: Sample standard deviation over scans; nan for fewer than two, or where any is infinite.
+        low: Lower end of the 95 % bootstrap interval of the mean, patients resampled; nan for fewer than two patients,
+            and as the deviation is.
         high: Its upper end.
+        draw_spread: Root mean square, over scans, of the standard deviation over mask draws; nan where there is none.
+        seeds: Training seeds.
+        seed_deviation: Sample standard deviation over seeds of the mean over scans; nan for fewer than two.
     """
 
     group: str
@@ -44,12 +48,30 @@ class Summary:
     region: str
     metric: str
     n: int
+    patients: int
     undefined: int
     infinite: int
     mean: float
+    median: float
     deviation: float
     low: float
     high: float
+    draw_spread: float
+    seeds: int
+    seed_deviation: float
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """One scan's scores in one metric and region, over training seeds."""
+
+    patient: str
+    dataset: str
+    scores: tuple[Score, ...]
+
+    @property
+    def value(self) -> float:
+        return float(np.mean([score.value for score in self.scores]))
 
 
 def summarize(scores: Sequence[Score]) -> list[Summary]:
@@ -59,67 +81,89 @@ def summarize(scores: Sequence[Score]) -> list[Summary]:
         ConfigError: Scores of different protocols, or two scores of the same thing.
     """
     _check(scores)
-    datasets = dict.fromkeys(score.dataset for score in scores)
-    grouped: dict[tuple[str, str, str], dict[str, list[float]]] = {}
+    datasets = list(dict.fromkeys(score.dataset for score in scores))
+    grouped: dict[tuple[str, str, str], dict[tuple[str, str], list[Score]]] = {}
     for score in scores:
-        what = (score.model, score.region, score.metric)
-        grouped.setdefault(what, {name: [] for name in datasets})[score.dataset].append(score.value)
+        what, where = (score.model, score.region, score.metric), (score.dataset, score.scan)
+        grouped.setdefault(what, {}).setdefault(where, []).append(score)
     rows = []
-    for what, lists in grouped.items():
-        per_dataset = {name: np.array(values, dtype=np.float64) for name, values in lists.items()}
-        rows.append(_micro(ALL_SCANS, what, np.concatenate(list(per_dataset.values()))))
+    for what, found in grouped.items():
+        scans = [_Scan(same[0].patient, dataset, tuple(same)) for (dataset, _), same in found.items()]
+        rows.append(_micro(ALL_SCANS, what, scans))
         if len(datasets) > 1:
-            rows.append(_macro(what, [values for values in per_dataset.values() if len(values)]))
-            rows.extend(_micro(name, what, values) for name, values in per_dataset.items() if len(values))
+            parts = {name: [scan for scan in scans if scan.dataset == name] for name in datasets}
+            parts = {name: part for name, part in parts.items() if part}
+            rows.append(_macro(what, parts))
+            rows.extend(_micro(name, what, part) for name, part in parts.items())
     return rows
 
 
-def bootstrap_means(values: Values, resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED) -> Float[np.ndarray, " r"]:
-    """Means of resamples of the scans with replacement; the same seed draws the same scans."""
-    rng = np.random.default_rng(seed)
-    drawn: Int[np.ndarray, "r s"] = rng.integers(len(values), size=(resamples, len(values)))
-    means: Float[np.ndarray, " r"] = values[drawn].mean(axis=1)
-    return means
+def _micro(group: str, what: tuple[str, str, str], scans: Sequence[_Scan]) -> Summary:
+    defined = [scan for scan in scans if not math.isnan(scan.value)]
+    values, patients = [scan.value for scan in defined], [scan.patient for scan in defined]
+    finite = len(values) > 1 and all(map(math.isfinite, values))
+    low, high = patient_interval(values, patients) if finite else (math.nan, math.nan)
+    return _summary(group, what, scans, values, low, high)
 
 
-def _micro(group: str, what: tuple[str, str, str], values: Values) -> Summary:
-    defined = values[~np.isnan(values)]
-    spread = _spread(defined, bootstrap_means(defined)) if _spreads(defined) else (math.nan,) * 3
-    return _summary(group, what, defined, len(values) - len(defined), int(np.isinf(defined).sum()), spread)
-
-
-def _macro(what: tuple[str, str, str], datasets: Sequence[Values]) -> Summary:
-    defined = [values[~np.isnan(values)] for values in datasets]
-    defined = [values for values in defined if len(values)]
-    means = np.array([values.mean() for values in defined])
-    spread = (math.nan,) * 3
-    if _spreads(means):
-        draws = [bootstrap_means(values, seed=BOOTSTRAP_SEED + index) for index, values in enumerate(defined)]
-        spread = _spread(means, np.mean(draws, axis=0))
-        if all(len(values) < 2 for values in defined):  # nothing to resample within datasets
-            spread = (spread[0], math.nan, math.nan)
-    undefined = sum(len(values) for values in datasets) - sum(len(values) for values in defined)
-    infinite = int(sum(np.isinf(values).sum() for values in defined))
-    return _summary(MEAN_OF_DATASETS, what, means, undefined, infinite, spread)
+def _macro(what: tuple[str, str, str], parts: Mapping[str, Sequence[_Scan]]) -> Summary:
+    """Datasets count the same; patients are resampled within each."""
+    defined = {name: [scan for scan in part if not math.isnan(scan.value)] for name, part in parts.items()}
+    defined = {name: part for name, part in defined.items() if part}
+    means = [float(np.mean([scan.value for scan in part])) for part in defined.values()]
+    low = high = math.nan
+    several = any(len({scan.patient for scan in part}) > 1 for part in defined.values())  # something to resample
+    if len(means) > 1 and all(map(math.isfinite, means)) and several:
+        draws = [
+            resampled_means([scan.value for scan in part], [scan.patient for scan in part], seed=BOOTSTRAP_SEED + index)
+            for index, part in enumerate(defined.values())
+        ]
+        low, high = interval_of(np.mean(draws, axis=0))
+    everything = [scan for part in parts.values() for scan in part]
+    return _summary(MEAN_OF_DATASETS, what, everything, means, low, high)
 
 
 def _summary(
-    group: str, what: tuple[str, str, str], values: Values, undefined: int, infinite: int, spread: tuple[float, ...]
+    group: str, what: tuple[str, str, str], scans: Sequence[_Scan], values: Sequence[float], low: float, high: float
 ) -> Summary:
+    """The row of a group whose cells are made of `values`: a number per scan, or per dataset."""
     model, region, metric = what
-    mean = float(values.mean()) if len(values) else math.nan
-    deviation, low, high = spread
-    return Summary(group, model, region, metric, len(values), undefined, infinite, mean, deviation, low, high)
+    spreads = [score.spread for scan in scans for score in scan.scores if not math.isnan(score.spread)]
+    of_seeds = _means_of_seeds(scans)
+    counted = [scan for scan in scans if not math.isnan(scan.value)]
+    return Summary(
+        group=group,
+        model=model,
+        region=region,
+        metric=metric,
+        n=len(values),
+        patients=len({scan.patient for scan in counted}),
+        undefined=len(scans) - len(counted),
+        infinite=sum(math.isinf(scan.value) for scan in counted),
+        mean=float(np.mean(values)) if values else math.nan,
+        median=float(np.median(values)) if values else math.nan,
+        deviation=_deviation(values),
+        low=low,
+        high=high,
+        draw_spread=math.sqrt(float(np.mean(np.square(spreads)))) if spreads else math.nan,
+        seeds=len(of_seeds),
+        seed_deviation=_deviation(of_seeds),
+    )
 
 
-def _spreads(values: Values) -> bool:
-    return len(values) > 1 and bool(np.isfinite(values).all())
+def _means_of_seeds(scans: Sequence[_Scan]) -> list[float]:
+    by_seed: dict[int, list[float]] = {}
+    for scan in scans:
+        for score in scan.scores:
+            if not math.isnan(score.value):
+                by_seed.setdefault(score.seed, []).append(score.value)
+    return [float(np.mean(values)) for values in by_seed.values()]
 
 
-def _spread(values: Values, means: Float[np.ndarray, " r"]) -> tuple[float, float, float]:
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(means, [tail, 100 - tail])
-    return float(values.std(ddof=1)), float(low), float(high)
+def _deviation(values: Sequence[float]) -> float:
+    if len(values) < 2 or not all(map(math.isfinite, values)):
+        return math.nan
+    return float(np.std(values, ddof=1))
 
 
 def _check(scores: Sequence[Score]) -> None:
@@ -129,10 +173,15 @@ def _check(scores: Sequence[Score]) -> None:
             f"scores of {len(protocols)} protocols cannot share a table: {', '.join(protocols)}",
             fix="evaluate with one protocol, or make a table of each",
         )
-    seen: set[tuple[str, ...]] = set()
+    seen: set[tuple[str | int, ...]] = set()
     for score in scores:
         if score.key in seen:
             raise ConfigError(
                 f"two scores for {score.metric} ({score.region}) of {score.model}", where=f"scan {score.scan}"
             )
         seen.add(score.key)
+
+
+def bootstrap_means(values: Sequence[float], resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED) -> Any:
+    """Means of resamples of rows; for tables that know no patients yet."""
+    return resampled_means(list(values), [str(i) for i in range(len(values))], resamples=resamples, seed=seed)

@@ -8,12 +8,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 
-from maesil.evaluation.scores import METRICS, Score
+from maesil.evaluation.measures import METRICS
+from maesil.evaluation.scores import Score
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
-from maesil.evaluation.summary import MEAN_OF_DATASETS, Summary, summarize
+from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, summarize
 
-HEADINGS = {"psnr": ("PSNR (dB)", "↑"), "ssim": ("SSIM", "↑"), "lpips": ("LPIPS", "↓")}
-DECIMALS = {"psnr": 2, "ssim": 4, "lpips": 4}
+CELL = "mean ± standard deviation over scans [95 % bootstrap interval of the mean, patients resampled]; median"
+"""What a cell holds."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
         ConfigError: The scores are of several protocols, or one is there twice.
     """
     summaries = summarize(scores)
-    metrics = [metric for metric in METRICS if any(row.metric == metric for row in summaries)]
+    metrics = shown_metrics(summaries)
     cells = {(row.group, row.region, row.model, row.metric): row for row in summaries}
     groups = dict.fromkeys(row.group for row in summaries)
     regions = dict.fromkeys(row.region for row in summaries)
@@ -56,9 +57,38 @@ def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
             count = max(row.n for row in found if row is not None)
             unit = " datasets" if group == MEAN_OF_DATASETS else ""
             rows.append((group, region, model, f"{count}{unit}", *(cell_text(row, count) for row in found)))
-    header = ("scans", "region", "model", "n", *(" ".join(HEADINGS[metric]) for metric in metrics))
+    header = ("scans", "region", "model", "n", *(METRICS[metric].title for metric in metrics))
     descriptions = dict.fromkeys(score.described for score in scores if score.described)
-    return Table(header, tuple(rows), (*descriptions, *_legend(rows), *notes), tuple(summaries))
+    return Table(
+        header, tuple(rows), (*descriptions, *_legend(rows), *metric_notes(summaries), *notes), tuple(summaries)
+    )
+
+
+def shown_metrics(summaries: Sequence[Summary]) -> list[str]:
+    """The metrics that have a value somewhere, in the catalogue's order.
+
+    Raises:
+        UnknownNameError: A metric is in no catalogue: nothing that was scored is left out in silence.
+    """
+    scored = {row.metric for row in summaries if row.n}
+    for name in scored:
+        METRICS[name]
+    return [name for name in METRICS if name in scored]
+
+
+def metric_notes(summaries: Sequence[Summary]) -> list[str]:
+    """What metrics mean, where the protocol's line does not say it; and how far mask draws and seeds scatter."""
+    metrics = shown_metrics(summaries)
+    explained = dict.fromkeys(METRICS[name].explained for name in metrics if METRICS[name].explained)
+    every = [row for row in summaries if row.group == ALL_SCANS and row.metric == "psnr" and row.region == "masked"]
+    spreads = [f"{row.model} {row.draw_spread:.2f}" for row in every if not math.isnan(row.draw_spread)]
+    seeds = [f"{row.model} {row.seed_deviation:.2f} ({row.seeds})" for row in every if row.seeds > 1]
+    notes = list(explained)
+    if spreads:
+        notes.append(f"Standard deviation of a scan's masked PSNR over mask draws, in dB: {', '.join(spreads)}.")
+    if seeds:
+        notes.append(f"Standard deviation of the mean masked PSNR over training seeds, in dB: {', '.join(seeds)}.")
+    return notes
 
 
 def to_markdown(table: Table) -> str:
@@ -87,23 +117,23 @@ def to_csv(table: Table) -> str:
 
 
 def cell_text(row: Summary | None, count: int) -> str:
-    """Mean, deviation and interval of a summary; how many values, where fewer than `count` are defined."""
+    """Mean, deviation, interval and median of a summary; how many values, where fewer than `count` are defined."""
     if row is None or row.n == 0:
         return "–"
     fewer = f" (n={row.n})" if row.n < count else ""
     if math.isinf(row.mean):
         return f"∞ ({row.infinite} exact){fewer}"
-    digits = DECIMALS[row.metric]
+    digits = METRICS[row.metric].decimals
     text = f"{row.mean:.{digits}f}"
     if not math.isnan(row.deviation):
         text += f" ± {row.deviation:.{digits}f}"
     if not math.isnan(row.low):
         text += f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
+    if row.n > 2:
+        text += f"; {row.median:.{digits}f}"
     return text + fewer
 
 
 def _legend(rows: Sequence[tuple[str, ...]]) -> list[str]:
     text = "".join(cell for row in rows for cell in row)
-    if "[" not in text and "±" not in text:
-        return []
-    return ["Cells: mean ± standard deviation over scans [95 % bootstrap interval of the mean]."]
+    return [f"Cells: {CELL}."] if "[" in text or "±" in text else []

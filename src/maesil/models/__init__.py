@@ -22,6 +22,7 @@ from maesil.models.vae import VAE, VAEConfig
 from maesil.models.vqvae import VQVAE, VQVAEConfig
 
 __all__ = [
+    "CEILINGS",
     "MODELS",
     "UNTRAINED",
     "AEConfig",
@@ -42,6 +43,9 @@ UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog(
     "model", {"kriging": Kriging, "interpolation": Interpolation, "mean": MeanFill}
 )
 """Models that learn nothing; they stand in every table."""
+
+CEILINGS: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog("model", {})
+"""References that are told the truth of some masked voxels: how well a kind of model could do at best. Never ranked."""
 
 AnyModel = Annotated[
     MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig | UNetConfig,

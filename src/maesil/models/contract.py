@@ -49,6 +49,8 @@ class Pretrainer(nn.Module, ABC):
 
     * Superpatches are (b, c, d, h, w) in window units [0, 1]; so are reconstructions, in float32.
     * Nothing of a masked voxel reaches `reconstruct`'s volume, unless `sees_all` or `told` says so.
+    * Visible voxels of `reconstruct`'s volume are the model's own, unless `predicts_visible` is False: then they are
+      the superpatch's.
     * `loss` is a scalar with a finite gradient for every parameter that requires one.
     * Masks come from `draw_mask`; the same generator state gives the same masks.
     * Autocast to bfloat16 and float16, and `module.to(torch.bfloat16)`, work on the CPU too.
@@ -59,6 +61,7 @@ class Pretrainer(nn.Module, ABC):
     encoder: nn.Module
     trainable: bool = True
     sees_all: bool = False
+    predicts_visible: bool = True
     told: str = ""
     latent: Latent | None = None
     _streams: Sequence[torch.Generator] = ()

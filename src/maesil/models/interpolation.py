@@ -32,6 +32,7 @@ class Interpolation(Pretrainer):
     """
 
     trainable = False
+    predicts_visible = False
 
     def __init__(self, grid: PatchGrid, masking: Masking) -> None:
         super().__init__()

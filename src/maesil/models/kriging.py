@@ -27,14 +27,21 @@ STIFFNESS = (3.0, 1.0, 1.0)
 """Relative penalty of change along (S, P, L): slices change less from one to the next than within, being thick."""
 CELL = 2
 """Voxels to a cell along each axis: finer than this, nothing can be foretold across a patch."""
-STEPS = 20
+TOLERANCE = 1e-4
+"""Conjugate gradients stop where the residual's preconditioned norm is this share of the first: masked PSNR is then
+within 0.01 dB of the solution's, which no step that follows changes."""
+CHECKED = 8
+"""Steps between looks at whether all superpatches are solved: each look waits for the device."""
+MOST_STEPS = 2_000
 
 
 @final
 class Kriging(Pretrainer):
-    """The conditional mean of a Gaussian field with a Matern covariance, given the visible voxels.
+    """The conditional mean of a Gaussian field with a Matern covariance, given the visible cells.
 
-    Solved on cells of 2^3 voxels by conjugate gradients with mirrored borders, then interpolated.
+    The field is the deviation from the mean of a superpatch's visible voxels. It is solved for on cells of 2^3 voxels
+    by conjugate gradients, with mirrored borders, to a residual of `TOLERANCE`; masked voxels are interpolated from it.
+    A superpatch's result does not depend on the others of its batch.
 
     Args:
         grid: The superpatch's patches; their size sets the covariance's reach.
@@ -42,6 +49,7 @@ class Kriging(Pretrainer):
     """
 
     trainable = False
+    predicts_visible = False
 
     def __init__(self, grid: PatchGrid, masking: Masking) -> None:
         super().__init__()
@@ -77,15 +85,20 @@ class Kriging(Pretrainer):
         residual = -spectral(known, precision, cosines) * unknown
         guess = spectral(residual, 1 / precision, cosines) * unknown
         direction, power = guess, _dot(residual, guess)
-        for _ in range(STEPS):
+        solved = TOLERANCE**2 * power
+        tiny = torch.finfo(power.dtype).tiny
+        for number in range(MOST_STEPS):
+            going = power > solved  # what is solved stays as it is, whatever the rest of the batch needs
+            if number % CHECKED == 0 and not going.any():
+                return field
             change = spectral(direction, precision, cosines) * unknown
-            step = power / _dot(direction, change).clamp_min(torch.finfo(power.dtype).tiny)
+            step = torch.where(going, power / _dot(direction, change).clamp_min(tiny), 0.0)
             field = field + step * direction
             residual = residual - step * change
             guess = spectral(residual, 1 / precision, cosines) * unknown
-            power, before = _dot(residual, guess), power
-            direction = guess + power / before.clamp_min(torch.finfo(power.dtype).tiny) * direction
-        return field
+            power, before = torch.where(going, _dot(residual, guess), power), power
+            direction = guess + power / before.clamp_min(tiny) * direction
+        raise RuntimeError(f"kriging is not solved after {MOST_STEPS} steps of conjugate gradients")
 
     def _precision(self, like: Float[Tensor, "b c d h w"]) -> Float[Tensor, "d h w"]:
         """The inverse covariance's eigenvalues over spatial frequencies, 1 at the lowest."""

@@ -23,6 +23,7 @@ class MeanFill(Pretrainer):
     """
 
     trainable = False
+    predicts_visible = False
 
     def __init__(self, grid: PatchGrid, masking: Masking) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A 3D U-Net that inpaints: the convolutional rival of masked autoencoders, trained for the very task it is scored on."""
+"""A 3D U-Net that inpaints: the convolutional rival of masked autoencoders, trained for the task it is scored on."""
 
 from __future__ import annotations
 

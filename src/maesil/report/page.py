@@ -100,14 +100,15 @@ def _best(page: Page) -> set[tuple[int, int]]:
     """Cells (row, column) with the best value among the models of the same scans and region."""
     best: set[tuple[int, int]] = set()
     for column in range(4, len(page.header)):
-        lower = "↓" in page.header[column]
+        title = page.header[column]
         groups: dict[tuple[str, str], list[tuple[float, int]]] = {}
         for index, row in enumerate(page.rows):
             value = _leading_number(row[column])
             if value is not None:
-                groups.setdefault((row[0], row[1]), []).append((value, index))
+                goodness = -value if "↓" in title else -abs(value - 1.0) if "→ 1" in title else value
+                groups.setdefault((row[0], row[1]), []).append((goodness, index))
         for values in groups.values():
-            best.add(((min if lower else max)(values)[1], column))
+            best.add((max(values)[1], column))
     return best
 
 

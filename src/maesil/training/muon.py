@@ -3,8 +3,8 @@
 Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix before it steps; PyTorch has it for matrices alone. In
 the first minutes of a masked autoencoder it learns far more per superpatch than AdamW; see docs/lab.md.
 
-PyTorch's Muon multiplies in bfloat16 whatever the device. A CPU without bfloat16 instructions emulates it: a step of the
-preset `demo` took six times as long as its loss and gradient together. There the same step is taken in float32.
+PyTorch's Muon multiplies in bfloat16 whatever the device. A CPU without bfloat16 instructions emulates it: a step of
+the preset `demo` took six times as long as its loss and gradient together. There the same step is taken in float32.
 """
 
 from __future__ import annotations

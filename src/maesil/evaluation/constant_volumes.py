@@ -1,0 +1,40 @@
+"""A test of the decoder without data: a superpatch of one material must come back as one value."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from maesil.ct.window import Window
+from maesil.evaluation.rebuild import device_of, inference_precision
+from maesil.models.contract import Pretrainer
+
+MATERIALS_HU: Mapping[str, float] = {"air": -1000.0, "water": 0.0, "bone": 700.0}
+
+
+@torch.inference_mode()
+def constant_deviation(model: Pretrainer, window: Window, *, draws: int = 4, seed: int = 0) -> dict[str, float]:
+    """How far rebuilt superpatches of air, water and bone are from constant.
+
+    Args:
+        model: In evaluation mode, on its device.
+        window: HU window mapped to [0, 1].
+        draws: Masks drawn for each material.
+        seed: Seed of the masks.
+
+    Returns:
+        Material to the standard deviation of the masked voxels, in HU, the mean over draws.
+    """
+    device = device_of(model)
+    mask = model.draw_mask(draws, torch.Generator().manual_seed(seed)).to(device)
+    found = {}
+    for material, hu in MATERIALS_HU.items():
+        level = float(window.normalize(torch.tensor(hu)))
+        constant = torch.full((draws, 1, *model.grid.superpatch), level, device=device)
+        with inference_precision(device):
+            rebuilt = model.reconstruct(constant, mask)
+        rows = zip(rebuilt.volume.float(), rebuilt.mask, strict=True)
+        deviations = [volume[hidden].std(correction=0).item() for volume, hidden in rows]
+        found[material] = window.width_hu * sum(deviations) / draws
+    return found

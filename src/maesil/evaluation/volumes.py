@@ -1,0 +1,84 @@
+"""What is compared: the scan, its rebuilt versions, and the voxels that count in each region."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from maesil.evaluation.protocol import Protocol, Region
+from maesil.shapes import Shape3
+
+
+class Volumes(NamedTuple):
+    """One rebuilt scan, ready to be measured.
+
+    Attributes:
+        truth: (d, h, w) the scan in units of the scored window, [0, 1].
+        seen: Region to the rebuilt version that is compared with the scan there.
+        counted: Region to the voxels that count.
+        scored: Voxels that count at all: inside the scan and held out.
+        masked: Voxels that the model did not see.
+        patch: Voxels of a patch of the masks.
+    """
+
+    truth: Float[Tensor, "d h w"]
+    seen: dict[Region, Float[Tensor, "d h w"]]
+    counted: dict[Region, Bool[Tensor, "d h w"]]
+    scored: Bool[Tensor, "d h w"]
+    masked: Bool[Tensor, "d h w"]
+    patch: Shape3
+
+
+def prepare_volumes(
+    truth: Float[np.ndarray, "d h w"],
+    reconstruction: Float[np.ndarray, "d h w"],
+    mask: Bool[np.ndarray, "d h w"],
+    scored: Bool[np.ndarray, "d h w"],
+    protocol: Protocol,
+    *,
+    patch: Shape3,
+    predicts_visible: bool,
+    device: torch.device,
+) -> Volumes:
+    """Each region's version of the scan, and the voxels that count in it.
+
+    Where nothing is scored, every version is the scan itself.
+
+    Args:
+        truth: The scan in window units [0, 1].
+        reconstruction: As the network predicts it.
+        mask: Voxels the network did not see; True = masked.
+        scored: Voxels that count: inside the scan and held out.
+        protocol: What is scored, and how.
+        patch: Voxels of a patch of the masks.
+        predicts_visible: Whether the visible voxels of `reconstruction` are the network's own; the region "predicted"
+            is left out where they are the scan's.
+        device: Where metrics are computed.
+    """
+    true, counts, hidden = (torch.from_numpy(array).to(device) for array in (truth, scored, mask))
+    predicted = torch.from_numpy(reconstruction).to(device)
+    predicted = torch.where(counts, predicted.clamp(0.0, 1.0) if protocol.clip else predicted, true)
+    if protocol.scored_window is not None:
+        true, predicted = (
+            protocol.scored_window.normalize(protocol.window.denormalize(one)) for one in (true, predicted)
+        )
+    whole = torch.where(hidden, predicted, true)
+    versions: dict[Region, Tensor] = {
+        "whole": whole,
+        "masked": whole if protocol.paste else predicted,
+        "predicted": predicted,
+    }
+    regions: dict[Region, Tensor] = {"whole": counts, "masked": counts & hidden, "predicted": counts}
+    wanted = [region for region in protocol.regions if predicts_visible or region != "predicted"]
+    return Volumes(
+        true,
+        {region: versions[region] for region in wanted},
+        {region: regions[region] for region in wanted},
+        counts,
+        hidden,
+        patch,
+    )

@@ -1,0 +1,96 @@
+"""The fixed pattern that patch-wise decoders leave behind (§IV-C): seams at patch faces, one stencil in every patch."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from maesil.shapes import Shape3
+
+
+def face_ratio(
+    reconstruction: Float[Tensor, "d h w"],
+    truth: Float[Tensor, "d h w"],
+    mask: Bool[Tensor, "d h w"],
+    scored: Bool[Tensor, "d h w"],
+    period: int,
+    axis: int,
+) -> float:
+    """How much larger the steps across patch faces are than those inside patches, as a multiple of the scan's own.
+
+    A step is the absolute difference of two voxels that are neighbours along `axis`. Only pairs of voxels that are both
+    masked and both scored count.
+
+    Args:
+        reconstruction: Rebuilt voxels.
+        truth: The scan.
+        mask: True = masked.
+        scored: Voxels that count.
+        period: Voxels from one face to the next, counted from the volume's first voxel: a patch's edge for seams
+            between patches, a superpatch's for seams between superpatches.
+        axis: 0 = S, 1 = P, 2 = L.
+
+    Returns:
+        1 where nothing shows, more where faces show; nan without pairs of both kinds, or where steps inside are all
+        zero.
+    """
+    counted = (mask & scored).movedim(axis, 0)
+    pairs = counted[1:] & counted[:-1]
+    at_face = torch.arange(1, len(counted), device=mask.device) % period == 0
+    inside, across = pairs.clone(), pairs.clone()
+    inside[at_face], across[~at_face] = False, False
+    if not inside.any() or not across.any():
+        return math.nan
+    ratios = []
+    for volume in (reconstruction, truth):
+        steps = volume.movedim(axis, 0).diff(dim=0).abs()
+        means = [steps[chosen].mean(dtype=torch.float64).item() for chosen in (across, inside)]
+        ratios.append(means[0] / means[1] if means[1] else math.nan)
+    return ratios[0] / ratios[1] if ratios[1] else math.nan
+
+
+def stencil_share(
+    reconstruction: Float[Tensor, "d h w"],
+    truth: Float[Tensor, "d h w"],
+    mask: Bool[Tensor, "d h w"],
+    scored: Bool[Tensor, "d h w"],
+    patch: Shape3,
+) -> float:
+    """Share of the error's energy that is the same pattern in every patch.
+
+    The pattern is the mean error at each place within a patch, over all patches that are masked and scored whole; its
+    own mean is left out, as an offset is no pattern. Chance alone gives N patches a pattern with 1/N of the energy:
+    that is taken off.
+
+    Args:
+        reconstruction: Rebuilt voxels.
+        truth: The scan.
+        mask: True = masked.
+        scored: Voxels that count.
+        patch: Voxels of a patch, counted from the volume's first voxel.
+
+    Returns:
+        A share in [0, 1]; nan with fewer than two whole patches, or where there is no error.
+    """
+    whole = _patches(mask & scored, patch).all(dim=1)
+    if int(whole.sum()) < 2:
+        return math.nan
+    errors = _patches(reconstruction - truth, patch)[whole].double()
+    energy = errors.square().mean().item()
+    if energy == 0.0:
+        return math.nan
+    stencil = errors.mean(dim=0)
+    by_chance = errors.var(dim=0, correction=1).mean().item() / len(errors)
+    pattern = (stencil - stencil.mean()).square().mean().item()
+    return max(0.0, pattern - by_chance) / energy
+
+
+def _patches(volume: Tensor, patch: Shape3) -> Tensor:
+    """(patches, voxels) of the whole patches of a volume; what is left over at its far ends is dropped."""
+    counts = [size // edge for size, edge in zip(volume.shape, patch, strict=True)]
+    cut = volume[tuple(slice(count * edge) for count, edge in zip(counts, patch, strict=True))]
+    split = cut.reshape(counts[0], patch[0], counts[1], patch[1], counts[2], patch[2])
+    return split.permute(0, 2, 4, 1, 3, 5).reshape(counts[0] * counts[1] * counts[2], -1)

@@ -1,0 +1,96 @@
+"""Whole scans scored under several mask draws."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from conftest import TINY_MODEL
+from maesil.config import RunConfig
+from maesil.evaluation.protocol import PROTOCOLS, Protocol
+from maesil.evaluation.runner import rebuild_region, score_models
+from maesil.evaluation.scores import Score
+from maesil.models import UNTRAINED, Pretrainer, make_model
+from maesil.sampling.regions import Region, regions_of
+from maesil.store.scanstore import ScanStore
+
+PROTOCOL = Protocol(lpips=None, mask_draws=3)
+
+
+@pytest.fixture
+def held(tiny_config: RunConfig, tiny_store: Path) -> tuple[ScanStore, tuple[Region, ...]]:
+    store = ScanStore(tiny_store)
+    return store, regions_of(store, tiny_config.data, TINY_MODEL.superpatch, "test")
+
+
+@pytest.fixture
+def models(tiny_config: RunConfig) -> dict[str, Pretrainer]:
+    torch.manual_seed(0)
+    ours = make_model(tiny_config.model, tiny_config.masking).eval()
+    return {"maesil": ours, "kriging": UNTRAINED["kriging"](TINY_MODEL.grid, tiny_config.masking)}
+
+
+def by_key(scores: tuple[Score, ...]) -> dict[tuple[str, str, str, str], Score]:
+    return {(score.scan, score.model, score.metric, score.region): score for score in scores}
+
+
+def test_score_models__pools_the_draws_of_a_scan(
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+) -> None:
+    store, regions = held
+    pooled = by_key(score_models(models, store, regions, PROTOCOL).scores)
+    key = (regions[0].entry.scan_id, "kriging", "psnr", "masked")
+    draws = []
+    for draw in range(3):
+        rebuilt = rebuild_region(models["kriging"], store, regions[0], PROTOCOL, draw)
+        error = (rebuilt.reconstruction.clip(0, 1) - rebuilt.truth)[rebuilt.mask]
+        draws.append(float(-10 * torch.from_numpy(error).double().square().mean().log10()))
+    assert len({round(value, 6) for value in draws}) == 3
+    error = sum(10 ** (-value / 10) for value in draws) / 3
+    assert pooled[key].value == pytest.approx(-10 * math.log10(error), abs=1e-4)
+    assert pooled[key].spread == pytest.approx(statistics.stdev(draws), abs=1e-4)
+    assert pooled[key].draws == 3
+    assert all(
+        math.isfinite(row.spread) for row in pooled.values() if row.metric == "ssim" and math.isfinite(row.value)
+    )
+
+
+def test_score_models__the_first_draw_is_the_only_one_of_a_protocol_with_one(
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+) -> None:
+    store, regions = held
+    one = by_key(score_models(models, store, regions, replace(PROTOCOL, mask_draws=1)).scores)
+    assert all(math.isnan(row.spread) and row.draws == 1 for row in one.values())
+
+
+def test_score_models__rows_that_pass_visible_voxels_on_have_no_predicted_region(
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+) -> None:
+    store, regions = held
+    found = score_models(models, store, regions, replace(PROTOCOL, mask_draws=1)).scores
+    assert {row.model for row in found if row.region == "predicted"} == {"maesil"}
+    assert {row.model for row in found if row.region == "whole"} == {"maesil", "kriging"}
+
+
+def test_score_models__unmasked_shows_the_network_everything(
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+) -> None:
+    store, regions = held
+    protocol = replace(PROTOCOLS["unmasked"](), lpips=None)
+    rebuilt = rebuild_region(models["maesil"], store, regions[0], protocol)
+    assert not rebuilt.mask.any()
+    found = score_models(models, store, regions, protocol).scores
+    assert {(row.model, row.region) for row in found} == {("maesil", "predicted")}
+
+
+def test_score_models__writes_the_training_seed(
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+) -> None:
+    store, regions = held
+    found = score_models({"maesil": models["maesil"]}, store, regions, replace(PROTOCOL, mask_draws=1), seed=7).scores
+    assert {row.seed for row in found} == {7}
