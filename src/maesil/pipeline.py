@@ -42,6 +42,7 @@ from maesil.masking import MASKINGS
 from maesil.report.figures import save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.runs import Outcome, default_device
+from maesil.seen import seen_note
 from maesil.shapes import Shape3
 from maesil.store.prepare import Progress
 from maesil.store.scanstore import ScanStore
@@ -103,13 +104,21 @@ def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last
     return export_backbone(backbone, card, target, out)
 
 
-def embed(run: str | Path, store: Path, out: Path, *, progress: Progress | None = None) -> Path:
+def embed(
+    run: str | Path,
+    store: Path,
+    out: Path,
+    *,
+    console: Console | None = None,
+    progress: Progress | None = None,
+) -> Path:
     """Writes one vector per scan and per superpatch of a store, with positions in mm.
 
     Args:
         run: What `maesil.load` reads.
         store: The scans, on the voxels of the pre-training.
         out: .parquet, .csv or .npz.
+        console: Where to say how many of the patients the encoder was trained on; None: nowhere.
         progress: Called after every scan.
 
     Raises:
@@ -118,7 +127,10 @@ def embed(run: str | Path, store: Path, out: Path, *, progress: Progress | None 
     """
     require_table(out)
     backbone, card = load_with_card(run)
-    features = embed_store(backbone.to(default_device()), card, ScanStore(store), progress=progress)
+    scans = ScanStore(store)
+    features = embed_store(backbone.to(default_device()), card, scans, progress=progress)
+    if console is not None:
+        console.print(seen_note(card.seen, scans.entries, whom="embedded"), markup=False)
     return write_features(features, out)
 
 

@@ -17,6 +17,7 @@ from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_ya
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.models import Pretrainer, make_model
 from maesil.sampling.regions import training_scans
+from maesil.seen import trained_on
 from maesil.store.location import is_there
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
@@ -85,15 +86,17 @@ def steps_done(run: Path) -> int:
 
 
 def run_record(config: RunConfig, store: ScanStore) -> dict[str, Any]:
-    """A checkpoint's config.json: the run's settings, what the store was made of, and with what software."""
+    """A checkpoint's config.json: settings, what the store was made of, whom the run saw, and with what software."""
     settings = to_dict(config)
+    scans = training_scans(store, config.data.holdout)
     settings["data"].pop("store")  # a path of one machine
     return {
         "maesil": maesil.__version__,
         "commit": commit(),
         "config": settings,
         "prepare": store.manifest["settings"],
-        "datasets": dataset_counts(training_scans(store, config.data.holdout)),
+        "datasets": dataset_counts(scans),
+        "seen": trained_on(scans),
     }
 
 

@@ -32,6 +32,7 @@ from maesil.report.page import write_page
 from maesil.runs import LoadedModel, Outcome, load, model_card, run_record, run_store, settle, steps_done
 from maesil.sampling.regions import Region, check_overrides, regions_of, split_summary, split_warnings
 from maesil.sampling.volumes import box_reader
+from maesil.seen import seen_note
 from maesil.store.conform import conform
 from maesil.store.location import absolute
 from maesil.store.prepare import PrepareConfig, PrepareReport, Progress
@@ -162,6 +163,9 @@ def evaluate(
     told = told_note(model.name, loaded.model)
     which = checkpoint_note(checkpoint, loaded.record["step"])
     notes = (which, *scored.notes, input_note(model, masking, scans), *told, split_note(data, split, regions))
+    whom = "test" if split == "test" else "scored"
+    seen = seen_note(loaded.record.get("seen"), [region.entry for region in regions], by="the model", whom=whom)
+    notes = (*notes, seen)
     table = tabulate(scored.scores, notes)
     folder = run / "evaluation" / split
     write_scores(folder / "scores.jsonl", scored.scores)

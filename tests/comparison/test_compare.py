@@ -35,6 +35,7 @@ def test_compare__trains_scores_and_takes_up_what_is_done(tiny_config: RunConfig
     words = ("maesil", f"ae:{SMALL}", f"vae:{SMALL}", f"vqvae:{SMALL}:codes=16", "slice_mae", "interpolation", "mean")
     budget, out = Budget("steps", 4.0), tmp_path / "out"
     comparison, page = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL)
+    assert "The test patient was not seen in pre-training, by name or source." in comparison.notes
     assert page.is_file()
     assert [entrant.failed for entrant in comparison.entrants] == [None] * len(words)
     assert {score.model for score in comparison.scores} >= {f"ae:{SMALL}", f"ae:{SMALL}, masked input", "slice_mae"}

@@ -148,7 +148,9 @@ def test_finetune__random_start_has_the_same_shape_and_other_weights(config: Fin
     store = ScanStore(config.data.store)
     pretrained, card = starting_point(config.init, config.preset, store, random_start=False)
     scratch, same = starting_point(config.init, config.preset, store, random_start=True)
-    assert card == same
+    assert same.seen is not None
+    assert same.seen["patients"] == [], "random weights saw nobody"
+    assert replace(same, seen=card.seen) == card
     assert not scratch.encoder.embed.weight.equal(pretrained.encoder.embed.weight)
     preset, _ = starting_point("none", "demo", store, random_start=False)
     assert preset.width == 192

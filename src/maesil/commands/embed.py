@@ -16,7 +16,8 @@ from maesil.screen import scan_bar
 class Embed:
     """Write one vector per scan and per superpatch, with its position in mm.
 
-    A superpatch's vector is the mean of its tokens whose patches are not air; a scan's the mean over all of them.
+    A superpatch's vector is the mean of its tokens whose patches are not air; a scan's the mean over all of them. The
+    column `seen` says whether the encoder was trained on the patient.
 
     Examples:
       maesil embed runs/base store --out features.parquet        (pandas.read_parquet; needs maesil[tables])
@@ -36,6 +37,8 @@ def main(words: Sequence[str]) -> int:
     call = parse(Embed, "embed", words)
     from maesil import pipeline
 
-    with scan_bar(console(), "embedding") as progress:
-        print(pipeline.embed(call.run, call.store, call.out, progress=progress))  # noqa: T201 (the result)
+    screen = console()
+    with scan_bar(screen, "embedding") as progress:
+        path = pipeline.embed(call.run, call.store, call.out, console=screen, progress=progress)
+    print(path)  # noqa: T201 (the result)
     return 0

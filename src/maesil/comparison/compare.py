@@ -21,7 +21,8 @@ from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.runner import Progress, lpips_or_reason
 from maesil.runs import dataset_counts
-from maesil.sampling.regions import check_overrides, regions_of
+from maesil.sampling.regions import check_overrides, regions_of, training_scans
+from maesil.seen import seen_note, trained_on
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
 from maesil.training.devices import counted, world_size
@@ -85,6 +86,12 @@ def compare(
         *lpips_or_reason(judge.protocol, None)[1],
         input_note(preset.model, preset.masking, store),
         split_note(preset.data, split, regions),
+        seen_note(
+            trained_on(training_scans(store, preset.data.holdout)),
+            [region.entry for region in regions],
+            by="the models",
+            whom="test" if split == "test" else "scored",
+        ),
     )
     comparison = Comparison(
         title=lineup.title,

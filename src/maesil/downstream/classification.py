@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +26,7 @@ from maesil.evaluation.sheet import Sheet, sheet_to_markdown
 from maesil.metrics.classification import METRICS, confusion
 from maesil.models.backbone import Backbone
 from maesil.runs import default_device
+from maesil.seen import seen_note
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification import attentive_probe, linear_probe, nearest_neighbours
 from maesil.training.config import EfficiencyConfig, TrainConfig
@@ -104,16 +105,18 @@ def classify(
     """
     fold = fold_of(cases, config.folds, config.seed)
     torch.manual_seed(config.seed)
-    backbone, _ = starting_point(config.init, config.preset, store, random_start=config.random_start)
+    backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
     _claim(run, config, cases)
     if config.mode == "full":
         probabilities = _full(config, store, cases, fold, run, console, progress)
     else:
         probabilities = _probed(config, backbone.to(default_device()), store, cases, fold, progress)
     scores = scored(probabilities, cases)
+    seen = seen_note(card.seen, [store.entry(scan) for scan in cases.scans])
     sheet = _sheet(config, cases, probabilities, scores)
+    sheet = replace(sheet, notes=(*sheet.notes, seen))
     _write_predictions(run / "predictions.csv", cases, fold, probabilities)
-    told: dict[str, Any] = {"mode": config.mode, "classes": cases.classes}
+    told: dict[str, Any] = {"mode": config.mode, "classes": cases.classes, "seen": seen}
     told["scores"] = {name: dict(zip(("value", "low", "high"), row, strict=True)) for name, row in scores.items()}
     told["confusion"] = confusion(probabilities, cases.truth).tolist()
     (run / "scores.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
@@ -188,11 +191,11 @@ def _full(
     probabilities = np.zeros((len(cases.scans), len(cases.classes)), dtype=np.float64)
     for number in range(config.folds):
         torch.manual_seed(config.seed)
-        backbone, _ = starting_point(config.init, config.preset, store, random_start=config.random_start)
+        start = starting_point(config.init, config.preset, store, random_start=config.random_start)
         taught, tested = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         known = {cases.scans[at]: int(cases.truth[at]) for at in taught}
         asked = [cases.scans[at] for at in tested]
-        probabilities[tested] = train_fold(config, store, backbone, known, asked, run / f"fold-{number}", console)
+        probabilities[tested] = train_fold(config, store, start, known, asked, run / f"fold-{number}", console)
         if progress is not None:
             progress(number + 1, config.folds, f"fold {number}")
     return probabilities

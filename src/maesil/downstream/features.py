@@ -24,6 +24,7 @@ from maesil.export.extras import optional
 from maesil.models.backbone import Backbone
 from maesil.sampling.ahead import tile_batches
 from maesil.sampling.regions import tissue_share
+from maesil.seen import seen_patients
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.tiling import Tile, Tiling
 
@@ -34,7 +35,9 @@ BLOCK = 4
 LEAST_TISSUE = 0.02
 """Superpatches with a smaller share of tissue are left out."""
 LEVELS = ("scan", "superpatch")
-TEXTS = ("level", "scan_id", "dataset", "patient")
+TEXTS = ("level", "scan_id", "dataset", "patient", "seen")
+SEEN, UNSEEN, UNKNOWN = "yes", "no", "unknown"
+"""Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint tells."""
 NUMBERS = ("x_mm", "y_mm", "z_mm", "start_s", "start_p", "start_l", "tissue_share", "tokens")
 
 Progress = Callable[[int, int, str], None]
@@ -45,7 +48,8 @@ class Features:
     """A table of vectors.
 
     Attributes:
-        texts: level ("scan" or "superpatch"), scan_id, dataset, patient: one list of strings each.
+        texts: level ("scan" or "superpatch"), scan_id, dataset, patient, and whether the encoder was trained on the
+            patient (seen: "yes", "no", "unknown"): one list of strings each.
         numbers: Centre in LPS mm, first voxel (S, P, L), share of tissue, tokens pooled: one array each; a scan's row
             has its volume's centre.
         vectors: (rows, e) float32.
@@ -84,6 +88,7 @@ def embed(
     texts: dict[str, list[str]] = {name: [] for name in TEXTS}
     numbers: dict[str, list[float]] = {name: [] for name in NUMBERS}
     vectors: list[Any] = []
+    seen = seen_patients(card.seen, store.entries)
     for done, entry in enumerate(store.entries, start=1):
         pooled, counts, places = [], [], []
         for tile, tokens, solid in scan_tokens(backbone, store, entry, batch=batch):
@@ -96,6 +101,7 @@ def embed(
             rows += [("superpatch", *row) for row in zip(pooled, places, counts, strict=True)]
             for level, vector, place, count in rows:
                 _append(texts, numbers, entry, level, place, count, store)
+                texts["seen"].append(UNKNOWN if seen is None else SEEN if entry.patient in seen else UNSEEN)
                 vectors.append(vector)
         if progress is not None:
             progress(done, len(store.entries), entry.scan_id)
@@ -150,7 +156,8 @@ def _append(
     tokens: int,
     store: ScanStore,
 ) -> None:
-    for name, value in zip(TEXTS, (level, entry.scan_id, entry.dataset, entry.patient), strict=True):
+    own = {"level": level, "scan_id": entry.scan_id, "dataset": entry.dataset, "patient": entry.patient}
+    for name, value in own.items():
         texts[name].append(value)
     start = (0, 0, 0) if tile is None else tile.origin
     inside = tuple(slice(0, size) for size in entry.shape) if tile is None else tile.inside
@@ -224,6 +231,7 @@ def read_features(path: Path) -> Features:
         columns = _read_columns(path)
         names = sorted(name for name in columns if name[0] == "f" and name[1:].isdigit())
         vectors = columns["vectors"] if "vectors" in columns else np.stack([columns[name] for name in names], axis=1)
+        columns.setdefault("seen", [UNKNOWN] * len(vectors))  # tables from before it was told
         texts = {name: [str(value) for value in columns[name]] for name in TEXTS}
         numbers = {name: np.asarray(columns[name], dtype=np.float64) for name in NUMBERS}
         return Features(texts, numbers, np.asarray(vectors, dtype=np.float32))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,12 +16,14 @@ from maesil import __version__
 from maesil.datasets.splits import SplitConfig
 from maesil.downstream.segmentation import Job
 from maesil.errors import ConfigError
+from maesil.export.card import Transfer
 from maesil.models.backbone import Backbone
 from maesil.runs import commit, default_device, steps_done
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import regions_of, tissue_share
+from maesil.seen import trained_on
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification import Classifier
 from maesil.tiling import Tiling
@@ -41,7 +43,7 @@ LEAST_TISSUE = DataConfig().min_tissue
 def train_fold(
     config: ClassificationConfig,
     store: ScanStore,
-    backbone: Backbone,
+    start: tuple[Backbone, Transfer],
     known: Mapping[str, int],
     asked: Sequence[str],
     run: Path,
@@ -52,7 +54,7 @@ def train_fold(
     Args:
         config: Optimiser and length.
         store: The scans.
-        backbone: Where the encoder begins.
+        start: Where the encoder begins, and its card.
         known: Scan to class.
         asked: Scans to tell.
         run: The fold's folder.
@@ -62,9 +64,10 @@ def train_fold(
         Probabilities (s, k) of the scans asked for, each the mean over its superpatches.
     """
     classes = 1 + max(known.values())
+    backbone, card = start
     model = Classifier(backbone, classes)
     if steps_done(run) < config.train.steps:
-        _train(config, store, model, known, run, console)
+        _train(config, store, model, card, known, run, console)
     load_weights(model, checkpoint_folder(run))
     model.eval().to(default_device())
     return np.stack([_told(model, store, scan) for scan in asked])
@@ -74,6 +77,7 @@ def _train(
     config: ClassificationConfig,
     store: ScanStore,
     model: Classifier,
+    card: Transfer,
     known: Mapping[str, int],
     run: Path,
     console: Console | None,
@@ -85,7 +89,13 @@ def _train(
     if not regions:
         raise ConfigError("no training scan has a superpatch with tissue", where=store.path)
     monitor = MonitorConfig(validate_every=0, image_every=0, checkpoint_every=max(1, config.train.steps // 4))
-    record: dict[str, Any] = {"kind": "classification", "maesil": __version__, "commit": commit()}
+    record: dict[str, Any] = {
+        "kind": "classification",
+        "maesil": __version__,
+        "commit": commit(),
+        "encoder": asdict(card),
+        "seen": trained_on(region.entry for region in regions),
+    }
     job = Job(config.train, monitor, config.efficiency, config.seed, run, record, lambda step, _: f"step {step}\n")
     efficiency = prepare_process(job)
     # Every scan as often as any other: a large one is no more of its class than a small one.

@@ -20,6 +20,7 @@ from maesil.runs import Outcome, commit, steps_done
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import GridPlan, Plan, make_plan
 from maesil.sampling.regions import check_overrides
+from maesil.seen import trained_on
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import Segmenter
@@ -119,7 +120,8 @@ def _record(
         "encoder": asdict(card),
         "classes": list(classes.names),
         "prepare": store.manifest["settings"],
-        "scans": {split: [r.entry.scan_id for r in getattr(division, split)] for split in ("train", "val", "test")},
+        "scans": {split: len(getattr(division, split)) for split in ("train", "val", "test")},
+        "seen": trained_on(region.entry for region in division.train),
     }
 
 
@@ -132,7 +134,7 @@ def _card(record: Mapping[str, Any]) -> Card:
             f"# Segmentation by maesil {record['maesil']}, step {step}\n\n"
             f"- starts from: {start} (preset `{record['encoder']['preset']}`), mode {config['model']['mode']}\n"
             f"- classes: {', '.join(record['classes'])}\n"
-            f"- labelled scans: {len(record['scans']['train'])} to train on, {len(record['scans']['test'])} to test\n\n"
+            f"- labelled scans: {record['scans']['train']} to train on, {record['scans']['test']} to test\n\n"
             f"Last measured:\n\n{scores or '- nothing yet'}\n\nNot a medical device.\n"
         )
 

@@ -22,6 +22,7 @@ from maesil.ct.write import beside, write_nifti
 from maesil.downstream.config import FinetuneConfig, from_dict
 from maesil.downstream.division import divide
 from maesil.downstream.segmentation import KIND
+from maesil.downstream.start import seen_notes
 from maesil.downstream.tables import segmentation_sheet
 from maesil.errors import CheckpointError
 from maesil.evaluation.rebuild import inference_precision
@@ -148,6 +149,7 @@ def score_segmentation(
         if progress is not None:
             progress(number, len(regions), region.entry.scan_id)
     sheet = segmentation_sheet(rows, f"Segmentation, {loaded.config.model.mode}, step {loaded.record['step']}")
+    sheet = replace(sheet, notes=(*sheet.notes, *seen_notes(loaded.record, [region.entry for region in regions])))
     text = "".join(json.dumps(row) + "\n" for row in rows)
     (run / "scores.jsonl").write_text(text, encoding="utf-8")
     (run / "table.md").write_text(sheet_to_markdown(sheet), encoding="utf-8")

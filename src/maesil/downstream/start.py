@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 from maesil import __version__
@@ -14,7 +15,8 @@ from maesil.models import MaskedAutoencoder
 from maesil.models.backbone import Backbone, backbone_of
 from maesil.models.mae import MAEConfig
 from maesil.presets import PRESETS
-from maesil.store.scanstore import ScanStore
+from maesil.seen import seen_note, seen_patients, trained_on
+from maesil.store.scanstore import ScanEntry, ScanStore
 
 NONE = "none"
 VOXEL_KEYS = ("policy", "spacing_mm", "cube")
@@ -40,6 +42,19 @@ def starting_point(init: str, preset: str, store: ScanStore, *, random_start: bo
     return _fresh(card) if random_start else (backbone, card)
 
 
+def seen_notes(record: Mapping[str, Any], scans: Sequence[ScanEntry]) -> tuple[str, ...]:
+    """How many test patients the encoder saw before fine-tuning and, where there are any, in it.
+
+    Args:
+        record: The config.json of a fine-tuned checkpoint.
+        scans: Those that are scored.
+    """
+    notes, own = [seen_note(record["encoder"].get("seen"), scans)], record.get("seen")
+    if seen_patients(own, scans):
+        notes.append(seen_note(own, scans, by="the fine-tuning"))
+    return tuple(notes)
+
+
 def require_same_voxels(card: Transfer, store: ScanStore) -> None:
     """Raises ConfigError where the store's voxels are not those of the pre-training."""
     theirs, ours = ({key: settings.get(key) for key in VOXEL_KEYS} for settings in (card.voxels, _settings(store)))
@@ -60,7 +75,7 @@ def _fresh(card: Transfer) -> tuple[Backbone, Transfer]:
     """As a pre-training starts: the same initialisation, so that a comparison is of pre-training alone."""
     config = card.config()
     encoder = MaskedAutoencoder(config, DualMasking()).encoder
-    return backbone_of(encoder, config, low_hu=card.low_hu, high_hu=card.high_hu), card
+    return backbone_of(encoder, config, low_hu=card.low_hu, high_hu=card.high_hu), replace(card, seen=trained_on(()))
 
 
 def _preset_card(preset: str, store: ScanStore) -> Transfer:

@@ -18,10 +18,14 @@ from rich.console import Console
 from maesil.downstream.config import FinetuneConfig, LabelsConfig, to_dict
 from maesil.downstream.segmentation import finetune_segmentation
 from maesil.downstream.segmenting import score_segmentation
+from maesil.downstream.start import seen_notes
 from maesil.downstream.tables import mean_of
 from maesil.downstream.transfer_page import write_results
 from maesil.errors import ConfigError, MaesilError
 from maesil.runs import commit
+from maesil.seen import seen_note
+from maesil.store.scanstore import ScanStore
+from maesil.training.checkpoint import checkpoint_folder, read_config
 
 STARTS = ("pre-trained", "scratch")
 Progress = Callable[[int, int, str], None]
@@ -86,11 +90,13 @@ class Experiment:
         trials: In the order they were made.
         settings: The common settings, without paths of a machine.
         commit: Of the code.
+        notes: Lines below the table: whom the encoder saw before.
     """
 
     trials: tuple[Trial, ...]
     settings: dict[str, Any]
     commit: str | None
+    notes: tuple[str, ...] = ()
 
 
 def compare_transfer(
@@ -132,12 +138,31 @@ def compare_transfer(
         told = to_dict(config)
         told["data"].pop("store")
         told["init"] = "the pre-trained encoder"
-        page = write_results(Experiment(tuple(trials), told, commit()), out)
+        page = write_results(Experiment(tuple(trials), told, commit(), _seen(config, trials, out)), out)
     return page
 
 
+def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:
+    return out / "runs" / amount.folder / f"{start}-{seed}"
+
+
+def _seen(config: FinetuneConfig, trials: Sequence[Trial], out: Path) -> tuple[str, ...]:
+    """Whom of the test patients the encoder saw, as the last pre-trained trial's checkpoint tells."""
+    scored = [trial for trial in trials if trial.start == STARTS[0] and trial.rows]
+    if not scored or config.data.store is None:
+        return ()
+    trial = scored[-1]
+    try:
+        record = read_config(checkpoint_folder(_run(trial.amount, trial.seed, trial.start, out)))
+        store = ScanStore(config.data.store)
+        entries = [store.entry(scan) for scan in dict.fromkeys(str(row["scan"]) for row in trial.rows)]
+    except MaesilError:  # scores are kept where a checkpoint or a scan is not
+        return (seen_note(None, ()),)
+    return seen_notes(record, entries)
+
+
 def _trial(config: FinetuneConfig, amount: Amount, seed: int, start: str, out: Path, console: Console | None) -> Trial:
-    run = out / "runs" / amount.folder / f"{start}-{seed}"
+    run = _run(amount, seed, start, out)
     scored = run / "scored.json"
     if scored.is_file():
         return Trial(amount, start, seed, tuple(json.loads(scored.read_text(encoding="utf-8"))))

@@ -6,6 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,7 @@ def write_results(experiment: Experiment, out: Path) -> Path:
         The page.
     """
     sheet, figure = efficiency_sheet(experiment.trials), efficiency_figure(experiment.trials)
+    sheet = replace(sheet, notes=(*sheet.notes, *experiment.notes))
     for name, text in (("md", sheet_to_markdown(sheet)), ("tex", sheet_to_latex(sheet)), ("csv", sheet_to_csv(sheet))):
         (out / f"table.{name}").write_text(text, encoding="utf-8")
     FigureCanvasAgg(figure)
@@ -86,7 +88,7 @@ def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
         *failed,
     )
     header = ("labelled", "seeds x scans", "pre-trained", "scratch", "pre-trained - scratch")
-    return Sheet(header, rows, notes, title="Label efficiency: Dice on unseen patients")
+    return Sheet(header, rows, notes, title="Label efficiency: Dice on test patients")
 
 
 def _cell(values: Sequence[float], sign: str = "") -> str:
@@ -120,7 +122,7 @@ def efficiency_figure(trials: Sequence[Trial]) -> Figure:
             own = [float(np.mean([dice for (other, _), dice in found.items() if other == seed])) for seed in seeds]
             axes.plot([place + offset] * len(own), own, ".", color=COLOURS[start], alpha=0.35, markersize=5)
         axes.errorbar(places, means, [lows, highs], color=COLOURS[start], marker=MARKERS[start], label=start, capsize=3)
-    axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel="Dice on unseen patients")
+    axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel="Dice on test patients")
     axes.set_xticklabels(amounts)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)

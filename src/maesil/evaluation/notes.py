@@ -33,10 +33,10 @@ def told_note(name: str, model: Pretrainer) -> tuple[str, ...]:
 
 
 def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
-    """What the split means, in a sentence."""
+    """What the split means, in a sentence; whom training saw of it is `maesil.seen`'s to say."""
     patients = len({region.entry.patient for region in regions})
     if data.holdout.by == "patient":
-        return f"Split '{split}' by patient: {patients} patient(s) that training never saw."
+        return f"Split '{split}' by patient: {patients} patient(s)."
     tiles = sum(len(region.tiles) for region in regions)
     return (
         f"Split '{split}' by superpatch: {tiles} superpatch(es) of {patients} patient(s) whose other superpatches were "

@@ -15,8 +15,12 @@ from maesil.models import MAEConfig
 from maesil.models.backbone import Backbone
 
 TRANSFER = "transfer.json"
-FORMAT = 1
-"""Of transfer.json; raised when an old reader could not read a new file."""
+FORMAT = 2
+READABLE = (1, 2)
+"""Of transfer.json, raised when an old reader could not read a new file; and those that this one reads.
+
+Format 1 does not say whom the encoder was trained on.
+"""
 
 _MODEL = TypeAdapter(MAEConfig)
 
@@ -39,6 +43,7 @@ class Transfer:
         target: What this folder was exported for.
         weights: File name to the prefix of the encoder's tensors in it.
         notes: What the target needs to know besides.
+        seen: Whom it was trained on, without their names, as `maesil.seen` reads it; None: unknown.
     """
 
     model: Mapping[str, Any]
@@ -55,6 +60,7 @@ class Transfer:
     target: str = "safetensors"
     weights: Mapping[str, str] = field(default_factory=dict)
     notes: Mapping[str, Any] = field(default_factory=dict)
+    seen: Mapping[str, Any] | None = None
     format: int = FORMAT
 
     @staticmethod
@@ -83,6 +89,7 @@ class Transfer:
             maesil=record["maesil"],
             commit=record.get("commit"),
             step=int(record.get("step", 0)),
+            seen=record.get("seen"),
         )
 
     @staticmethod
@@ -97,14 +104,14 @@ class Transfer:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise CheckpointError(f"unreadable {TRANSFER}: {error}", where=folder) from error
-        if values.get("format") != FORMAT:
+        if values.get("format") not in READABLE:
             raise CheckpointError(
                 f"{TRANSFER} has format {values.get('format')}, this maesil reads {FORMAT}",
                 where=path,
                 fix="export the run again with this version, or install the version that wrote it",
             )
         try:
-            return Transfer(**values)
+            return Transfer(**{**values, "format": FORMAT})
         except TypeError as error:
             raise CheckpointError(f"{TRANSFER} is no such file of ours: {error}", where=path) from error
 
