@@ -16,11 +16,13 @@ from maesil.models.interpolation import Interpolation
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.mean import MeanFill
+from maesil.models.slice_ceiling import SliceCeiling
 from maesil.models.slice_mae import SliceMAE, SliceMAEConfig
 from maesil.models.vae import VAE, VAEConfig
 from maesil.models.vqvae import VQVAE, VQVAEConfig
 
 __all__ = [
+    "CEILINGS",
     "MODELS",
     "UNTRAINED",
     "AEConfig",
@@ -40,6 +42,9 @@ UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog(
     "model", {"kriging": Kriging, "interpolation": Interpolation, "mean": MeanFill}
 )
 """Models that learn nothing; they stand in every table."""
+
+CEILINGS: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog("ceiling", {"slice_ceiling": SliceCeiling})
+"""What kinds of models can reach at best, told the truth elsewhere: references beside the rows of such models."""
 
 AnyModel = Annotated[
     MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig,
