@@ -83,10 +83,12 @@ class VAE(Autoencoder):
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over every voxel, plus the weighted KL divergence per voxel."""
-        mean, log_variance = self.posterior(self.training_input(superpatch, mask))
+        shown = self.training_input(superpatch, mask)
+        mean, log_variance = self.posterior(shown)
         streams = self.take_streams(len(mean))
         noise = torch.stack([_noise(one, stream) for one, stream in zip(mean, streams, strict=True)])
-        error = self.error(self.decoder(mean + noise * (0.5 * log_variance).exp()), superpatch)
+        drawn = mean + noise * (0.5 * log_variance).exp()
+        error = self.error(self.decoder(drawn.to(shown.dtype)), superpatch)
         divergence = 0.5 * (mean.square() + log_variance.exp() - 1.0 - log_variance)
         kl = divergence.flatten(1).sum(dim=1).mean()
         active = (divergence.detach().mean(dim=0) > ACTIVE_NATS).float().mean()
