@@ -4,11 +4,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import yaml
 
 from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_yaml, to_dict
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS, UniformMasking
+from maesil.models import VAEConfig
 from maesil.presets import PRESETS
+from maesil.runs import settle
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -61,3 +64,39 @@ def test_changed_keys__looks_at_science_only() -> None:
     assert "seed" in changed
     assert "masking.name" in changed
     assert not any(key.startswith("efficiency") for key in changed)
+
+
+def old_vae(weight: object, **settings: object) -> dict[str, object]:
+    """Settings of a run whose KL divergence was summed over a superpatch."""
+    return {"model": {"name": "vae", "kl_weight": weight, **settings}}
+
+
+@pytest.mark.parametrize(
+    ("superpatch", "weight", "per_voxel"),
+    [
+        ([64, 64, 64], 1e-6, 0.262144),
+        ([128, 128, 128], 1e-6, 2.097152),
+        ([64, 64, 64], 0, 0.0),
+        ([8, 16, 8], 1, 1024.0),
+    ],
+)
+def test_from_dict__an_old_kl_weight_keeps_its_meaning(superpatch: list[int], weight: float, per_voxel: float) -> None:
+    model = from_dict(old_vae(weight, superpatch=superpatch)).model
+    assert isinstance(model, VAEConfig)
+    assert model.kl_per_voxel == per_voxel
+    assert model.superpatch == tuple(superpatch)
+
+
+@pytest.mark.parametrize("values", [old_vae(1e-6, kl_per_voxel=0.25), old_vae("much"), old_vae(1.0, superpatch=64)])
+def test_from_dict__an_old_kl_weight_that_cannot_be_read_is_refused(values: dict[str, object]) -> None:
+    with pytest.raises(ConfigError, match=r"(?s)unknown setting 'model.kl_weight'.*kl_per_voxel"):
+        from_dict(values)
+
+
+def test_settle__a_run_of_an_old_kl_weight_resumes_with_that_meaning_alone(tmp_path: Path) -> None:
+    old = old_vae(1e-6, superpatch=[64, 64, 64])
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(old))
+    given = replace(RunConfig(), model=VAEConfig(superpatch=(64, 64, 64)))
+    with pytest.raises(ConfigError, match=r"other settings: model\.kl_per_voxel"):
+        settle(given, tmp_path)
+    settle(replace(given, model=replace(given.model, kl_per_voxel=0.262144)), tmp_path)

@@ -16,6 +16,7 @@ from maesil.catalog import nearest
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS, AnyMasking, DualMasking
 from maesil.models import MODELS, AnyModel, MAEConfig
+from maesil.models.vae import renew_settings
 from maesil.sampling.config import DataConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
@@ -57,7 +58,7 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
-    """A validated configuration.
+    """A validated configuration; settings that were called otherwise in an older run's are renewed.
 
     Args:
         values: Nested plain values; missing ones take their defaults.
@@ -66,6 +67,7 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
     Raises:
         ConfigError: A key is unknown (names the nearest) or a value does not fit.
     """
+    values = _renewed(values)
     _check_keys(values, _pattern(values), (), where)
     try:
         return _ADAPTER.validate_python(_with_names(values))
@@ -107,6 +109,14 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield from _flatten(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _renewed(values: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The values, where a setting of their model had another name in older runs, under its name of today."""
+    model = values.get("model")
+    if not isinstance(model, Mapping) or _named(values, "model", "maesil") != "vae":
+        return values
+    return {**values, "model": renew_settings(model)}
 
 
 def _pattern(values: Mapping[str, Any]) -> RunConfig:

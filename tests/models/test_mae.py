@@ -6,13 +6,14 @@ import subprocess
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
 
 from maesil.errors import ConfigError
 from maesil.masking import DualMasking, UniformMasking
-from maesil.models.mae import MAEConfig, MaskedAutoencoder, gather_tokens, patch_statistics, split_tokens
+from maesil.models.mae import MAEConfig, MaskedAutoencoder, gather_tokens, split_tokens
 
 SMALL = MAEConfig(
     superpatch=(16, 32, 24),
@@ -80,16 +81,18 @@ def test_reconstruct__does_not_see_masked_voxels() -> None:
 
 
 def test_reconstruct__puts_each_latent_token_at_its_place() -> None:
-    """With identity blocks, only the patches that are visible can depart from the mask token's prediction."""
+    """Without blocks, a visible patch is made of its own voxels and a masked one of the mask token, at their place."""
     model, x = make(), superpatches(1)
-    model.decoder.blocks = nn.ModuleList()
+    model.encoder.blocks, model.decoder.blocks = nn.ModuleList(), nn.ModuleList()
     mask = model.draw_mask(1, generator())
-    rebuilt = model.reconstruct(x, mask)
-    no_latent = model.decoder.mask_token + model.decoder.positions()
-    expected = model.decoder.predict(no_latent.unsqueeze(0)) * SMALL.input_std + SMALL.input_mean
-    got = SMALL.grid.patchify(rebuilt.volume)
-    torch.testing.assert_close(got[mask], expected[mask])
-    assert (got - expected)[~mask].abs().amax(-1).min() > 1e-3
+    got = SMALL.grid.patchify(model.reconstruct(x, mask).volume)
+    patches = SMALL.grid.patchify((x - SMALL.input_mean) / SMALL.input_std)
+    for place in range(SMALL.grid.tokens):
+        latent = model.encoder.norm(model.encoder.embed(patches[0, place]) + model.encoder.positions()[place])
+        content = model.decoder.mask_token if mask[0, place] else model.decoder.embed(latent)
+        decoded = model.decoder.norm(content + model.decoder.positions()[place])
+        expected = model.decoder.head(decoded) * SMALL.input_std + SMALL.input_mean
+        torch.testing.assert_close(got[0, place], expected.detach(), rtol=1e-4, atol=1e-5)
 
 
 def test_loss__is_the_mean_squared_error_over_masked_voxels() -> None:
@@ -118,19 +121,42 @@ def test_loss__starts_at_the_variance_around_the_input_mean() -> None:
     torch.testing.assert_close(model.loss(x, mask), expected)
 
 
-def test_reconstruct__normalised_targets_denormalise_exactly() -> None:
-    config = MAEConfig(**{**vars_of(SMALL), "normalize_targets": True})
-    model, x = make(config), superpatches()
-    patches = SMALL.grid.patchify((x - config.input_mean) / config.input_std)
-    mean, deviation = patch_statistics(patches)
-    target = (patches - mean) / deviation
-    torch.testing.assert_close(target * deviation + mean, patches, rtol=1e-5, atol=1e-6)
+def with_contrast(x: torch.Tensor, mask: torch.Tensor, factor: float, shift: float) -> torch.Tensor:
+    """The superpatch with every masked patch scaled and shifted."""
+    patches = SMALL.grid.patchify(x)
+    return SMALL.grid.unpatchify(torch.where(mask[..., None], factor * patches + shift, patches))
+
+
+def test_normalised_targets__loss_is_blind_to_level_and_contrast_of_masked_patches() -> None:
+    normalized, plain, x = make(replace(SMALL, normalize_targets=True)), make(), superpatches()
+    mask = normalized.draw_mask(2, generator())
+    changed = with_contrast(x, mask, 0.4, 0.3)
+    torch.testing.assert_close(normalized.loss(changed, mask), normalized.loss(x, mask), rtol=1e-3, atol=0)
+    assert (plain.loss(changed, mask) - plain.loss(x, mask)).abs() > 0.05
+
+
+def test_normalised_targets__zero_prediction_loses_the_variance_of_standardised_patches() -> None:
+    """That is 1 for a patch with contrast, and 0 for one without: of four masked patches, one is air."""
+    model, x = make(replace(SMALL, normalize_targets=True), random_head=False), superpatches()
     mask = model.draw_mask(2, generator())
-    predicted = model.reconstruct(x, mask).volume
-    visible, _ = split_tokens(mask, model.masking.visible_count(config.grid))
-    raw = model.decoder.predict(model.decoder(model.encoder(patches, visible), visible))
-    expected = config.grid.unpatchify(raw * deviation + mean) * config.input_std + config.input_mean
-    torch.testing.assert_close(predicted, expected)
+    patches = SMALL.grid.patchify(x)
+    flat = mask & (mask.cumsum(dim=1) % 4 == 0)
+    patches[flat] = 0.0
+    expected = 1.0 - flat.sum() / mask.sum()
+    torch.testing.assert_close(model.loss(SMALL.grid.unpatchify(patches), mask), expected, rtol=1e-3, atol=0)
+
+
+def test_normalised_targets__prediction_comes_back_at_each_patchs_level_and_contrast() -> None:
+    """A head of nothing but a bias predicts the same shape everywhere."""
+    model, x = make(replace(SMALL, normalize_targets=True), random_head=False), superpatches()
+    shape = torch.linspace(-1.0, 1.0, SMALL.grid.voxels_per_patch)
+    model.decoder.head.bias.data.copy_(shape)
+    mask = model.draw_mask(2, generator())
+    for factor, shift in ((1.0, 0.0), (0.4, 0.3)):
+        shown = with_contrast(x, mask, factor, shift)
+        rebuilt = SMALL.grid.patchify(model.reconstruct(shown, mask).volume)
+        for patch, truth in zip(rebuilt[mask].numpy(), SMALL.grid.patchify(shown)[mask].numpy(), strict=True):
+            np.testing.assert_allclose(patch, truth.mean() + truth.std() * shape.numpy(), rtol=1e-4, atol=1e-4)
 
 
 def vars_of(config: MAEConfig) -> dict[str, object]:

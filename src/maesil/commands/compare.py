@@ -26,7 +26,7 @@ from maesil.screen import scan_bar
 class Compare:
     """Train models under one budget, score them under one protocol, and write tables, figures and a page.
 
-    Models are words: ae, vae:kl_weight=1, maesil:masking.name=uniform. Or --preset names a whole comparison:
+    Models are words: ae, vae:kl_per_voxel=1, maesil:masking.name=uniform. Or --preset names a whole comparison:
     {lineups}. --beside PRESET says which run of ours they stand beside (data, batch, superpatches): {presets}; its
     settings are flags, as in `maesil pretrain`. The same command resumes, model by model; exit status 1 says that a
     model failed.

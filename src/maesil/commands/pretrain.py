@@ -26,7 +26,7 @@ class Pretrain:
       maesil pretrain base --data.store store --run runs/base
       maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile
       maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
-      maesil pretrain base --model.name vae --data.store store --run runs/vae --model.kl-weight 1e-5
+      maesil pretrain base --model.name vae --data.store store --run runs/vae --model.kl-per-voxel 1
       maesil pretrain --config runs/base/config.yaml --run runs/again --seed 1
       torchrun --nproc-per-node 8 -m -- maesil pretrain paper --data.store store --run runs/paper
     """

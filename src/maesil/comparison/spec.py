@@ -76,7 +76,7 @@ def parse_models(words: Iterable[str]) -> tuple[Spec, ...]:
     """Models from words, each a name with settings, or several of them between commas.
 
     Args:
-        words: Such as ("maesil,ae", "vae:kl_weight=1"). A setting without a section is the model's; values are YAML.
+        words: Such as ("maesil,ae", "vae:kl_per_voxel=1"). A setting without a section is the model's; values are YAML.
 
     Raises:
         ConfigError: A word cannot be read, or two have one label.

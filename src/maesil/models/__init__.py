@@ -16,6 +16,7 @@ from maesil.models.interpolation import Interpolation
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.mean import MeanFill
+from maesil.models.slice_ceiling import SliceCeiling
 from maesil.models.slice_mae import SliceMAE, SliceMAEConfig
 from maesil.models.unet import UNet, UNetConfig
 from maesil.models.vae import VAE, VAEConfig
@@ -44,8 +45,8 @@ UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog(
 )
 """Models that learn nothing; they stand in every table."""
 
-CEILINGS: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog("model", {})
-"""References that are told the truth of some masked voxels: how well a kind of model could do at best. Never ranked."""
+CEILINGS: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog("ceiling", {"slice_ceiling": SliceCeiling})
+"""What kinds of models can reach at best, told the truth of some masked voxels: references, never ranked."""
 
 AnyModel = Annotated[
     MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig | UNetConfig,
