@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch import nn
 from torch.distributions import Normal, kl_divergence
 
 from maesil.baselines import baseline
@@ -181,6 +182,42 @@ def test_codebook__dead_codes_become_vectors_of_the_batch() -> None:
     assert (distances.min(dim=0).values < 0.5).all(), "a code lies where nothing is"
 
 
+def scan(seed: int, air: float = 0.4) -> torch.Tensor:
+    """Vectors of which a share is the same, and the others lie anywhere, most near the middle."""
+    generator = torch.Generator().manual_seed(seed)
+    vectors = torch.randn(2, 4, 8, 8, 8, generator=generator)
+    return torch.where(torch.rand(2, 1, 8, 8, 8, generator=generator) < air, 3.0, vectors)
+
+
+def test_codebook__dead_codes_do_not_become_what_a_code_says_already() -> None:
+    torch.manual_seed(0)
+    book = Codebook(64, 4, commitment=0.25, decay=0.9)
+    book(scan(0, air=0.99), torch.Generator().manual_seed(0))
+    assert book.revived == 64  # the first step's codes are vectors drawn alike, nearly all of them air
+    for seed in range(1, 16):
+        book(scan(seed), torch.Generator().manual_seed(seed))
+    in_air = (book.quantizer.embedding.weight - 3.0).abs().amax(dim=1) < 0.1
+    assert in_air.sum() <= 2
+
+
+def test_vqvae__revival_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codes of an uneven distribution, two fifths of it air, are met unevenly for ever: some are always dead."""
+    torch.manual_seed(0)
+    model = VQVAE(VQVAEConfig(**SMALL, codes=128, decay=0.8), DualMasking()).train()
+    seen: list[torch.Tensor] = []
+    monkeypatch.setattr(model, "encoder", nn.Identity())
+    monkeypatch.setattr(model, "training_input", lambda superpatch, mask: seen[-1])
+    revived = []
+    for step in range(60):
+        seen.append(scan(step))
+        model.begin_step(step / 60, draw_generators(seen[-1].device, step, range(2)))
+        model.loss(torch.rand(2, 1, 32, 32, 32), mask_of(model))
+        revived.append(int(model.measures()["codebook_revived"]))
+    assert revived[0] == 128
+    assert sum(revived[20:30]) > 0
+    assert revived[30:] == [0] * 30
+
+
 def test_codebook__gradient_passes_straight_through() -> None:
     book = Codebook(8, 4, commitment=0.25, decay=0.9).eval()
     x = latent(0).requires_grad_()
@@ -195,6 +232,8 @@ def test_codebook__learns_in_training_mode_only() -> None:
     book.nearest(latent(0))
     book.eval()(latent(0))
     assert all(torch.equal(tensor, before[name]) for name, tensor in book.state_dict().items())
+    book.train()(latent(0))
+    assert not torch.equal(book.quantizer.embedding.weight, before["quantizer.embedding.weight"])
 
 
 def test_vqvae__states_its_bits() -> None:

@@ -178,3 +178,28 @@ def test_rebuilt_share__is_no_share_of_visible_tokens() -> None:
         replace(SMALL, rebuilt_share=0.5, visible_weight=0.1)
     with pytest.raises(ConfigError, match="rebuilt_share"):
         replace(SMALL, rebuilt_share=1.5)
+
+
+@pytest.mark.parametrize("config", [SMALL, replace(SMALL, decoder="cross")], ids=["self", "cross"])
+def test_autocast__tokens_between_blocks_stay_in_float32(config: MAEConfig) -> None:
+    """The sum over all blocks is not rounded to bf16 at every one; gradients are within 1 % of float32's."""
+    deep = replace(config, encoder_depth=6, decoder_depth=4)
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(deep, DualMasking())
+    nn.init.normal_(model.decoder.head.weight, std=0.1)
+    superpatch = F.interpolate(torch.rand(2, 1, 5, 5, 5), size=deep.superpatch)
+    mask = model.draw_mask(2, torch.Generator().manual_seed(0))
+    between: set[torch.dtype] = set()
+    for block in (*model.encoder.blocks, *model.decoder.blocks):
+        block.register_forward_pre_hook(lambda module, inputs: between.add(inputs[0].dtype))
+    exact, rough = gradient(model, superpatch, mask), gradient(model, superpatch, mask, bf16=True)
+    assert between == {torch.float32}
+    assert (rough - exact).norm() < 0.01 * exact.norm()
+
+
+def gradient(model: MaskedAutoencoder, superpatch: Tensor, mask: Tensor, *, bf16: bool = False) -> Tensor:
+    model.zero_grad()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        value = model.loss(superpatch, mask)
+    value.backward()  # type: ignore[no-untyped-call]
+    return torch.cat([parameter.grad.flatten() for parameter in model.parameters() if parameter.grad is not None])

@@ -100,7 +100,7 @@ class Backbone(nn.Module):
         grid = self.grid_of(volume)
         normalized = (volume - self.config.input_mean) / self.config.input_std
         tokens = self.encoder.embed(grid.patchify(normalized.to(self.encoder.embed.weight.dtype)))
-        tokens = tokens + self.positions(grid.shape).to(tokens.dtype)
+        tokens = tokens + self.positions(grid.shape)
         layers = {0: tokens}
         for done, block in enumerate(self.encoder.blocks, start=1):
             tokens = block(tokens)

@@ -35,24 +35,27 @@ class Codebook(nn.Module):
         # The averages begin as if every code had been met once: MONAI's zeros would throw the codes far away.
         self.quantizer.ema_cluster_size.fill_(1.0)
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
+        self.revived = torch.zeros(())
         self.usage = torch.zeros(())
         self.perplexity = torch.zeros(())
 
     def forward(
-        self, latent: Float[Tensor, "b l x y z"], generator: torch.Generator | None = None
+        self, latent: Float[Tensor, "b l x y z"], generator: torch.Generator | None = None, *, revive: bool = True
     ) -> tuple[Float[Tensor, "b l x y z"], Float[Tensor, ""]]:
         """Codes in place of latent vectors, with a straight-through gradient; and the commitment loss.
 
-        In training mode the codes follow the latent vectors, and dead ones take the place of some of them.
+        In training mode the codes follow the latent vectors, and dead ones become some of these.
 
         Args:
             latent: Vectors along axis 1.
             generator: Draws the vectors that dead codes become.
+            revive: Whether dead codes do. Among vectors that are met unevenly some codes are rare, so always dead by
+                their count: revival does not end by itself, and takes codes away that others have settled around.
         """
         with self._exactly(latent):
             exact = latent.float()
             if self.training:
-                self._revive(exact, generator)
+                self._revive(exact, generator, revive=revive)
             quantized, loss, indices = self.quantizer(exact)
         self._count(indices)
         return quantized.to(latent.dtype), loss
@@ -71,17 +74,27 @@ class Codebook(nn.Module):
         return torch.autocast(latent.device.type, enabled=False)
 
     @torch.no_grad()
-    def _revive(self, latent: Float[Tensor, "b l x y z"], generator: torch.Generator | None) -> None:
-        """Dead codes (all of them, in the first step) become vectors of this batch."""
+    def _revive(self, latent: Float[Tensor, "b l x y z"], generator: torch.Generator | None, *, revive: bool) -> None:
+        """Dead codes become vectors of this batch; in the first step all do, whatever `revive` says."""
         vectors = latent.movedim(1, -1).flatten(0, -2)
         codes, even = self.quantizer.num_embeddings, self._even_count(len(vectors))
-        dead = (self.quantizer.ema_cluster_size < DEAD * even) | ~self.started
-        drawn = torch.randint(len(vectors), (codes,), generator=generator, device=vectors.device)
+        dead = (self.quantizer.ema_cluster_size < DEAD * even) & revive | ~self.started
+        drawn = torch.multinomial(self._misfit(vectors), codes, replacement=True, generator=generator)
         chosen = vectors[drawn]
         if distributed.is_available() and distributed.is_initialized():
             distributed.broadcast(chosen, src=0)
         self._replace(dead, chosen, even)
+        self.revived = dead.float().sum()
         self.started.fill_(True)
+
+    def _misfit(self, vectors: Float[Tensor, "v l"]) -> Float[Tensor, " v"]:
+        """How likely each vector is to be drawn: by its squared distance from the nearest code; at first all alike.
+
+        Air is two fifths of a scan and one code's: drawn alike, most vectors would say what is said already.
+        """
+        distance = torch.cdist(vectors, self.quantizer.embedding.weight).amin(dim=1)
+        weight = torch.where(self.started, distance.square().nan_to_num(posinf=0.0), 1.0)
+        return weight.clamp_min(torch.finfo(weight.dtype).tiny)
 
     def _even_count(self, vectors: int) -> float:
         world = distributed.get_world_size() if distributed.is_available() and distributed.is_initialized() else 1

@@ -107,9 +107,9 @@ class CrossDecoder(PatchDecoder):
         """Decoded tokens that `wanted` names, in its order; all in token order where it is None."""
         positions = self.positions()
         memory = self.embed(latent)
-        memory = self.norm_memory(memory + positions[visible].to(memory.dtype))
+        memory = self.norm_memory(memory + positions[visible])
         asked = positions.expand(len(latent), -1, -1) if wanted is None else positions[wanted]
-        tokens = asked.to(memory.dtype) + self.mask_token.to(memory.dtype)
+        tokens = asked + self.mask_token
         for block in self.blocks:
             tokens = block(tokens, memory)
         decoded: Tensor = tokens

@@ -175,8 +175,7 @@ class Encoder(nn.Module):
         if visible is not None:
             patches = gather_tokens(patches, visible)
             positions = positions[visible]
-        tokens = self.embed(patches)
-        tokens = tokens + positions.to(tokens.dtype)
+        tokens = self.embed(patches) + positions  # in the positions' type: see `Block`
         for block in self.blocks:
             tokens = block(tokens)
         latent: Tensor = self.norm(tokens)
@@ -202,10 +201,10 @@ class Decoder(PatchDecoder):
 
         What the others would become in the last block, nothing looks at: there they are only attended to.
         """
-        tokens = self.embed(latent)
+        positions = self.positions()
+        tokens = self.embed(latent).to(self.mask_token.dtype)
         batch, _, width = tokens.shape
-        positions = self.positions().to(tokens.dtype)
-        sequence = self.mask_token.to(tokens.dtype).expand(batch, len(positions), width)
+        sequence = self.mask_token.expand(batch, len(positions), width)
         sequence = sequence.scatter(1, visible.unsqueeze(-1).expand_as(tokens), tokens)
         sequence = sequence + positions
         last = len(self.blocks) - 1

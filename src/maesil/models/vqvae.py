@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
+import torch
 from jaxtyping import Bool, Float
 from pydantic import NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
@@ -16,6 +17,9 @@ from maesil.masking import Masking
 from maesil.models.autoencoder import Autoencoder, AutoencoderConfig
 from maesil.models.codebook import Codebook
 from maesil.models.contract import Latent
+
+REVIVING = 0.5
+"""Share of the training in which dead codes are revived; after it those that are left settle."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +58,24 @@ class VQVAE(Autoencoder):
         self.codebook = Codebook(config.codes, config.latent_channels, commitment=config.commitment, decay=config.decay)
         elements = config.positions * config.latent_channels
         self.latent = Latent(elements, bits=config.positions * math.log2(config.codes))
+        self._progress = 0.0
         self._measures: dict[str, Tensor] = {}
+
+    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
+        """Sets whether dead codes are revived, and where the vectors that they become are drawn from."""
+        super().begin_step(progress, generators)
+        self._progress = progress
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over every voxel, plus the commitment loss."""
         latent = self.encoder(self.training_input(superpatch, mask))
         # What dead codes become is a choice of the whole batch, so from one stream.
-        quantized, commitment = self.codebook(latent, self.take_streams(len(latent))[0])
+        stream = self.take_streams(len(latent))[0]
+        quantized, commitment = self.codebook(latent, stream, revive=self._progress < REVIVING)
         error: Tensor = self.error(self.decoder(quantized), superpatch)
         self._measures = {
             "error": error.detach(),
+            "codebook_revived": self.codebook.revived,
             "codebook_usage": self.codebook.usage,
             "codebook_perplexity": self.codebook.perplexity,
         }
@@ -71,7 +83,7 @@ class VQVAE(Autoencoder):
         return loss
 
     def measures(self) -> Mapping[str, Tensor]:
-        """Error, share of the codes met in the batch, and their perplexity."""
+        """Error, codes revived in this step, share of the codes met in the batch, and their perplexity."""
         return self._measures
 
     def rebuild(self, normalized: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:

@@ -23,6 +23,7 @@ COLUMNS = (
     "error",
     "kl_nats",
     "latent_active_share",
+    "codebook_revived",
     "codebook_usage",
     "codebook_perplexity",
 )
