@@ -15,9 +15,11 @@ from conftest import TINY_MODEL, blob
 from maesil.cli import main
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
-from maesil.downstream.cases import fold_of, read_cases
+from maesil.downstream.cases import Cases, fold_of, read_cases
+from maesil.downstream.classification import ClassificationConfig, classification_sheet, scored
 from maesil.downstream.features import read_features
 from maesil.errors import ConfigError, MissingExtraError
+from maesil.evaluation.intervals import patient_interval
 from maesil.export.targets import export
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
@@ -198,6 +200,36 @@ def test_read_cases__by_patient_and_column(store: Path, tmp_path: Path) -> None:
     assert cases.scans == ("scans-p0", "scans-p1")
     with pytest.raises(ConfigError, match="no column 'z'"):
         read_cases(path, ScanStore(store), "z")
+
+
+def test_scored__auroc_is_per_fold_and_intervals_are_over_patients() -> None:
+    """The folds' models are right in themselves, but one says more of everything."""
+    second = np.array([0.1, 0.2, 0.1, 0.2, 0.6, 0.7, 0.6, 0.7])
+    cases = Cases(tuple("stuvwxyz"), tuple("aabbccdd"), np.array([0, 1, 0, 1, 0, 1, 0, 1]), CLASSES)
+    fold = np.array([0, 0, 0, 0, 1, 1, 1, 1])
+    probabilities = np.stack([1 - second, second], axis=1)
+    scores = scored(probabilities, cases, fold)
+    assert scores["auroc"] == (1.0, 1.0, 1.0)
+    right = (second > 0.5) == (cases.truth == 1)
+    assert scores["accuracy"] == (0.5, *patient_interval(right.astype(float).tolist(), cases.patients))
+    low, high = scores["calibration_error"][1:]
+    assert low <= scores["calibration_error"][0] <= high
+    single = scored(probabilities, replace(cases, patients=("a",) * 8), fold)
+    assert all(np.isnan(ends).all() for _, *ends in single.values())
+
+
+def test_classification_sheet__names_folds_that_lack_a_class() -> None:
+    truth = np.array([0, 1, 2, 0, 1, 1, 2, 2])
+    cases = Cases(tuple("stuvwxyz"), tuple("stuvwxyz"), truth, ("dense", "light", "rare"))
+    fold = np.array([0, 0, 0, 1, 1, 1, 2, 2])
+    probabilities = np.eye(3)[truth]
+    scores = scored(probabilities, cases, fold)
+    assert scores["auroc"][0] == 1.0
+    notes = classification_sheet(ClassificationConfig(folds=3), cases, fold, probabilities, scores).notes
+    assert "Fold 1 has no case of rare: its auroc is the mean of its other classes." in notes
+    assert "Fold 2 has cases of one class only: it has no auroc, and is left out of the mean." in notes
+    assert not any(note.startswith("Fold 0") for note in notes)
+    assert "3 folds by patient: every scan is scored by a model that saw no scan of its patient." in notes[0]
 
 
 def test_fold_of__says_which_fold_cannot_be(store: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from maesil.export.targets import export
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import make_plan
-from maesil.sampling.regions import regions_of
+from maesil.sampling.regions import Region, regions_of
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -237,11 +238,61 @@ def test_limited__smaller_sets_lie_in_larger_ones(config: FinetuneConfig) -> Non
         limited(regions, LabelsConfig(scans=99), 0)
 
 
+def test_limited__no_superpatch_touches_a_held_out_one(config: FinetuneConfig) -> None:
+    """At a scan's far end superpatches are pushed back inside it, but never into one that is held out."""
+    data = replace(config.data, holdout=HoldoutConfig(by="superpatch"))
+    regions = regions_of(ScanStore(config.data.store), data, (24, 24, 24), "train")
+    moved = [r.tiling.pushed_back(tile).origin for r in regions for tile in r.tiles if not r.is_allowed(tile.origin)]
+    assert not moved, "the grid's own superpatches do not touch"
+    assert any(not r.is_allowed(r.tiling.pushed_back(tile).origin) for r in regions for tile in r.tiles)
+    cut = limited(regions, LabelsConfig(share=1.0), 0)
+    assert [len(region.tiles) for region in cut] == [len(region.tiles) for region in sorted_as(regions, cut)]
+    assert all(region.is_allowed(tile.origin) for region in cut for tile in region.tiles)
+
+
+def sorted_as(regions: Sequence[Region], others: Sequence[Region]) -> list[Region]:
+    """The regions in the order of the others' scans."""
+    of_scan = {region.entry.scan_id: region for region in regions}
+    return [of_scan[other.entry.scan_id] for other in others]
+
+
+def test_score__by_superpatch_scores_held_out_superpatches_alone_and_says_so(
+    config: FinetuneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that is right there and wrong everywhere else is right."""
+    data = replace(config.data, holdout=HoldoutConfig(by="superpatch"))
+    run = tmp_path / "run"
+    train = replace(config.train, steps=1, batch=1)
+    pipeline.finetune_segmentation(
+        replace(config, data=data, train=train, monitor=MonitorConfig(validate_every=0, image_every=0)), run
+    )
+    store = ScanStore(config.data.store)
+    shape = store.entries[0].shape
+    answers = []
+    for region in regions_of(store, data, MODEL.superpatch, "test"):
+        answer = np.ones(shape, dtype=np.uint8)
+        truth = Classes(("bright", "dark")).read(store, region.entry.scan_id, (0, 0, 0), shape)
+        for tile in region.tiles:
+            answer[tile.inside] = truth[tile.inside]
+        answers.append(answer)
+    given = iter(answers)
+    monkeypatch.setattr("maesil.downstream.segmenting.segment", lambda *_: next(given))
+    scored = pipeline.score_segmentation(run)
+    dice = [row["dice"] for row in scored.rows if not np.isnan(row["dice"])]
+    assert dice
+    assert set(dice) == {1.0}
+    assert {row["trained"] for row in scored.rows} == {True}
+    assert all(row["superpatches"] >= 1 for row in scored.rows)
+    assert "Split 'test' by superpatch" in scored.table
+    assert "never saw" not in scored.table
+    assert "whole scans of" not in scored.table
+
+
 def test_foreground_plan__centres_on_every_class(config: FinetuneConfig) -> None:
     store = ScanStore(config.data.store)
     classes = Classes(("bright", "dark"))
     regions = regions_of(store, config.data, (16, 16, 16), "train")
-    marks = [marks_of(store, classes, region.entry, 0) for region in regions]
+    marks = [marks_of(store, classes, region, 0) for region in regions]
     plan = ForegroundPlan(regions, marks, make_plan(regions, config.data, 0), 1.0, seed=0)
     dataset = LabelledDataset(store, classes, plan, (16, 16, 16))
     seen = [set(np.unique(dataset[number].labels)) for number in range(40)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,8 +23,18 @@ from maesil.downstream.features import region_tokens, scan_tokens
 from maesil.downstream.full_classification import train_fold
 from maesil.downstream.start import starting_point
 from maesil.errors import ConfigError
+from maesil.evaluation.intervals import BOOTSTRAP_SEED, RESAMPLES, interval_of, patient_interval
+from maesil.evaluation.notes import folds_note
 from maesil.evaluation.sheet import Sheet, sheet_to_markdown
-from maesil.metrics.classification import METRICS, confusion
+from maesil.metrics.classification import (
+    balanced_accuracy,
+    calibration_error,
+    case_accuracy,
+    case_brier,
+    confusion,
+    fold_auroc,
+    untold,
+)
 from maesil.models.backbone import Backbone
 from maesil.runs import default_device
 from maesil.seen import seen_note
@@ -31,7 +42,7 @@ from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification import attentive_probe, linear_probe, nearest_neighbours
 from maesil.training.config import EfficiencyConfig, TrainConfig
 
-RESAMPLES = 2000
+ENDS = ("value", "low", "high")
 Progress = Callable[[int, int, str], None]
 
 
@@ -72,7 +83,7 @@ class Classified:
 
     Attributes:
         table: Markdown.
-        scores: Metric to value, low and high of its 95 % bootstrap interval over patients.
+        scores: Metric to value, low and high of its 95 % bootstrap interval over patients; NaN: there is none.
         folder: The run folder: predictions.csv, scores.json, table.md.
     """
 
@@ -111,13 +122,16 @@ def classify(
         probabilities = _full(config, store, cases, fold, run, console, progress)
     else:
         probabilities = _probed(config, backbone.to(default_device()), store, cases, fold, progress)
-    scores = scored(probabilities, cases)
+    scores = scored(probabilities, cases, fold)
     seen = seen_note(card.seen, [store.entry(scan) for scan in cases.scans])
-    sheet = _sheet(config, cases, probabilities, scores)
+    sheet = classification_sheet(config, cases, fold, probabilities, scores)
     sheet = replace(sheet, notes=(*sheet.notes, seen))
     _write_predictions(run / "predictions.csv", cases, fold, probabilities)
     told: dict[str, Any] = {"mode": config.mode, "classes": cases.classes, "seen": seen}
-    told["scores"] = {name: dict(zip(("value", "low", "high"), row, strict=True)) for name, row in scores.items()}
+    told["scores"] = {
+        name: {end: number if math.isfinite(number) else None for end, number in zip(ENDS, row, strict=True)}
+        for name, row in scores.items()
+    }
     told["confusion"] = confusion(probabilities, cases.truth).tolist()
     (run / "scores.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
     (run / "table.md").write_text(sheet_to_markdown(sheet), encoding="utf-8")
@@ -201,38 +215,86 @@ def _full(
     return probabilities
 
 
-def scored(probabilities: Float[np.ndarray, "s k"], cases: Cases) -> dict[str, tuple[float, float, float]]:
-    """Every metric with its 95 % bootstrap interval; patients are resampled, with all their scans."""
-    patients = sorted(set(cases.patients))
-    own = [np.flatnonzero(np.array(cases.patients) == name) for name in patients]
-    random = np.random.default_rng(0)
-    draws = [np.concatenate([own[at] for at in random.integers(len(own), size=len(own))]) for _ in range(RESAMPLES)]
-    scores = {}
-    for name, metric in METRICS.items():
-        values = np.array([metric(probabilities[draw], cases.truth[draw]) for draw in draws], dtype=np.float64)
-        low, high = np.nanpercentile(values, [2.5, 97.5])
-        scores[name] = (float(metric(probabilities, cases.truth)), float(low), float(high))
-    return scores
+def scored(
+    probabilities: Float[np.ndarray, "s k"], cases: Cases, fold: Int[np.ndarray, " s"]
+) -> dict[str, tuple[float, float, float]]:
+    """Every metric with its 95 % bootstrap interval; patients are resampled, with all their scans.
+
+    Args:
+        probabilities: (s, k), of each case by the model of its fold.
+        cases: Their classes and patients.
+        fold: (s,), the fold of each case. AUROC is the mean over folds; the others are taken over all cases.
+    """
+    draws = _resamples(cases.patients)
+
+    def of_all(metric: Callable[[Int[np.ndarray, " n"]], float]) -> tuple[float, float, float]:
+        values = np.array([metric(draw) for draw in draws], dtype=np.float64)
+        values = values[np.isfinite(values)]  # a draw may lack a class
+        low, high = interval_of(values) if len(values) else (math.nan, math.nan)
+        return metric(np.arange(len(cases.truth))), low, high
+
+    def of_each(values: Float[np.ndarray, " s"]) -> tuple[float, float, float]:
+        return float(values.mean()), *patient_interval(values.tolist(), cases.patients)
+
+    return {
+        "auroc": of_all(lambda at: fold_auroc(probabilities[at], cases.truth[at], fold[at])),
+        "accuracy": of_each(case_accuracy(probabilities, cases.truth)),
+        "balanced_accuracy": of_all(lambda at: balanced_accuracy(probabilities[at], cases.truth[at])),
+        "calibration_error": of_all(lambda at: calibration_error(probabilities[at], cases.truth[at])),
+        "brier": of_each(case_brier(probabilities, cases.truth)),
+    }
 
 
-def _sheet(
+def _resamples(patients: Sequence[str]) -> list[Int[np.ndarray, " n"]]:
+    """Cases of resampled patients, the same draws as `evaluation.intervals` makes; none of fewer than two patients.
+
+    For scores of many cases together, which are no mean over cases.
+    """
+    names, number_of = np.unique(np.asarray(patients), return_inverse=True)
+    if len(names) < 2:
+        return []
+    own = [np.flatnonzero(number_of == number) for number in range(len(names))]
+    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(own), size=(RESAMPLES, len(own)))
+    return [np.concatenate([own[at] for at in row]) for row in drawn]
+
+
+def classification_sheet(
     config: ClassificationConfig,
     cases: Cases,
+    fold: Int[np.ndarray, " s"],
     probabilities: Float[np.ndarray, "s k"],
     scores: dict[str, tuple[float, float, float]],
 ) -> Sheet:
-    rows = [(name.replace("_", " "), f"{v:.3f}", f"[{low:.3f}, {high:.3f}]") for name, (v, low, high) in scores.items()]
+    """A row per metric; the notes say who was tested, how, and which folds a metric leaves out."""
+    rows = [
+        (name.replace("_", " "), f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if math.isfinite(low) else "–")
+        for name, (value, low, high) in scores.items()
+    ]
     table = confusion(probabilities, cases.truth)
     counts = ", ".join(f"{name}: {int((cases.truth == k).sum())}" for k, name in enumerate(cases.classes))
     notes = [
-        f"{len(cases.scans)} scans of {len(set(cases.patients))} patients ({counts}); {config.folds} folds by patient; "
-        "every scan is scored by a model that saw no scan of its patient. Intervals: 95 %, patients resampled.",
-        "auroc: one against the rest, mean of classes. calibration error: expected, 10 bins. brier: 0 best, 2 worst.",
+        f"{len(cases.scans)} scans of {len(set(cases.patients))} patients ({counts}). {folds_note(config.folds)} "
+        "Intervals: 95 % bootstrap, patients resampled.",
+        "auroc: in each fold one class against the rest, mean of classes, then mean over folds. calibration error: "
+        "expected, 10 bins. brier: 0 best, 2 worst.",
+        *_left_out(cases, fold),
     ]
     for k, name in enumerate(cases.classes):
         found = ", ".join(f"{other} {table[k, at]}" for at, other in enumerate(cases.classes))
         notes.append(f"Truly {name}: called {found}.")
     return Sheet(("metric", "value", "95 % interval"), rows, notes, title=f"Classification, {config.mode}")
+
+
+def _left_out(cases: Cases, fold: Int[np.ndarray, " s"]) -> list[str]:
+    """What the AUROC leaves out, a note per fold."""
+    notes = []
+    for number, absent in untold(cases.truth, fold, len(cases.classes)).items():
+        if len(absent) == len(cases.classes):
+            notes.append(f"Fold {number} has cases of one class only: it has no auroc, and is left out of the mean.")
+        else:
+            names = ", ".join(cases.classes[k] for k in absent)
+            notes.append(f"Fold {number} has no case of {names}: its auroc is the mean of its other classes.")
+    return notes
 
 
 def _write_predictions(

@@ -13,6 +13,7 @@ from maesil.sampling.config import DataConfig
 from maesil.sampling.regions import Region, regions_of
 from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanStore
+from maesil.tiling import Tile
 
 
 @dataclass(frozen=True)
@@ -23,15 +24,17 @@ class Division:
         train: Those that teach.
         val: Those that choose; may be empty.
         test: Those that judge.
+        data: The data's settings that made the division; with folds, not those that were given.
     """
 
     train: tuple[Region, ...]
     val: tuple[Region, ...]
     test: tuple[Region, ...]
+    data: DataConfig
 
 
 def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, superpatch: Shape3) -> Division:
-    """Divides the labelled scans by patient.
+    """Divides the labelled scans by patient or by superpatch, as the settings say, or into folds by patient.
 
     Raises:
         StoreError: Nothing is left to train on, or to test.
@@ -46,7 +49,7 @@ def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, super
                 where=store.path,
                 fix="set --data.holdout.patients.overrides, or use --labels.folds",
             )
-    return Division(limited(parts["train"], config.labels, config.seed), parts["val"], parts["test"])
+    return Division(limited(parts["train"], config.labels, config.seed), parts["val"], parts["test"], data)
 
 
 def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> DataConfig:
@@ -71,8 +74,7 @@ def limited(regions: tuple[Region, ...], labels: LabelsConfig, seed: int) -> tup
         chosen = chosen[: labels.scans]
     if labels.share is None:
         return tuple(chosen)
-    # A whole scan is segmented in windows that lie inside it; so do the superpatches that teach.
-    chosen = [replace(region, tiles=tuple(map(region.tiling.pushed_back, region.tiles))) for region in chosen]
+    chosen = [replace(region, tiles=tuple(_inside(region, tile) for tile in region.tiles)) for region in chosen]
     tiles = [(region, tile) for region in chosen for tile in region.tiles]
     tiles.sort(key=lambda pair: rank_of(f"{pair[0].entry.scan_id}@{pair[1].origin}", order))
     kept = {
@@ -83,6 +85,15 @@ def limited(regions: tuple[Region, ...], labels: LabelsConfig, seed: int) -> tup
         for region in chosen
     ]
     return tuple(region for region in cut if region.tiles)
+
+
+def _inside(region: Region, tile: Tile) -> Tile:
+    """The tile moved inside its scan; where it would then touch one that is held out, as it was.
+
+    A whole scan is segmented in windows that lie inside it; so do the superpatches that teach.
+    """
+    moved = region.tiling.pushed_back(tile)
+    return moved if region.is_allowed(moved.origin) else tile
 
 
 def _labelled(

@@ -96,7 +96,7 @@ def _datasets(
     shape = card.config().superpatch
     plan: Plan
     if config.labels.share is None:
-        marks = [marks_of(store, classes, region.entry, config.seed) for region in division.train]
+        marks = [marks_of(store, classes, region, config.seed) for region in division.train]
         plain = make_plan(division.train, config.data, config.seed)
         plan = ForegroundPlan(division.train, marks, plain, config.model.foreground, config.seed)
     else:

@@ -110,7 +110,9 @@ class Scored:
     """Scores of a segmentation run.
 
     Attributes:
-        rows: One per scan and class: scan, dataset, patient, class, dice, hd95_mm, nsd.
+        rows: One per scan and class: scan, dataset, patient, superpatches (how many held-out ones were scored; None:
+            the whole scan), trained (whether training saw other scans or superpatches of the patient), class, dice,
+            hd95_mm, nsd.
         table: Markdown.
     """
 
@@ -125,7 +127,9 @@ def score_segmentation(
     checkpoint: Literal["last", "best"] = "last",
     progress: Progress | None = None,
 ) -> Scored:
-    """Dice, HD95 and NSD of every class on the run's whole test scans; scores.jsonl, table.md and .tex in the run.
+    """Dice, HD95 and NSD of every class on the run's test scans; scores.jsonl, table.md and .tex in the run.
+
+    Scans of held-out patients are scored whole, others on their held-out superpatches alone.
 
     Args:
         run: The run folder.
@@ -142,10 +146,12 @@ def score_segmentation(
     config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
     _, labelled = annotated(scans, loaded.classes.names)
     regions = divide(scans, labelled, config, loaded.model.backbone.config.superpatch).test
+    known = {entry.scan_id for entry in scans.entries}
+    taught = {scans.entry(name).patient for name in loaded.record["scans"]["train"] if name in known}
     rows: list[dict[str, Any]] = []
     volumes = ahead(lambda region: scans.volume(region.entry.scan_id).array, regions, count=1)
     for number, (region, hu) in enumerate(zip(regions, volumes, strict=True), start=1):
-        rows += _scan_rows(loaded, scans, region, hu)
+        rows += _scan_rows(loaded, scans, region, hu, trained=region.entry.patient in taught)
         if progress is not None:
             progress(number, len(regions), region.entry.scan_id)
     sheet = segmentation_sheet(rows, f"Segmentation, {loaded.config.model.mode}, step {loaded.record['step']}")
@@ -157,7 +163,9 @@ def score_segmentation(
     return Scored(tuple(rows), sheet_to_markdown(sheet))
 
 
-def _scan_rows(loaded: LoadedSegmenter, store: ScanStore, region: Region, hu: npt.NDArray[Any]) -> list[dict[str, Any]]:
+def _scan_rows(
+    loaded: LoadedSegmenter, store: ScanStore, region: Region, hu: npt.NDArray[Any], *, trained: bool
+) -> list[dict[str, Any]]:
     entry = region.entry
     predicted = segment(loaded.model, hu)
     truth = loaded.classes.read(store, entry.scan_id, (0, 0, 0), entry.shape)
@@ -170,7 +178,8 @@ def _scan_rows(loaded: LoadedSegmenter, store: ScanStore, region: Region, hu: np
         torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth), len(loaded.classes), entry.spacing_mm
     )
     named = {"scan": entry.scan_id, "dataset": entry.dataset, "patient": entry.patient}
-    return [{**named, "class": name, **row} for name, row in zip(loaded.classes.names, scores, strict=True)]
+    told = {"superpatches": len(region.tiles) if region.partial else None, "trained": trained}
+    return [{**named, **told, "class": name, **row} for name, row in zip(loaded.classes.names, scores, strict=True)]
 
 
 def _store_of(run: Path) -> Path:

@@ -8,15 +8,21 @@ from typing import Any
 
 import numpy as np
 
+from maesil.evaluation.intervals import patient_interval
+from maesil.evaluation.notes import held_out_note
 from maesil.evaluation.sheet import Sheet
-from maesil.evaluation.summary import bootstrap_means
 from maesil.metrics.segmentation import SURFACE_TOLERANCE_MM
 
 METRICS = (("dice", "Dice ↑", 3), ("hd95_mm", "HD95 (mm) ↓", 1), ("nsd", "NSD ↑", 3))
+INTERVALS = "[95 % bootstrap interval of the mean, patients resampled; none of one patient]"
+CUTS = (
+    "A structure that reaches out of its superpatch is cut at the superpatch's faces, in prediction and truth alike: "
+    "the cuts count as surface, so HD95 and NSD look better than those of whole scans."
+)
 
 
 def segmentation_sheet(rows: Sequence[Mapping[str, Any]], title: str) -> Sheet:
-    """A row per class and one of their mean: mean over scans, standard deviation, 95 % bootstrap interval.
+    """A row per class and one of their mean: mean over scans, standard deviation, 95 % interval over patients.
 
     Args:
         rows: As `score_segmentation` gives them.
@@ -26,40 +32,78 @@ def segmentation_sheet(rows: Sequence[Mapping[str, Any]], title: str) -> Sheet:
     cells = [_cells(name, [row for row in rows if row["class"] == name]) for name in names]
     if len(names) > 1:
         cells.append(_cells("mean of classes", _per_scan_means(rows)))
-    scans, patients = len({row["scan"] for row in rows}), len({row["patient"] for row in rows})
+    scans = len({row["scan"] for row in rows})
     notes = (
-        f"{scans} whole scans of {patients} patients that training never saw. Cells: mean ± standard deviation over "
-        "scans [95 % bootstrap interval of the mean].",
-        f"HD95: 95th percentile of surface distances. NSD: share of both surfaces within {SURFACE_TOLERANCE_MM:g} mm. "
+        f"{tested_note(rows)} Cells: mean ± standard deviation over {scans} scans {INTERVALS}.",
+        f"HD95: 95th percentile of surface distances. NSD: share of both surfaces' areas within "
+        f"{SURFACE_TOLERANCE_MM:g} mm. "
         "A class that a scan lacks and that was not predicted is not scored there (n says how many were); where it is "
         "in one only, Dice and NSD are 0 and HD95 is left out of its mean (and told).",
+        *([CUTS] if _by_superpatch(rows) else []),
     )
     return Sheet(("class", "n", *(title for _, title, _ in METRICS)), cells, notes, title=title)
 
 
-def _per_scan_means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, float]]:
+def tested_note(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What was held out of the training, as the rows tell it."""
+    if any("trained" not in row for row in rows):
+        return "Some scores are of an earlier version, which did not write down what training saw of their patients."
+    patients = {row["patient"] for row in rows}
+    trained = {row["patient"] for row in rows if row["trained"]}
+    held = {row["scan"]: row["superpatches"] for row in rows}
+    superpatches = sum(held.values()) if _by_superpatch(rows) else None
+    return held_out_note("test", len(patients), len(trained), superpatches)
+
+
+def tested_on(rows: Sequence[Mapping[str, Any]]) -> str:
+    """What the rows' scores are of, in two words for a title."""
+    if _by_superpatch(rows):
+        return "held-out superpatches"
+    return "test scans" if any(row.get("trained", True) for row in rows) else "unseen patients"
+
+
+def _by_superpatch(rows: Sequence[Mapping[str, Any]]) -> bool:
+    return any(row.get("superpatches") is not None for row in rows)
+
+
+def _per_scan_means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Every scan's mean over the classes that were scored there."""
     means = []
     for scan in dict.fromkeys(row["scan"] for row in rows):
         own = [row for row in rows if row["scan"] == scan]
-        means.append({key: mean_of([row[key] for row in own]) for key, _, _ in METRICS})
+        of_classes = {key: mean_of([row[key] for row in own]) for key, _, _ in METRICS}
+        means.append({"patient": own[0]["patient"], **of_classes})
     return means
 
 
 def _cells(name: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     scored = [row for row in rows if not math.isnan(row["dice"])]
-    return (name, str(len(scored)), *(_cell([row[key] for row in scored], digits) for key, _, digits in METRICS))
+    patients = [str(row["patient"]) for row in scored]
+    cells = (mean_cell([row[key] for row in scored], patients, digits) for key, _, digits in METRICS)
+    return (name, str(len(scored)), *cells)
 
 
-def _cell(values: Sequence[float], digits: int) -> str:
-    finite = np.array([value for value in values if math.isfinite(value)], dtype=np.float64)
-    if not len(finite):
+def mean_cell(values: Sequence[float], patients: Sequence[str], digits: int, sign: str = "") -> str:
+    """Mean ± standard deviation [interval over patients] of what is finite; the interval where there are two patients.
+
+    Args:
+        values: A number per row; how many are infinite is told.
+        patients: The patient of each row.
+        digits: Decimals.
+        sign: "+": the sign of the mean and of the interval's ends is always shown.
+    """
+    kept = [at for at, value in enumerate(values) if math.isfinite(value)]
+    if not kept:
         return "–"
-    infinite = sum(math.isinf(value) for value in values)
-    text = f"{finite.mean():.{digits}f}"
+    finite, known = np.array([values[at] for at in kept], dtype=np.float64), [patients[at] for at in kept]
+    number = f"{sign}.{digits}f"
+    text = f"{finite.mean():{number}}"
     if len(finite) > 1:
-        low, high = np.percentile(bootstrap_means(finite), [2.5, 97.5])
-        text += f" ± {finite.std(ddof=1):.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+        text += f" ± {finite.std(ddof=1):.{digits}f}"
+    low, high = patient_interval(finite.tolist(), known)
+    if math.isfinite(low):
+        text += f" [{low:{number}}, {high:{number}}]"
+    infinite = sum(math.isinf(value) for value in values)
     return f"{text}, ∞ in {infinite}" if infinite else text
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from importlib import resources
 from pathlib import Path
@@ -16,8 +16,9 @@ import numpy as np
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from maesil.downstream.tables import INTERVALS, mean_cell, tested_note, tested_on
+from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
-from maesil.evaluation.summary import bootstrap_means
 
 if TYPE_CHECKING:
     from maesil.downstream.transfer import Experiment, Trial
@@ -69,43 +70,52 @@ def values_of(trials: Sequence[Trial], amount: str, start: str) -> dict[tuple[in
     }
 
 
+def patients_of(trials: Sequence[Trial]) -> dict[str, str]:
+    """Scan to its patient."""
+    return {str(row["scan"]): str(row["patient"]) for trial in trials for row in trial.rows}
+
+
+def _rows_of(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    return [row for trial in trials for row in trial.rows]
+
+
+def _tested(trials: Sequence[Trial]) -> list[str]:
+    """What was held out; of every kind of trial, where few labelled scans leave more patients unseen."""
+    return list(dict.fromkeys(tested_note(trial.rows) for trial in trials if trial.rows))
+
+
 def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
     """A row per amount: Dice from either start, and their difference in pairs of seed and scan."""
-    rows = []
+    rows, patients = [], patients_of(trials)
     for amount in amounts_of(trials):
         ours, theirs = (values_of(trials, amount, start) for start in ("pre-trained", "scratch"))
         both = sorted(ours.keys() & theirs.keys())
-        gain = [ours[key] - theirs[key] for key in both]
+        gain = {key: ours[key] - theirs[key] for key in both}
         seeds, scans = len({seed for seed, _ in both}), len({scan for _, scan in both})
-        rows.append(
-            (amount, f"{seeds} x {scans}", _cell(list(ours.values())), _cell(list(theirs.values())), _cell(gain, "+"))
-        )
+        cells = (_cell(ours, patients), _cell(theirs, patients), _cell(gain, patients, "+"))
+        rows.append((amount, f"{seeds} x {scans}", *cells))
     failed = [f"{t.amount}, {t.start}, seed {t.seed} failed: {' '.join(t.failed.split())}" for t in trials if t.failed]
     notes = (
-        "Cells: Dice, mean of the classes of a scan, then mean ± standard deviation over seeds and scans [95 % "
-        "bootstrap interval of the mean]. The same steps over the same labelled superpatches from both starts.",
-        "Seeds share scans and scans share seeds, so the intervals are narrower than those of new patients would be.",
+        *_tested(trials),
+        f"Cells: Dice, mean of the classes of a scan, then mean ± standard deviation over seeds and scans {INTERVALS}. "
+        "The same steps over the same labelled superpatches from both starts.",
+        "A patient is drawn with all its scans and seeds: the intervals tell how sure the mean of these seeds is, not "
+        "how far other seeds would lie from it.",
         *failed,
     )
     header = ("labelled", "seeds x scans", "pre-trained", "scratch", "pre-trained - scratch")
-    return Sheet(header, rows, notes, title="Label efficiency: Dice on test patients")
+    return Sheet(header, rows, notes, title=f"Label efficiency: Dice on {tested_on(_rows_of(trials))}")
 
 
-def _cell(values: Sequence[float], sign: str = "") -> str:
-    if not values:
-        return "–"
-    array = np.array(values, dtype=np.float64)
-    if len(array) < 2:
-        return f"{array[0]:{sign}.3f}"
-    low, high = np.percentile(bootstrap_means(array), [2.5, 97.5])
-    return f"{array.mean():{sign}.3f} ± {array.std(ddof=1):.3f} [{low:{sign}.3f}, {high:{sign}.3f}]"
+def _cell(values: Mapping[tuple[int, str], float], patients: Mapping[str, str], sign: str = "") -> str:
+    return mean_cell(list(values.values()), [patients[scan] for _, scan in values], 3, sign)
 
 
 def efficiency_figure(trials: Sequence[Trial]) -> Figure:
     """Dice against the amount of labels, from both starts, with intervals and every seed's mean."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    amounts = amounts_of(trials)
+    amounts, patients = amounts_of(trials), patients_of(trials)
     for offset, start in ((-0.06, "pre-trained"), (0.06, "scratch")):
         places, means, lows, highs = [], [], [], []
         for place, amount in enumerate(amounts):
@@ -113,7 +123,7 @@ def efficiency_figure(trials: Sequence[Trial]) -> Figure:
             if not found:
                 continue
             values = np.array(list(found.values()), dtype=np.float64)
-            low, high = np.percentile(bootstrap_means(values), [2.5, 97.5])
+            low, high = patient_interval(values.tolist(), [patients[scan] for _, scan in found])
             places.append(place + offset)
             means.append(values.mean())
             lows.append(values.mean() - low)
@@ -122,7 +132,7 @@ def efficiency_figure(trials: Sequence[Trial]) -> Figure:
             own = [float(np.mean([dice for (other, _), dice in found.items() if other == seed])) for seed in seeds]
             axes.plot([place + offset] * len(own), own, ".", color=COLOURS[start], alpha=0.35, markersize=5)
         axes.errorbar(places, means, [lows, highs], color=COLOURS[start], marker=MARKERS[start], label=start, capsize=3)
-    axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel="Dice on test patients")
+    axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel=f"Dice on {tested_on(_rows_of(trials))}")
     axes.set_xticklabels(amounts)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
@@ -136,6 +146,7 @@ def _html(sheet: Sheet, curve: Path, experiment: Experiment) -> str:
     picture = base64.b64encode(io.BytesIO(curve.read_bytes()).getvalue()).decode("ascii")
     return template.render(
         sheet=sheet,
+        tested=tested_on(_rows_of(experiment.trials)),
         curve=f"data:image/png;base64,{picture}",
         settings=_flat(experiment.settings),
         commit=experiment.commit,

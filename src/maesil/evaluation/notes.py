@@ -36,9 +36,30 @@ def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
     """What the split means, in a sentence; whom training saw of it is `maesil.seen`'s to say."""
     patients = len({region.entry.patient for region in regions})
     if data.holdout.by == "patient":
+        return held_out_note(split, patients, 0)
+    return held_out_note(split, patients, patients, sum(len(region.tiles) for region in regions))
+
+
+def held_out_note(split: str, patients: int, trained: int, superpatches: int | None = None) -> str:
+    """What was held out, in a sentence.
+
+    Args:
+        split: Name of the split that was scored.
+        patients: Number of its patients.
+        trained: Number of those of them whose other scans or superpatches were trained on.
+        superpatches: Number of superpatches that were scored; None: whole scans were.
+    """
+    if superpatches is None and not trained:
         return f"Split '{split}' by patient: {patients} patient(s)."
-    tiles = sum(len(region.tiles) for region in regions)
+    kind, scored = ("scan", "scans") if superpatches is None else ("superpatch", f"{superpatches} superpatch(es)")
+    others = f"other {kind}{'s' if superpatches is None else 'es'}"
+    whose = f" whose {others}" if trained == patients else f"; {others} of {trained} of them"
     return (
-        f"Split '{split}' by superpatch: {tiles} superpatch(es) of {patients} patient(s) whose other superpatches were "
-        "trained on. This shows that the method learns; it says nothing about unseen patients."
+        f"Split '{split}' by {kind}: {scored} of {patients} patient(s){whose} were trained on. "
+        "This shows that the method learns; it says nothing about unseen patients."
     )
+
+
+def folds_note(folds: int) -> str:
+    """What folds by patient hold out, in a sentence."""
+    return f"{folds} folds by patient: every scan is scored by a model that saw no scan of its patient."

@@ -5,12 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from maesil.errors import ConfigError
-from maesil.evaluation.intervals import BOOTSTRAP_SEED, RESAMPLES, interval_of, patient_interval, resampled_means
+from maesil.evaluation.intervals import BOOTSTRAP_SEED, interval_of, patient_interval, resampled_means
 from maesil.evaluation.scores import Score
 
 ALL_SCANS = "all scans"
@@ -180,8 +179,3 @@ def _check(scores: Sequence[Score]) -> None:
                 f"two scores for {score.metric} ({score.region}) of {score.model}", where=f"scan {score.scan}"
             )
         seen.add(score.key)
-
-
-def bootstrap_means(values: Sequence[float], resamples: int = RESAMPLES, seed: int = BOOTSTRAP_SEED) -> Any:
-    """Means of resamples of rows; for tables that know no patients yet."""
-    return resampled_means(list(values), [str(i) for i in range(len(values))], resamples=resamples, seed=seed)

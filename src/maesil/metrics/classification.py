@@ -33,9 +33,36 @@ def macro_auroc(probabilities: Probabilities, truth: Truth) -> float:
     return float(np.mean(defined)) if defined else float("nan")
 
 
+def fold_auroc(probabilities: Probabilities, truth: Truth, fold: Int[np.ndarray, " s"]) -> float:
+    """Mean over folds of `macro_auroc`; folds in which no class can be told are left out, NaN where none can.
+
+    Every fold has a model of its own, and one model's probabilities cannot be ranked among another's.
+    """
+    each = [macro_auroc(probabilities[fold == number], truth[fold == number]) for number in np.unique(fold)]
+    defined = [value for value in each if np.isfinite(value)]
+    return float(np.mean(defined)) if defined else float("nan")
+
+
+def untold(truth: Truth, fold: Int[np.ndarray, " s"], classes: int) -> dict[int, tuple[int, ...]]:
+    """Folds that lack classes, or the rest: the classes that `fold_auroc` cannot tell there, all of two or more."""
+    lacking = {}
+    for number in np.unique(fold).tolist():
+        found = truth[fold == number]
+        absent = [k for k in range(classes) if not (found == k).any() or (found == k).all()]
+        if absent:
+            lacking[int(number)] = tuple(absent)
+    return lacking
+
+
+def case_accuracy(probabilities: Probabilities, truth: Truth) -> Float[np.ndarray, " s"]:
+    """1 for each case whose likeliest class is its own, else 0."""
+    right: Float[np.ndarray, " s"] = (probabilities.argmax(axis=1) == truth).astype(np.float64)
+    return right
+
+
 def accuracy(probabilities: Probabilities, truth: Truth) -> float:
     """Share of cases whose likeliest class is theirs."""
-    return float((probabilities.argmax(axis=1) == truth).mean())
+    return float(case_accuracy(probabilities, truth).mean())
 
 
 def balanced_accuracy(probabilities: Probabilities, truth: Truth) -> float:
@@ -61,16 +88,13 @@ def calibration_error(probabilities: Probabilities, truth: Truth, bins: int = 10
     return float(sum(apart) / len(truth))
 
 
+def case_brier(probabilities: Probabilities, truth: Truth) -> Float[np.ndarray, " s"]:
+    """Squared distance of each case from its class's certainty, summed over classes: 0 best, 2 worst."""
+    wanted = np.eye(probabilities.shape[1])[truth]
+    apart: Float[np.ndarray, " s"] = ((probabilities - wanted) ** 2).sum(axis=1)
+    return apart
+
+
 def brier(probabilities: Probabilities, truth: Truth) -> float:
     """Mean squared distance from the true class's certainty, summed over classes: 0 best, 2 worst."""
-    wanted = np.eye(probabilities.shape[1])[truth]
-    return float(((probabilities - wanted) ** 2).sum(axis=1).mean())
-
-
-METRICS = {
-    "auroc": macro_auroc,
-    "accuracy": accuracy,
-    "balanced_accuracy": balanced_accuracy,
-    "calibration_error": calibration_error,
-    "brier": brier,
-}
+    return float(case_brier(probabilities, truth).mean())

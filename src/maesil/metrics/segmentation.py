@@ -22,6 +22,9 @@ def segmentation_scores(
 ) -> list[dict[str, float]]:
     """Dice, HD95 in mm and normalised surface Dice (NSD) of every class of one scan.
 
+    NSD is a share of area: each piece of surface counts by its size in mm^2, which on voxels that are no cubes differs
+    from a share of voxels. HD95 is a percentile over surface voxels.
+
     Where a structure is in neither, nothing is scored (NaN): there was nothing to find. Where it is in one only, Dice
     and NSD are 0 and HD95 is infinite.
 
@@ -44,7 +47,9 @@ def _scores(predicted: Tensor, truth: Tensor, spacing_mm: Spacing) -> dict[str, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         hausdorff = compute_hausdorff_distance(*pair, include_background=True, percentile=95, spacing=spacing_mm)
-        surface = compute_surface_dice(*pair, [SURFACE_TOLERANCE_MM], include_background=True, spacing=spacing_mm)
+        surface = compute_surface_dice(
+            *pair, [SURFACE_TOLERANCE_MM], include_background=True, spacing=spacing_mm, use_subvoxels=True
+        )
     dice = compute_dice(*pair, include_background=True)
     return {"dice": float(dice[0, 0]), "hd95_mm": float(hausdorff[0, 0]), "nsd": float(surface[0, 0])}
 

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, final
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Int16, Int64
+from jaxtyping import Bool, Int16, Int64
 from torch import Tensor
 from torch.utils.data import Dataset
 
@@ -116,9 +116,20 @@ class Marks:
     voxels: dict[int, npt.NDArray[np.int64]]
 
 
-def marks_of(store: ScanStore, classes: Classes, entry: ScanEntry, seed: int) -> Marks:
-    """Up to `KEPT_VOXELS` voxels of every class that a scan has, drawn evenly."""
-    labels = classes.read(store, entry.scan_id, (0, 0, 0), entry.shape)
+def marks_of(store: ScanStore, classes: Classes, region: Region, seed: int) -> Marks:
+    """Up to `KEPT_VOXELS` voxels of every class in a scan's region, drawn evenly.
+
+    What the labels say of superpatches that are kept for other splits decides nothing.
+
+    Args:
+        store: Prepared with labels.
+        classes: What is told apart.
+        region: The part of the scan that is trained on.
+        seed: Of the draws.
+    """
+    labels = classes.read(store, region.entry.scan_id, (0, 0, 0), region.entry.shape)
+    if region.forbidden:
+        labels[~_reachable(region)] = 0
     random = np.random.default_rng((seed, len(classes)))
     found = {}
     for number in range(1, len(classes) + 1):
@@ -129,13 +140,34 @@ def marks_of(store: ScanStore, classes: Classes, entry: ScanEntry, seed: int) ->
     return Marks(found)
 
 
+def _reachable(region: Region) -> Bool[np.ndarray, "d h w"]:
+    """Which voxels of the scan some superpatch can hold that touches none kept for other splits."""
+    reached = np.zeros(region.tiling.shape, dtype=np.bool_)
+    ends = _ends(region)
+    reached[: ends[0], : ends[1], : ends[2]] = region.allowed_origins((0, 0, 0), ends)
+    for axis, edge in enumerate(region.tiling.tile):
+        # A voxel is reached along an axis where one of the `edge` origins up to it is.
+        origins = np.moveaxis(np.cumsum(reached, axis=axis, dtype=np.int32), axis, 0)
+        origins[edge:] -= origins[:-edge].copy()
+        reached = np.moveaxis(origins, 0, axis) > 0
+    return reached
+
+
+def _ends(region: Region) -> Shape3:
+    """One past the last origin along each axis at which a superpatch lies inside the scan."""
+    d, h, w = (max(0, size - edge) + 1 for size, edge in zip(region.tiling.shape, region.tiling.tile, strict=True))
+    return d, h, w
+
+
 @final
 class ForegroundPlan:
     """Crops, a share of them around a labelled voxel: every class equally often, every scan that has it as well.
 
+    No crop touches a superpatch that its region keeps for another split.
+
     Args:
         regions: The training scans.
-        marks: Where the classes lie, in the order of `regions`.
+        marks: Where the classes lie, in the order of `regions`, as `marks_of` gives them.
         plain: What the other crops are.
         share: Of crops around a labelled voxel, in [0, 1].
         seed: Of all draws.
@@ -167,13 +199,22 @@ class ForegroundPlan:
 
 
 def _around(region: Region, voxel: npt.NDArray[np.int64], random: np.random.Generator) -> Place:
-    """A superpatch with the voxel anywhere in it, as far inside the scan as it goes."""
-    origin = []
-    for axis in range(3):
-        edge, size = region.tiling.tile[axis], region.tiling.shape[axis]
-        start = int(voxel[axis]) - int(random.integers(edge))
-        origin.append(min(max(0, start), max(0, size - edge)))
-    return Place(region.entry.scan_id, (origin[0], origin[1], origin[2]))
+    """A superpatch with the voxel anywhere in it, as far inside the scan as it goes and where the region allows."""
+    edges, ends = region.tiling.tile, _ends(region)
+    starts = [int(voxel[axis]) - int(random.integers(edges[axis])) for axis in range(3)]
+    d, h, w = (min(max(0, start), end - 1) for start, end in zip(starts, ends, strict=True))
+    origin = (d, h, w)
+    return Place(region.entry.scan_id, origin if region.is_allowed(origin) else _beside(region, voxel, random))
+
+
+def _beside(region: Region, voxel: npt.NDArray[np.int64], random: np.random.Generator) -> Shape3:
+    """The origin of a superpatch that holds the voxel, any of those that the region allows."""
+    edges, ends = region.tiling.tile, _ends(region)
+    low = [max(0, int(voxel[axis]) - edges[axis] + 1) for axis in range(3)]
+    high = [min(int(voxel[axis]) + 1, ends[axis]) for axis in range(3)]
+    allowed = np.argwhere(region.allowed_origins((low[0], low[1], low[2]), (high[0], high[1], high[2])))
+    d, h, w = (allowed[int(random.integers(len(allowed)))] + low).tolist()
+    return d, h, w
 
 
 @final

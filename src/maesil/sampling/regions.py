@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from jaxtyping import Bool
 
 from maesil.catalog import nearest
 from maesil.datasets.splits import split_of
@@ -45,6 +46,17 @@ class Region:
     def is_allowed(self, origin: Shape3) -> bool:
         """Whether a superpatch at `origin` shares no voxel with one that is kept for another split."""
         return not any(overlap(origin, held, self.tiling.tile) for held in self.forbidden)
+
+    def allowed_origins(self, low: Shape3, high: Shape3) -> Bool[np.ndarray, "d h w"]:
+        """`is_allowed` of every origin from `low` on, below `high`, all at once."""
+        allowed = np.ones([stop - start for start, stop in zip(low, high, strict=True)], dtype=np.bool_)
+        for held in self.forbidden:
+            touching = [
+                slice(max(0, at - size + 1 - start), max(0, at + size - start))
+                for at, size, start in zip(held, self.tiling.tile, low, strict=True)
+            ]
+            allowed[tuple(touching)] = False
+        return allowed
 
 
 def tissue_share(occupancy: npt.NDArray[np.uint8], origin: Shape3, shape: Shape3) -> float:
