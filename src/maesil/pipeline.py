@@ -180,7 +180,7 @@ def finetune_classification(
     Raises:
         ConfigError: Labels that do not fit the store, or folds that cannot be.
     """
-    scans = ScanStore(store)
+    scans = ScanStore(store, resident_gib=config.efficiency.resident_gib)
     cases = read_cases(labels, scans, label)
     return classify(config, scans, cases, run, console=console, progress=progress)
 

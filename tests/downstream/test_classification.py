@@ -6,6 +6,7 @@ import csv
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -23,6 +24,7 @@ from maesil.evaluation.intervals import patient_interval
 from maesil.export.targets import export
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
+from maesil.training.classification import ClassificationModule
 
 CLASSES = ("dense", "light")
 COUNT = 8
@@ -83,6 +85,34 @@ def test_command__probes(
     assert len(rows) == COUNT
     assert {row["fold"] for row in rows} == {"0", "1", "2", "3"}
     assert all(abs(float(row["p_dense"]) + float(row["p_light"]) - 1) < 1e-5 for row in rows)
+
+
+@pytest.mark.parametrize(("more", "decay"), [(("--random-start",), 1.0), ((), 0.75)], ids=["random", "pretrained"])
+def test_command__full_at_the_layer_decay_of_its_start(
+    more: tuple[str, ...],
+    decay: float,
+    store: Path,
+    encoder: Path,
+    labels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Random weights learn at one rate; those of a pre-trained encoder the more slowly, the deeper they are."""
+    rates: list[dict[str, float]] = []
+
+    def fit(module: ClassificationModule, *rest: object) -> str:
+        module.trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+        groups = module.make_optimizer(fused=False).param_groups
+        own = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+        rates.append({name: own[parameter] for name, parameter in module.model.named_parameters()})
+        return "interrupted"
+
+    monkeypatch.setattr("maesil.downstream.full_classification.fit", fit)
+    words = [*call(store, encoder, labels, tmp_path / "run", "--mode", "full", "--train.peak-lr", "1e-2"), *more]
+    main(words)
+    (found,) = rates
+    assert found["backbone.encoder.embed.weight"] == pytest.approx(1e-2 * decay**2)
+    assert found["pool.head.weight"] == 1e-2
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel
 import numpy as np
@@ -21,6 +22,7 @@ from maesil.downstream.config import FinetuneConfig, LabelsConfig
 from maesil.downstream.division import divide, limited
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.export.targets import export
+from maesil.models.transformer import Recomputable
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import make_plan
@@ -28,6 +30,7 @@ from maesil.sampling.regions import Region, regions_of
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
+from maesil.training.segmentation import SegmentationModule
 
 MODEL = replace(TINY_MODEL, encoder_depth=2)
 
@@ -155,6 +158,54 @@ def test_finetune__random_start_has_the_same_shape_and_other_weights(config: Fin
     assert not scratch.encoder.embed.weight.equal(pretrained.encoder.embed.weight)
     preset, _ = starting_point("none", "demo", store, random_start=False)
     assert preset.width == 192
+
+
+def rates_of(config: FinetuneConfig, run: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    """Parameter name to its peak learning rate in the optimiser that a training is given."""
+    found: dict[str, float] = {}
+
+    def fit(module: SegmentationModule, *rest: object) -> str:
+        module.trainer = SimpleNamespace(world_size=1)  # type: ignore[assignment]
+        groups = module.make_optimizer(fused=False).param_groups
+        rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+        found.update({name: rates[parameter] for name, parameter in module.model.named_parameters()})
+        return "finished"
+
+    monkeypatch.setattr("maesil.downstream.segmentation.fit", fit)
+    pipeline.finetune_segmentation(replace(config, model=replace(config.model, features=4)), run)
+    return found
+
+
+def test_finetune__random_weights_learn_at_one_rate(
+    config: FinetuneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peak = config.train.peak_lr
+    scratch = rates_of(replace(config, random_start=True), tmp_path / "scratch", monkeypatch)
+    assert set(scratch.values()) == {peak}
+    none = rates_of(replace(config, init="none", preset="demo"), tmp_path / "none", monkeypatch)
+    assert set(none.values()) == {peak}
+    pretrained = rates_of(config, tmp_path / "pretrained", monkeypatch)
+    assert pretrained["backbone.encoder.embed.weight"] == pytest.approx(peak * 0.75**3)
+    assert pretrained["decoder.out.conv.conv.weight"] == peak
+    asked = replace(config, random_start=True, model=replace(config.model, layer_decay=0.5))
+    assert rates_of(asked, tmp_path / "asked", monkeypatch)["backbone.encoder.embed.weight"] == pytest.approx(peak / 8)
+
+
+def test_finetune__recomputes_blocks_if_asked(
+    config: FinetuneConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blocks: list[bool] = []
+
+    def fit(module: SegmentationModule, *rest: object) -> str:
+        blocks.extend(one.recompute for one in module.model.modules() if isinstance(one, Recomputable))
+        return "finished"
+
+    monkeypatch.setattr("maesil.downstream.segmentation.fit", fit)
+    pipeline.finetune_segmentation(
+        replace(config, efficiency=replace(config.efficiency, recompute=True)), tmp_path / "run"
+    )
+    assert blocks
+    assert all(blocks)
 
 
 def test_finetune__voxels_unlike_the_pretraining(config: FinetuneConfig, tmp_path: Path) -> None:

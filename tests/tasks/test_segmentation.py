@@ -80,3 +80,8 @@ def test_parameter_scales__the_deeper_the_slower() -> None:
 def test_config__refuses_what_is_no_share() -> None:
     with pytest.raises(ConfigError, match="shares"):
         SegmentationConfig(layer_decay=1.5)
+
+
+def test_parameter_scales__a_network_does_not_know_where_its_weights_are_from() -> None:
+    with pytest.raises(ConfigError, match="layer_decay is None"):
+        Segmenter(small_backbone(), 1, SegmentationConfig(features=4)).parameter_scales()

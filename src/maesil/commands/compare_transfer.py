@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse
-from maesil.downstream.config import FinetuneConfig
+from maesil.downstream.config import FinetuneConfig, ScratchConfig
 from maesil.downstream.transfer import Amount
 from maesil.errors import ConfigError
 
@@ -20,9 +20,14 @@ class CompareTransfer:
     Equal steps, the same labelled superpatches, the same test scans, several seeds; writes a table (.md, .tex, .csv), a
     curve with intervals, every score and a page. The same command continues an interrupted experiment.
 
+    Lower blocks of the pre-trained encoder learn more slowly (--model.layer-decay), random weights at one rate in all
+    layers (--scratch.layer-decay). With --rates, each start takes the learning rate that is best for it on the
+    validation patients; without, both take --train.peak-lr, unless --scratch.peak-lr says otherwise.
+
     Examples:
       maesil compare-transfer --init runs/base --data.store store --scans 1 2 5 10 --out transfer
       maesil compare-transfer --init runs/base --data.store store --shares 0.1 0.3 1.0 --seeds 5 --out transfer
+      maesil compare-transfer --init runs/base --data.store store --scans 1 5 --rates 3e-4 1e-3 3e-3 --out transfer
     """
 
     config: Settings[FinetuneConfig]
@@ -35,6 +40,10 @@ class CompareTransfer:
     """Shares of the labelled scans' superpatches to try."""
     seeds: int = 3
     """Repetitions of each."""
+    rates: tuple[float, ...] = ()
+    """Peak learning rates to try; each start takes its best on the validation patients, with the largest amount."""
+    scratch: ScratchConfig = field(default_factory=ScratchConfig)
+    """What is trained otherwise where the weights are random."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -51,7 +60,16 @@ def main(words: Sequence[str]) -> int:
     def told(done: int, total: int, name: str) -> None:
         screen.print(f"{done}/{total} {name}", highlight=False)
 
-    page = pipeline.compare_transfer(call.config, amounts, call.seeds, call.out, console=screen, progress=told)
+    page = pipeline.compare_transfer(
+        call.config,
+        amounts,
+        call.seeds,
+        call.out,
+        scratch=call.scratch,
+        rates=sorted(call.rates),
+        console=screen,
+        progress=told,
+    )
     print((call.out / "table.md").read_text(encoding="utf-8"))  # noqa: T201 (the result, on standard output)
     screen.print(f"page: {page}")
     return 0

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from pydantic import PositiveInt, TypeAdapter
+from pydantic import PositiveFloat, PositiveInt, TypeAdapter
 from pydantic.dataclasses import dataclass as settings
 from rich.console import Console
 from torch import Tensor
@@ -21,7 +21,8 @@ from torch import Tensor
 from maesil.downstream.cases import Cases, fold_of
 from maesil.downstream.features import region_tokens, scan_tokens
 from maesil.downstream.full_classification import train_fold
-from maesil.downstream.start import starting_point
+from maesil.downstream.start import decay_of, starting_point
+from maesil.downstream.unread import refuse_in_classification
 from maesil.errors import ConfigError
 from maesil.evaluation.intervals import BOOTSTRAP_SEED, RESAMPLES, interval_of, patient_interval
 from maesil.evaluation.notes import folds_note
@@ -59,8 +60,9 @@ class ClassificationConfig:
         pool: What "linear" and "knn" see of a scan's tokens: their "mean", or "mean_std", their standard deviation
             beside it: how varied a scan is says more than its mean (docs/lab.md).
         folds: By patient, stratified by class.
-        train: Optimiser and length of "full".
-        layer_decay: Learning rate of each encoder block, as a share of the block's above it ("full").
+        train: Length and rate of AdamW ("full").
+        layer_decay: Learning rate of each encoder block, as a share of the block's above it ("full"). None: 0.75 for a
+            pre-trained encoder, 1 for random weights, which have as much to learn in every layer.
         efficiency: Devices, precision, workers of "full".
         seed: Of folds, starts and order.
     """
@@ -72,7 +74,7 @@ class ClassificationConfig:
     pool: Literal["mean", "mean_std"] = "mean"
     folds: PositiveInt = 5
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500, batch=4, peak_lr=3e-4))
-    layer_decay: float = 0.75
+    layer_decay: PositiveFloat | None = None
     efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
     seed: int = 0
 
@@ -112,8 +114,11 @@ def classify(
         progress: Called after every scan, or fold.
 
     Raises:
-        ConfigError: Folds that cannot be; voxels unlike the pre-training's.
+        ConfigError: A setting that nothing reads; folds that cannot be; voxels unlike the pre-training's.
     """
+    refuse_in_classification(config)
+    decay = decay_of(config.layer_decay, config.init, random_start=config.random_start)
+    config = replace(config, layer_decay=decay)
     fold = fold_of(cases, config.folds, config.seed)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt, TypeAdapter, ValidationError
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from maesil.errors import ConfigError
@@ -50,14 +50,15 @@ class FinetuneConfig:
 
     Args:
         init: The pre-trained encoder, as `maesil.load` takes it; "none": random weights, the preset's architecture.
-        random_start: Take the architecture of `init` alone, with random weights: the control for pre-training.
+        random_start: Take the architecture of `init` alone, with random weights: the control for pre-training. Random
+            weights learn at one rate in all layers, unless --model.layer-decay says otherwise.
         preset: Architecture where `init` is "none".
         data: Store, held-out patients, flips. None of the flips by default: left and right are different structures. No
-            padded crops: a scan is segmented in windows that lie inside it.
+            padded crops: a scan is segmented in windows that lie inside it. The window is the encoder's.
         labels: What is learned, and from how much.
         model: Decoder and mode.
-        train: Optimiser and length.
-        monitor: Logs, validation, checkpoints.
+        train: Length and rate of AdamW.
+        monitor: Logs, validation, checkpoints; no images.
         efficiency: Devices, precision, workers.
         seed: Of decoder, data order and flips.
     """
@@ -74,6 +75,23 @@ class FinetuneConfig:
     )
     efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
     seed: int = 0
+
+
+@dataclass(frozen=True)
+class ScratchConfig:
+    """How the encoder with random weights is trained, where that differs from the pre-trained one.
+
+    Args:
+        peak_lr: Its peak learning rate; None: that of `train`. --rates chooses one for each start.
+        layer_decay: Learning rate of each encoder block, as a share of the block's above it; 1: all learn alike.
+    """
+
+    peak_lr: PositiveFloat | None = None
+    layer_decay: PositiveFloat = 1.0
+
+    def __post_init__(self) -> None:
+        if self.layer_decay > 1:
+            raise ConfigError(f"scratch.layer_decay is {self.layer_decay}, a share", fix="give at most 1")
 
 
 _ADAPTER = TypeAdapter(FinetuneConfig)

@@ -15,9 +15,11 @@ from rich.console import Console
 from maesil import __version__
 from maesil.datasets.splits import SplitConfig
 from maesil.downstream.segmentation import Job
+from maesil.downstream.start import decay_of
 from maesil.errors import ConfigError
 from maesil.export.card import Transfer
 from maesil.models.backbone import Backbone
+from maesil.models.transformer import recompute_blocks
 from maesil.runs import commit, default_device, steps_done
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import SuperpatchDataset
@@ -101,7 +103,10 @@ def _train(
     # Every scan as often as any other: a large one is no more of its class than a small one.
     even = [replace(region, tiles=region.tiles[:1]) for region in regions]
     training = SuperpatchDataset(store, make_plan(even, data, config.seed), superpatch)
-    module = ClassificationModule(model, config.train, known, config.layer_decay)
+    if efficiency.recompute:
+        recompute_blocks(model)
+    decay = decay_of(config.layer_decay, config.init, random_start=config.random_start)
+    module = ClassificationModule(model, config.train, known, decay)
     bar = LiveProgress(console or Console(quiet=True), "fine-tuning")
     if fit(module, ClassificationData(training, config.train, efficiency), job, efficiency, [bar]) == "interrupted":
         raise KeyboardInterrupt

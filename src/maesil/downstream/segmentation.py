@@ -13,9 +13,11 @@ from rich.console import Console
 from maesil import __version__
 from maesil.downstream.config import FinetuneConfig, settle, to_dict
 from maesil.downstream.division import Division, divide
-from maesil.downstream.start import starting_point
+from maesil.downstream.start import decay_of, starting_point
+from maesil.downstream.unread import refuse_in_segmentation, require_window
 from maesil.errors import ConfigError
 from maesil.export.card import Transfer
+from maesil.models.transformer import recompute_blocks
 from maesil.runs import Outcome, commit, steps_done
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import GridPlan, Plan, make_plan
@@ -54,11 +56,12 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
         console: Where to show progress; None: nowhere.
 
     Raises:
-        ConfigError: No store; an unknown class; an override that names no patient; other settings than the folder's;
-            voxels unlike the pre-training's.
+        ConfigError: No store; a setting that nothing reads; an unknown class; an override that names no patient; other
+            settings than the folder's; voxels or a window unlike the pre-training's.
         StoreError: The store has no labels, or a split has no labelled scan.
         CheckpointError: There is no such encoder.
     """
+    refuse_in_segmentation(config)
     store = _open(config)
     config = replace(config, data=replace(config.data, store=absolute(store.path)))
     done = steps_done(run)
@@ -66,6 +69,7 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
         check_overrides(store, config.data.holdout)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
+    config = _settled(config, card)
     classes, scans = annotated(store, config.labels.classes)
     division = divide(store, scans, config, card.config().superpatch)
     settle(config, run)
@@ -76,6 +80,8 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
     record = _record(config, card, classes, division, store)
     job = Job(config.train, config.monitor, config.efficiency, config.seed, run, record, _card(record))
     efficiency = prepare_process(job)
+    if efficiency.recompute:
+        recompute_blocks(model)
     training, held_out = _datasets(store, classes, division, config, card)
     data = SegmentationData(training, held_out, Loading(config.train, config.monitor, efficiency))
     module = SegmentationModule(model, config.train, config.data.flip_axes, config.seed)
@@ -88,6 +94,13 @@ def _open(config: FinetuneConfig) -> ScanStore:
     if config.data.store is None:
         raise ConfigError("no store is given", fix="--data.store STORE, prepared with --labels")
     return ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
+
+
+def _settled(config: FinetuneConfig, card: Transfer) -> FinetuneConfig:
+    """The configuration with what follows from the encoder: its window, and the layer decay that suits its weights."""
+    decay = decay_of(config.model.layer_decay, config.init, random_start=config.random_start)
+    data = replace(config.data, window=require_window(config.data.window, card))
+    return replace(config, data=data, model=replace(config.model, layer_decay=decay))
 
 
 def _datasets(

@@ -19,6 +19,10 @@ from maesil.seen import seen_note, seen_patients, trained_on
 from maesil.store.scanstore import ScanEntry, ScanStore
 
 NONE = "none"
+PRETRAINED_DECAY = 0.75
+"""Learning rate of a block as a share of the block's above it, where the encoder is pre-trained."""
+RANDOM_DECAY = 1.0
+"""The same where its weights are random: the embedding has as much to learn as the head."""
 VOXEL_KEYS = ("policy", "spacing_mm", "cube")
 
 
@@ -53,6 +57,19 @@ def seen_notes(record: Mapping[str, Any], scans: Sequence[ScanEntry]) -> tuple[s
     if seen_patients(own, scans):
         notes.append(seen_note(own, scans, by="the fine-tuning"))
     return tuple(notes)
+
+
+def decay_of(asked: float | None, init: str, *, random_start: bool) -> float:
+    """The layer decay of a training: what is asked for, else what suits the start.
+
+    Args:
+        asked: The setting; None: whatever suits.
+        init: What `maesil.load` takes, or "none".
+        random_start: Random weights, also where `init` names an encoder.
+    """
+    if asked is not None:
+        return asked
+    return RANDOM_DECAY if random_start or init == NONE else PRETRAINED_DECAY
 
 
 def require_same_voxels(card: Transfer, store: ScanStore) -> None:

@@ -6,7 +6,7 @@ import base64
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,7 +34,7 @@ def write_results(experiment: Experiment, out: Path) -> Path:
         The page.
     """
     sheet, figure = efficiency_sheet(experiment.trials), efficiency_figure(experiment.trials)
-    sheet = replace(sheet, notes=(*sheet.notes, *experiment.notes))
+    sheet = replace(sheet, notes=(*sheet.notes, *trained_as(experiment), *experiment.notes))
     for name, text in (("md", sheet_to_markdown(sheet)), ("tex", sheet_to_latex(sheet)), ("csv", sheet_to_csv(sheet))):
         (out / f"table.{name}").write_text(text, encoding="utf-8")
     FigureCanvasAgg(figure)
@@ -45,13 +45,22 @@ def write_results(experiment: Experiment, out: Path) -> Path:
         for row in trial.rows
     ]
     (out / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    settings = {"commit": experiment.commit, "settings": experiment.settings}
+    search = None if experiment.search is None else asdict(experiment.search)
+    arms = {start: asdict(arm) for start, arm in experiment.arms.items()}
+    settings = {"commit": experiment.commit, "settings": experiment.settings, "arms": arms, "search": search}
     (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
     page = out / "index.html"
     fresh = page.with_name(".index.html.new")
     fresh.write_text(_html(sheet, out / "curve.png", experiment), encoding="utf-8")
     fresh.replace(page)
     return page
+
+
+def trained_as(experiment: Experiment) -> list[str]:
+    """Sentences on how each start was trained, and why so."""
+    arms = "; ".join(str(arm) for arm in experiment.arms.values())
+    chosen = "Learning rates were given, not chosen." if experiment.search is None else experiment.search.told()
+    return [f"Trained as suits each start. {arms[:1].upper()}{arms[1:]}.", chosen]
 
 
 def amounts_of(trials: Sequence[Trial]) -> list[str]:

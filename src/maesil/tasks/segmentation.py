@@ -35,7 +35,8 @@ class SegmentationConfig:
         features: Channels of the decoder at its finest stage; doubled at each coarser one.
         resolution: Voxels that the finest stage has per voxel of the scan along each axis: "half" costs a sixth of
             "full", and its scores are blown up to voxels.
-        layer_decay: Learning rate of each encoder block, as a share of the block's above it ("full" only).
+        layer_decay: Learning rate of each encoder block, as a share of the block's above it ("full" only). None: 0.75
+            for a pre-trained encoder, whose lower blocks need little change; 1 for random weights, which know nothing.
         foreground: Share of superpatches drawn around a labelled voxel, evenly over the classes.
         dice_weight: Of the Dice loss, beside 1 for cross-entropy.
     """
@@ -43,12 +44,12 @@ class SegmentationConfig:
     mode: Literal["full", "frozen", "linear"] = "full"
     features: PositiveInt = 16
     resolution: Literal["full", "half"] = "full"
-    layer_decay: PositiveFloat = 0.75
+    layer_decay: PositiveFloat | None = None
     foreground: NonNegativeFloat = 0.67
     dice_weight: NonNegativeFloat = 1.0
 
     def __post_init__(self) -> None:
-        if self.layer_decay > 1 or self.foreground > 1:
+        if (self.layer_decay or 0) > 1 or self.foreground > 1:
             raise ConfigError(
                 f"layer_decay {self.layer_decay} and foreground {self.foreground} are shares", fix="give at most 1"
             )
@@ -126,7 +127,13 @@ class Segmenter(nn.Module):
         return self
 
     def parameter_scales(self) -> dict[str, float]:
-        """Parameter name to its share of the learning rate: the deeper in the encoder, the smaller."""
+        """Parameter name to its share of the learning rate: the deeper in the encoder, the smaller.
+
+        Raises:
+            ConfigError: The configuration leaves the decay open; a network does not know where its weights are from.
+        """
+        if self.config.layer_decay is None:
+            raise ConfigError("layer_decay is None", fix="0.75 for a pre-trained encoder, 1 for random weights")
         return layer_scales(self, self.backbone.depth, self.config.layer_decay)
 
 
