@@ -45,7 +45,7 @@ def test_preset__a_512_cube_is_64_draws_each_once_and_none_overlapping(name: str
         origins = [plan.place(turn * 64 + number).origin for number in range(64)]
         assert max(Counter(origins).values()) == 1
         assert not any(overlap(one, other, (EDGE, EDGE, EDGE)) for one, other in combinations(origins, 2))
-        assert all(0 <= start and start + EDGE <= 512 for origin in origins for start in origin), "padding"
+        assert all(start >= 0 and start + EDGE <= 512 for origin in origins for start in origin), "padding"
 
 
 @pytest.mark.parametrize("name", ["paper", "paper_union"])
