@@ -29,10 +29,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+from maesil.memory import GIB, peak_resident_gib, resident_gib
+
 T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
-GIB = 2**30
-STATUS = Path("/proc/self/status")
 TRIAL = "-trial"
 HARMLESS = {"json", "out", "name", "rounds"}
 """Options that leave what is measured as it is."""
@@ -155,36 +155,9 @@ def _report_back(sender: Any, function: Callable[..., Any], arguments: tuple[Any
         started = resident_gib()
         begin = time.perf_counter()
         value = function(*arguments)
-        sender.send(Apart(value, started, peak_gib(), time.perf_counter() - begin))
+        sender.send(Apart(value, started, peak_resident_gib(), time.perf_counter() - begin))
     except Exception as error:
         sender.send(error)
-
-
-def resident_gib() -> float:
-    """Resident memory of this process."""
-    if STATUS.exists():
-        return _status_gib("VmRSS")
-    import psutil
-
-    return float(psutil.Process().memory_info().rss) / GIB
-
-
-def peak_gib() -> float:
-    """Peak resident memory of this process.
-
-    On Linux from /proc: `getrusage` would carry the parent's peak into a process that it started.
-    """
-    if STATUS.exists():
-        return _status_gib("VmHWM")
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit) / GIB
-
-
-def _status_gib(field_name: str) -> float:
-    line = next(line for line in STATUS.read_text().splitlines() if line.startswith(field_name))
-    return int(line.split()[1]) * 1024 / GIB
 
 
 @dataclass(frozen=True)

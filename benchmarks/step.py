@@ -36,7 +36,6 @@ from torch.optim import AdamW
 
 from benchmarks import attention
 from benchmarks.harness import (
-    GIB,
     Contender,
     Limit,
     Report,
@@ -44,13 +43,13 @@ from benchmarks.harness import (
     Timing,
     apart,
     parser,
-    peak_gib,
     race,
     read_options,
     several,
 )
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.masking import DualMasking
+from maesil.memory import GIB, peak_resident_gib
 from maesil.models import transformer
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.transformer import recompute_blocks
@@ -313,7 +312,7 @@ def turn(name: str, setting: Setting) -> Turn:
     for _ in range(WARMUP):
         step()
     # From its second step on, a step's peak stays; a matrix product beside the weights may need more than that.
-    peak = torch.cuda.max_memory_allocated() / GIB if setting.device == "cuda" else peak_gib()
+    peak = torch.cuda.max_memory_allocated() / GIB if setting.device == "cuda" else peak_resident_gib()
     rates = [_product_rate(setting.device, bf16=is_bf16(name))]
     seconds = []
     for _ in range(TIMED[setting.device]):

@@ -165,14 +165,12 @@ def test_interpolator__names_the_nearest_order() -> None:
 MEMORY = """
 import sys
 from pathlib import Path
-import psutil
 from maesil.ct.readers import nifti
 from maesil.ct.resample import resample
-before = psutil.Process().memory_info().rss
+from maesil.memory import GIB, peak_resident_gib, resident_gib
+before = resident_gib()
 small = resample(nifti.read_nifti(Path(sys.argv[1])), 1.5)
-status = Path("/proc/self/status").read_text().split()
-after = int(status[status.index("VmHWM:") + 1]) * 1024  # ru_maxrss would count the parent's memory
-print((after - before) / (2 * int(sys.argv[2])))
+print((peak_resident_gib() - before) * GIB / (2 * int(sys.argv[2])))
 """
 
 

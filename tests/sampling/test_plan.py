@@ -9,7 +9,7 @@ import torch
 from maesil.ct.geometry import Geometry
 from maesil.errors import StoreError
 from maesil.sampling.augment import draw_generator, draw_generators, random_flips
-from maesil.sampling.plan import GridPlan, Order, RandomPlan
+from maesil.sampling.plan import GridPlan, OnePass, Order, Place, RandomPlan
 from maesil.sampling.regions import Region, overlap, tissue_share
 from maesil.shapes import Shape3
 from maesil.store.scanstore import OCCUPANCY_BLOCK, ScanEntry
@@ -62,6 +62,27 @@ def test_order__resumes_in_the_middle() -> None:
     whole = list(Order(3, 1, 2, 0, 10))
     assert list(Order(3, 1, 2, 4, 10)) == whole[4:]
     assert len(Order(3, 1, 2, 4, 10)) == 6
+
+
+@pytest.mark.parametrize("count", [0, 1, 5, 10, 16, 17])
+@pytest.mark.parametrize(("batch", "world"), [(8, 1), (3, 1), (2, 2), (3, 4), (1, 3)])
+def test_one_pass__every_draw_once_on_any_number_of_ranks(count: int, batch: int, world: int) -> None:
+    ranks = [list(OnePass(count, batch, rank, world)) for rank in range(world)]
+    drawn = sorted(number for batches in ranks for numbers in batches for number in numbers)
+    assert [number for number in drawn if number < count] == list(range(count))
+    assert len(drawn) < count + world, "at most one to fill up on each rank but one"
+    # Ranks wait for each other: none may be without a batch that another has.
+    assert len({tuple(map(len, batches)) for batches in ranks}) == 1
+    assert {len(OnePass(count, batch, rank, world)) for rank in range(world)} == {len(ranks[0])}
+    assert all(0 < len(numbers) <= batch for batches in ranks for numbers in batches)
+
+
+@pytest.mark.parametrize(
+    ("origin", "inside"), [((0, 0, 0), (32, 32, 32)), ((32, 64, 0), (32, 6, 20)), ((96, 0, 0), (0, 32, 20))]
+)
+def test_place__how_far_it_lies_inside(origin: Shape3, inside: Shape3) -> None:
+    """In a scan of 70 voxels and of 20, whose padding follows."""
+    assert Place("a", origin).inside((70, 70, 20), EDGE) == inside
 
 
 def test_random_plan__never_touches_what_is_held_out() -> None:

@@ -3,21 +3,11 @@
 from __future__ import annotations
 
 import json
-import resource
 import sys
 from pathlib import Path
 
+from maesil.memory import GIB, peak_resident_gib
 from maesil.store.prepare import PrepareConfig, prepare
-
-
-def peak() -> int:
-    """Highest memory of this process so far, in bytes."""
-    status = Path("/proc/self/status")
-    if status.exists():  # Linux's getrusage begins with what the parent had
-        (line,) = (line for line in status.read_text().splitlines() if line.startswith("VmHWM"))
-        return int(line.split()[1]) * 1024
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
 
 
 def main() -> None:
@@ -26,10 +16,10 @@ def main() -> None:
     # A small scan first: it loads every library and starts every thread that the large one needs.
     warm = PrepareConfig(policy=policy, cube=32, salt="test")  # type: ignore[arg-type]
     prepare([small], out.with_name("warm"), warm, workers=0)
-    before = peak()
+    before = peak_resident_gib()
     report = prepare([large], out, PrepareConfig(policy=policy, cube=512, salt="test"), workers=0)  # type: ignore[arg-type]
     assert len(report.prepared) == 1, report.quarantined
-    (out / "peak.json").write_text(json.dumps(peak() - before))
+    (out / "peak.json").write_text(json.dumps((peak_resident_gib() - before) * GIB))
 
 
 if __name__ == "__main__":

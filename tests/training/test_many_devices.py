@@ -21,10 +21,13 @@ STEPS = 4
 
 
 def pretrain(config: RunConfig, run: Path, devices: int, batch: int) -> subprocess.CompletedProcess[str]:
-    """A few steps with flips and validation, logged one by one."""
+    """A few steps with flips and validation, logged one by one.
+
+    Five superpatches to validate on: of two processes, one has nothing left at the end.
+    """
     settings = run.with_suffix(".yaml")
     train = replace(config.train, steps=STEPS, batch=batch)
-    monitor = replace(config.monitor, log_every=1, validate_every=2, validation_superpatches=4, checkpoint_every=STEPS)
+    monitor = replace(config.monitor, log_every=1, validate_every=2, validation_superpatches=5, checkpoint_every=STEPS)
     settings.write_text(dump_yaml(replace(config, train=train, monitor=monitor)))
     words = ["pretrain", "--config", settings, "--run", run, "--efficiency.devices", devices, "--json"]
     command = [sys.executable, *map(str, (WATCHED, run, *words))]

@@ -255,11 +255,11 @@ def test_load__damaged_checkpoints_are_clear_errors(tiny_config: RunConfig, tmp_
         load(run)
 
 
-def superpatches(count: int, value: float | None = None) -> Superpatches:
+def superpatches(count: int) -> Superpatches:
     random = np.random.default_rng(1)
     hu = torch.from_numpy(random.integers(-1000, 1000, (count, 1, 32, 32, 32)).astype(np.int16))
     places = [Place("scan-7", (16 * i, 0, 0)) for i in range(count)]
-    return Superpatches(hu, list(range(count)), places)
+    return Superpatches(hu, list(range(count)), places, torch.full((count, 3), 32))
 
 
 def test_check_finite__names_the_step_and_the_superpatches(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -278,9 +278,23 @@ def test_check_finite__names_the_step_and_the_superpatches(monkeypatch: pytest.M
 def test_pretrain__stops_at_a_loss_that_is_not_finite(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """At step 7; a checkpoint of each step before is there, and the last one is kept and sound."""
+    batch_loss = PretrainModule.batch_loss
+
+    def spoil(module: PretrainModule, batch: Superpatches) -> torch.Tensor:
+        loss = batch_loss(module, batch)
+        return loss * math.nan if module.global_step == 7 else loss
+
+    monkeypatch.setattr(PretrainModule, "batch_loss", spoil)
+    config = replace(tiny_config, monitor=replace(tiny_config.monitor, checkpoint_every=1))
+    with pytest.raises(TrainingError, match="loss became nan in step 7"):
+        pipeline.pretrain(config, tmp_path / "run")
+    last = tmp_path / "run" / "checkpoints" / "last"
+    assert load(tmp_path / "run").record["step"] == 7
+    assert all(tensor.isfinite().all() for tensor in load_file(last / "model.safetensors").values())
+
+
+def test_pretrain__a_learning_rate_that_is_far_too_high_stops(tiny_config: RunConfig, tmp_path: Path) -> None:
     config = replace(tiny_config, train=replace(tiny_config.train, peak_lr=1e30, clip_norm=None, warmup=0.0, steps=50))
     with pytest.raises(TrainingError, match="loss became"):
         pipeline.pretrain(config, tmp_path / "run")
-    last = tmp_path / "run" / "checkpoints" / "last" / "model.safetensors"
-    if last.exists():  # a checkpoint before the accident is kept, and is sound
-        assert all(tensor.isfinite().all() for tensor in load_file(last).values())

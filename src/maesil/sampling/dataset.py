@@ -8,11 +8,11 @@ from typing import Any, NamedTuple, final
 
 import numpy as np
 import torch
-from jaxtyping import Int16
+from jaxtyping import Bool, Int16, Int64
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, get_worker_info
 
-from maesil.sampling.plan import Order, Place, Plan
+from maesil.sampling.plan import OnePass, Order, Place, Plan
 from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanStore
 
@@ -24,11 +24,27 @@ class Superpatches(NamedTuple):
         hu: (b, 1, d, h, w) int16 in HU; voxels outside the scan are air (-1024).
         numbers: The draws, counted over the whole run.
         places: Where each superpatch lies, for messages.
+        inside: (b, 3) voxels along each axis that lie inside the scan; those behind them are padding. None at all in a
+            superpatch that only fills a batch up.
     """
 
     hu: Int16[Tensor, "b 1 d h w"]
     numbers: list[int]
     places: list[Place]
+    inside: Int64[Tensor, "b 3"]
+
+
+def inside_voxels(inside: Int64[Tensor, "b 3"], superpatch: Shape3) -> Bool[Tensor, "b 1 d h w"]:
+    """The voxels of superpatches that lie inside their scans.
+
+    Args:
+        inside: How many along each axis, from the first on.
+        superpatch: (d, h, w).
+    """
+    depth, height, width = (
+        torch.arange(edge, device=inside.device) < inside[:, axis, None] for axis, edge in enumerate(superpatch)
+    )
+    return (depth[:, :, None, None] & height[:, None, :, None] & width[:, None, None, :]).unsqueeze(1)
 
 
 @final
@@ -39,12 +55,14 @@ class SuperpatchDataset(Dataset[Superpatches]):
         store: The prepared store; reopened by itself in worker processes.
         plan: Which superpatch comes when.
         superpatch: Voxels of a superpatch.
+        count: Draws that count; what a batch is filled up with beyond them has no voxel inside. None: all.
     """
 
-    def __init__(self, store: ScanStore, plan: Plan, superpatch: Shape3) -> None:
+    def __init__(self, store: ScanStore, plan: Plan, superpatch: Shape3, count: int | None = None) -> None:
         self.store = store
         self.plan = plan
         self.superpatch = superpatch
+        self.count = count
 
     def __getitem__(self, number: int) -> Superpatches:
         return self.__getitems__([number])
@@ -55,7 +73,19 @@ class SuperpatchDataset(Dataset[Superpatches]):
         hu = _batch_buffer((len(numbers), 1, *self.superpatch))
         for box, place in zip(hu.numpy(), places, strict=True):
             self.store.read_into(box[0], place.scan_id, place.origin)
-        return Superpatches(hu, numbers, places)
+        inside = insides(self.store, numbers, places, self.superpatch, self.count)
+        return Superpatches(hu, numbers, places, inside)
+
+
+def insides(
+    store: ScanStore, numbers: Sequence[int], places: Sequence[Place], superpatch: Shape3, count: int | None
+) -> Int64[Tensor, "b 3"]:
+    """How far superpatches lie inside their scans; not at all from draw `count` on."""
+    found = [
+        place.inside(store.entry(place.scan_id).shape, superpatch) if count is None or number < count else (0, 0, 0)
+        for number, place in zip(numbers, places, strict=True)
+    ]
+    return torch.tensor(found, dtype=torch.int64)
 
 
 def _batch_buffer(shape: tuple[int, ...]) -> Int16[Tensor, "b 1 d h w"]:
@@ -75,6 +105,7 @@ def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
         torch.cat([item.hu for item in items]),
         [number for item in items for number in item.numbers],
         [place for item in items for place in item.places],
+        torch.cat([item.inside for item in items]),
     )
 
 
@@ -99,7 +130,7 @@ class ResumableLoader:
     def __init__(
         self,
         dataset: Dataset[Any],
-        order: Order,
+        order: Order | OnePass,
         *,
         workers: int = 0,
         pin_memory: bool = False,
@@ -117,7 +148,7 @@ class ResumableLoader:
         )
 
     def __len__(self) -> int:
-        return self.order.stop
+        return self.order.stop if isinstance(self.order, Order) else len(self.order)
 
     def __iter__(self) -> Iterator[Any]:
         asked = time.perf_counter()

@@ -16,6 +16,7 @@ from torch.utils.data import Dataset
 
 from maesil.catalog import nearest
 from maesil.errors import ConfigError, StoreError
+from maesil.sampling.dataset import insides
 from maesil.sampling.plan import Place, Plan
 from maesil.sampling.regions import Region
 from maesil.shapes import Shape3
@@ -33,12 +34,14 @@ class LabelledSuperpatches(NamedTuple):
         labels: (b, 1, d, h, w) int64: 0 background, 1 to K the classes.
         numbers: The draws, counted over the whole run.
         places: Where each superpatch lies.
+        inside: (b, 3) voxels along each axis that lie inside the scan, as of `Superpatches`.
     """
 
     hu: Int16[Tensor, "b 1 d h w"]
     labels: Int64[Tensor, "b 1 d h w"]
     numbers: list[int]
     places: list[Place]
+    inside: Int64[Tensor, "b 3"]
 
 
 @dataclass(frozen=True)
@@ -226,17 +229,22 @@ class LabelledDataset(Dataset[LabelledSuperpatches]):
         classes: What is told apart.
         plan: Which superpatch comes when.
         superpatch: Voxels of a superpatch.
+        count: Draws that count, as of `SuperpatchDataset`; None: all.
     """
 
-    def __init__(self, store: ScanStore, classes: Classes, plan: Plan, superpatch: Shape3) -> None:
+    def __init__(
+        self, store: ScanStore, classes: Classes, plan: Plan, superpatch: Shape3, count: int | None = None
+    ) -> None:
         self.store, self.classes, self.plan, self.superpatch = store, classes, plan, superpatch
+        self.count = count
 
     def __getitem__(self, number: int) -> LabelledSuperpatches:
         place = self.plan.place(number)
         hu = self.store.read(place.scan_id, place.origin, self.superpatch)
         labels = self.classes.read(self.store, place.scan_id, place.origin, self.superpatch)
+        inside = insides(self.store, [number], [place], self.superpatch, self.count)
         return LabelledSuperpatches(
-            torch.from_numpy(hu)[None, None], torch.from_numpy(labels)[None, None], [number], [place]
+            torch.from_numpy(hu)[None, None], torch.from_numpy(labels)[None, None], [number], [place], inside
         )
 
 
@@ -247,4 +255,5 @@ def collate_labelled(items: Sequence[Any]) -> LabelledSuperpatches:
         torch.cat([item.labels for item in items]),
         [number for item in items for number in item.numbers],
         [place for item in items for place in item.places],
+        torch.cat([item.inside for item in items]),
     )

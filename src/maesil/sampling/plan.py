@@ -31,6 +31,12 @@ class Place:
     scan_id: str
     origin: Shape3
 
+    def inside(self, scan: Shape3, superpatch: Shape3) -> Shape3:
+        """Voxels of the superpatch along (S, P, L) that lie in a scan of that shape; those behind them are padding."""
+        room = zip(superpatch, scan, self.origin, strict=True)
+        along = tuple(max(0, min(edge, size - start)) for edge, size, start in room)
+        return (along[0], along[1], along[2])
+
 
 @runtime_checkable
 class Plan(Protocol):
@@ -186,3 +192,34 @@ class Order:
 
     def __len__(self) -> int:
         return self.stop - self.start
+
+
+@dataclass(frozen=True)
+class OnePass:
+    """The draws 0 to `count` - 1, each once, as a batch sampler of one rank.
+
+    Every rank makes as many batches as the others, of as many superpatches: ranks wait for each other where they share
+    weights. The last batches are smaller; where they do not come out even, the last ranks fill theirs up with draws
+    from `count` on, which no score may count.
+
+    Args:
+        count: Draws in all.
+        batch: Superpatches per batch of one rank.
+        rank: This process.
+        world: Number of processes.
+    """
+
+    count: int
+    batch: int
+    rank: int
+    world: int
+
+    def __iter__(self) -> Iterator[list[int]]:
+        together = self.batch * self.world
+        for begin in range(0, self.count, together):
+            own = min(self.batch, -(-(self.count - begin) // self.world))
+            first = begin + self.rank * own
+            yield list(range(first, first + own))
+
+    def __len__(self) -> int:
+        return -(-self.count // (self.batch * self.world))

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
 
-import psutil
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from maesil.memory import GIB, peak_resident_gib
 from maesil.sampling.augment import draw_generator
 from maesil.sampling.dataset import Superpatches
 from maesil.training.checkpoint import STATE, publish, write_model
@@ -24,12 +23,6 @@ from maesil.training.module import VALIDATION_SEED, PretrainModule
 from maesil.training.sharding import gathered
 from maesil.training.stepper import Stepper
 
-try:
-    import resource
-except ImportError:  # pragma: no cover
-    resource = None  # type: ignore[assignment]
-
-GIB = 2**30
 AGREE_EVERY = 8
 """Steps between the ranks' asking each other whether one was told to stop."""
 
@@ -231,10 +224,7 @@ def peak_memory_gib(device: torch.device) -> float:
     """Peak memory: of the GPU's allocator, or of this process's resident memory on a CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / GIB
-    if resource is None:  # Windows keeps no such peak
-        return float(psutil.Process().memory_info().rss) / GIB
-    unit = 1 if sys.platform == "darwin" else 1024
-    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit) / GIB
+    return peak_resident_gib()
 
 
 @final

@@ -13,7 +13,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from maesil.ct.window import Window
 from maesil.models.contract import Pretrainer
 from maesil.sampling.augment import draw_generators, random_flips
-from maesil.sampling.dataset import Superpatches
+from maesil.sampling.dataset import Superpatches, inside_voxels
 from maesil.training.config import TrainConfig
 from maesil.training.sharding import shard
 from maesil.training.stepper import Stepper
@@ -47,6 +47,7 @@ class PretrainModule(Stepper):
         self.window = window
         self.flip_axes = flip_axes
         self.seed = seed
+        self._tally: Tensor | None = None
 
     def shard(self, mesh: DeviceMesh) -> None:
         """Each block apart, the rest together."""
@@ -65,14 +66,27 @@ class PretrainModule(Stepper):
         return self.model.measures()
 
     def validation_step(self, batch: Superpatches, batch_index: int) -> None:
-        """Masked PSNR in dB on held-out superpatches, every one with its own fixed mask."""
+        """Masked PSNR in dB on held-out superpatches, every one with its own fixed mask; padding is not looked at."""
         superpatch = self._windowed(batch)
         mask = self._masks(draw_generators(self.device, VALIDATION_SEED, batch.numbers))
         rebuilt = self.model.reconstruct(superpatch, mask)
         error = (rebuilt.volume.clamp(0, 1) - superpatch).square()
-        mse = (error * rebuilt.mask).sum(dim=(1, 2, 3, 4)) / rebuilt.mask.sum(dim=(1, 2, 3, 4))
+        looked_at = rebuilt.mask & inside_voxels(batch.inside, self.model.grid.superpatch)
+        voxels = looked_at.sum(dim=(1, 2, 3, 4))
+        mse = (error * looked_at).sum(dim=(1, 2, 3, 4)) / voxels.clamp_min(1)
         psnr = -10.0 * mse.clamp_min(1e-10).log10()
-        self.log(self.score, psnr.mean(), batch_size=len(psnr), sync_dist=True, on_epoch=True, logger=False)
+        scored = voxels > 0
+        tally = torch.stack([(psnr * scored).sum(), scored.sum()]).float()
+        self._tally = tally if self._tally is None else self._tally + tally
+
+    def on_validation_epoch_end(self) -> None:
+        """Logs the mean over the superpatches of all ranks; NaN where all of them are nothing but padding."""
+        if self._tally is None:
+            return
+        tally = self.trainer.strategy.reduce(self._tally, reduce_op="sum")
+        assert isinstance(tally, Tensor)
+        self._tally = None
+        self.log(self.score, tally[0] / tally[1], on_epoch=True, logger=False)
 
     def _masks(self, generators: Sequence[torch.Generator]) -> Bool[Tensor, "b n"]:
         return torch.cat([self.model.draw_mask(1, generator) for generator in generators])

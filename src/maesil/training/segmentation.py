@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from maesil.sampling.augment import draw_generators, random_flips
-from maesil.sampling.dataset import ResumableLoader
+from maesil.sampling.dataset import ResumableLoader, inside_voxels
 from maesil.sampling.labelled import LabelledDataset, LabelledSuperpatches, collate_labelled
-from maesil.sampling.plan import Order
+from maesil.sampling.plan import OnePass, Order
 from maesil.tasks.segmentation import Segmenter
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 from maesil.training.optimizer import layered_adamw
@@ -50,11 +50,13 @@ class SegmentationModule(Stepper):
         return self.model.loss(both[:, :1], both[:, 1:].long())
 
     def validation_step(self, batch: LabelledSuperpatches, batch_index: int) -> None:
-        """Counts overlap per class; the Dice is of all held-out superpatches together."""
+        """Counts overlap per class, inside the scans; the Dice is of all held-out superpatches together."""
         predicted = self.model(self.model.backbone.from_hu(batch.hu)).argmax(dim=1, keepdim=True)
+        inside = inside_voxels(batch.inside, self.model.backbone.config.superpatch)
+        predicted, labels = predicted.where(inside, 0), batch.labels.where(inside, 0)
         counts = []
         for number in range(1, self.model.classes + 1):
-            ours, theirs = predicted == number, batch.labels == number
+            ours, theirs = predicted == number, labels == number
             counts.append(torch.stack([(ours & theirs).sum(), ours.sum() + theirs.sum()]))
         overlap = torch.stack(counts).double()
         self._overlap = overlap if self._overlap is None else self._overlap + overlap
@@ -112,15 +114,15 @@ class SegmentationData(pl.LightningDataModule):
         return self._loader(self.training, order, int(self.loading.efficiency.workers))
 
     def val_dataloader(self) -> ResumableLoader | Sequence[Any]:
-        """Held-out superpatches, shared out to the ranks."""
+        """Held-out superpatches, each once, shared out to the ranks."""
         if self.held_out is None:
             return []
-        trainer, batch = self._trainer(), self.loading.train.batch
-        count = min(len(self.held_out.plan), self.loading.monitor.validation_superpatches)
-        micro_batches = -(-count // (batch * trainer.world_size))
-        return self._loader(self.held_out, Order(batch, trainer.global_rank, trainer.world_size, 0, micro_batches), 0)
+        trainer = self._trainer()
+        self.held_out.count = min(len(self.held_out.plan), self.loading.monitor.validation_superpatches)
+        order = OnePass(self.held_out.count, self.loading.train.batch, trainer.global_rank, trainer.world_size)
+        return self._loader(self.held_out, order, 0)
 
-    def _loader(self, dataset: LabelledDataset, order: Order, workers: int) -> ResumableLoader:
+    def _loader(self, dataset: LabelledDataset, order: Order | OnePass, workers: int) -> ResumableLoader:
         pinned = self.loading.efficiency.accelerator == "gpu"
         return ResumableLoader(dataset, order, workers=workers, pin_memory=pinned, collate_fn=collate_labelled)
 

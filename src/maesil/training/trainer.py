@@ -20,7 +20,7 @@ from maesil.models.contract import Pretrainer
 from maesil.models.transformer import recompute_blocks
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
-from maesil.sampling.plan import GridPlan, Order, make_plan
+from maesil.sampling.plan import GridPlan, OnePass, Order, make_plan
 from maesil.sampling.regions import Region, regions_of
 from maesil.store.scanstore import ScanStore
 from maesil.training.callbacks import Checkpoints, GracefulStop, Images, Meter
@@ -122,20 +122,22 @@ class PretrainData(pl.LightningDataModule):
         return ResumableLoader(self.dataset, order, workers=workers, pin_memory=self._on_gpu())
 
     def val_dataloader(self) -> ResumableLoader | list[Any]:
-        """The same held-out superpatches every time, shared out to the ranks."""
+        """The same held-out superpatches every time, each once, shared out to the ranks."""
         dataset = self.validation_dataset()
         if dataset is None:
             return []
-        trainer, batch = self._trainer(), self.job.train.batch
-        count = min(len(dataset.plan), self.job.monitor.validation_superpatches)
-        micro_batches = -(-count // (batch * trainer.world_size))
-        return ResumableLoader(dataset, Order(batch, trainer.global_rank, trainer.world_size, 0, micro_batches))
+        assert dataset.count is not None
+        trainer = self._trainer()
+        order = OnePass(dataset.count, self.job.train.batch, trainer.global_rank, trainer.world_size)
+        return ResumableLoader(dataset, order)
 
     def validation_dataset(self) -> SuperpatchDataset | None:
         """The grid's held-out superpatches in a fixed, mixed order; None where nothing is held out."""
         if not self.validation:
             return None
-        return SuperpatchDataset(self.job.store, GridPlan(self.validation, seed=0), self.job.model.grid.superpatch)
+        plan = GridPlan(self.validation, seed=0)
+        count = min(len(plan), self.job.monitor.validation_superpatches)
+        return SuperpatchDataset(self.job.store, plan, self.job.model.grid.superpatch, count)
 
     def _trainer(self) -> pl.Trainer:
         if self.trainer is None:

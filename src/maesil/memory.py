@@ -1,0 +1,48 @@
+"""How much memory this process takes, and has taken at most."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import psutil
+
+try:
+    import resource
+except ImportError:  # pragma: no cover (Windows)
+    resource = None  # type: ignore[assignment]
+
+GIB = 2**30
+STATUS = Path("/proc/self/status")
+"""What Linux says of this process."""
+
+
+def resident_gib() -> float:
+    """Resident memory of this process, in GiB."""
+    return float(psutil.Process().memory_info().rss) / GIB
+
+
+def peak_resident_gib() -> float:
+    """Peak resident memory of this process since its program began, in GiB.
+
+    On Linux it is VmHWM, which begins anew with every program. What `getrusage` gives there does not: a process starts
+    with the peak of the one that started it. It is asked only where there is no VmHWM.
+    """
+    status = _status_bytes("VmHWM")
+    if status is not None:
+        return status / GIB
+    if resource is None:  # Windows keeps a peak of its own, under another name
+        memory = psutil.Process().memory_info()
+        return float(getattr(memory, "peak_wset", memory.rss)) / GIB
+    unit = 1 if sys.platform == "darwin" else 1024
+    return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit) / GIB
+
+
+def _status_bytes(field: str) -> int | None:
+    """A field of Linux's status of this process; None where there is none."""
+    try:
+        lines = STATUS.read_text().splitlines()
+    except OSError:
+        return None
+    found = next((line.split()[1] for line in lines if line.startswith(f"{field}:")), None)
+    return None if found is None else int(found) * 1024

@@ -1,0 +1,71 @@
+"""The peak of a process is its own, whoever started it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import psutil
+import pytest
+
+from maesil import memory
+from maesil.memory import peak_resident_gib, resident_gib
+
+MIB_OF_GIB = 1024
+BALLAST_MIB = 300
+CHILD = "from maesil.memory import peak_resident_gib; print(peak_resident_gib())"
+PARENT = f"""
+import subprocess, sys
+import numpy as np
+ballast = np.ones({BALLAST_MIB} * 2**17)
+print(subprocess.run([sys.executable, "-c", {CHILD!r}], capture_output=True, text=True, check=True).stdout)
+"""
+
+
+def peak_mib(program: str) -> float:
+    """What a program in a process of its own prints, in MiB."""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60)
+    return float(done.stdout) * MIB_OF_GIB
+
+
+@pytest.mark.skipif(not memory.STATUS.exists(), reason="a peak of its own is read from /proc")
+def test_peak_resident_gib__a_large_parent_is_not_counted() -> None:
+    alone, of_large_parent = peak_mib(CHILD), peak_mib(PARENT)
+    assert of_large_parent == pytest.approx(alone, rel=0.2)
+    assert of_large_parent < BALLAST_MIB, "the parent's memory"
+
+
+def test_peak_resident_gib__what_was_taken_and_given_back_counts() -> None:
+    before = resident_gib()
+    ballast = np.ones(2**25)  # 256 MiB
+    held = resident_gib()
+    assert held - before == pytest.approx(0.25, rel=0.2)
+    del ballast
+    assert peak_resident_gib() >= held - 0.01
+
+
+def test_peak_resident_gib__without_proc(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Elsewhere `getrusage` is asked; here it says no less, as it counts the parent's too."""
+    of_status = peak_resident_gib()
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "absent")
+    assert of_status * 0.9 < peak_resident_gib() < 1000
+    (tmp_path / "status").write_text("Name:\tpython\nVmRSS:\t 5 kB\n")
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    assert of_status * 0.9 < peak_resident_gib() < 1000
+
+
+def test_peak_resident_gib__on_windows(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    info = SimpleNamespace(rss=2**20, peak_wset=3 * 2**30)
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "absent")
+    monkeypatch.setattr(memory, "resource", None)
+    monkeypatch.setattr(psutil, "Process", lambda: SimpleNamespace(memory_info=lambda: info))
+    assert peak_resident_gib() == 3.0
+
+
+def test_peak_resident_gib__reads_kibibytes(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "status").write_text("VmPeak:\t 99999999 kB\nVmHWM:\t  524288 kB\n")
+    monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
+    assert peak_resident_gib() == 0.5
