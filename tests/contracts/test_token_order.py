@@ -110,8 +110,10 @@ def test_masking__planes_are_axial(name: str) -> None:
     grid = PatchGrid((64, 32, 48), (8, 8, 8))
     masks = MASKINGS[name]().draw(8, grid, torch.Generator().manual_seed(0)).view(8, *grid.shape)
     per_plane = masks.flatten(2).sum(dim=2)
-    if name == "plane":
+    if name in ("plane", "shared_plane"):
         assert (per_plane == per_plane[:, :1]).all()
+    if name == "shared_plane":
+        assert (masks.all(dim=1).flatten(1).sum(dim=1) >= grid.tokens_per_plane // 2).all(), "columns are hidden whole"
     if name in ("axis", "dual"):
         hidden = per_plane == grid.tokens_per_plane
         assert (hidden.sum(dim=1) == grid.planes // 2).all()

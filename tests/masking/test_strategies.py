@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from maesil.grid import PatchGrid
-from maesil.masking import AxisMasking, DualMasking, PlaneMasking, UniformMasking
+from maesil.masking import AxisMasking, DualMasking, Masking, PlaneMasking, SharedPlaneMasking, UniformMasking
 
 PAPER_GRID = PatchGrid()
 
 
-def planes_of(masking: AxisMasking | DualMasking | PlaneMasking | UniformMasking, batch: int = 256) -> torch.Tensor:
+def planes_of(masking: Masking, batch: int = 256) -> torch.Tensor:
     mask = masking.draw(batch, PAPER_GRID, torch.Generator().manual_seed(5))
     return mask.view(batch, PAPER_GRID.planes, PAPER_GRID.tokens_per_plane)
 
@@ -55,3 +55,32 @@ def test_dual__tokens_of_a_plane_are_hidden_equally_often() -> None:
     share = planes_of(DualMasking(), 2000).float().mean((0, 1))
     assert share.min() > 0.72
     assert share.max() < 0.78
+
+
+def test_shared_plane__visible_positions_lie_in_one_set_for_all_planes() -> None:
+    visible = ~planes_of(SharedPlaneMasking())
+    assert visible.sum(-1).unique().tolist() == [64]
+    shared = visible.any(1)
+    assert shared.sum(-1).unique().tolist() == [128]  # of 16 draws of half, none misses a position in practice
+
+
+def test_shared_plane__planes_are_thinned_each_on_its_own() -> None:
+    visible = ~planes_of(SharedPlaneMasking())
+    shared = visible.any(1, keepdim=True).expand_as(visible)
+    assert visible[shared].float().mean().item() == 0.5
+    together = (visible[:, 0] & visible[:, 1]).sum(-1).float().mean().item()
+    assert together == pytest.approx(64 * 64 / 128, abs=1.0)  # independent choices of 64 out of the same 128
+
+
+def test_shared_plane__positions_are_visible_equally_often() -> None:
+    share = (~planes_of(SharedPlaneMasking(), 1500)).float().mean((0, 1))
+    assert share.min() > 0.22
+    assert share.max() < 0.28
+
+
+@pytest.mark.parametrize(("share", "visible"), [(0.5, 1024), (0.25, 2304), (0.75, 256), (0.3, 16 * (179 - 54))])
+def test_shared_plane__leaves_the_square_of_what_a_plane_keeps(share: float, visible: int) -> None:
+    masking = SharedPlaneMasking(plane_ratio=share)
+    assert masking.visible_count(PAPER_GRID) == visible
+    assert planes_of(masking, 3).logical_not().flatten(1).sum(1).tolist() == [visible] * 3
+    assert 1 - masking.ratio == pytest.approx((1 - share) ** 2)

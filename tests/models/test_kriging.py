@@ -85,7 +85,7 @@ def test_reconstruct__is_the_dense_solution(masking: DualMasking | AxisMasking) 
 
 @pytest.mark.parametrize("name", list(MASKINGS))
 def test_complete__leaves_a_residual_as_small_as_it_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The gradient of the energy, in float64 at the float32 solution, over that at the start; well before the guard."""
+    """The energy's gradient, in float64 of the float32 solution, over that at the start; well before the guard."""
     monkeypatch.setattr(kriging, "MAX_STEPS", 150)
     grid, masking = PatchGrid((64, 64, 64), (8, 8, 8)), MASKINGS[name]()
     model = Kriging(grid, masking)

@@ -11,14 +11,23 @@ from maesil.masking.axis import AxisMasking
 from maesil.masking.base import Masking
 from maesil.masking.dual import DualMasking
 from maesil.masking.plane import PlaneMasking
+from maesil.masking.shared_plane import SharedPlaneMasking
 from maesil.masking.uniform import UniformMasking
 
 MASKINGS: Catalog[type[Masking]] = Catalog(
     "masking",
-    {"uniform": UniformMasking, "plane": PlaneMasking, "axis": AxisMasking, "dual": DualMasking},
+    {
+        "uniform": UniformMasking,
+        "plane": PlaneMasking,
+        "axis": AxisMasking,
+        "dual": DualMasking,
+        "shared_plane": SharedPlaneMasking,
+    },
 )
 
-AnyMasking = Annotated[UniformMasking | PlaneMasking | AxisMasking | DualMasking, Field(discriminator="name")]
+AnyMasking = Annotated[
+    UniformMasking | PlaneMasking | AxisMasking | DualMasking | SharedPlaneMasking, Field(discriminator="name")
+]
 
 __all__ = [
     "MASKINGS",
@@ -27,5 +36,6 @@ __all__ = [
     "DualMasking",
     "Masking",
     "PlaneMasking",
+    "SharedPlaneMasking",
     "UniformMasking",
 ]

@@ -1,0 +1,56 @@
+"""Shared-plane masking: one set of in-plane positions for all planes, thinned anew in each (arXiv:2604.01612)."""
+
+from __future__ import annotations
+
+from typing import Literal, final
+
+import torch
+from jaxtyping import Bool
+from pydantic.dataclasses import dataclass
+from torch import Tensor
+
+from maesil.grid import PatchGrid
+from maesil.masking.base import Masking, check_ratio, choose, uniform_scores
+
+
+@final
+@dataclass(frozen=True)
+class SharedPlaneMasking(Masking):
+    """Keeps the same in-plane positions in every plane, and hides a share of these in each plane at random.
+
+    The dual masking of the method's sibling NEMESIS (arXiv:2604.01612) as its published code draws it: columns of
+    tokens along Superior-Inferior are hidden whole, and no plane is. The share of visible tokens is
+    (1 - plane_ratio)^2.
+
+    Args:
+        plane_ratio: Share of the in-plane positions to hide in all planes, and of what is left to hide in each; the
+            sibling's 50 %, which leaves 25 % visible (1,024 of 4,096 tokens).
+    """
+
+    plane_ratio: float = 0.5
+    name: Literal["shared_plane"] = "shared_plane"
+
+    def __post_init__(self) -> None:
+        check_ratio("plane_ratio", self.plane_ratio)
+
+    @property
+    def ratio(self) -> float:
+        """Share of masked tokens: 1 - (1 - plane_ratio)^2."""
+        return 1.0 - (1.0 - self.plane_ratio) ** 2
+
+    def masked_count(self, grid: PatchGrid) -> int:
+        """Masked tokens per superpatch."""
+        kept, hidden = self._counts(grid)
+        return grid.tokens - grid.planes * (kept - hidden)
+
+    def _counts(self, grid: PatchGrid) -> tuple[int, int]:
+        """Positions kept for all planes, and how many of these each plane hides."""
+        kept = round((1.0 - self.plane_ratio) * grid.tokens_per_plane)
+        return kept, round(self.plane_ratio * kept)
+
+    def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:
+        kept, hidden = self._counts(grid)
+        shared = choose(uniform_scores(batch, grid.tokens_per_plane, generator=generator), kept)
+        scores = uniform_scores(batch, grid.planes, grid.tokens_per_plane, generator=generator)
+        visible = choose(scores.masked_fill(~shared[:, None], torch.inf), kept - hidden)
+        return ~visible.flatten(1)
