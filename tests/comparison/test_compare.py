@@ -35,7 +35,6 @@ def test_compare__trains_scores_and_takes_up_what_is_done(tiny_config: RunConfig
     words = ("maesil", f"ae:{SMALL}", f"vae:{SMALL}", f"vqvae:{SMALL}:codes=16", "slice_mae", "interpolation", "mean")
     budget, out = Budget("steps", 4.0), tmp_path / "out"
     comparison, page = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL)
-    assert "The test patient was not seen in pre-training, by name or source." in comparison.notes
     assert page.is_file()
     assert [entrant.failed for entrant in comparison.entrants] == [None] * len(words)
     assert {score.model for score in comparison.scores} >= {f"ae:{SMALL}", f"ae:{SMALL}, masked input", "slice_mae"}
@@ -140,6 +139,7 @@ def test_compare__budgets_and_costs_count_every_device(
     out = tmp_path / "out"
     comparison, _ = pipeline.compare(four, lineup("maesil"), Budget("flops", 1e8), out, protocol=PROTOCOL)
     assert comparison.settings["Training"]["batch"] == "8"
+    assert "The test patient was not seen in pre-training, by name or source." in comparison.notes
     (entrant,) = comparison.entrants
     assert entrant.cost is not None
     assert entrant.cost.steps == int(1e8 / (entrant.cost.flops * 8))
