@@ -35,10 +35,10 @@ from benchmarks.harness import (
     parser,
     race,
     read_options,
-    resident_gib,
     several,
 )
 from benchmarks.stores import PEERS, Bench, forget, multiplied, opened, present, size_mb
+from maesil.memory import resident_gib
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
 from maesil.sampling.plan import Order, make_plan
