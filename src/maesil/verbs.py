@@ -17,6 +17,7 @@ from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.ct.write import beside, nifti_ending, write_nifti
 from maesil.errors import CheckpointError, ConfigError
+from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import checkpoint_note, input_note, split_note, told_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import rebuild
@@ -165,7 +166,7 @@ def evaluate(
     notes = (which, *scored.notes, input_note(model, masking, scans), *told, split_note(data, split, regions))
     whom = "test" if split == "test" else "scored"
     seen = seen_note(loaded.record.get("seen"), [region.entry for region in regions], by="the model", whom=whom)
-    notes = (*notes, seen)
+    notes = (*notes, *constant_note(model.name, loaded.model, data.window), seen)
     table = tabulate(scored.scores, notes)
     folder = run / "evaluation" / split
     write_scores(folder / "scores.jsonl", scored.scores)

@@ -20,6 +20,7 @@ from maesil.comparison.scoring import Judge, kept_scores, picture_path, pictures
 from maesil.comparison.spec import Spec
 from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, to_dict
 from maesil.errors import ConfigError, MaesilError
+from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import told_note
 from maesil.evaluation.runner import Progress
 from maesil.evaluation.scores import Score
@@ -153,7 +154,9 @@ class Contest:
                 self.judge.show(name, entry, self.shown, pictures_folder(folder, stamp))
         sees = {name: self.judge.sees(entry) for name, entry in entries.items()}
         entrant = self._entrant(spec, seed, sees)
-        notes = told_note(entrant.shown(spec.label), next(iter(entries.values())))
+        own = next(reversed(entries.values()))  # of an autoencoder the one that sees the visible voxels only
+        shown = entrant.shown(next(reversed(entries)))
+        notes = (*told_note(shown, own), *constant_note(shown, own, self.judge.protocol.window))
         if cost is not None:
             record = {"entries": sees, "notes": notes, "cost": asdict(cost)}
             self._write(folder / ENTRANT, f"{json.dumps(record, indent=1)}\n")
