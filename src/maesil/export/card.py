@@ -106,7 +106,7 @@ class Transfer:
             raise CheckpointError(f"unreadable {TRANSFER}: {error}", where=folder) from error
         if values.get("format") not in READABLE:
             raise CheckpointError(
-                f"{TRANSFER} has format {values.get('format')}, this maesil reads {FORMAT}",
+                f"{TRANSFER} has format {values.get('format')}, this maesil reads {' and '.join(map(str, READABLE))}",
                 where=path,
                 fix="export the run again with this version, or install the version that wrote it",
             )
