@@ -43,15 +43,14 @@ def test_features__equal_where_it_is_loaded(target: str, tmp_path: Path) -> None
 
 @every_target
 def test_folder__has_card_and_transfer(target: str, tmp_path: Path) -> None:
-    if target == "nnunet":
-        pytest.importorskip("safetensors")
     folder = export(small_backbone(), small_card(), target, tmp_path / target)
     card = Transfer.read(folder)
     assert (card.target, card.config(), card.datasets, card.step) == (target, CONFIG, {"thorax": 3}, 7)
     text = (folder / "README.md").read_text()
     assert "```python" in text
     assert "2 mm isotropic" in text
-    assert str(tmp_path) not in text
+    for told in (text, (folder / "transfer.json").read_text()):
+        assert str(tmp_path) not in told
     assert not list(tmp_path.glob(".*")), "a draft was left behind"
 
 
@@ -100,6 +99,8 @@ def test_unetr__equal_features_on_repeated_voxels(depth: int, taps: dict[int, in
         if ours < depth:
             wanted = backbone.features(volume, (ours,))[0]
             torch.testing.assert_close(as_map(hidden[tap], config), wanted, atol=1e-5, rtol=1e-5)
+        else:
+            torch.testing.assert_close(unetr.vit.norm(hidden[tap]), last)
     assert unetr(finer).shape == (2, 2, *finer.shape[2:])
 
 

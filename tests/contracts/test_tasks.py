@@ -107,3 +107,4 @@ def test_network__gradients_reach_the_encoder(task: str) -> None:
     network(random_volume(backbone)).square().mean().backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters() if p.requires_grad)
     assert any(p is q for p in network.parameters() for q in backbone.parameters()), "its weights are the encoder's"
+    assert all(p.grad is not None and p.grad.any() for p in backbone.parameters())

@@ -104,7 +104,7 @@ def test_mask__hides_the_voxels_of_its_tokens(superpatch: tuple[int, int, int]) 
         assert torch.equal(model.voxel_mask(mask), voxels)
 
 
-@pytest.mark.parametrize("name", list(MASKINGS))
+@pytest.mark.parametrize("name", ["plane", "axis", "dual"])
 def test_masking__planes_are_axial(name: str) -> None:
     """Every strategy that speaks of planes means tokens of one Superior-Inferior index, in the grid's order."""
     grid = PatchGrid((64, 32, 48), (8, 8, 8))

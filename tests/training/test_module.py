@@ -204,7 +204,7 @@ def test_pretrain__learns(tiny_config: RunConfig, tmp_path: Path) -> None:
 def test_pretrain__in_half_precision_on_a_cpu(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: Precision
 ) -> None:
-    """What the blocks compute in is what was asked for; the weights stay float32, and the run resumes."""
+    """What the blocks compute in is what was asked for; the weights stay float32."""
     seen = set()
     forward = Encoder.forward
 
@@ -217,6 +217,8 @@ def test_pretrain__in_half_precision_on_a_cpu(
     config = replace(tiny_config, efficiency=efficiency)
     pipeline.pretrain(config, tmp_path / "run")
     assert seen == {torch.float16 if precision == "16-mixed" else torch.bfloat16}
+    weights = load_file(tmp_path / "run" / "checkpoints" / "last" / "model.safetensors")
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
     losses = curve(tmp_path / "run" / "logs" / "metrics.csv", "loss")[1]
     pipeline.pretrain(tiny_config, tmp_path / "exact")
     np.testing.assert_allclose(losses, curve(tmp_path / "exact" / "logs" / "metrics.csv", "loss")[1], rtol=0.05)
