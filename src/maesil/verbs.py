@@ -22,7 +22,7 @@ from maesil.evaluation.notes import checkpoint_note, input_note, split_note, tol
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import rebuild
 from maesil.evaluation.record import Evaluated, read_record, write_record
-from maesil.evaluation.runner import held_out, rebuild_region, score_models
+from maesil.evaluation.runner import held_out, rebuild_region, score_models, under
 from maesil.evaluation.scores import Score, read_scores, write_json_scores, write_scores
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
 from maesil.models import UNTRAINED, Pretrainer, make_model
@@ -159,8 +159,9 @@ def evaluate(
     regions = regions_of(scans, data, loaded.config.model.superpatch, split)
     protocol = replace(protocol or Protocol(), window=data.window)
     seed = loaded.config.seed
-    scored = score_models(contestants(loaded), scans, regions, protocol, seed=seed, progress=progress)
-    model, masking = loaded.config.model, loaded.config.masking
+    model, masking = loaded.config.model, protocol.masking_of(loaded.config.masking)
+    rows = {name: under(row, masking) for name, row in contestants(loaded).items()}
+    scored = score_models(rows, scans, regions, protocol, seed=seed, progress=progress)
     told = told_note(model.name, loaded.model)
     which = checkpoint_note(checkpoint, loaded.record["step"])
     notes = (which, *scored.notes, input_note(model, masking, scans), *told, split_note(data, split, regions))
@@ -310,7 +311,8 @@ def _chosen(regions: Sequence[Region], wanted: Sequence[str], scores: Sequence[S
 
 def make_case(loaded: LoadedModel, store: ScanStore, region: Region, protocol: Protocol) -> Case:
     """A scan of a split as a user gets it, under the first of the masks that it was scored with."""
-    rebuilt = rebuild_region(loaded.model, store, region, protocol)
+    model = under(loaded.model, protocol.masking_of(loaded.config.masking))
+    rebuilt = rebuild_region(model, store, region, protocol)
     window, entry = protocol.window, region.entry
     return Case(
         scan_id=entry.scan_id,

@@ -9,6 +9,8 @@ from pydantic import TypeAdapter
 from maesil.ct.window import Window
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
+from maesil.masking import DualMasking
+from maesil.masking.shared_plane import SharedPlaneMasking
 
 ALL_PLANES = ("axial", "coronal", "sagittal")
 CHANGES: list[dict[str, Any]] = [
@@ -24,6 +26,7 @@ CHANGES: list[dict[str, Any]] = [
     {"paste": False},
     {"mask_seed": 1},
     {"mask_draws": 3},
+    {"masks": "shared_plane"},
     {"scored_window": Window(-175.0, 250.0)},
 ]
 
@@ -85,3 +88,14 @@ def test_unmasked__is_the_siblings_reading() -> None:
 def test_protocol__without_masking_has_nothing_masked_and_nothing_to_draw(change: dict[str, Any]) -> None:
     with pytest.raises(ConfigError, match="masking off"):
         replace(PROTOCOLS["unmasked"](), **change)
+
+
+def test_protocol__refuses_masks_that_nobody_draws() -> None:
+    with pytest.raises(ConfigError, match="unknown masking 'shared'"):
+        Protocol(masks="shared")
+
+
+def test_masking_of__is_the_runs_own_or_the_named_one() -> None:
+    run = DualMasking(plane_ratio=0.75)
+    assert Protocol().masking_of(run) is run
+    assert Protocol(masks="shared_plane").masking_of(run) == SharedPlaneMasking()

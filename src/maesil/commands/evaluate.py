@@ -29,6 +29,7 @@ class Evaluate:
       maesil evaluate runs/base --data.store other-store --split val
       maesil evaluate runs/base --json scores.json
       maesil evaluate runs/base --reading unmasked       (the network sees every voxel; never beside masked scores)
+      maesil evaluate runs/base --protocol.masks shared_plane
     """
 
     run: tyro.conf.Positional[Path | None] = None

@@ -75,16 +75,15 @@ def compare(
     check_overrides(store, preset.data.holdout)
     regions = regions_of(store, preset.data, preset.model.superpatch, split)
     regions_of(store, preset.data, preset.model.superpatch, "train")  # better refused now than by every model
-    judge = Judge(
-        store, regions, replace(protocol or Protocol(), window=preset.data.window), preset.model.grid, preset.masking
-    )
+    protocol = replace(protocol or Protocol(), window=preset.data.window)
+    judge = Judge(store, regions, protocol, preset.model.grid, protocol.masking_of(preset.masking))
     shown, screen = shown_regions(regions, pictures), console or Console(quiet=True)
     contest = Contest(preset, budget, judge, shown, out, screen, seeds)
     outcomes = run_contest(contest, lineup, progress)
     entrants = tuple(entrant for entrant, _ in outcomes)
     notes = (
         *lpips_or_reason(judge.protocol, None)[1],
-        input_note(preset.model, preset.masking, store),
+        input_note(preset.model, judge.masking, store),
         split_note(preset.data, split, regions),
         seen_note(
             trained_on(training_scans(store, preset.data.holdout)),

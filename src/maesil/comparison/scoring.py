@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +19,11 @@ from maesil.errors import CheckpointError
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import RebuiltScan
-from maesil.evaluation.runner import Progress, held_out, lpips_or_reason, rebuild_region, score_models
+from maesil.evaluation.runner import Progress, held_out, lpips_or_reason, rebuild_region, score_models, under
 from maesil.evaluation.scores import Score, read_scores, write_scores
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models import Pretrainer
-from maesil.models.slice_mae import SliceMAE
 from maesil.report.case import Case
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
@@ -162,15 +160,6 @@ def kept_scores(folder: Path, mark: Mapping[str, Any]) -> tuple[Score, ...] | No
 
 def _generator() -> torch.Generator:
     return torch.Generator().manual_seed(0)
-
-
-def under(model: Pretrainer, masking: Masking) -> Pretrainer:
-    """The model with other masks; weights are shared. A slice MAE keeps its own: they are part of what it is."""
-    if isinstance(model, SliceMAE) or model.masking == masking:
-        return model
-    other = copy.copy(model)
-    other.masking = masking
-    return other
 
 
 def pictures_folder(folder: Path, stamp: str) -> Path:

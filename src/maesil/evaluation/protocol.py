@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 from maesil.catalog import Catalog
 from maesil.ct.window import Window
 from maesil.errors import ConfigError
+from maesil.masking import MASKINGS, Masking
 
 Region = Literal["whole", "masked", "predicted"]
 View = Literal["axial", "coronal", "sagittal"]
@@ -35,8 +36,9 @@ class Protocol:
     Args:
         regions: The voxels that count. "masked" is what was learnt; "whole" is what a user gets, visible voxels passed
             through; "predicted" is the network's own rebuilding of every voxel.
-        masking: "drawn" hides tokens as the run's masking draws them; "off" shows the network everything, so that only
-            the region "predicted" says anything.
+        masking: "drawn" hides tokens; "off" shows the network everything, so that only the region "predicted" says
+            anything.
+        masks: Name of the strategy whose masks are drawn, at its default ratios; None: the run's own masking.
         window: HU window mapped to [0, 1] for the network; the data range of PSNR and SSIM is 1 over it.
         scored_window: HU window that errors are measured in, mapped to [0, 1] and clipped; None: `window`.
         clip: Predictions are clipped to the window, as the scan is.
@@ -54,6 +56,7 @@ class Protocol:
 
     regions: tuple[Region, ...] = REGIONS
     masking: Literal["drawn", "off"] = "drawn"
+    masks: str | None = None
     window: Window = field(default_factory=Window)
     scored_window: Window | None = None
     clip: bool = True
@@ -71,6 +74,8 @@ class Protocol:
         for name, values in (("regions", self.regions), ("lpips_views", self.lpips_views)):
             if not values or len(set(values)) != len(values):
                 raise ConfigError(f"{name} must name at least one, each once, not {list(values)}")
+        if self.masks is not None:
+            MASKINGS[self.masks]  # an unknown name is refused here, with the nearest one
         if self.masking == "off" and (self.regions != ("predicted",) or self.mask_draws != 1):
             raise ConfigError(
                 "with masking off nothing is drawn, and every voxel is visible",
@@ -102,9 +107,14 @@ class Protocol:
     def _masks(self) -> str:
         if self.masking == "off":
             return "masking off: the network sees every voxel"
+        what = f"{self.masks} masks, " if self.masks else ""
         if self.mask_draws == 1:
-            return f"one mask draw, seed {self.mask_seed}"
-        return f"{self.mask_draws} mask draws a scan, seed {self.mask_seed}, errors averaged over them"
+            return f"{what}one mask draw, seed {self.mask_seed}"
+        return f"{what}{self.mask_draws} mask draws a scan, seed {self.mask_seed}, errors averaged over them"
+
+    def masking_of(self, run: Masking) -> Masking:
+        """The masking that is scored under, for a run's own."""
+        return MASKINGS[self.masks]() if self.masks else run
 
     def _ssim(self) -> str:
         return f"SSIM {self.ssim.upper()}{'' if self.ssim == '3d' else ' (axial)'}, Gaussian sigma 1.5, no padding"

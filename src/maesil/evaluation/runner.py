@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -17,8 +18,10 @@ from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import RebuiltScan, device_of, rebuild, scan_seed
 from maesil.evaluation.scores import Score
 from maesil.evaluation.scoring import Measured, score_volume
+from maesil.masking import Masking
 from maesil.metrics import Lpips, load_lpips
 from maesil.models.contract import Pretrainer
+from maesil.models.slice_mae import SliceMAE
 from maesil.sampling.regions import Region
 from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanEntry, ScanStore
@@ -139,6 +142,15 @@ def lpips_or_reason(protocol: Protocol, weights: Path | None) -> tuple[Lpips | N
         return load_lpips(protocol.lpips, weights), ()
     except WeightsError as error:
         return None, (f"LPIPS is left out: {error.what}" + (f"; {error.fix}" if error.fix else ""),)
+
+
+def under(model: Pretrainer, masking: Masking) -> Pretrainer:
+    """The model with other masks; weights are shared. A slice MAE keeps its own: they are part of what it is."""
+    if isinstance(model, SliceMAE) or model.masking == masking:
+        return model
+    other = copy.copy(model)
+    other.masking = masking
+    return other
 
 
 def rebuild_region(
