@@ -33,6 +33,7 @@ from maesil.runs import default_device
 from maesil.sampling.ahead import ahead
 from maesil.sampling.labelled import Classes, annotated
 from maesil.sampling.regions import Region
+from maesil.seen import seen_patients
 from maesil.store.conform import conform
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import Segmenter
@@ -146,8 +147,7 @@ def score_segmentation(
     config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
     _, labelled = annotated(scans, loaded.classes.names)
     regions = divide(scans, labelled, config, loaded.model.backbone.config.superpatch).test
-    known = {entry.scan_id for entry in scans.entries}
-    taught = {scans.entry(name).patient for name in loaded.record["scans"]["train"] if name in known}
+    taught = _taught(loaded.record, scans)
     rows: list[dict[str, Any]] = []
     volumes = ahead(lambda region: scans.volume(region.entry.scan_id).array, regions, count=1)
     for number, (region, hu) in enumerate(zip(regions, volumes, strict=True), start=1):
@@ -161,6 +161,15 @@ def score_segmentation(
     (run / "table.md").write_text(sheet_to_markdown(sheet), encoding="utf-8")
     (run / "table.tex").write_text(sheet_to_latex(sheet), encoding="utf-8")
     return Scored(tuple(rows), sheet_to_markdown(sheet))
+
+
+def _taught(record: Mapping[str, Any], store: ScanStore) -> frozenset[str]:
+    """The store's patients whom the fine-tuning saw."""
+    seen = seen_patients(record.get("seen"), store.entries)
+    if seen is not None:
+        return seen
+    named = record["scans"]["train"]  # version 0.1 kept names of scans
+    return frozenset(entry.patient for entry in store.entries if entry.scan_id in named)
 
 
 def _scan_rows(
