@@ -154,8 +154,8 @@ class Contest:
                 self.judge.show(name, entry, self.shown, pictures_folder(folder, stamp))
         sees = {name: self.judge.sees(entry) for name, entry in entries.items()}
         entrant = self._entrant(spec, seed, sees)
-        own = next(reversed(entries.values()))  # of an autoencoder the one that sees the visible voxels only
-        shown = entrant.shown(next(reversed(entries)))
+        own = list(entries.values())[-1]  # of an autoencoder the one that sees the visible voxels only
+        shown = entrant.shown(list(entries)[-1])
         notes = (*told_note(shown, own), *constant_note(shown, own, self.judge.protocol.window))
         if cost is not None:
             record = {"entries": sees, "notes": notes, "cost": asdict(cost)}
