@@ -40,6 +40,13 @@ def test_face_ratio__takes_any_period() -> None:
     assert face_ratio(blocky, truth, EVERYTHING, EVERYTHING, 16, 0) == pytest.approx(3.0 / inside)
 
 
+def test_face_ratio__leaves_faces_between_superpatches_out() -> None:
+    truth = ramp(0)
+    torn = truth + 100.0 * (truth // 16)  # superpatches of two patches, that do not fit to each other
+    assert face_ratio(torn, truth, EVERYTHING, EVERYTHING, 8, 0) > 30.0
+    assert face_ratio(torn, truth, EVERYTHING, EVERYTHING, 8, 0, 16) == pytest.approx(1.0)
+
+
 def test_face_ratio__counts_pairs_that_are_both_masked_and_both_scored() -> None:
     truth = ramp(0)
     mask, scored = EVERYTHING.clone(), EVERYTHING.clone()

@@ -144,7 +144,8 @@ def _faces(axis: int) -> Callable[[Volumes, Protocol, Lpips | None], Measured]:
     def measure(volumes: Volumes, protocol: Protocol, lpips: Lpips | None) -> Measured:
         if "masked" in volumes.seen:
             seen, period = volumes.seen["masked"], volumes.patch[axis]
-            yield "masked", face_ratio(seen, volumes.truth, volumes.masked, volumes.scored, period, axis)
+            apart = volumes.superpatch[axis] if volumes.superpatch else None
+            yield "masked", face_ratio(seen, volumes.truth, volumes.masked, volumes.scored, period, axis, apart)
 
     return measure
 
@@ -157,7 +158,7 @@ def _stencil(volumes: Volumes, protocol: Protocol, lpips: Lpips | None) -> Measu
 
 _SEAMS = (
     "Seams: mean absolute difference between neighbouring masked voxels across patch faces, over that inside patches, "
-    "as a ratio to the scan's own, along S, P and L; 1 = none."
+    "as a ratio to the scan's own, along S, P and L; 1 = none. Faces between superpatches are left out."
 )
 METRICS: Catalog[Metric] = Catalog(
     "metric",

@@ -103,6 +103,7 @@ def _measured(
         patch=patch,
         predicts_visible=model.predicts_visible,
         device=device_of(model),
+        superpatch=region.tiling.tile,
     )
 
 

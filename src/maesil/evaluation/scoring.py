@@ -35,6 +35,7 @@ def score_volume(
     patch: Shape3 = (8, 8, 8),
     predicts_visible: bool = True,
     device: torch.device | str = "cpu",
+    superpatch: Shape3 | None = None,
 ) -> list[Measured]:
     """Scores one rebuilt scan under one draw of masks.
 
@@ -48,6 +49,7 @@ def score_volume(
         patch: Voxels of a patch of the masks.
         predicts_visible: Whether the visible voxels of `reconstruction` are the network's own.
         device: Where metrics are computed; LPIPS runs where its weights are.
+        superpatch: Voxels of the superpatches that were rebuilt apart from each other; None: the volume is one.
 
     Returns:
         A number per metric and region; nan where it is not defined: no voxel in the region, or a scan that is thinner
@@ -60,6 +62,7 @@ def score_volume(
     volumes = prepare_volumes(
         truth, reconstruction, mask, scored, protocol,
         patch=patch, predicts_visible=predicts_visible, device=torch.device(device),
+        superpatch=superpatch,
     )  # fmt: skip
     network = lpips if protocol.lpips is not None else None
     return [

@@ -23,6 +23,7 @@ class Volumes(NamedTuple):
         scored: Voxels that count at all: inside the scan and held out.
         masked: Voxels that the model did not see.
         patch: Voxels of a patch of the masks.
+        superpatch: Voxels of the superpatches that were rebuilt apart from each other; None: the volume is one.
     """
 
     truth: Float[Tensor, "d h w"]
@@ -31,6 +32,7 @@ class Volumes(NamedTuple):
     scored: Bool[Tensor, "d h w"]
     masked: Bool[Tensor, "d h w"]
     patch: Shape3
+    superpatch: Shape3 | None = None
 
 
 def prepare_volumes(
@@ -43,6 +45,7 @@ def prepare_volumes(
     patch: Shape3,
     predicts_visible: bool,
     device: torch.device,
+    superpatch: Shape3 | None = None,
 ) -> Volumes:
     """Each region's version of the scan, and the voxels that count in it.
 
@@ -58,6 +61,7 @@ def prepare_volumes(
         predicts_visible: Whether the visible voxels of `reconstruction` are the network's own; the region "predicted"
             is left out where they are the scan's.
         device: Where metrics are computed.
+        superpatch: Voxels of the superpatches that were rebuilt apart from each other; None: the volume is one.
     """
     true, counts, hidden = (torch.from_numpy(array).to(device) for array in (truth, scored, mask))
     predicted = torch.from_numpy(reconstruction).to(device)
@@ -81,4 +85,5 @@ def prepare_volumes(
         counts,
         hidden,
         patch,
+        superpatch,
     )

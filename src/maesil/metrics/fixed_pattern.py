@@ -18,6 +18,7 @@ def face_ratio(
     scored: Bool[Tensor, "d h w"],
     period: int,
     axis: int,
+    apart: int | None = None,
 ) -> float:
     """How much larger the steps across patch faces are than those inside patches, as a multiple of the scan's own.
 
@@ -32,6 +33,8 @@ def face_ratio(
         period: Voxels from one face to the next, counted from the volume's first voxel: a patch's edge for seams
             between patches, a superpatch's for seams between superpatches.
         axis: 0 = S, 1 = P, 2 = L.
+        apart: Period of faces that are left out, being of another kind: between superpatches, which are rebuilt apart,
+            where patches are looked at. None: none is.
 
     Returns:
         1 where nothing shows, more where faces show; nan without pairs of both kinds, or where steps inside are all
@@ -39,7 +42,10 @@ def face_ratio(
     """
     counted = (mask & scored).movedim(axis, 0)
     pairs = counted[1:] & counted[:-1]
-    at_face = torch.arange(1, len(counted), device=mask.device) % period == 0
+    place = torch.arange(1, len(counted), device=mask.device)
+    at_face = place % period == 0
+    if apart is not None:
+        pairs = pairs & (place % apart != 0)[:, None, None]
     inside, across = pairs.clone(), pairs.clone()
     inside[at_face], across[~at_face] = False, False
     if not inside.any() or not across.any():
