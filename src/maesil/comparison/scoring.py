@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -97,7 +96,8 @@ class Judge:
             entries, self.store, self.regions, self.protocol, patch=self.grid.patch, seed=seed, progress=progress
         )
         write_scores(folder / SCORES, scored.scores)
-        (folder / MARK).write_text(json.dumps({"mark": mark, "notes": scored.notes}, indent=1) + "\n")
+        done = {"mark": mark, "notes": scored.notes, "scores": len(scored.scores)}
+        (folder / MARK).write_text(json.dumps(done, indent=1) + "\n")
         return scored.scores
 
     def mark(self, rows: Sequence[str], stamp: str, seed: int) -> dict[str, Any]:
@@ -146,16 +146,15 @@ class Judge:
 def kept_scores(folder: Path, mark: Mapping[str, Any]) -> tuple[Score, ...] | None:
     """What an earlier call has scored; None where that was something else, or the files are damaged."""
     try:
-        if json.loads((folder / MARK).read_text(encoding="utf-8"))["mark"] != mark:
+        done = json.loads((folder / MARK).read_text(encoding="utf-8"))
+        if done["mark"] != mark:
             return None
         scores = tuple(read_scores(folder / SCORES))
     except (OSError, ValueError, LookupError, TypeError, CheckpointError):
         return None
-    counts = Counter((score.scan, score.model) for score in scores)
-    # A file that was cut off at the end of a line reads well: every scan must have as many numbers as the others.
-    pairs = set(counts) == set(product(mark["scans"], mark["rows"]))
-    alike = all(len({counts[scan, row] for scan in mark["scans"]}) == 1 for row in mark["rows"])
-    return scores if pairs and alike else None
+    whole = {(score.scan, score.model) for score in scores} == set(product(mark["scans"], mark["rows"]))
+    # A file that was cut off at the end of a line reads well.
+    return scores if whole and len(scores) == done.get("scores") else None
 
 
 def _generator() -> torch.Generator:
