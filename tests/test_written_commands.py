@@ -25,7 +25,8 @@ DOCUMENTS = [
 ]
 SCRIPTS = [*sorted((ROOT / "recipes").glob("*.sh")), *sorted((ROOT / "results").glob("*.py"))]
 HELPS = [ROOT / "src" / "maesil" / "cli.py", *sorted((ROOT / "src" / "maesil" / "commands").glob("*.py"))]
-BLOCK = re.compile(r"^```(?:bash|sh|console|text)?\n(.*?)^```", re.MULTILINE | re.DOTALL)
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+SHELLS = ("", "bash", "sh", "console", "text")
 REMARK = re.compile(r"\s{2,}\S.*$")
 """What stands behind a command in a help, two blanks apart."""
 GENERAL = ("COMMAND", "TASK")
@@ -74,7 +75,8 @@ def in_help(text: str) -> Iterator[list[str]]:
 def written() -> list[Line]:
     found = []
     for path in DOCUMENTS:
-        for block in BLOCK.findall(path.read_text(encoding="utf-8")):
+        blocks = BLOCK.findall(path.read_text(encoding="utf-8"))
+        for block in (block for language, block in blocks if language in SHELLS):
             found += [Line(str(path.relative_to(ROOT)), tuple(words)) for words in in_shell(block)]
     for path in SCRIPTS:
         reader = in_shell if path.suffix == ".sh" else in_help

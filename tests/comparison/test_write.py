@@ -60,7 +60,7 @@ def test_compression_figure__counts_bits_so_that_code_books_stand_apart() -> Non
     entrants = [
         Entrant(name, "vqvae", {name: EVERYTHING}, cost=replace(COST, latent_bits=bits)) for name, bits in sizes.items()
     ]
-    scores = [score(name, "a", 20.0, region="whole") for name in sizes]
+    scores = [score(name, "a", 20.0, region="predicted") for name in sizes]
     figure = compression_figure(replace(comparison(*scores), entrants=(*comparison().entrants, *entrants)))
     assert figure is not None
     (axes,) = figure.axes
