@@ -9,7 +9,9 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader
 
+from backbones import small_backbone
 from maesil import pipeline
 from maesil.config import RunConfig
 from maesil.ct.window import Window
@@ -21,6 +23,7 @@ from maesil.sampling.labelled import LabelledSuperpatches
 from maesil.sampling.plan import GridPlan, Place
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation import SegmentationConfig, Segmenter
 from maesil.training.config import TrainConfig
 from maesil.training.logs import curve
 from maesil.training.module import PretrainModule
@@ -41,7 +44,8 @@ def validated(module: Stepper, batches: list[object]) -> float:
         accelerator="cpu", logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.validate(module, dataloaders=batches, verbose=False)
+    loader: DataLoader[object] = DataLoader(batches, batch_size=None, collate_fn=lambda batch: batch)  # type: ignore[arg-type]
+    trainer.validate(module, dataloaders=loader, verbose=False)
     return float(trainer.callback_metrics[module.score])
 
 
@@ -121,19 +125,14 @@ def test_pretrain__ten_superpatches_are_ten_at_any_batch(
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
 
 
-class Painter(nn.Module):
-    """A segmenter that finds its one class everywhere."""
-
-    classes = 1
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backbone = nn.Identity()
-        self.backbone.config = TINY  # type: ignore[assignment]
-        self.backbone.from_hu = Tensor.float  # type: ignore[assignment]
-
-    def forward(self, volume: Tensor) -> Tensor:
-        return torch.cat([torch.zeros_like(volume), torch.ones_like(volume)], dim=1)
+def painter() -> Segmenter:
+    """Finds its one class everywhere."""
+    model = Segmenter(small_backbone(TINY), 1, SegmentationConfig(mode="linear"))
+    assert isinstance(model.decoder, nn.Conv3d)
+    assert model.decoder.bias is not None
+    nn.init.zeros_(model.decoder.weight)
+    model.decoder.bias.data = torch.tensor([0.0, 1.0])
+    return model
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -145,5 +144,5 @@ def test_segmentation__padding_and_what_fills_up_count_for_nothing() -> None:
     labels[2] = 1
     places = [Place("scan", (0, 0, 0))] * 3
     batch = LabelledSuperpatches(torch.zeros(labels.shape, dtype=torch.int16), labels, [0, 1, 2], places, inside)
-    module = SegmentationModule(Painter(), TrainConfig(steps=1), (), 0)  # type: ignore[arg-type]
+    module = SegmentationModule(painter(), TrainConfig(steps=1), (), 0)
     assert validated(module, [batch]) == pytest.approx(0.4)
