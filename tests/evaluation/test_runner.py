@@ -7,13 +7,14 @@ import statistics
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from conftest import TINY_MODEL
 from maesil.config import RunConfig
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
-from maesil.evaluation.runner import rebuild_region, score_models
+from maesil.evaluation.runner import held_out, rebuild_region, score_models
 from maesil.evaluation.scores import Score
 from maesil.models import UNTRAINED, Pretrainer, make_model
 from maesil.sampling.regions import Region, regions_of
@@ -94,3 +95,20 @@ def test_score_models__writes_the_training_seed(
     store, regions = held
     found = score_models({"maesil": models["maesil"]}, store, regions, replace(PROTOCOL, mask_draws=1), seed=7).scores
     assert {row.seed for row in found} == {7}
+
+
+def test_rebuild_region__of_held_out_superpatches_alone_agrees_with_the_whole_scan_there(
+    tiny_config: RunConfig, tiny_store: Path, models: dict[str, Pretrainer]
+) -> None:
+    store = ScanStore(tiny_store)
+    holdout = replace(tiny_config.data.holdout, by="superpatch", test_superpatches=1, held_tissue=0.0)
+    data = replace(tiny_config.data, holdout=holdout)
+    region = next(one for one in regions_of(store, data, TINY_MODEL.superpatch, "test") if len(one.tiling) > 1)
+    whole, part = (
+        rebuild_region(models["maesil"], store, region, PROTOCOL, scored_only=alone) for alone in (False, True)
+    )
+    held = held_out(region)
+    assert 0 < held.sum() < held.size
+    np.testing.assert_array_equal(part.truth, whole.truth)
+    np.testing.assert_array_equal(part.mask, whole.mask & held)
+    np.testing.assert_allclose(part.reconstruction[held], whole.reconstruction[held], atol=1e-5)

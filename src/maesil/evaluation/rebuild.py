@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
@@ -60,7 +60,14 @@ def tile_masks(model: Pretrainer, tiles: Sequence[Tile], seed: int | None) -> Bo
 
 @torch.inference_mode()
 def rebuild(
-    model: Pretrainer, read: ReadsBoxes, tiling: Tiling, window: Window, seed: int | None, *, batch: int = 8
+    model: Pretrainer,
+    read: ReadsBoxes,
+    tiling: Tiling,
+    window: Window,
+    seed: int | None,
+    *,
+    batch: int = 8,
+    chosen: Collection[int] | None = None,
 ) -> RebuiltScan:
     """Rebuilds a whole scan, superpatch by superpatch.
 
@@ -71,16 +78,22 @@ def rebuild(
         window: HU window mapped to [0, 1].
         seed: Seed of the scan's masks, from `scan_seed`; None: nothing is masked.
         batch: Superpatches at a time.
+        chosen: Numbers of the superpatches to rebuild; the others are read alone. None: all.
     """
     truth, volume = (np.zeros(tiling.shape, dtype=np.float32) for _ in range(2))
     mask = np.zeros(tiling.shape, dtype=bool)
     device = device_of(model)
     for tiles, hu in tile_batches(read, list(tiling), tiling.tile, batch):
         superpatch = window.normalize(torch.from_numpy(hu).to(device).float())
-        with inference_precision(device):
-            rebuilt = model.reconstruct(superpatch, tile_masks(model, tiles, seed).to(device))
-        for tile, true, predicted, hidden in zip(tiles, superpatch, rebuilt.volume, rebuilt.mask, strict=True):
+        for tile, true in zip(tiles, superpatch, strict=True):
             truth[tile.inside] = true[0].cpu().numpy()[tile.local]
+        wanted = [at for at, tile in enumerate(tiles) if chosen is None or tile.index in chosen]
+        if not wanted:
+            continue
+        picked = [tiles[at] for at in wanted]
+        with inference_precision(device):
+            rebuilt = model.reconstruct(superpatch[wanted], tile_masks(model, picked, seed).to(device))
+        for tile, predicted, hidden in zip(picked, rebuilt.volume, rebuilt.mask, strict=True):
             volume[tile.inside] = predicted[0].float().cpu().numpy()[tile.local]
             mask[tile.inside] = hidden[0].cpu().numpy()[tile.local]
     return RebuiltScan(truth, volume, mask)

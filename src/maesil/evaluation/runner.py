@@ -92,7 +92,7 @@ def _measured(
     """One draw's numbers; none for a region that the model has nothing to say about."""
     if protocol.masking == "off" and not model.predicts_visible:
         return []  # all it could give back is the scan
-    rebuilt = rebuild_region(model, store, region, protocol, draw)
+    rebuilt = rebuild_region(model, store, region, protocol, draw, scored_only=True)
     return score_volume(
         rebuilt.truth,
         rebuilt.reconstruction,
@@ -155,11 +155,17 @@ def under(model: Pretrainer, masking: Masking) -> Pretrainer:
 
 
 def rebuild_region(
-    model: Pretrainer, store: ScanStore, region: Region, protocol: Protocol, draw: int = 0
+    model: Pretrainer, store: ScanStore, region: Region, protocol: Protocol, draw: int = 0, *, scored_only: bool = False
 ) -> RebuiltScan:
-    """Rebuilds the whole scan of a region under one of the protocol's mask draws.
+    """Rebuilds the scan of a region under one of the protocol's mask draws.
 
-    Parts that are not held out give context only.
+    Args:
+        model: In evaluation mode.
+        store: Holds the scan.
+        region: The scan, and what of it is held out.
+        protocol: Window, masks and batch.
+        draw: Number of the mask draw.
+        scored_only: Rebuild the held-out superpatches alone; the rest of the scan is read, and gives context only.
     """
     scan_id = region.entry.scan_id
     return rebuild(
@@ -169,6 +175,7 @@ def rebuild_region(
         protocol.window,
         None if protocol.masking == "off" else scan_seed(protocol.mask_seed, scan_id, draw),
         batch=protocol.batch,
+        chosen={tile.index for tile in region.tiles} if scored_only and region.partial else None,
     )
 
 
