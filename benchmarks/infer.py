@@ -181,16 +181,17 @@ def _verbs(bench: Bench) -> dict[str, tuple[Callable[[Means], object], int]]:
 
 def _evaluate(bench: Bench, means: Means) -> None:
     regions = regions_of(bench.store, bench.config.data, bench.config.model.superpatch, "test")
-    protocol = Protocol(window=bench.config.data.window, lpips=None, batch=1 if means.one else Protocol().batch)
+    batch = 1 if means.one else Protocol().batch
+    protocol = Protocol(window=bench.config.data.window, lpips=None, mask_draws=1, batch=batch)
     runner.score_models({"model": bench.model}, bench.store, regions, protocol)
 
 
 def _reconstruct(bench: Bench, means: Means) -> None:
     volume = conform(read(bench.scan), bench.store.manifest["settings"])
     tiling = Tiling(volume.shape, bench.config.model.superpatch)
-    batch = {"batch": 1} if means.one else {}
+    batch = 1 if means.one else Protocol().batch
     boxes = box_reader(volume)
-    rebuilt = rebuild.rebuild(bench.model, boxes, tiling, bench.config.data.window, 0, **batch)
+    rebuilt = rebuild.rebuild(bench.model, boxes, tiling, bench.config.data.window, 0, batch=batch)
     hu = bench.config.data.window.denormalize(rebuilt.reconstruction.clip(0.0, 1.0))
     write_nifti(bench.out / "rebuilt.nii.gz", Volume(np.rint(hu).astype(np.int16), volume.geometry))
 
