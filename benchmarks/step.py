@@ -53,6 +53,7 @@ from maesil.memory import GIB, peak_resident_gib
 from maesil.models import transformer
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.transformer import recompute_blocks
+from maesil.training.devices import cpu_multiplies_bf16
 
 PARTS = ("race", "flops", "tokens", "batches", "profile", "attention")
 COMPILED = (False, True)
@@ -376,6 +377,10 @@ def _limits(turns: Mapping[str, list[Turn]]) -> list[Limit]:
     return found
 
 
+EMULATED_EDGE = 384
+"""Edge of a product in emulated bf16, a hundred times as slow as fp32's: its rate hardly depends on the size."""
+
+
 def _product_name(*, bf16: bool) -> str:
     return f"matrix product, {'bf16' if bf16 else 'fp32'}"
 
@@ -391,6 +396,8 @@ def _product_rate(device: str, *, bf16: bool) -> float:
 def _product(device: str, *, bf16: bool) -> Contender:
     """A large matrix product: what the device does at best."""
     edge = 8192 if device == "cuda" else 2048
+    if bf16 and device != "cuda" and not cpu_multiplies_bf16():
+        edge = EMULATED_EDGE
     times = 50 if device == "cuda" else 6
     dtype = torch.bfloat16 if bf16 else torch.float32
     left, right, result = (torch.randn(edge, edge, device=device).to(dtype) for _ in range(3))

@@ -169,7 +169,8 @@ def evaluate(
     seen = seen_note(loaded.record.get("seen"), [region.entry for region in regions], by="the model", whom=whom)
     notes = (*notes, *constant_note(model.name, loaded.model, data.window), seen)
     table = tabulate(scored.scores, notes)
-    folder = run / "evaluation" / split
+    # A reading of another kind has a folder of its own: it must not take the place of masked scores.
+    folder = run / "evaluation" / (split if protocol.masking == "drawn" else f"{split}-unmasked")
     write_scores(folder / "scores.jsonl", scored.scores)
     write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes))
     for name, text in (("md", to_markdown(table)), ("tex", to_latex(table)), ("csv", to_csv(table))):

@@ -72,6 +72,11 @@ def test_compare__trains_every_seed_and_goes_on_from_scores_alone(tiny_config: R
 
     for run in (out / "models").rglob("run"):
         shutil.rmtree(run)
+    kept = json.loads((out / "comparison.json").read_text())
+    (out / "comparison.json").write_text(json.dumps({**kept, "sources": "of other scans"}))
+    with pytest.raises(ConfigError, match="other settings: sources"):
+        pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL, seeds=2)
+    (out / "comparison.json").write_text(json.dumps(kept))
     again, page = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL, seeds=2)
     assert again.scores == two.scores
     assert [entrant.cost for entrant in again.entrants] == [entrant.cost for entrant in two.entrants]
@@ -177,6 +182,16 @@ def test_compare__seconds_and_flops_buy_steps(tiny_config: RunConfig, tmp_path: 
         if budget.unit == "flops":
             assert decided == int(5e7 / (cost.flops * tiny_config.train.batch))
         assert decided >= 1
+
+
+def test_compare__every_row_is_scored_under_the_masks_that_the_protocol_names(
+    tiny_config: RunConfig, tmp_path: Path
+) -> None:
+    protocol = replace(PROTOCOL, masks="uniform", mask_draws=1)
+    words = ("kriging", "mean")
+    found, _ = pipeline.compare(tiny_config, lineup(*words), Budget("steps", 2.0), tmp_path / "out", protocol=protocol)
+    assert found.sees == dict.fromkeys(words, VISIBLE)
+    assert any("uniform masks" in score.described for score in found.scores)
 
 
 def test_compare__refuses_before_it_trains(tiny_config: RunConfig, tmp_path: Path) -> None:

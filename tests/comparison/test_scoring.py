@@ -9,7 +9,7 @@ import pytest
 
 from conftest import TINY_MODEL
 from maesil.comparison.result import EVERYTHING, OWN_MASKS, TOLD, VISIBLE
-from maesil.comparison.scoring import MARK, SCORES, Judge
+from maesil.comparison.scoring import MARK, SCORES, Judge, answers
 from maesil.comparison.spec import Spec, parse_models
 from maesil.config import RunConfig
 from maesil.evaluation.protocol import Protocol
@@ -55,6 +55,13 @@ def test_sees__tells_rows_with_other_voxels_apart(
     entries = judge.entries(spec.label, make_model(config.model, config.masking))
     found = {name.replace(f"ae:{SMALL}", "ae"): judge.sees(entry) for name, entry in entries.items()}
     assert found == sees
+
+
+def test_answers__scores_with_more_metrics_are_taken_up_and_others_are_not() -> None:
+    wanted = {"weights": "step 4", "metrics": ["psnr", "ssim"]}
+    assert answers({"weights": "step 4", "metrics": ["psnr", "ssim", "lpips"]}, wanted)
+    assert not answers({"weights": "step 4", "metrics": ["psnr"]}, wanted)
+    assert not answers({"weights": "step 8", "metrics": ["psnr", "ssim"]}, wanted)
 
 
 def cut_off(path: Path) -> None:

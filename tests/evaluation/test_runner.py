@@ -12,10 +12,11 @@ import pytest
 import torch
 
 from conftest import TINY_MODEL
+from maesil import pipeline
 from maesil.config import RunConfig
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
 from maesil.evaluation.runner import held_out, rebuild_region, score_models
-from maesil.evaluation.scores import Score
+from maesil.evaluation.scores import Score, read_scores
 from maesil.models import UNTRAINED, Pretrainer, make_model
 from maesil.sampling.regions import Region, regions_of
 from maesil.store.scanstore import ScanStore
@@ -112,3 +113,13 @@ def test_rebuild_region__of_held_out_superpatches_alone_agrees_with_the_whole_sc
     np.testing.assert_array_equal(part.truth, whole.truth)
     np.testing.assert_array_equal(part.mask, whole.mask & held)
     np.testing.assert_allclose(part.reconstruction[held], whole.reconstruction[held], atol=1e-5)
+
+
+def test_evaluate__unmasked_scores_do_not_take_the_place_of_masked_ones(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=2)), run)
+    masked = pipeline.evaluate(run, protocol=replace(PROTOCOL, mask_draws=1))
+    unmasked = pipeline.evaluate(run, protocol=replace(PROTOCOLS["unmasked"](), lpips=None))
+    assert (masked.folder.name, unmasked.folder.name) == ("test", "test-unmasked")
+    assert {row.region for row in unmasked.scores} == {"predicted"}
+    assert {row.region for row in read_scores(masked.folder / "scores.jsonl")} == {"masked", "whole", "predicted"}

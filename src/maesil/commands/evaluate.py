@@ -21,8 +21,8 @@ class Evaluate:
 
     --reading names the protocol: {readings}. Its settings are flags.
 
-    Writes RUN/evaluation/SPLIT/: scores.jsonl (one row per scan, model, metric and region) and the table as .md, .tex
-    and .csv.
+    Writes RUN/evaluation/SPLIT/ (SPLIT-unmasked/ with masking off): scores.jsonl (one row per scan, model, metric and
+    region) and the table as .md, .tex and .csv.
 
     Examples:
       maesil evaluate runs/base

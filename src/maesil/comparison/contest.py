@@ -70,6 +70,7 @@ class Contest:
             "protocol": self.judge.protocol.describe(),
             "scans": self.judge.scans,
             "voxels": self.judge.voxels,
+            "sources": self.judge.sources,
         }
         path = self.out / "comparison.json"
         if path.is_file():
@@ -109,7 +110,7 @@ class Contest:
 
     def _untrained(self, spec: Spec, progress: Progress | None) -> Outcome:
         kind = {**UNTRAINED, **CEILINGS}[spec.model]
-        model = kind(self.preset.model.grid, self.preset.masking).to(default_device())
+        model = kind(self.preset.model.grid, self.judge.masking).to(default_device())
         return self._scored(spec, 0, {spec.label: model}, "untrained", None, progress)
 
     def _trained(self, spec: Spec, seed: int, progress: Progress | None) -> Outcome:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -131,6 +132,12 @@ class Judge:
         return dict(self.store.manifest["settings"])
 
     @property
+    def sources(self) -> str:
+        """One hash of every scan of the store, training scans too: its name and the bytes that it was made of."""
+        every = sorted((entry.scan_id, entry.source_sha256) for entry in self.store.entries)
+        return hashlib.sha256(json.dumps(every).encode()).hexdigest()
+
+    @property
     def scans(self) -> list[str]:
         """Names of the scans that are scored."""
         return [region.entry.scan_id for region in self.regions]
@@ -147,7 +154,7 @@ def kept_scores(folder: Path, mark: Mapping[str, Any]) -> tuple[Score, ...] | No
     """What an earlier call has scored; None where that was something else, or the files are damaged."""
     try:
         done = json.loads((folder / MARK).read_text(encoding="utf-8"))
-        if done["mark"] != mark:
+        if not answers(done["mark"], mark):
             return None
         scores = tuple(read_scores(folder / SCORES))
     except (OSError, ValueError, LookupError, TypeError, CheckpointError):
@@ -155,6 +162,12 @@ def kept_scores(folder: Path, mark: Mapping[str, Any]) -> tuple[Score, ...] | No
     whole = {(score.scan, score.model) for score in scores} == set(product(mark["scans"], mark["rows"]))
     # A file that was cut off at the end of a line reads well.
     return scores if whole and len(scores) == done.get("scores") else None
+
+
+def answers(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether kept scores are of what is wanted; they may have more metrics, such as LPIPS where its weights are."""
+    less = {**kept, "metrics": [name for name in kept["metrics"] if name in wanted["metrics"]]}
+    return less == dict(wanted)
 
 
 def _generator() -> torch.Generator:

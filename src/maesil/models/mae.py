@@ -56,7 +56,7 @@ class MAEConfig:
         start: Initial weights. "xavier", or "local": queries equal keys, so that attention begins with near positions,
             and the embedding is a cosine transform of the patch, lowest frequencies first.
         visible_weight: Weight of the visible patches in the loss, beside 1 for the masked ones. At 0 (MAE's way) the
-            network is never asked for what it sees, and rebuilds it badly: look at `composite`, not at `whole`.
+            network is never asked for what it sees, and rebuilds it badly: the region `predicted` shows it.
         normalize_targets: Predict each patch standardised by its own mean and deviation.
         decoder: "self": the paper's, all tokens attend to all. "cross": rebuilt tokens attend to the visible ones alone
             (see `cross_decoder`): far cheaper, and another objective.
