@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from maesil.config import RunConfig
 from maesil.ct.geometry import Geometry
@@ -19,7 +20,9 @@ from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
+# One thread in this process and in those it starts: the runners of pytest-xdist share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+torch.set_num_threads(1)
 
 TINY_MODEL = MAEConfig(
     superpatch=(32, 32, 32), encoder_width=24, encoder_depth=1, encoder_heads=2,

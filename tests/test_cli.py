@@ -124,10 +124,10 @@ def test_commands__are_verbs_of_the_same_name(name: str) -> None:
     "name", sorted(set(COMMANDS) - {"finetune", "compare", "compare-transfer", "export", "similar"})
 )
 def test_commands__have_the_options_of_their_verb(name: str) -> None:
-    """But for what is printed where; the four left out read a lineup, amounts or a query from words."""
+    """But for what is printed where, and names of protocols; those left out read a lineup or a query from words."""
     module = import_module(f"maesil.commands.{name}")
     (command,) = (each for each in vars(module).values() if is_dataclass(each) and each.__module__ == module.__name__)
-    options = {option.name for option in fields(command)} - {"json", "table"}
+    options = {option.name for option in fields(command)} - {"json", "table", "reading"}
     assert options <= set(inspect.signature(getattr(pipeline, name)).parameters)
 
 
@@ -282,7 +282,7 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     table = capsys.readouterr().out
     rows = json.loads(scores.read_text())["scores"]
     assert {row["model"] for row in rows} == {"maesil", "kriging", "interpolation", "mean"}
-    assert {row["region"] for row in rows} == {"whole", "masked", "composite"}
+    assert {row["region"] for row in rows} == {"whole", "masked", "predicted"}
     assert {row["scan"] for row in rows} == {next(row["scan"] for row in rows)}
     assert "protocol" in table
     assert all((run / "evaluation" / "test" / f"table.{kind}").is_file() for kind in ("md", "tex", "csv"))
@@ -292,7 +292,7 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     assert (run / "report.html").stat().st_size > 20_000
 
     out = tmp_path / "rebuilt.nii.gz"
-    assert main(["reconstruct", str(run), str(sources / "d.nii.gz"), "--out", str(out), "--composite", "--json"]) == 0
+    assert main(["reconstruct", str(run), str(sources / "d.nii.gz"), "--out", str(out), "--json"]) == 0
     written = json.loads(capsys.readouterr().out)
     assert written == {"reconstruction": str(out), "mask": str(tmp_path / "rebuilt_mask.nii.gz")}
     assert main(["reconstruct", str(run), str(tmp_path / "nowhere.nii.gz"), "--out", str(out)]) == 2

@@ -156,8 +156,8 @@ def test_find_scans__finds_the_real_scans(data_dir: Path) -> None:
     )
     datasets = {scan.dataset: [one for one in found.scans if one.dataset == scan.dataset] for scan in found.scans}
     assert {name: len(scans) for name, scans in datasets.items()} == {
-        "corpus2mm": 12, "dicom": 2, "LIDC-IDRI": 1, "TotalSegmentator": 1, "sts": 12,
+        "corpus2mm": 16, "dicom": 2, "LIDC-IDRI": 1, "TotalSegmentator": 1, "sts": 35,
     }  # fmt: skip
     assert found.problems == ()
-    assert found.labels == 4 + 117 + 12 + 1  # the last one is the readers' XML
+    assert found.labels == 4 + 117 + 35 + 1  # the last one is the readers' XML
     assert sorted(len(scan.files) for scan in datasets["dicom"]) == [28, 41]

@@ -44,7 +44,7 @@ def test_efficiency_sheet__intervals_are_over_patients() -> None:
     sheet = efficiency_sheet(seeds)
     assert sheet.rows[0][2].endswith("[0.500, 0.900]")
     assert sheet.rows[0][4].endswith("[+0.100, +0.100]")
-    assert sheet.title == "Label efficiency: Dice on unseen patients"
+    assert sheet.title == "Label efficiency: Dice on test scans"
     efficiency_figure(seeds)
 
 

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from maesil.cli import main
+from maesil.ct.phantom import phantom as synthetic_ct
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(600)
 def test_demo__runs_the_whole_path_without_network_and_resumes(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A quarter of the demo's phantoms: two evaluations under eight mask draws are most of this test.
+    monkeypatch.setattr("maesil.demo.synthetic_ct", partial(synthetic_ct, shape=(96, 112, 112)))
     words = ["demo", "--phantom", "--steps", "6", "--out", str(tmp_path / "demo")]
     assert main(words) == 0
     printed = capsys.readouterr()

@@ -59,10 +59,10 @@ def test_compare__from_the_three_collections_trees(
 
     models = ("maesil", "ae:channels=[8, 16]:latent_channels=4", "slice_mae", "interpolation", "mean")
     words = ["compare", str(store), "--beside", "demo", "--budget", "steps=2", "--out", str(out)]
-    assert main([*words, "--models", *models, "--protocol.lpips", "None", *SMALL]) == 0
+    assert main([*words, "--models", *models, "--protocol.lpips", "None", "--protocol.mask-draws", "2", *SMALL]) == 0
     with (out / "table3.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["group"] for row in rows} >= {"BTCV", "TotalSegmentator"}
     assert {row["model"] for row in rows} >= {"maesil", "slice_mae", "interpolation", "mean"}
-    assert np.isfinite([float(row["mean"]) for row in rows]).all()
+    assert np.isfinite([float(row["mean"]) for row in rows if row["metric"] in ("psnr", "ssim")]).all()
     assert (out / "index.html").stat().st_size > 100_000

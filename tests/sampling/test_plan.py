@@ -78,7 +78,7 @@ def test_one_pass__every_draw_once_on_any_number_of_ranks(count: int, batch: int
 
 
 @pytest.mark.parametrize(
-    ("origin", "inside"), [((0, 0, 0), (32, 32, 32)), ((32, 64, 0), (32, 6, 20)), ((96, 0, 0), (0, 32, 20))]
+    ("origin", "inside"), [((0, 0, 0), (32, 32, 20)), ((32, 64, 0), (32, 6, 20)), ((96, 0, 0), (0, 32, 20))]
 )
 def test_place__how_far_it_lies_inside(origin: Shape3, inside: Shape3) -> None:
     """In a scan of 70 voxels and of 20, whose padding follows."""

@@ -57,9 +57,7 @@ def tested_note(rows: Sequence[Mapping[str, Any]]) -> str:
 
 def tested_on(rows: Sequence[Mapping[str, Any]]) -> str:
     """What the rows' scores are of, in two words for a title."""
-    if _by_superpatch(rows):
-        return "held-out superpatches"
-    return "test scans" if any(row.get("trained", True) for row in rows) else "unseen patients"
+    return "held-out superpatches" if _by_superpatch(rows) else "test scans"
 
 
 def _by_superpatch(rows: Sequence[Mapping[str, Any]]) -> bool:

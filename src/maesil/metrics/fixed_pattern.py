@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from maesil.metrics.means import mean_over
 from maesil.shapes import Shape3
 
 
@@ -46,15 +47,11 @@ def face_ratio(
     at_face = place % period == 0
     if apart is not None:
         pairs = pairs & (place % apart != 0)[:, None, None]
-    inside, across = pairs.clone(), pairs.clone()
-    inside[at_face], across[~at_face] = False, False
-    if not inside.any() or not across.any():
-        return math.nan
     ratios = []
     for volume in (reconstruction, truth):
         steps = volume.movedim(axis, 0).diff(dim=0).abs()
-        means = [steps[chosen].mean(dtype=torch.float64).item() for chosen in (across, inside)]
-        ratios.append(means[0] / means[1] if means[1] else math.nan)
+        across, inside = (mean_over(steps[planes], pairs[planes]) for planes in (at_face, ~at_face))
+        ratios.append(across / inside if inside else math.nan)
     return ratios[0] / ratios[1] if ratios[1] else math.nan
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
+
+from maesil.metrics.means import mean_over
 
 
 def psnr(
@@ -26,10 +27,5 @@ def psnr(
     Returns:
         dB; `inf` where the two are identical, `nan` where the region is empty.
     """
-    squared = (prediction - target).square_()
-    if region is not None:
-        squared = squared[region]
-    if squared.numel() == 0:
-        return math.nan
-    error = squared.mean(dtype=torch.float64).item()
+    error = mean_over((prediction - target).square_(), region)
     return math.inf if error == 0.0 else 10.0 * math.log10(data_range**2 / error)

@@ -13,6 +13,8 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from maesil.metrics.means import mean_over
+
 SIGMA = 1.5
 RADIUS = 5
 """The Gaussian is cut at 3.5 sigma, which makes a window of 11 voxels."""
@@ -61,8 +63,7 @@ def region_mean(
     ssim: Float[Tensor, "d_in h_in w_in"], region: Bool[Tensor, "d h w"], axes: tuple[int, ...] = VOLUME_AXES
 ) -> float:
     """Mean of a map over the voxels of a region that the map holds; `nan` where it holds none."""
-    inside = ssim[interior(region, axes)]
-    return inside.mean(dtype=torch.float64).item() if inside.numel() else math.nan
+    return mean_over(ssim, interior(region, axes)) if ssim.numel() else math.nan
 
 
 def interior_shape(shape: tuple[int, ...], axes: tuple[int, ...] = VOLUME_AXES) -> tuple[int, ...]:
@@ -101,14 +102,14 @@ def _ssim(
     x: Float[Tensor, "d h w"], y: Float[Tensor, "d h w"], axes: tuple[int, ...], data_range: float
 ) -> Float[Tensor, "d_in h_in w_in"]:
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    moments = torch.stack((x, y, x * x, y * y, x * y))
+    moments = torch.stack((x, y, x * x + y * y, x * y))  # the two variances are only wanted as a sum
     for axis in axes:
         moments = _smooth(moments, axis + 1)
-    mean_x, mean_y, mean_xx, mean_yy, mean_xy = moments
+    mean_x, mean_y, mean_of_squares, mean_xy = moments
     product = mean_x * mean_y
     squares = mean_x.square() + mean_y.square()
     covariance = mean_xy - product
-    variances = mean_xx + mean_yy - squares
+    variances = mean_of_squares - squares
     ssim: Tensor = (2 * product + c1) * (2 * covariance + c2) / ((squares + c1) * (variances + c2))
     return ssim
 
