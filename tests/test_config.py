@@ -10,8 +10,8 @@ from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_ya
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS, UniformMasking
 from maesil.models import VAEConfig
-from maesil.presets import PRESETS
-from maesil.runs import settle
+from maesil.presets.presets import PRESETS
+from maesil.runs.pretrain import settle
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

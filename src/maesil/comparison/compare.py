@@ -20,7 +20,7 @@ from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.runner import Progress, lpips_or_reason
-from maesil.runs import dataset_counts
+from maesil.runs.card import dataset_counts
 from maesil.sampling.regions import check_overrides, regions_of, training_scans
 from maesil.seen import seen_note, trained_on
 from maesil.store.location import absolute

@@ -25,7 +25,7 @@ from maesil.evaluation.notes import told_note
 from maesil.evaluation.runner import Progress
 from maesil.evaluation.scores import Score
 from maesil.models import CEILINGS, UNTRAINED, Pretrainer, make_model
-from maesil.runs import default_device, load, steps_done
+from maesil.runs.load import default_device, load, steps_done
 from maesil.sampling.regions import Region
 from maesil.training.devices import world_size
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maesil.baselines import baseline
 from maesil.catalog import Catalog
 from maesil.comparison.spec import Spec, parse_models
 from maesil.config import RunConfig
 from maesil.models import CEILINGS, UNTRAINED, MAEConfig, VQVAEConfig
+from maesil.presets.baselines import baseline
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from maesil.catalog import Catalog
+from maesil.encoder.card import TRANSFER, Transfer, model_card
 from maesil.errors import ConfigError
-from maesil.export.card import TRANSFER, Transfer, model_card
 from maesil.export.graphs import write_onnx, write_torchscript
 from maesil.export.huggingface import write_huggingface
 from maesil.export.monai import write_monai

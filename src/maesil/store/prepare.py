@@ -52,7 +52,7 @@ class PrepareReport:
 def prepare(
     sources: Sequence[Path],
     out: Path,
-    config: PrepareConfig,
+    config: PrepareConfig | None = None,
     *,
     scheduler: str | None = None,
     workers: int | None = None,
@@ -69,7 +69,7 @@ def prepare(
     Args:
         sources: Volume files, DICOM folders, or trees of these.
         out: The store, made if absent; scans it has from earlier calls stay.
-        config: Resampling, layout, naming.
+        config: Resampling, layout, naming; None: the defaults.
         scheduler: Address of a dask scheduler; None: processes on this machine.
         workers: Processes on this machine; None: one per core; 0: none.
         progress: Called after every scan.
@@ -79,6 +79,7 @@ def prepare(
         StoreError: `out` has other settings or another salt, is being written by another process, or cannot be written.
     """
     refuse_in_starting_worker()
+    config = config or PrepareConfig()
     config.named_labels()  # a file that cannot be read is told before any scan is
     salt = config.salt if config.salt is not None else kept_salt
     found = find_scans(

@@ -1,0 +1,1 @@
+"""Full configurations by name, and the baselines sized to match one."""

@@ -1,0 +1,233 @@
+"""Does pre-training help? One task from a pre-trained encoder and from random weights, with few labels and many.
+
+Both start from one architecture, take the same steps over the same labelled superpatches in the same order, and are
+scored on the same scans. Each is trained as suits it: lower blocks of a pre-trained encoder learn more slowly, random
+ones as fast as all others, and with `rates` each has the learning rate that is best for it on the validation patients.
+Every amount is repeated with several seeds, which draw the labelled subset, the decoder's weights and the order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from maesil.encoder.start import seen_notes
+from maesil.errors import ConfigError, MaesilError
+from maesil.seen import seen_note
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation.arms import STARTS, Arm, arm_of, require_own_settings
+from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig, ScratchConfig, to_dict
+from maesil.tasks.segmentation.label_efficiency_page import write_results
+from maesil.tasks.segmentation.rates import Search, choose_rates, require_validation
+from maesil.tasks.segmentation.score import score_segmentation
+from maesil.tasks.segmentation.tables import mean_of
+from maesil.tasks.segmentation.train import finetune_segmentation
+from maesil.tasks.unread import refuse_in_segmentation
+from maesil.training.checkpoint import checkpoint_folder, read_config
+from maesil.version import commit
+
+Progress = Callable[[int, int, str], None]
+ABSENT = "absent"
+"""Of an experiment's settings: in one folder and not in another, as earlier versions had fewer."""
+
+
+@dataclass(frozen=True)
+class Amount:
+    """How much is labelled.
+
+    Attributes:
+        scans: Labelled scans; None: all.
+        share: Share of their superpatches; None: crops anywhere.
+    """
+
+    scans: int | None = None
+    share: float | None = None
+
+    def __str__(self) -> str:
+        if self.scans is not None:
+            return f"{self.scans} scan{'s' if self.scans > 1 else ''}"
+        return "all scans" if self.share is None else f"{self.share:.0%} of superpatches"
+
+    @property
+    def folder(self) -> str:
+        """As a folder's name."""
+        return f"scans-{self.scans}" if self.scans is not None else f"share-{self.share or 'all'}"
+
+    def limit(self, labels: LabelsConfig) -> LabelsConfig:
+        """The labels' settings, cut to this amount."""
+        return replace(labels, scans=self.scans, share=self.share)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of the experiment.
+
+    Attributes:
+        amount: How much is labelled.
+        start: "pre-trained" or "scratch".
+        seed: Of subset, decoder and order.
+        rows: Scores per scan and class; empty where it failed.
+        failed: Why it has none.
+    """
+
+    amount: Amount
+    start: str
+    seed: int
+    rows: tuple[dict[str, Any], ...] = ()
+    failed: str | None = None
+
+    def dice(self) -> dict[str, float]:
+        """Scan to the mean Dice of its classes; a structure that is neither there nor found is not counted."""
+        scans = dict.fromkeys(str(row["scan"]) for row in self.rows)
+        return {scan: mean_of([row["dice"] for row in self.rows if row["scan"] == scan]) for scan in scans}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All trials, and what they were.
+
+    Attributes:
+        trials: In the order they were made.
+        settings: The common settings, without paths of a machine.
+        commit: Of the code.
+        arms: Start to how it was trained.
+        search: How its learning rates were chosen; None: they were given.
+        notes: Lines below the table: whom the encoder saw before.
+    """
+
+    trials: tuple[Trial, ...]
+    settings: dict[str, Any]
+    commit: str | None
+    arms: Mapping[str, Arm]
+    search: Search | None = None
+    notes: tuple[str, ...] = ()
+
+
+def compare_transfer(
+    config: FinetuneConfig,
+    amounts: Sequence[Amount],
+    seeds: int,
+    out: Path,
+    *,
+    scratch: ScratchConfig | None = None,
+    rates: Sequence[float] = (),
+    console: Console | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Runs the experiment and writes table, curve and page; finished trials of an earlier call are kept.
+
+    Args:
+        config: Common settings, and the pre-trained encoder's own: `config.init` must name one.
+        amounts: How much is labelled, least first.
+        seeds: Repetitions.
+        out: The folder, made if absent.
+        scratch: What is trained otherwise where the weights are random; None: `ScratchConfig`'s defaults.
+        rates: Peak learning rates to try. Each start takes the one with the best Dice on the validation patients, of
+            one training with the last of `amounts`; the test patients are not looked at. One rate: both starts take
+            it; none: `config.train` and `scratch` say.
+        console: Where trainings show their progress.
+        progress: Called after every trial.
+
+    Returns:
+        The page. A trial that fails leaves its reason; the rest goes on.
+
+    Raises:
+        ConfigError: No encoder is named, no amounts, a setting that nothing reads, no patient to choose a rate on, or
+            the folder holds another experiment.
+        TrainingError: No rate trains a start.
+    """
+    if config.init == "none":
+        raise ConfigError("there is nothing to compare with", fix="--init RUN, a pre-trained encoder")
+    if not amounts or seeds < 1:
+        raise ConfigError("no amounts of labels", fix="--scans 1 2 5, or --shares 0.1 0.3 1.0; and at least one seed")
+    scratch = scratch or ScratchConfig()
+    require_own_settings(config, scratch, rates)
+    arms = {start: arm_of(config, scratch, start, rates) for start in STARTS}
+    for amount, start in product(amounts, STARTS):
+        refuse_in_segmentation(arms[start].settings(replace(config, labels=amount.limit(config.labels))))
+    searched = len(rates) > 1
+    if searched:
+        require_validation(config)
+    _settle(config, scratch, rates, amounts, out)
+    search = None
+    if searched:
+        most = replace(config, labels=amounts[-1].limit(config.labels))
+        search = choose_rates(most, arms, rates, str(amounts[-1]), out / "rates", console=console)
+        arms = {start: replace(arm, peak_lr=search.chosen[start]) for start, arm in arms.items()}
+    planned = [(amount, seed, start) for amount in amounts for seed in range(seeds) for start in STARTS]
+    trials = []
+    for number, (amount, seed, start) in enumerate(planned, start=1):
+        trials.append(_trial(config, amount, seed, arms[start], out, console))
+        if progress is not None:
+            progress(number, len(planned), f"{amount}, seed {seed}, {start}")
+        told = to_dict(config)
+        told["data"].pop("store")
+        told["data"].pop("window")  # the encoder's
+        told["init"] = "the pre-trained encoder"
+        page = write_results(Experiment(tuple(trials), told, commit(), arms, search, _seen(config, trials, out)), out)
+    return page
+
+
+def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:
+    return out / "runs" / amount.folder / f"{start}-{seed}"
+
+
+def _seen(config: FinetuneConfig, trials: Sequence[Trial], out: Path) -> tuple[str, ...]:
+    """Whom of the test patients the encoder saw, as the last pre-trained trial's checkpoint tells."""
+    scored = [trial for trial in trials if trial.start == STARTS[0] and trial.rows]
+    if not scored or config.data.store is None:
+        return ()
+    trial = scored[-1]
+    try:
+        record = read_config(checkpoint_folder(_run(trial.amount, trial.seed, trial.start, out)))
+        store = ScanStore(config.data.store)
+        entries = [store.entry(scan) for scan in dict.fromkeys(str(row["scan"]) for row in trial.rows)]
+    except MaesilError:  # scores are kept where a checkpoint or a scan is not
+        return (seen_note(None, ()),)
+    return seen_notes(record, entries)
+
+
+def _trial(config: FinetuneConfig, amount: Amount, seed: int, arm: Arm, out: Path, console: Console | None) -> Trial:
+    start = arm.start
+    run = _run(amount, seed, start, out)
+    scored = run / "scored.json"
+    if scored.is_file():
+        return Trial(amount, start, seed, tuple(json.loads(scored.read_text(encoding="utf-8"))))
+    own = arm.settings(replace(config, seed=seed, labels=amount.limit(config.labels)))
+    try:
+        outcome = finetune_segmentation(own, run, console=console)
+        if outcome.status == "interrupted":
+            raise KeyboardInterrupt
+        rows = score_segmentation(run).rows
+    except MaesilError as error:
+        return Trial(amount, start, seed, failed=str(error))
+    scored.write_text(json.dumps(rows), encoding="utf-8")
+    return Trial(amount, start, seed, rows)
+
+
+def _settle(
+    config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float], amounts: Sequence[Amount], out: Path
+) -> None:
+    """Amounts and seeds may be added to a folder; what all trials share may not change, nor how rates are chosen."""
+    path = out / "experiment.json"
+    common = to_dict(replace(config, labels=replace(config.labels, scans=None, share=None)))
+    for means in ("efficiency", "monitor", "seed", "random_start"):
+        common.pop(means)
+    common |= {"scratch": asdict(scratch), "rates": list(rates)}
+    common["rates_chosen_on"] = str(amounts[-1]) if len(rates) > 1 else None
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else common
+    changed = [key for key in {**common, **before} if before.get(key, ABSENT) != common.get(key, ABSENT)]
+    if changed:
+        raise ConfigError(
+            f"this folder holds an experiment with other settings: {', '.join(changed)}",
+            where=out,
+            fix="give another --out, or its settings",
+        )
+    out.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(common, indent=1), encoding="utf-8")
