@@ -34,6 +34,7 @@ from maesil.evaluation.evaluate import Evaluation, evaluate
 from maesil.evaluation.reconstruct import reconstruct
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.export.targets import export as export_backbone
+from maesil.files import write_text
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
 from maesil.report.figures import save_figure
@@ -86,7 +87,7 @@ def write_table1(unified: Unified, path: Path) -> None:
     writers = {".md": sheet_to_markdown, ".tex": sheet_to_latex, ".csv": sheet_to_csv}
     if path.suffix not in writers:
         raise ConfigError(f"a table is no '{path.suffix}' file", where=path, fix="end its name in .md, .tex or .csv")
-    path.write_text(writers[path.suffix](sheet), encoding="utf-8")
+    write_text(path, writers[path.suffix](sheet))
 
 
 def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last", "best"] = "last") -> Path:

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from rich.console import Console
@@ -24,7 +25,9 @@ from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import told_note
 from maesil.evaluation.runner import Progress
 from maesil.evaluation.scores import Score
+from maesil.files import write_json, write_text
 from maesil.models import CEILINGS, UNTRAINED, Pretrainer, make_model
+from maesil.runs.claim import claim
 from maesil.runs.load import default_device, load, steps_done
 from maesil.sampling.regions import Region
 from maesil.training.devices import world_size
@@ -72,21 +75,14 @@ class Contest:
             "voxels": self.judge.voxels,
             "sources": self.judge.sources,
         }
-        path = self.out / "comparison.json"
-        if path.is_file():
-            before = json.loads(path.read_text(encoding="utf-8"))
-            changed = [name for name, value in equal.items() if before.get(name, value) != value]
-            changed += changed_keys(from_dict(before["preset"], where=path), anywhere(self.preset))
-            if changed:
-                raise ConfigError(
-                    f"this folder holds a comparison with other settings: {', '.join(changed)}",
-                    where=self.out,
-                    fix="compare with the same settings, or give another --out",
-                )
-        self.out.mkdir(parents=True, exist_ok=True)
-        path.write_text(
-            json.dumps({**equal, "preset": to_dict(anywhere(self.preset))}, indent=1) + "\n", encoding="utf-8"
-        )
+        now = {**equal, "preset": to_dict(anywhere(self.preset))}
+        fix = "compare with the same settings, or give another --out"
+        claim(self.out / "comparison.json", now, holds="a comparison", fix=fix, changed=self._changed)
+
+    def _changed(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        """Settings that differ; one that an earlier version did not write down is taken as equal."""
+        names = [name for name in now if name != "preset" and before.get(name, now[name]) != now[name]]
+        return names + changed_keys(from_dict(before["preset"], where=self.out), anywhere(self.preset))
 
     def enter(self, spec: Spec, progress: Progress | None) -> Outcome:
         """Trains and scores one model with every seed, or takes up what an earlier call has done.
@@ -104,7 +100,7 @@ class Contest:
             return self._trained(spec, seed, progress) if spec.trained else self._untrained(spec, progress)
         except Exception as error:  # whatever it is, it must not take the other models' rows with it
             reason = error.what if isinstance(error, MaesilError) else f"{type(error).__name__}: {error}"
-            self._write(failure, traceback.format_exc())
+            write_text(failure, traceback.format_exc())
             self.console.print(f"{spec.label} failed: {reason} (see {failure})", markup=False)
             return replace(self._entrant(spec, seed, {spec.label: VISIBLE}), failed=reason), ()
 
@@ -121,7 +117,7 @@ class Contest:
             return kept
         run = self._run(spec, seed)
         if steps_done(run) < config.train.steps:
-            pretrain_apart(self._write(run / "wanted.yaml", dump_yaml(config)), run)
+            pretrain_apart(write_text(run / "wanted.yaml", dump_yaml(config)), run)
         loaded = load(run)
         cost = measure(loaded.model, loaded.config, self._flops(spec, config), run)
         return self._scored(spec, seed, self.judge.entries(spec.label, loaded.model), stamp, cost, progress)
@@ -160,7 +156,7 @@ class Contest:
         notes = (*told_note(shown, own), *constant_note(shown, own, self.judge.protocol.window))
         if cost is not None:
             record = {"entries": sees, "notes": notes, "cost": asdict(cost)}
-            self._write(folder / ENTRANT, f"{json.dumps(record, indent=1)}\n")
+            write_json(folder / ENTRANT, record)
         return replace(entrant, notes=notes, cost=cost, stamp=stamp), scores
 
     def _entrant(self, spec: Spec, seed: int, entries: Mapping[str, str]) -> Entrant:
@@ -198,9 +194,8 @@ class Contest:
             seconds_per_step=self._probed(spec, config) if self.budget.unit == "seconds" else 0.0,
             flops=self._flops(spec, config) if self.budget.unit == "flops" else 0.0,
         )
-        decided.parent.mkdir(parents=True, exist_ok=True)
         settled = {"budget": asdict(self.budget), "steps": steps, "config": to_dict(anywhere(config))}
-        decided.write_text(json.dumps(settled, indent=1) + "\n", encoding="utf-8")
+        write_json(decided, settled)
         return with_steps(config, steps)
 
     def _first_steps(self, spec: Spec, seed: int) -> int | None:
@@ -215,8 +210,7 @@ class Contest:
         path = self._folder(spec, self.preset.seed) / "flops.json"
         if not path.is_file():
             torch.manual_seed(config.seed)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(json.dumps(count_flops(make_model(config.model, config.masking))))
+            write_json(path, count_flops(make_model(config.model, config.masking)))
         return float(json.loads(path.read_text()))
 
     def _probed(self, spec: Spec, config: RunConfig) -> float:
@@ -226,7 +220,7 @@ class Contest:
         monitor = replace(config.monitor, validate_every=0, image_every=0, log_every=1, checkpoint_every=PROBE_STEPS)
         probe = replace(with_steps(config, PROBE_STEPS), monitor=monitor)
         self.console.print(f"{spec.label}: measuring what a step takes", markup=False)
-        pretrain_apart(self._write(run / "wanted.yaml", dump_yaml(probe)), run)
+        pretrain_apart(write_text(run / "wanted.yaml", dump_yaml(probe)), run)
         seconds = seconds_per_step(run, config)
         shutil.rmtree(run)
         return seconds
@@ -238,12 +232,6 @@ class Contest:
 
     def _run(self, spec: Spec, seed: int) -> Path:
         return self._folder(spec, seed) / "run"
-
-    @staticmethod
-    def _write(path: Path, text: str) -> Path:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8")
-        return path
 
 
 def merged(outcomes: Sequence[Outcome]) -> Outcome:

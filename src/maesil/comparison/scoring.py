@@ -21,6 +21,7 @@ from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import RebuiltScan
 from maesil.evaluation.runner import Progress, held_out, lpips_or_reason, rebuild_region, score_models, under
 from maesil.evaluation.scores import Score, read_scores, write_scores
+from maesil.files import replacing, write_json
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models import Pretrainer
@@ -98,7 +99,7 @@ class Judge:
         )
         write_scores(folder / SCORES, scored.scores)
         done = {"mark": mark, "notes": scored.notes, "scores": len(scored.scores)}
-        (folder / MARK).write_text(json.dumps(done, indent=1) + "\n")
+        write_json(folder / MARK, done)
         return scored.scores
 
     def mark(self, rows: Sequence[str], stamp: str, seed: int) -> dict[str, Any]:
@@ -186,12 +187,9 @@ def picture_path(folder: Path, name: str, region: Region) -> Path:
 
 def write_picture(path: Path, rebuilt: RebuiltScan) -> None:
     """Keeps a reconstruction in thousandths of the window, and its mask."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}")
     volume = np.rint(rebuilt.whole * 1000).astype(np.int16)
-    with fresh.open("wb") as file:
-        np.savez_compressed(file, volume=volume, mask=np.packbits(rebuilt.mask))
-    fresh.replace(path)
+    with replacing(path) as fresh:
+        np.savez_compressed(fresh, volume=volume, mask=np.packbits(rebuilt.mask))
 
 
 class Pictures(Mapping[str, Sequence[Case]]):

@@ -13,6 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maesil.errors import CheckpointError
+from maesil.files import write_text
 from maesil.models import MAEConfig
 from maesil.models.backbone import Backbone
 
@@ -120,8 +121,7 @@ class Transfer:
 
     def write(self, folder: Path) -> None:
         """Writes transfer.json."""
-        text = json.dumps(asdict(self), indent=2, sort_keys=True) + "\n"
-        (folder / TRANSFER).write_text(text, encoding="utf-8")
+        write_text(folder / TRANSFER, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
 
     def config(self) -> MAEConfig:
         """The network's settings, validated."""

@@ -21,6 +21,7 @@ from maesil.encoder.start import require_same_voxels
 from maesil.errors import ConfigError
 from maesil.evaluation.rebuild import inference_precision
 from maesil.extras import optional
+from maesil.files import replacing
 from maesil.models.backbone import Backbone
 from maesil.sampling.ahead import tile_batches
 from maesil.sampling.regions import tissue_share
@@ -197,20 +198,19 @@ def write_features(features: Features, path: Path) -> Path:
         MissingExtraError: Parquet needs pandas and pyarrow.
     """
     require_table(path)
-    fresh = path.with_name(f".{path.stem}.new{path.suffix}")
-    if path.suffix == ".parquet":
-        optional("pandas", "tables").DataFrame(_columns(features)).to_parquet(fresh, index=False)
-    elif path.suffix == ".csv":
-        columns = _columns(features)
-        with fresh.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(columns)
-            writer.writerows(zip(*columns.values(), strict=True))
-    else:
-        with fresh.open("wb") as file:
-            arrays: dict[str, Any] = {**features.texts, **features.numbers, "vectors": features.vectors}
-            np.savez_compressed(file, **arrays)
-    fresh.replace(path)
+    with replacing(path) as fresh:
+        if path.suffix == ".parquet":
+            optional("pandas", "tables").DataFrame(_columns(features)).to_parquet(fresh, index=False)
+        elif path.suffix == ".csv":
+            columns = _columns(features)
+            with fresh.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(columns)
+                writer.writerows(zip(*columns.values(), strict=True))
+        else:
+            with fresh.open("wb") as file:
+                arrays: dict[str, Any] = {**features.texts, **features.numbers, "vectors": features.vectors}
+                np.savez_compressed(file, **arrays)
     return path
 
 

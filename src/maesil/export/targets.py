@@ -15,6 +15,7 @@ from maesil.export.huggingface import write_huggingface
 from maesil.export.monai import write_monai
 from maesil.export.nnunet import write_nnunet
 from maesil.export.plain import write_plain
+from maesil.files import write_text
 from maesil.models.backbone import Backbone
 
 Writer = Callable[[Backbone, Transfer, Path], str]
@@ -61,7 +62,7 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         told = replace(transfer, target=target)
         told.write(draft)
         usage = write(backbone.cpu().eval(), told, draft)
-        (draft / "README.md").write_text(model_card(told, usage), encoding="utf-8")
+        write_text(draft / "README.md", model_card(told, usage))
         if out.exists():
             shutil.rmtree(out)
         draft.rename(out)

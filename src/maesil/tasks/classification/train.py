@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import json
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -24,6 +23,7 @@ from maesil.errors import ConfigError
 from maesil.evaluation.intervals import BOOTSTRAP_SEED, RESAMPLES, interval_of, patient_interval
 from maesil.evaluation.notes import folds_note
 from maesil.evaluation.sheet import Sheet, sheet_to_markdown
+from maesil.files import write_json, write_text
 from maesil.metrics.classification import (
     balanced_accuracy,
     calibration_error,
@@ -34,6 +34,7 @@ from maesil.metrics.classification import (
     untold,
 )
 from maesil.models.backbone import Backbone
+from maesil.runs.claim import claim
 from maesil.runs.load import default_device
 from maesil.seen import seen_note
 from maesil.store.scanstore import ScanStore
@@ -138,8 +139,8 @@ def classify(
         for name, row in scores.items()
     }
     told["confusion"] = confusion(probabilities, cases.truth).tolist()
-    (run / "scores.json").write_text(json.dumps(told, indent=1) + "\n", encoding="utf-8")
-    (run / "table.md").write_text(sheet_to_markdown(sheet), encoding="utf-8")
+    write_json(run / "scores.json", told)
+    write_text(run / "table.md", sheet_to_markdown(sheet))
     return Classified(sheet_to_markdown(sheet), scores, run)
 
 
@@ -149,11 +150,7 @@ def _claim(run: Path, config: ClassificationConfig, cases: Cases) -> None:
         "settings": TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
         "truth": {scan: cases.classes[k] for scan, k in zip(cases.scans, cases.truth.tolist(), strict=True)},
     }
-    path = run / "config.json"
-    if path.is_file() and json.loads(path.read_text(encoding="utf-8")) != wanted:
-        raise ConfigError("this folder holds a classification with other settings", where=run, fix="take another --run")
-    run.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(wanted, indent=1) + "\n", encoding="utf-8")
+    claim(run / "config.json", wanted, holds="a classification", fix="give another --run")
 
 
 def _probed(

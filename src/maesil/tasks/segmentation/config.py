@@ -7,11 +7,11 @@ from dataclasses import field
 from pathlib import Path
 from typing import Any, Literal
 
-import yaml
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from maesil.errors import ConfigError
+from maesil.runs.claim import changed_settings, claim
 from maesil.sampling.config import DataConfig
 from maesil.tasks.segmentation.network import SegmentationConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -119,15 +119,9 @@ def settle(config: FinetuneConfig, run: Path) -> None:
     Raises:
         ConfigError: The folder holds a run with other settings.
     """
-    path = run / "config.yaml"
-    plain = to_dict(config)
-    if path.is_file():
-        before = yaml.safe_load(path.read_text()) or {}
-        changed = [key for key in plain if key not in ("monitor", "efficiency") and before.get(key) != plain[key]]
-        if changed:
-            fix = "resume with the same settings, or give another --run"
-            raise ConfigError(f"this folder holds a run with other settings: {', '.join(changed)}", where=run, fix=fix)
-    run.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_suffix(".new")
-    fresh.write_text(yaml.safe_dump(plain, sort_keys=False))
-    fresh.replace(path)
+
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        return [key for key in changed_settings(before, now) if key not in ("monitor", "efficiency")]
+
+    fix = "resume with the same settings, or give another --run"
+    claim(run / "config.yaml", to_dict(config), holds="a run", fix=fix, changed=changed)

@@ -19,6 +19,8 @@ from rich.console import Console
 
 from maesil.encoder.start import seen_notes
 from maesil.errors import ConfigError, MaesilError
+from maesil.files import write_json
+from maesil.runs.claim import claim
 from maesil.seen import seen_note
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.arms import STARTS, Arm, arm_of, require_own_settings
@@ -33,8 +35,6 @@ from maesil.training.checkpoint import checkpoint_folder, read_config
 from maesil.version import commit
 
 Progress = Callable[[int, int, str], None]
-ABSENT = "absent"
-"""Of an experiment's settings: in one folder and not in another, as earlier versions had fewer."""
 
 
 @dataclass(frozen=True)
@@ -207,7 +207,7 @@ def _trial(config: FinetuneConfig, amount: Amount, seed: int, arm: Arm, out: Pat
         rows = score_segmentation(run).rows
     except MaesilError as error:
         return Trial(amount, start, seed, failed=str(error))
-    scored.write_text(json.dumps(rows), encoding="utf-8")
+    write_json(scored, rows)
     return Trial(amount, start, seed, rows)
 
 
@@ -215,19 +215,9 @@ def _settle(
     config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float], amounts: Sequence[Amount], out: Path
 ) -> None:
     """Amounts and seeds may be added to a folder; what all trials share may not change, nor how rates are chosen."""
-    path = out / "experiment.json"
     common = to_dict(replace(config, labels=replace(config.labels, scans=None, share=None)))
     for means in ("efficiency", "monitor", "seed", "random_start"):
         common.pop(means)
     common |= {"scratch": asdict(scratch), "rates": list(rates)}
     common["rates_chosen_on"] = str(amounts[-1]) if len(rates) > 1 else None
-    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else common
-    changed = [key for key in {**common, **before} if before.get(key, ABSENT) != common.get(key, ABSENT)]
-    if changed:
-        raise ConfigError(
-            f"this folder holds an experiment with other settings: {', '.join(changed)}",
-            where=out,
-            fix="give another --out, or its settings",
-        )
-    out.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(common, indent=1), encoding="utf-8")
+    claim(out / "experiment.json", common, holds="an experiment", fix="give another --out, or its settings")

@@ -18,6 +18,7 @@ from matplotlib.figure import Figure
 
 from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
+from maesil.files import write_json, write_text
 from maesil.tasks.segmentation.tables import INTERVALS, mean_cell, tested_note, tested_on
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ def write_results(experiment: Experiment, out: Path) -> Path:
     sheet, figure = efficiency_sheet(experiment.trials), efficiency_figure(experiment.trials)
     sheet = replace(sheet, notes=(*sheet.notes, *trained_as(experiment), *experiment.notes))
     for name, text in (("md", sheet_to_markdown(sheet)), ("tex", sheet_to_latex(sheet)), ("csv", sheet_to_csv(sheet))):
-        (out / f"table.{name}").write_text(text, encoding="utf-8")
+        write_text(out / f"table.{name}", text)
     FigureCanvasAgg(figure)
     figure.savefig(out / "curve.png", dpi=130)
     rows = [
@@ -44,16 +45,12 @@ def write_results(experiment: Experiment, out: Path) -> Path:
         for trial in experiment.trials
         for row in trial.rows
     ]
-    (out / "scores.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    write_text(out / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     search = None if experiment.search is None else asdict(experiment.search)
     arms = {start: asdict(arm) for start, arm in experiment.arms.items()}
     settings = {"commit": experiment.commit, "settings": experiment.settings, "arms": arms, "search": search}
-    (out / "settings.json").write_text(json.dumps(settings, indent=1) + "\n", encoding="utf-8")
-    page = out / "index.html"
-    fresh = page.with_name(".index.html.new")
-    fresh.write_text(_html(sheet, out / "curve.png", experiment), encoding="utf-8")
-    fresh.replace(page)
-    return page
+    write_json(out / "settings.json", settings)
+    return write_text(out / "index.html", _html(sheet, out / "curve.png", experiment))
 
 
 def trained_as(experiment: Experiment) -> list[str]:

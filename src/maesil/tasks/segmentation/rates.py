@@ -14,6 +14,7 @@ from rich.console import Console
 
 from maesil.encoder.load import load_with_card
 from maesil.errors import ConfigError, MaesilError, TrainingError
+from maesil.files import write_json
 from maesil.sampling.labelled import annotated
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
@@ -158,7 +159,7 @@ def _attempt(config: FinetuneConfig, arm: Arm, folder: Path, console: Console | 
             outcome = finetune_segmentation(arm.settings(replace(config, seed=SEED)), run, console=console)
             if outcome.status == "interrupted":
                 raise KeyboardInterrupt
-            kept.write_text(json.dumps(validation_dice(run, store)), encoding="utf-8")
+            write_json(kept, validation_dice(run, store))
     except MaesilError as error:
         return Attempt(arm.start, arm.peak_lr, failed=" ".join(str(error).split()))
     dice = mean_of(list(json.loads(kept.read_text(encoding="utf-8")).values()))

@@ -24,6 +24,7 @@ from maesil.encoder.start import seen_notes
 from maesil.errors import CheckpointError
 from maesil.evaluation.rebuild import inference_precision
 from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
+from maesil.files import write_json, write_text
 from maesil.metrics.segmentation import segmentation_scores
 from maesil.runs.load import default_device
 from maesil.sampling.ahead import ahead
@@ -156,10 +157,9 @@ def score_segmentation(
             progress(number, len(regions), region.entry.scan_id)
     sheet = segmentation_sheet(rows, f"Segmentation, {loaded.config.model.mode}, step {loaded.record['step']}")
     sheet = replace(sheet, notes=(*sheet.notes, *seen_notes(loaded.record, [region.entry for region in regions])))
-    text = "".join(json.dumps(row) + "\n" for row in rows)
-    (run / "scores.jsonl").write_text(text, encoding="utf-8")
-    (run / "table.md").write_text(sheet_to_markdown(sheet), encoding="utf-8")
-    (run / "table.tex").write_text(sheet_to_latex(sheet), encoding="utf-8")
+    write_text(run / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(run / "table.md", sheet_to_markdown(sheet))
+    write_text(run / "table.tex", sheet_to_latex(sheet))
     return Scored(tuple(rows), sheet_to_markdown(sheet))
 
 
@@ -230,7 +230,7 @@ def predict(
     found = segment(loaded.model, volume.array)
     write_nifti(out, _placed(found, volume.geometry, original.geometry))
     numbered = {str(number): name for number, name in enumerate(loaded.classes.names, start=1)}
-    names.write_text(json.dumps(numbered, indent=1) + "\n", encoding="utf-8")
+    write_json(names, numbered)
     return out, names
 
 
