@@ -11,16 +11,23 @@ import torch
 from rich.console import Console
 
 from maesil.config import RunConfig, changed_keys, from_dict, to_dict
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, EmptySplitError
 from maesil.models import make_model
+from maesil.models.transformer import recompute_blocks
 from maesil.runs.card import model_card, run_record
 from maesil.runs.claim import claim
 from maesil.runs.load import steps_done
-from maesil.sampling.regions import check_overrides, split_summary, split_warnings
+from maesil.sampling.dataset import SuperpatchDataset
+from maesil.sampling.plan import GridPlan, make_plan
+from maesil.sampling.regions import check_overrides, regions_of, split_summary, split_warnings
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
+from maesil.training.batches import Batches
+from maesil.training.callbacks import Images
 from maesil.training.devices import world_size
-from maesil.training.trainer import Job, train
+from maesil.training.module import PretrainModule
+from maesil.training.progress import LiveProgress
+from maesil.training.trainer import Job, fit, prepare_process
 
 
 @dataclass(frozen=True)
@@ -66,11 +73,15 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
     screen.print(f"resumed at step {done}" if done else split_summary(store, config.data.holdout), markup=False)
     for warning in split_warnings(store, config.data.holdout):
         screen.print(f"warning: {warning}", markup=False)
+    status = _train(config, store, run, screen)
+    return Outcome(status, run, steps_done(run), config.train.steps)
+
+
+def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Literal["finished", "interrupted"]:
+    """Trains from the run's last checkpoint, or from the start."""
     torch.manual_seed(config.seed)
+    model = make_model(config.model, config.masking)
     job = Job(
-        model=make_model(config.model, config.masking),
-        store=store,
-        data=config.data,
         train=config.train,
         monitor=config.monitor,
         efficiency=config.efficiency,
@@ -79,8 +90,41 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
         record=run_record(config, store),
         card=lambda step, metrics: model_card(config, store, step, metrics),
     )
-    status = train(job, screen)
-    return Outcome(status, run, steps_done(run), config.train.steps)
+    efficiency = prepare_process(job)
+    shape = config.model.superpatch
+    training = SuperpatchDataset(
+        store, make_plan(regions_of(store, config.data, shape, "train"), config.data, config.seed), shape
+    )
+    held_out = _held_out(config, store)
+    if config.monitor.validate_every and held_out is None:
+        named = "; name a patient: --data.holdout.patients.overrides PATIENT val"
+        hint = named if config.data.holdout.by == "patient" else ""
+        screen.print(
+            f"no superpatch is held out for validation: no held-out score, no images, no checkpoint `best`{hint}"
+        )
+    module = PretrainModule(model, config.train, config.data.window, config.data.flip_axes, config.seed)
+    if efficiency.recompute:
+        recompute_blocks(model)
+    if efficiency.compile:
+        model.loss = torch.compile(model.loss, dynamic=False)  # type: ignore[method-assign]
+    shown = (
+        [Images(held_out[0], config.monitor.image_every)] if held_out is not None and config.monitor.image_every else []
+    )
+    data = Batches(training, held_out, config.train, efficiency)
+    return fit(module, data, job, efficiency, [*shown, LiveProgress(screen)])
+
+
+def _held_out(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:
+    """The grid's held-out superpatches in a fixed, mixed order; None where nothing is held out."""
+    if not config.monitor.validate_every:
+        return None
+    try:
+        regions = regions_of(store, config.data, config.model.superpatch, "val")
+    except EmptySplitError:  # a store may be too small to spare any
+        return None
+    plan = GridPlan(regions, seed=0)
+    count = min(len(plan), config.monitor.validation_superpatches)
+    return SuperpatchDataset(store, plan, config.model.superpatch, count)
 
 
 def settle(config: RunConfig, run: Path) -> None:

@@ -26,14 +26,14 @@ from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import regions_of, tissue_share
 from maesil.seen import trained_on
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.classification.module import ClassificationData, ClassificationModule
+from maesil.tasks.classification.module import ClassificationModule
 from maesil.tasks.classification.network import Classifier
-from maesil.tasks.segmentation.train import Job
 from maesil.tiling import Tiling
+from maesil.training.batches import Batches
 from maesil.training.checkpoint import checkpoint_folder, load_weights
 from maesil.training.config import MonitorConfig
 from maesil.training.progress import LiveProgress
-from maesil.training.trainer import fit, prepare_process
+from maesil.training.trainer import Job, fit, prepare_process
 from maesil.version import commit
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ def _train(
     decay = decay_of(config.layer_decay, config.init, random_start=config.random_start)
     module = ClassificationModule(model, config.train, known, decay)
     bar = LiveProgress(console or Console(quiet=True), "fine-tuning")
-    if fit(module, ClassificationData(training, config.train, efficiency), job, efficiency, [bar]) == "interrupted":
+    if fit(module, Batches(training, None, config.train, efficiency), job, efficiency, [bar]) == "interrupted":
         raise KeyboardInterrupt
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, final
+from typing import final
 
-import pytorch_lightning as pl
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.optim import Optimizer
 
 from maesil.sampling.augment import draw_generators, random_flips
-from maesil.sampling.dataset import ResumableLoader, inside_voxels
-from maesil.sampling.labelled import LabelledDataset, LabelledSuperpatches, collate_labelled
-from maesil.sampling.plan import OnePass, Order
+from maesil.sampling.dataset import inside_voxels
+from maesil.sampling.labelled import LabelledSuperpatches
 from maesil.tasks.segmentation.network import Segmenter
-from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
+from maesil.training.config import TrainConfig
 from maesil.training.optimizer import layered_adamw
 from maesil.training.stepper import Stepper
 
@@ -76,57 +72,3 @@ class SegmentationModule(Stepper):
         """AdamW; each encoder block learns more slowly than the one above it."""
         scales = self.model.parameter_scales()
         return layered_adamw(self.model, self.config, self.trainer.world_size, scales, fused=fused)
-
-
-@dataclass(frozen=True)
-class Loading:
-    """How batches are made.
-
-    Attributes:
-        train: Of this run.
-        monitor: How many superpatches validation looks at.
-        efficiency: Resolved.
-    """
-
-    train: TrainConfig
-    monitor: MonitorConfig
-    efficiency: EfficiencyConfig
-
-
-class SegmentationData(pl.LightningDataModule):
-    """Training draws from where the run is, and the same held-out superpatches every time.
-
-    Args:
-        training: The training superpatches.
-        held_out: Those to validate on; None: there are none.
-        loading: How batches are made.
-    """
-
-    def __init__(self, training: LabelledDataset, held_out: LabelledDataset | None, loading: Loading) -> None:
-        super().__init__()
-        self.training, self.held_out, self.loading = training, held_out, loading
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Draws of this rank from the run's current step to its last."""
-        trainer, train = self._trainer(), self.loading.train
-        start, stop = trainer.global_step * train.accumulate, train.steps * train.accumulate
-        order = Order(train.batch, trainer.global_rank, trainer.world_size, start, stop)
-        return self._loader(self.training, order, int(self.loading.efficiency.workers))
-
-    def val_dataloader(self) -> ResumableLoader | Sequence[Any]:
-        """Held-out superpatches, each once, shared out to the ranks."""
-        if self.held_out is None:
-            return []
-        trainer = self._trainer()
-        self.held_out.count = min(len(self.held_out.plan), self.loading.monitor.validation_superpatches)
-        order = OnePass(self.held_out.count, self.loading.train.batch, trainer.global_rank, trainer.world_size)
-        return self._loader(self.held_out, order, 0)
-
-    def _loader(self, dataset: LabelledDataset, order: Order | OnePass, workers: int) -> ResumableLoader:
-        pinned = self.loading.efficiency.accelerator == "gpu"
-        return ResumableLoader(dataset, order, workers=workers, pin_memory=pinned, collate_fn=collate_labelled)
-
-    def _trainer(self) -> pl.Trainer:
-        if self.trainer is None:
-            raise RuntimeError("loaders are made by a Trainer")
-        return self.trainer

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,28 +25,15 @@ from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, settle, to_dict
 from maesil.tasks.segmentation.division import Division, divide
-from maesil.tasks.segmentation.module import Loading, SegmentationData, SegmentationModule
+from maesil.tasks.segmentation.module import SegmentationModule
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.unread import refuse_in_segmentation, require_window
+from maesil.training.batches import Batches
 from maesil.training.progress import LiveProgress
-from maesil.training.trainer import fit, prepare_process
+from maesil.training.trainer import Card, Job, fit, prepare_process
 from maesil.version import commit
 
 KIND = "segmentation"
-Card = Callable[[int, Mapping[str, float]], str]
-
-
-@dataclass(frozen=True)
-class Job:
-    """What `training.trainer.fit` needs to know."""
-
-    train: Any
-    monitor: Any
-    efficiency: Any
-    seed: int
-    run: Path
-    record: Mapping[str, Any]
-    card: Card
 
 
 def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console | None = None) -> Outcome:
@@ -85,7 +72,7 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
     if efficiency.recompute:
         recompute_blocks(model)
     training, held_out = _datasets(store, classes, division, config, card)
-    data = SegmentationData(training, held_out, Loading(config.train, config.monitor, efficiency))
+    data = Batches(training, held_out, config.train, efficiency)
     module = SegmentationModule(model, config.train, config.data.flip_axes, config.seed)
     bar = LiveProgress(console or Console(quiet=True), "fine-tuning")
     status = fit(module, data, job, efficiency, [bar])
@@ -119,7 +106,9 @@ def _datasets(
     training = LabelledDataset(store, classes, plan, shape)
     if not division.val or not config.monitor.validate_every:
         return training, None
-    return training, LabelledDataset(store, classes, GridPlan(division.val, 0), shape)
+    held_out = GridPlan(division.val, 0)
+    count = min(len(held_out), config.monitor.validation_superpatches)
+    return training, LabelledDataset(store, classes, held_out, shape, count)
 
 
 def _record(
