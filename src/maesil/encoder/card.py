@@ -16,6 +16,7 @@ from maesil.errors import CheckpointError
 from maesil.files import write_text
 from maesil.models import MAEConfig
 from maesil.models.backbone import Backbone
+from maesil.store.settings import voxels
 
 TRANSFER = "transfer.json"
 WEIGHTS = "model.safetensors"
@@ -136,14 +137,6 @@ class Transfer:
         """The network, with random weights."""
         return Backbone(self.config(), low_hu=self.low_hu, high_hu=self.high_hu)
 
-    def spacing(self) -> str:
-        """What a voxel is, in words."""
-        if self.voxels.get("policy") == "spacing":
-            return f"{self.voxels['spacing_mm']:g} mm isotropic"
-        return (
-            f"resampled to {self.voxels['cube']}^3" if self.voxels.get("policy") == "cube" else "as the scans have them"
-        )
-
 
 def model_card(transfer: Transfer, usage: str) -> str:
     """The folder's README.md, with the front matter that model hubs read.
@@ -167,7 +160,7 @@ def model_card(transfer: Transfer, usage: str) -> str:
         "| | |\n|---|---|\n"
         f"| input | one channel, superpatches of {shape} voxels, {axes} |\n"
         f"| intensities | HU [{transfer.low_hu:g}, {transfer.high_hu:g}] mapped to [0, 1] and clipped |\n"
-        f"| voxels | {transfer.spacing()} |\n"
+        f"| voxels | {voxels(transfer.voxels)} |\n"
         f"| tokens | {model.grid.tokens} patches of {'x'.join(map(str, model.patch))}, row-major over the axes |\n"
         f"| encoder | {model.encoder_depth} blocks, {model.encoder_width} wide, {model.encoder_heads} heads |\n"
         f"| masking | {transfer.masking.get('name', 'dual')}{f' ({masking})' if masking else ''} |\n"

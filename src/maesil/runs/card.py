@@ -10,6 +10,7 @@ from maesil.config import RunConfig, to_dict
 from maesil.sampling.regions import training_scans
 from maesil.seen import trained_on
 from maesil.store.scanstore import ScanEntry, ScanStore
+from maesil.store.settings import voxels
 from maesil.version import commit
 
 
@@ -32,13 +33,6 @@ def dataset_counts(scans: Sequence[ScanEntry]) -> dict[str, int]:
     """Scans per dataset."""
     names = [entry.dataset for entry in scans]
     return {name: names.count(name) for name in sorted(set(names))}
-
-
-def voxels(prepared: Mapping[str, Any]) -> str:
-    """What `prepare` made of scans, in words."""
-    if prepared["policy"] == "spacing":
-        return f"{prepared['spacing_mm']:g} mm isotropic"
-    return f"resampled to {prepared['cube']}^3" if prepared["policy"] == "cube" else "as the scans have them"
 
 
 def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[str, float]) -> str:
