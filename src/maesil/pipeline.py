@@ -47,7 +47,8 @@ from maesil.shapes import Shape3
 from maesil.store.prepare import Progress, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification.cases import read_cases
-from maesil.tasks.classification.train import ClassificationConfig, Classified, classify
+from maesil.tasks.classification.config import ClassificationConfig
+from maesil.tasks.classification.train import Classified, classify
 from maesil.tasks.segmentation.label_efficiency import compare_transfer
 from maesil.tasks.segmentation.score import predict, score_segmentation
 from maesil.tasks.segmentation.train import finetune_segmentation

@@ -20,7 +20,7 @@ from maesil.export.targets import export
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.store.scanstore import ScanStore
 from maesil.tasks import unread
-from maesil.tasks.classification.train import ClassificationConfig
+from maesil.tasks.classification.config import ClassificationConfig
 from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 

@@ -10,7 +10,7 @@ from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse
 from maesil.errors import ConfigError
 from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
-from maesil.tasks.segmentation.label_efficiency import Amount
+from maesil.tasks.segmentation.trials import Amount
 
 
 @dataclass(frozen=True)

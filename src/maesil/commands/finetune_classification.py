@@ -13,7 +13,7 @@ from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse
 from maesil.errors import ConfigError
 from maesil.screen import scan_bar
-from maesil.tasks.classification.train import ClassificationConfig
+from maesil.tasks.classification.config import ClassificationConfig
 
 
 @dataclass(frozen=True)

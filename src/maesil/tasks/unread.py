@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from maesil.ct.window import Window
 from maesil.encoder.card import Transfer
 from maesil.errors import ConfigError
 from maesil.sampling.config import HoldoutConfig
+from maesil.tasks.classification.config import ClassificationConfig
+from maesil.tasks.segmentation.config import FinetuneConfig
 from maesil.training.config import EfficiencyConfig, TrainConfig
-
-if TYPE_CHECKING:
-    from maesil.tasks.classification.train import ClassificationConfig
-    from maesil.tasks.segmentation.config import FinetuneConfig
 
 
 class Rule(NamedTuple):

@@ -23,8 +23,9 @@ from maesil.export.targets import export
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification.cases import Cases, fold_of, read_cases
+from maesil.tasks.classification.config import ClassificationConfig
 from maesil.tasks.classification.module import ClassificationModule
-from maesil.tasks.classification.train import ClassificationConfig, classification_sheet, scored
+from maesil.tasks.classification.train import classification_sheet, scored
 
 CLASSES = ("dense", "light")
 COUNT = 8

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from maesil.evaluation.intervals import patient_interval
-from maesil.tasks.segmentation.label_efficiency import Amount, Trial
 from maesil.tasks.segmentation.label_efficiency_page import efficiency_figure, efficiency_sheet
 from maesil.tasks.segmentation.tables import mean_cell, segmentation_sheet
+from maesil.tasks.segmentation.trials import Amount, Trial
 
 
 def row(scan: str, patient: str, dice: float, **more: Any) -> dict[str, Any]:

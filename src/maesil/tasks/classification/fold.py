@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,6 +26,7 @@ from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import regions_of, tissue_share
 from maesil.seen import trained_on
 from maesil.store.scanstore import ScanStore
+from maesil.tasks.classification.config import ClassificationConfig
 from maesil.tasks.classification.module import ClassificationModule
 from maesil.tasks.classification.network import Classifier
 from maesil.tiling import Tiling
@@ -35,9 +36,6 @@ from maesil.training.config import MonitorConfig
 from maesil.training.progress import LiveProgress
 from maesil.training.trainer import Job, fit, prepare_process
 from maesil.version import commit
-
-if TYPE_CHECKING:
-    from maesil.tasks.classification.train import ClassificationConfig
 
 LEAST_TISSUE = DataConfig().min_tissue
 """Superpatches with a smaller share are neither trained on nor asked, unless a scan has no others."""

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import jinja2
 import numpy as np
@@ -20,9 +20,7 @@ from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.files import write_json, write_text
 from maesil.tasks.segmentation.tables import INTERVALS, mean_cell, tested_note, tested_on
-
-if TYPE_CHECKING:
-    from maesil.tasks.segmentation.label_efficiency import Experiment, Trial
+from maesil.tasks.segmentation.trials import Experiment, Trial
 
 COLOURS = {"pre-trained": "#0072b2", "scratch": "#d55e00"}
 MARKERS = {"pre-trained": "o", "scratch": "s"}
