@@ -43,7 +43,7 @@ def write_page(
     html = template.render(
         comparison=comparison,
         sheets=sheets,
-        failed=[entrant for entrant in comparison.entrants if entrant.failed],
+        failed=[result for result in comparison.results if result.failed],
         figures={caption: _png(figure) for caption, figure in figures.items()},
         scans=scans,
         models=list(cases),

@@ -21,7 +21,7 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
     """Writes tables (.md, .tex, .csv), figures (.png) and index.html.
 
     Args:
-        comparison: Whole or in part: entrants may have failed.
+        comparison: Whole or in part: results may have failed.
         cases: Row to the rebuilt scans, the same ones in the same order in every row; may be empty.
         out: The folder.
 

@@ -68,7 +68,7 @@ def evaluate(
     protocol = replace(protocol or Protocol(), window=data.window)
     seed = loaded.config.seed
     model, masking = loaded.config.model, protocol.masking_of(loaded.config.masking)
-    rows = {name: under(row, masking) for name, row in contestants(loaded).items()}
+    rows = {name: under(row, masking) for name, row in compared_models(loaded).items()}
     scored = score_models(rows, scans, regions, protocol, seed=seed, progress=progress)
     told = told_note(model.name, loaded.model)
     which = checkpoint_note(checkpoint, loaded.record["step"])
@@ -88,7 +88,7 @@ def evaluate(
     return Evaluation(scored.scores, to_markdown(table), folder)
 
 
-def contestants(loaded: LoadedModel) -> dict[str, Pretrainer]:
+def compared_models(loaded: LoadedModel) -> dict[str, Pretrainer]:
     """The run's model, and those that learn nothing, on the same grid and masks."""
     model = loaded.model
     device = next(model.parameters()).device

@@ -16,8 +16,8 @@ from rich.console import Console
 from maesil.comparison.budget import Budget
 from maesil.comparison.child import pretrain_apart
 from maesil.comparison.measure import count_flops, measure, seconds_per_step
-from maesil.comparison.result import VISIBLE, Cost, Entrant
-from maesil.comparison.scoring import Judge, kept_scores, picture_path, pictures_folder
+from maesil.comparison.result import VISIBLE, Cost, ModelResult
+from maesil.comparison.scorer import Scorer, kept_scores, picture_path, pictures_folder
 from maesil.comparison.spec import Spec
 from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, to_dict
 from maesil.errors import ConfigError, MaesilError
@@ -34,20 +34,20 @@ from maesil.training.devices import world_size
 
 PROBE_STEPS = 16
 """Steps of the short run that tells what a step costs here."""
-ENTRANT = "entrant.json"
+KEPT_RESULT = "entrant.json"
 """What a finished model is and took, beside its scores: with them, its run folder is no longer needed."""
 
-Outcome = tuple[Entrant, tuple[Score, ...]]
+Outcome = tuple[ModelResult, tuple[Score, ...]]
 
 
 @dataclass(frozen=True)
-class Contest:
+class Experiment:
     """What is equal for all models, and where they are kept.
 
     Attributes:
         preset: The run of the masked autoencoder that all models stand beside; its store is set.
         budget: Of every training.
-        judge: Scores them.
+        scorer: Scores them.
         shown: Scans whose reconstructions are kept for pictures.
         out: The comparison's folder.
         console: Where progress is told.
@@ -56,7 +56,7 @@ class Contest:
 
     preset: RunConfig
     budget: Budget
-    judge: Judge
+    scorer: Scorer
     shown: Sequence[Region]
     out: Path
     console: Console
@@ -70,10 +70,10 @@ class Contest:
         """
         equal = {
             "budget": asdict(self.budget),
-            "protocol": self.judge.protocol.describe(),
-            "scans": self.judge.scans,
-            "voxels": self.judge.voxels,
-            "sources": self.judge.sources,
+            "protocol": self.scorer.protocol.describe(),
+            "scans": self.scorer.scans,
+            "voxels": self.scorer.voxels,
+            "sources": self.scorer.sources,
         }
         now = {**equal, "preset": to_dict(anywhere(self.preset))}
         fix = "compare with the same settings, or give another --out"
@@ -102,11 +102,11 @@ class Contest:
             reason = error.what if isinstance(error, MaesilError) else f"{type(error).__name__}: {error}"
             write_text(failure, traceback.format_exc())
             self.console.print(f"{spec.label} failed: {reason} (see {failure})", markup=False)
-            return replace(self._entrant(spec, seed, {spec.label: VISIBLE}), failed=reason), ()
+            return replace(self._result(spec, seed, {spec.label: VISIBLE}), failed=reason), ()
 
     def _untrained(self, spec: Spec, progress: Progress | None) -> Outcome:
         kind = {**UNTRAINED, **CEILINGS}[spec.model]
-        model = kind(self.preset.model.grid, self.judge.masking).to(default_device())
+        model = kind(self.preset.model.grid, self.scorer.masking).to(default_device())
         return self._scored(spec, 0, {spec.label: model}, "untrained", None, progress)
 
     def _trained(self, spec: Spec, seed: int, progress: Progress | None) -> Outcome:
@@ -120,20 +120,20 @@ class Contest:
             pretrain_apart(write_text(run / "wanted.yaml", dump_yaml(config)), run)
         loaded = load(run)
         cost = measure(loaded.model, loaded.config, self._flops(spec, config), run)
-        return self._scored(spec, seed, self.judge.entries(spec.label, loaded.model), stamp, cost, progress)
+        return self._scored(spec, seed, self.scorer.entries(spec.label, loaded.model), stamp, cost, progress)
 
     def _kept(self, spec: Spec, seed: int, stamp: str) -> Outcome | None:
-        """What an earlier call came to, from its scores and `ENTRANT` alone; None where anything is missing."""
+        """What an earlier call came to, from its scores and `KEPT_RESULT` alone; None where anything is missing."""
         folder = self._folder(spec, seed)
         try:
-            record = json.loads((folder / ENTRANT).read_text(encoding="utf-8"))
+            record = json.loads((folder / KEPT_RESULT).read_text(encoding="utf-8"))
             entries, notes, cost = record["entries"], tuple(record["notes"]), Cost(**record["cost"])
         except (OSError, ValueError, LookupError, TypeError):
             return None
-        scores = kept_scores(folder, self.judge.mark(list(entries), stamp, seed))
+        scores = kept_scores(folder, self.scorer.mark(list(entries), stamp, seed))
         if scores is None:
             return None
-        return replace(self._entrant(spec, seed, entries), notes=notes, cost=cost, stamp=stamp), scores
+        return replace(self._result(spec, seed, entries), notes=notes, cost=cost, stamp=stamp), scores
 
     def _scored(
         self,
@@ -145,36 +145,38 @@ class Contest:
         progress: Progress | None,
     ) -> Outcome:
         folder = self._folder(spec, seed)
-        scores = self.judge.score(entries, folder, stamp, progress, seed)
+        scores = self.scorer.score(entries, folder, stamp, progress, seed)
         if seed == self.preset.seed or cost is None:
             for name, entry in entries.items():
-                self.judge.show(name, entry, self.shown, pictures_folder(folder, stamp))
-        sees = {name: self.judge.sees(entry) for name, entry in entries.items()}
-        entrant = self._entrant(spec, seed, sees)
+                self.scorer.show(name, entry, self.shown, pictures_folder(folder, stamp))
+        sees = {name: self.scorer.sees(entry) for name, entry in entries.items()}
+        result = self._result(spec, seed, sees)
         own = list(entries.values())[-1]  # of an autoencoder the one that sees the visible voxels only
-        shown = entrant.shown(list(entries)[-1])
-        notes = (*told_note(shown, own), *constant_note(shown, own, self.judge.protocol.window))
+        shown = result.shown(list(entries)[-1])
+        notes = (*told_note(shown, own), *constant_note(shown, own, self.scorer.protocol.window))
         if cost is not None:
             record = {"entries": sees, "notes": notes, "cost": asdict(cost)}
-            write_json(folder / ENTRANT, record)
-        return replace(entrant, notes=notes, cost=cost, stamp=stamp), scores
+            write_json(folder / KEPT_RESULT, record)
+        return replace(result, notes=notes, cost=cost, stamp=stamp), scores
 
-    def _entrant(self, spec: Spec, seed: int, entries: Mapping[str, str]) -> Entrant:
+    def _result(self, spec: Spec, seed: int, entries: Mapping[str, str]) -> ModelResult:
         run = self._run(spec, seed) if spec.trained else None
         seeds = (seed,) if spec.trained else ()
-        return Entrant(spec.label, spec.model, entries, title=spec.title, plain=not spec.settings, run=run, seeds=seeds)
+        return ModelResult(
+            spec.label, spec.model, entries, title=spec.title, plain=not spec.settings, run=run, seeds=seeds
+        )
 
-    def pictures(self, entrants: Sequence[Entrant]) -> dict[str, tuple[Path, str]]:
+    def pictures(self, results: Sequence[ModelResult]) -> dict[str, tuple[Path, str]]:
         """Row, as figures name it, to the folder that keeps its pictures and its name there.
 
         Rows without pictures, whose scores came from elsewhere, are left out.
         """
         kept = {}
-        for entrant in entrants:
-            folder = pictures_folder(self.out / "models" / Spec(entrant.label, entrant.model).folder, entrant.stamp)
-            for row in entrant.entries:
+        for result in results:
+            folder = pictures_folder(self.out / "models" / Spec(result.label, result.model).folder, result.stamp)
+            for row in result.entries:
                 if self.shown and all(picture_path(folder, row, region).is_file() for region in self.shown):
-                    kept[entrant.shown(row)] = (folder, row)
+                    kept[result.shown(row)] = (folder, row)
         return kept
 
     def _budgeted(self, spec: Spec, seed: int) -> RunConfig:
@@ -235,25 +237,25 @@ class Contest:
 
 
 def merged(outcomes: Sequence[Outcome]) -> Outcome:
-    """One entrant of all seeds: its time is the trainings' mean, its memory their peak; a failure names its seed."""
-    entrants = [entrant for entrant, _ in outcomes]
-    done = [entrant for entrant in entrants if not entrant.failed]
-    failed = [entrant for entrant in entrants if entrant.failed]
-    first = done[0] if done else entrants[0]
-    costs = [entrant.cost for entrant in done if entrant.cost is not None]
+    """One result of all seeds: its time is the trainings' mean, its memory their peak; a failure names its seed."""
+    results = [result for result, _ in outcomes]
+    done = [result for result in results if not result.failed]
+    failed = [result for result in results if result.failed]
+    first = done[0] if done else results[0]
+    costs = [result.cost for result in done if result.cost is not None]
     cost = first.cost
     if cost is not None:
         seconds = sum(one.seconds for one in costs) / len(costs)
         cost = replace(cost, seconds=seconds, memory_gib=max(one.memory_gib for one in costs))
-    reasons = [f"seed {one.seeds[0]}: {one.failed}" if len(entrants) > 1 else one.failed for one in failed]
-    entrant = replace(
+    reasons = [f"seed {one.seeds[0]}: {one.failed}" if len(results) > 1 else one.failed for one in failed]
+    result = replace(
         first,
-        run=entrants[0].run,
+        run=results[0].run,
         cost=cost,
         seeds=tuple(seed for one in done for seed in one.seeds),
         failed="; ".join(map(str, reasons)) or None,
     )
-    return entrant, tuple(score for _, scores in outcomes for score in scores)
+    return result, tuple(score for _, scores in outcomes for score in scores)
 
 
 def anywhere(config: RunConfig) -> RunConfig:

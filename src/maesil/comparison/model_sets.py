@@ -13,7 +13,7 @@ from maesil.presets.baselines import baseline
 
 
 @dataclass(frozen=True)
-class Lineup:
+class ModelSet:
     """The models of a comparison.
 
     Attributes:
@@ -30,7 +30,7 @@ class Lineup:
         return next((spec.label for spec in self.specs if spec.trained), self.specs[0].label)
 
 
-def paper(preset: RunConfig) -> Lineup:
+def paper(preset: RunConfig) -> ModelSet:
     """Table II: ours, rivals trained on the same task, the paper's three autoencoders, the slice MAE, and no learning.
 
     `unet` and the corrupted autoencoder are trained to fill holes, as ours is. The slice MAE is there twice: under our
@@ -40,7 +40,7 @@ def paper(preset: RunConfig) -> Lineup:
         "maesil", "unet", "ae:corrupt=true", shared_slices(preset), "slice_mae",
         "ae", "vae", "vqvae", *UNTRAINED, *CEILINGS,
     )  # fmt: skip
-    return Lineup("MAESIL and its baselines", parse_models(models))
+    return ModelSet("MAESIL and its baselines", parse_models(models))
 
 
 def shared_slices(preset: RunConfig) -> str:
@@ -48,17 +48,17 @@ def shared_slices(preset: RunConfig) -> str:
     return f"slice_mae:masks=shared:patch={[1, *preset.model.patch[1:]]}"
 
 
-def slices(preset: RunConfig) -> Lineup:
+def slices(preset: RunConfig) -> ModelSet:
     """2D against 3D: the same masks for both, to be run under plane-wise masks (`--masking.name plane`) too.
 
     Under dual masks most masked voxels lie in slices with nothing visible, where a 2D model can say nothing: the
     ceiling is what it could reach at best.
     """
     models = ("maesil", shared_slices(preset), *UNTRAINED, *CEILINGS)
-    return Lineup("2D against 3D under the same masks", parse_models(models))
+    return ModelSet("2D against 3D under the same masks", parse_models(models))
 
 
-def bottlenecks(preset: RunConfig) -> Lineup:
+def bottlenecks(preset: RunConfig) -> ModelSet:
     """The paper gives no bottleneck: each autoencoder in three sizes; and what a referee would ask for besides.
 
     That is the VAE's failure at a weight that leaves its latent nothing to say, a million times the default's, and an
@@ -83,10 +83,10 @@ def bottlenecks(preset: RunConfig) -> Lineup:
         "ae:corrupt=true",
         *UNTRAINED,
     ]
-    return Lineup("MAESIL and its baselines, three bottlenecks each", parse_models(models))
+    return ModelSet("MAESIL and its baselines, three bottlenecks each", parse_models(models))
 
 
-def ablation_masking(preset: RunConfig) -> Lineup:
+def ablation_masking(preset: RunConfig) -> ModelSet:
     """Strategies at equal visible tokens, the literal 87.5 %, patches of 16, normalised targets; all from our model."""
     settings: dict[str, dict[str, object]] = {
         "dual 75 %": {},
@@ -99,7 +99,7 @@ def ablation_masking(preset: RunConfig) -> Lineup:
         "visible patches count 0.1": {"model.visible_weight": 0.1},
     }
     trained = (Spec(label, "maesil", values) for label, values in settings.items())
-    return Lineup("Ablation: masking, patch, target", (*trained, *parse_models(["kriging", "interpolation", "mean"])))
+    return ModelSet("Ablation: masking, patch, target", (*trained, *parse_models(["kriging", "interpolation", "mean"])))
 
 
 def ours_width(preset: RunConfig) -> int:
@@ -111,7 +111,7 @@ def ours_width(preset: RunConfig) -> int:
     return max(1, round(tokens / positions))
 
 
-LINEUPS: Catalog[Callable[[RunConfig], Lineup]] = Catalog(
+MODEL_SETS: Catalog[Callable[[RunConfig], ModelSet]] = Catalog(
     "comparison",
     {"paper-table": paper, "slices": slices, "bottlenecks": bottlenecks, "ablation-masking": ablation_masking},
 )

@@ -38,7 +38,7 @@ DRAWN = 4
 
 
 @dataclass(frozen=True)
-class Judge:
+class Scorer:
     """What is equal for all models.
 
     Attributes:
@@ -198,13 +198,13 @@ class Pictures(Mapping[str, Sequence[Case]]):
     Args:
         kept: Row, as figures name it, to the folder that keeps its pictures and its name there.
         regions: The scans.
-        judge: The comparison's.
+        scorer: The comparison's.
     """
 
-    def __init__(self, kept: Mapping[str, tuple[Path, str]], regions: Sequence[Region], judge: Judge) -> None:
+    def __init__(self, kept: Mapping[str, tuple[Path, str]], regions: Sequence[Region], scorer: Scorer) -> None:
         self._kept = kept
         self._regions = regions
-        self._judge = judge
+        self._judge = scorer
 
     def __getitem__(self, name: str) -> Sequence[Case]:
         return [self._case(*self._kept[name], region) for region in self._regions]

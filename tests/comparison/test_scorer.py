@@ -9,7 +9,7 @@ import pytest
 
 from conftest import TINY_MODEL
 from maesil.comparison.result import EVERYTHING, OWN_MASKS, TOLD, VISIBLE
-from maesil.comparison.scoring import MARK, SCORES, Judge, answers
+from maesil.comparison.scorer import MARK, SCORES, Scorer, answers
 from maesil.comparison.spec import Spec, parse_models
 from maesil.config import RunConfig
 from maesil.evaluation.protocol import Protocol
@@ -19,10 +19,10 @@ from maesil.store.scanstore import ScanStore
 
 
 @pytest.fixture
-def judge(tiny_config: RunConfig, tiny_store: Path) -> Judge:
+def scorer(tiny_config: RunConfig, tiny_store: Path) -> Scorer:
     store = ScanStore(tiny_store)
     regions = regions_of(store, tiny_config.data, TINY_MODEL.superpatch, "test")
-    return Judge(store, regions, Protocol(lpips=None), TINY_MODEL.grid, tiny_config.masking)
+    return Scorer(store, regions, Protocol(lpips=None), TINY_MODEL.grid, tiny_config.masking)
 
 
 SMALL = "channels=[8]:latent_channels=2"
@@ -49,11 +49,11 @@ PATCH_16 = {"model.patch": [16, 16, 16]}
     ids=lambda value: value.label + str(dict(value.settings)) if isinstance(value, Spec) else "",
 )
 def test_sees__tells_rows_with_other_voxels_apart(
-    judge: Judge, tiny_config: RunConfig, spec: Spec, sees: dict[str, str]
+    scorer: Scorer, tiny_config: RunConfig, spec: Spec, sees: dict[str, str]
 ) -> None:
     config = spec.configure(tiny_config)
-    entries = judge.entries(spec.label, make_model(config.model, config.masking))
-    found = {name.replace(f"ae:{SMALL}", "ae"): judge.sees(entry) for name, entry in entries.items()}
+    entries = scorer.entries(spec.label, make_model(config.model, config.masking))
+    found = {name.replace(f"ae:{SMALL}", "ae"): scorer.sees(entry) for name, entry in entries.items()}
     assert found == sees
 
 
@@ -83,7 +83,7 @@ def spoil(path: Path) -> None:
     ],
 )
 def test_score__damaged_files_are_scored_again(
-    judge: Judge, tiny_config: RunConfig, tmp_path: Path, name: str, damage: Callable[[Path], object]
+    scorer: Scorer, tiny_config: RunConfig, tmp_path: Path, name: str, damage: Callable[[Path], object]
 ) -> None:
     calls: list[str] = []
     fills = {
@@ -91,7 +91,7 @@ def test_score__damaged_files_are_scored_again(
     }
 
     def scored() -> object:
-        return judge.score(fills, tmp_path, "untrained", lambda done, total, what: calls.append(what))
+        return scorer.score(fills, tmp_path, "untrained", lambda done, total, what: calls.append(what))
 
     first = scored()
     assert len(calls) == 2
