@@ -37,6 +37,7 @@ from maesil.export.targets import export as export_backbone
 from maesil.files import write_text
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
+from maesil.progress import Progress
 from maesil.report.figures import save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.run import report
@@ -44,7 +45,7 @@ from maesil.runs.load import default_device
 from maesil.runs.pretrain import Outcome, pretrain
 from maesil.seen import seen_note
 from maesil.shapes import Shape3
-from maesil.store.prepare import Progress, prepare
+from maesil.store.prepare import prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification.cases import read_cases
 from maesil.tasks.classification.config import ClassificationConfig

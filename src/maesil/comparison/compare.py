@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from maesil.comparison.budget import Budget
-from maesil.comparison.experiment import Experiment, Outcome
+from maesil.comparison.experiment import Entered, Experiment
 from maesil.comparison.model_sets import ModelSet
 from maesil.comparison.result import Comparison
 from maesil.comparison.scorer import Pictures, Scorer, shown_regions
@@ -19,7 +19,8 @@ from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
-from maesil.evaluation.runner import Progress, lpips_or_reason
+from maesil.evaluation.runner import lpips_or_reason
+from maesil.progress import Progress
 from maesil.runs.card import dataset_counts
 from maesil.sampling.regions import check_overrides, regions_of, training_scans
 from maesil.seen import seen_note, trained_on
@@ -105,7 +106,7 @@ def compare(
     return comparison, write_all(comparison, Pictures(experiment.pictures(results), experiment.shown, scorer), out)
 
 
-def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress | None) -> list[Outcome]:
+def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress | None) -> list[Entered]:
     """Every model, trained and scored; none is begun before all settings are known to fit."""
     for spec in model_set.specs:
         if spec.trained:

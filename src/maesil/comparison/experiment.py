@@ -23,10 +23,10 @@ from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, to_dict
 from maesil.errors import ConfigError, MaesilError
 from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import told_note
-from maesil.evaluation.runner import Progress
 from maesil.evaluation.scores import Score
 from maesil.files import write_json, write_text
 from maesil.models import CEILINGS, UNTRAINED, Pretrainer, make_model
+from maesil.progress import Progress
 from maesil.runs.claim import claim
 from maesil.runs.load import default_device, load, steps_done
 from maesil.sampling.regions import Region
@@ -37,7 +37,7 @@ PROBE_STEPS = 16
 KEPT_RESULT = "entrant.json"
 """What a finished model is and took, beside its scores: with them, its run folder is no longer needed."""
 
-Outcome = tuple[ModelResult, tuple[Score, ...]]
+Entered = tuple[ModelResult, tuple[Score, ...]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class Experiment:
         names = [name for name in now if name != "preset" and before.get(name, now[name]) != now[name]]
         return names + changed_keys(from_dict(before["preset"], where=self.out), anywhere(self.preset))
 
-    def enter(self, spec: Spec, progress: Progress | None) -> Outcome:
+    def enter(self, spec: Spec, progress: Progress | None) -> Entered:
         """Trains and scores one model with every seed, or takes up what an earlier call has done.
 
         A failure is told, not raised.
@@ -93,7 +93,7 @@ class Experiment:
         seeds = range(first, first + self.seeds) if spec.trained else (first,)
         return merged([self._enter(spec, seed, progress) for seed in seeds])
 
-    def _enter(self, spec: Spec, seed: int, progress: Progress | None) -> Outcome:
+    def _enter(self, spec: Spec, seed: int, progress: Progress | None) -> Entered:
         failure = self._folder(spec, seed) / "failure.txt"
         failure.unlink(missing_ok=True)
         try:
@@ -104,12 +104,12 @@ class Experiment:
             self.console.print(f"{spec.label} failed: {reason} (see {failure})", markup=False)
             return replace(self._result(spec, seed, {spec.label: VISIBLE}), failed=reason), ()
 
-    def _untrained(self, spec: Spec, progress: Progress | None) -> Outcome:
+    def _untrained(self, spec: Spec, progress: Progress | None) -> Entered:
         kind = {**UNTRAINED, **CEILINGS}[spec.model]
         model = kind(self.preset.model.grid, self.scorer.masking).to(default_device())
         return self._scored(spec, 0, {spec.label: model}, "untrained", None, progress)
 
-    def _trained(self, spec: Spec, seed: int, progress: Progress | None) -> Outcome:
+    def _trained(self, spec: Spec, seed: int, progress: Progress | None) -> Entered:
         config = self._budgeted(spec, seed)
         stamp = f"step {config.train.steps}"
         kept = self._kept(spec, seed, stamp)
@@ -122,7 +122,7 @@ class Experiment:
         cost = measure(loaded.model, loaded.config, self._flops(spec, config), run)
         return self._scored(spec, seed, self.scorer.entries(spec.label, loaded.model), stamp, cost, progress)
 
-    def _kept(self, spec: Spec, seed: int, stamp: str) -> Outcome | None:
+    def _kept(self, spec: Spec, seed: int, stamp: str) -> Entered | None:
         """What an earlier call came to, from its scores and `KEPT_RESULT` alone; None where anything is missing."""
         folder = self._folder(spec, seed)
         try:
@@ -143,7 +143,7 @@ class Experiment:
         stamp: str,
         cost: Cost | None,
         progress: Progress | None,
-    ) -> Outcome:
+    ) -> Entered:
         folder = self._folder(spec, seed)
         scores = self.scorer.score(entries, folder, stamp, progress, seed)
         if seed == self.preset.seed or cost is None:
@@ -236,7 +236,7 @@ class Experiment:
         return self._folder(spec, seed) / "run"
 
 
-def merged(outcomes: Sequence[Outcome]) -> Outcome:
+def merged(outcomes: Sequence[Entered]) -> Entered:
     """One result of all seeds: its time is the trainings' mean, its memory their peak; a failure names its seed."""
     results = [result for result, _ in outcomes]
     done = [result for result in results if not result.failed]

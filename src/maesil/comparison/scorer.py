@@ -19,12 +19,13 @@ from maesil.errors import CheckpointError
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import RebuiltScan
-from maesil.evaluation.runner import Progress, held_out, lpips_or_reason, rebuild_region, score_models, under
+from maesil.evaluation.runner import held_out, lpips_or_reason, rebuild_region, score_models, under
 from maesil.evaluation.scores import Score, read_scores, write_scores
 from maesil.files import replacing, write_json
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models import Pretrainer
+from maesil.progress import Progress
 from maesil.report.case import Case
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore

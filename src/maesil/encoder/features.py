@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -23,25 +23,24 @@ from maesil.evaluation.rebuild import inference_precision
 from maesil.extras import optional
 from maesil.files import replacing
 from maesil.models.backbone import Backbone
+from maesil.progress import Progress
 from maesil.sampling.ahead import tile_batches
 from maesil.sampling.regions import tissue_share
 from maesil.seen import seen_patients
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.tiling import Tile, Tiling
 
-AIR_HU = -950.0
+BARE_HU = -950.0
 """A patch whose mean lies below is air around the body or padding: its token says nothing of the patient."""
 BLOCK = 4
 """Patches along each axis that make one token of `region_tokens`: a scan's then fit in a few MB."""
-LEAST_TISSUE = 0.02
+LEAST_TISSUE_TO_EMBED = 0.02
 """Superpatches with a smaller share of tissue are left out."""
 LEVELS = ("scan", "superpatch")
 TEXTS = ("level", "scan_id", "dataset", "patient", "seen")
 SEEN, UNSEEN, UNKNOWN = "yes", "no", "unknown"
 """Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint tells."""
 NUMBERS = ("x_mm", "y_mm", "z_mm", "start_s", "start_p", "start_l", "tissue_share", "tokens")
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)
@@ -122,13 +121,15 @@ def scan_tokens(
     """
     tiling = Tiling(entry.shape, backbone.config.superpatch)
     occupancy = store.occupancy(entry.scan_id)
-    tiles = [tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE]
+    tiles = [
+        tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE_TO_EMBED
+    ]
     device = next(backbone.parameters()).device
     for chosen, boxes in tile_batches(partial(store.read, entry.scan_id), tiles, tiling.tile, batch):
         hu = torch.from_numpy(boxes).to(device)
         with torch.inference_mode(), inference_precision(device):
             tokens = backbone.tokens(backbone.from_hu(hu)).float().cpu()
-            solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > AIR_HU).cpu()
+            solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
         for tile, own, kept in zip(chosen, tokens, solid, strict=True):
             if kept.any():
                 yield tile, own.clone(), kept

@@ -10,11 +10,12 @@ from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import checkpoint_note, input_note, split_note, told_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated, write_record
-from maesil.evaluation.runner import Progress, score_models, under
+from maesil.evaluation.runner import score_models, under
 from maesil.evaluation.scores import Score, write_json_scores, write_scores
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
 from maesil.files import write_text
 from maesil.models import UNTRAINED, Pretrainer
+from maesil.progress import Progress
 from maesil.runs.load import LoadedModel, load, run_store
 from maesil.sampling.regions import regions_of
 from maesil.seen import seen_note

@@ -11,9 +11,10 @@ from maesil.errors import CheckpointError, ConfigError
 from maesil.evaluation.notes import split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated, read_record
-from maesil.evaluation.runner import Progress, held_out, rebuild_region, under
+from maesil.evaluation.runner import held_out, rebuild_region, under
 from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.tables import tabulate
+from maesil.progress import Progress
 from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure

@@ -25,8 +25,8 @@ from maesil.store.scanstore import ScanStore
 from maesil.training.batches import Batches
 from maesil.training.callbacks import Images
 from maesil.training.devices import world_size
+from maesil.training.live_progress import LiveProgress
 from maesil.training.module import PretrainModule
-from maesil.training.progress import LiveProgress
 from maesil.training.trainer import Job, fit, prepare_process
 
 

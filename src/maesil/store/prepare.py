@@ -13,6 +13,7 @@ from typing import Any
 from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.labels import image_files
 from maesil.errors import ScanError, StoreError
+from maesil.progress import Progress
 from maesil.store.layout import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.lock import locked
 from maesil.store.parallel import refuse_in_starting_worker, run_all
@@ -21,9 +22,6 @@ from maesil.store.settings import PrepareConfig
 from maesil.store.writing import Written, stored_row, write_scan
 
 __all__ = ["PrepareConfig", "PrepareReport", "Progress", "Quarantined", "prepare"]
-
-Progress = Callable[[int, int, str], None]
-"""Called with scans done, scans in all, and the last one's name."""
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,7 @@ from maesil.tiling import Tiling
 from maesil.training.batches import Batches
 from maesil.training.checkpoint import checkpoint_folder, load_weights
 from maesil.training.config import MonitorConfig
-from maesil.training.progress import LiveProgress
+from maesil.training.live_progress import LiveProgress
 from maesil.training.trainer import Job, fit, prepare_process
 from maesil.version import commit
 

@@ -33,6 +33,7 @@ from maesil.metrics.classification import (
     untold,
 )
 from maesil.models.backbone import Backbone
+from maesil.progress import Progress
 from maesil.runs.claim import claim
 from maesil.runs.load import default_device
 from maesil.seen import seen_note
@@ -44,7 +45,6 @@ from maesil.tasks.classification.network import attentive_probe, linear_probe, n
 from maesil.tasks.unread import refuse_in_classification
 
 ENDS = ("value", "low", "high")
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ Every amount is repeated with several seeds, which draw the labelled subset, the
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
@@ -19,6 +19,7 @@ from rich.console import Console
 from maesil.encoder.start import seen_notes
 from maesil.errors import ConfigError, MaesilError
 from maesil.files import write_json
+from maesil.progress import Progress
 from maesil.runs.claim import claim
 from maesil.seen import seen_note
 from maesil.store.scanstore import ScanStore
@@ -32,8 +33,6 @@ from maesil.tasks.segmentation.trials import Amount, Experiment, Trial
 from maesil.tasks.unread import refuse_in_segmentation
 from maesil.training.checkpoint import checkpoint_folder, read_config
 from maesil.version import commit
-
-Progress = Callable[[int, int, str], None]
 
 
 def compare_transfer(

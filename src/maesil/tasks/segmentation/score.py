@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from maesil.evaluation.rebuild import inference_precision
 from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
 from maesil.files import write_json, write_text
 from maesil.metrics.segmentation import segmentation_scores
+from maesil.progress import Progress
 from maesil.runs.load import default_device
 from maesil.sampling.ahead import ahead
 from maesil.sampling.labelled import Classes, annotated
@@ -44,8 +45,6 @@ WINDOWS = 2
 """Superpatches at a time on a GPU."""
 OVERLAP = 0.5
 """Of neighbouring windows; Gaussian weights make their seams vanish."""
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -29,7 +29,7 @@ from maesil.tasks.segmentation.module import SegmentationModule
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.unread import refuse_in_segmentation, require_window
 from maesil.training.batches import Batches
-from maesil.training.progress import LiveProgress
+from maesil.training.live_progress import LiveProgress
 from maesil.training.trainer import Card, Job, fit, prepare_process
 from maesil.version import commit
 

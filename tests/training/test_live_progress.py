@@ -11,8 +11,8 @@ from rich.console import Console
 
 from maesil import pipeline
 from maesil.config import RunConfig
+from maesil.training.live_progress import facts
 from maesil.training.logs import curve
-from maesil.training.progress import facts
 
 
 def shown_by(config: RunConfig, run: Path, log_every: int) -> str:
