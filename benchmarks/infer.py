@@ -37,7 +37,7 @@ from maesil.evaluation import rebuild, runner
 from maesil.evaluation.protocol import Protocol
 from maesil.models.backbone import Backbone
 from maesil.models.contract import Pretrainer
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.runs.load import default_device, load
 from maesil.sampling import ahead as reading
 from maesil.sampling.config import HoldoutConfig

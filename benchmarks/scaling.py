@@ -26,7 +26,7 @@ from benchmarks.harness import Report, Row, Timing, parser, read_options
 from maesil.config import RunConfig, dump_yaml
 from maesil.ct.sample import sample_ct
 from maesil.models import make_model
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.training.logs import curve
 

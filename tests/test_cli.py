@@ -20,7 +20,7 @@ from maesil.commands.parsing import console, parse, print_json
 from maesil.commands.pretrain import Pretrain
 from maesil.config import RunConfig, dump_yaml
 from maesil.models.mae import MaskedAutoencoder
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.runs.load import load
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import regions_of

@@ -10,7 +10,7 @@ from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_ya
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS, UniformMasking
 from maesil.models import VAEConfig
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.runs.pretrain import settle
 
 

@@ -16,7 +16,7 @@ from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.evaluate import evaluate
-from maesil.presets.presets import DEMO_SPACING_MM, demo
+from maesil.presets import DEMO_SPACING_MM, demo
 from maesil.report.run import report
 from maesil.runs.pretrain import pretrain
 from maesil.sampling.config import HoldoutConfig

@@ -20,6 +20,7 @@ import torch
 from rich.console import Console
 
 from maesil.comparison.compare import compare
+from maesil.datasets.nodule_files import write_nodules as nodules
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.unify import Unified
 from maesil.datasets.unify import unify as datasets
@@ -68,6 +69,7 @@ __all__ = [
     "finetune_classification",
     "finetune_segmentation",
     "masks",
+    "nodules",
     "predict",
     "prepare",
     "pretrain",

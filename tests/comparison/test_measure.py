@@ -14,8 +14,8 @@ from maesil.config import RunConfig
 from maesil.masking import DualMasking
 from maesil.models import MAEConfig, make_model
 from maesil.models.ae import AE, AEConfig
+from maesil.presets import demo
 from maesil.presets.baselines import baseline
-from maesil.presets.presets import demo
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
+from maesil import presets
 from maesil.comparison.model_sets import MODEL_SETS, ours_width
 from maesil.comparison.spec import Spec, parse_models
 from maesil.errors import ConfigError
 from maesil.models import AEConfig, MAEConfig, VQVAEConfig, make_model
-from maesil.presets import presets
 
 
 def test_parse_models__reads_words_commas_and_brackets() -> None:

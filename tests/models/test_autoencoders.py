@@ -17,8 +17,8 @@ from maesil.models.ae import AE
 from maesil.models.codebook import Codebook
 from maesil.models.vae import VAE
 from maesil.models.vqvae import VQVAE
+from maesil.presets import PRESETS, demo
 from maesil.presets.baselines import baseline
-from maesil.presets.presets import PRESETS, demo
 from maesil.sampling.augment import draw_generators
 
 SMALL = {"superpatch": (16, 16, 16), "channels": (8, 16), "latent_channels": 4}

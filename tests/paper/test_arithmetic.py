@@ -7,7 +7,7 @@ import torch
 from maesil.grid import PatchGrid
 from maesil.masking import DualMasking
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.tiling import Tiling
 
 

@@ -13,7 +13,7 @@ import pytest
 from maesil.config import dump_yaml
 from maesil.ct.geometry import Geometry
 from maesil.errors import ConfigError
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.runs.pretrain import settle
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import Region, overlap

@@ -9,7 +9,7 @@ from maesil.ct.phantom import phantom
 from maesil.ct.window import Window
 from maesil.models import make_model
 from maesil.models.mae import MaskedAutoencoder
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.training.devices import cpu_multiplies_bf16
 
 

@@ -18,7 +18,7 @@ from maesil.comparison.spec import parse_models
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.screen import scan_bar
 
 

@@ -11,8 +11,8 @@ from maesil.commands.parsing import Settings, console, parse, print_json, value_
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS
+from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
-from maesil.presets.presets import PRESETS
 
 
 @dataclass(frozen=True)

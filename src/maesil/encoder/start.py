@@ -14,7 +14,7 @@ from maesil.masking import DualMasking
 from maesil.models import MaskedAutoencoder
 from maesil.models.backbone import Backbone, backbone_of
 from maesil.models.mae import MAEConfig
-from maesil.presets.presets import PRESETS
+from maesil.presets import PRESETS
 from maesil.seen import seen_note, seen_patients, trained_on
 from maesil.store.scanstore import ScanEntry, ScanStore
 
