@@ -6,6 +6,7 @@ import os
 from dataclasses import replace
 from pathlib import Path
 
+import hypothesis
 import numpy as np
 import pytest
 import torch
@@ -23,6 +24,9 @@ from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 # One thread in this process and in those it starts: the runners of pytest-xdist share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 torch.set_num_threads(1)
+# No deadline per example: machines that run tests are busy at times.
+hypothesis.settings.register_profile("maesil", deadline=None)
+hypothesis.settings.load_profile("maesil")
 
 TINY_MODEL = MAEConfig(
     superpatch=(32, 32, 32), encoder_width=24, encoder_depth=1, encoder_heads=2,
