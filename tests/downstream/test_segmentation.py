@@ -365,7 +365,7 @@ def test_command__wrong_calls(capsys: pytest.CaptureFixture[str]) -> None:
         (["finetune", "segmentatoin"], "did you mean 'segmentation'"),
         (["finetune", "segmentation", "--init", "none"], "no run folder"),
         (["predict", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "does not exist"),
-        (["predict", "nowhere", "scan.nii.gz", "--out", "x.png"], "no NIfTI file name"),
+        (["predict", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),
     ):
         assert main(words) == 2
         assert said in capsys.readouterr().err
