@@ -23,7 +23,7 @@ from maesil.shapes import Shape3, product
 Order = Literal["linear", "nearest"]
 
 SLAB_SHARE = 16
-"""A slab is at most one part in this many of the volume: its float32 copies have to fit in a worker's memory."""
+"""A slab is at most 1/SLAB_SHARE of the volume, because its float32 copies have to fit in a worker's memory."""
 MAX_SLAB_VOXELS = 2**23
 
 _INTERPOLATORS = {"linear": SimpleITK.sitkLinear, "nearest": SimpleITK.sitkNearestNeighbor}

@@ -98,7 +98,9 @@ def _slabs(slices: Sequence[Slice]) -> Slabs:
         frames = opened[1]
         plane = frames[one.frame] if frames.ndim == 3 else frames
         if plane.shape != (one.rows, one.columns):
-            raise ScanError(f"the image has {plane.shape} voxels, not those of its header", where=one.path)
+            raise ScanError(
+                f"the image has {plane.shape} voxels, but its header declares {(one.rows, one.columns)}", where=one.path
+            )
         yield index, _rescaled(plane, one)[None]
 
 
