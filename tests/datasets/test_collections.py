@@ -139,9 +139,7 @@ def test_lidc__a_series_that_is_not_the_collections_takes_no_ones_name(tmp_path:
         slice_file(tmp_path / "LIDC-IDRI-0001" / "study" / series / "1-001.dcm", series, 0)
     found = find_scans([tmp_path], salt="s")
     assert [scan.scan_id for scan in found.scans] == ["LIDC-IDRI-0001"]
-    assert [problem.reason for problem in found.problems] == [
-        "another scan already has the name LIDC-IDRI-0001 already"
-    ]
+    assert [problem.reason for problem in found.problems] == ["another scan already has the name LIDC-IDRI-0001"]
 
 
 READING = (
@@ -251,7 +249,7 @@ def test_nnunet__other_channels_are_no_scans_and_other_modalities_no_ct(tmp_path
     found = find_scans([tmp_path])
     assert [scan.scan_id for scan in found.scans] == ["Liver-liver_1", "Liver-liver_2", "Liver-liver_3"]
     assert [scan.split for scan in found.scans] == [None, None, "test"]
-    assert notices(tmp_path) == [".: 1 file of a further channel is passed over"]
+    assert notices(tmp_path) == [".: 1 file of a further channel was skipped"]
     (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "MRI"}}')
     (problem,) = find_scans([tmp_path]).problems
     assert problem.reason == "channel 0 is MRI, not CT"

@@ -94,7 +94,7 @@ def _masks(folder: Path) -> list[Path]:
 def _lacks(names: Collection[str]) -> str:
     """A message that lists masks which other cases have and this one lacks."""
     first = ", ".join(stem_of(name) for name in sorted(names)[:_NAMED])
-    return f"it lacks {len(names)} masks that others have: {first}{', ...' if len(names) > _NAMED else ''}"
+    return f"it lacks {len(names)} of the masks that others have: {first}{', ...' if len(names) > _NAMED else ''}"
 
 
 def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
