@@ -24,20 +24,21 @@ import torch
 from monai.inferers.utils import sliding_window_inference
 
 from benchmarks.harness import Contender, Report, Row, apart, parser, race, read_options
-from maesil import backbones, pipeline
+from maesil import pipeline
 from maesil.config import RunConfig
 from maesil.ct.readers import read
 from maesil.ct.sample import sample_ct
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
-from maesil.downstream import features, segmenting
+from maesil.encoder import features
+from maesil.encoder import load as backbones
+from maesil.encoder.card import Transfer
 from maesil.evaluation import rebuild, runner
 from maesil.evaluation.protocol import Protocol
-from maesil.export.card import Transfer
 from maesil.models.backbone import Backbone
 from maesil.models.contract import Pretrainer
 from maesil.presets import PRESETS
-from maesil.runs import default_device, load
+from maesil.runs.load import default_device, load
 from maesil.sampling import ahead as reading
 from maesil.sampling.config import HoldoutConfig
 from maesil.sampling.regions import regions_of
@@ -45,7 +46,8 @@ from maesil.sampling.volumes import box_reader
 from maesil.store.conform import conform
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.segmentation import SegmentationConfig, Segmenter
+from maesil.tasks.segmentation import score as segmenting
+from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
 from maesil.tiling import Tiling
 
 CLASSES = 5

@@ -10,9 +10,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from maesil import pipeline
-from maesil.backbones import load_with_card
-from maesil.downstream.config import FinetuneConfig, LabelsConfig
+from maesil.encoder.load import load_with_card
 from maesil.store.prepare import PrepareConfig
+from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
 from maesil.training.config import MonitorConfig, TrainConfig
 
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 import torch
 from torch import nn
 
-from maesil.export.card import Transfer
+from maesil.encoder.card import Transfer
 from maesil.models import MAEConfig
 from maesil.models.backbone import Backbone
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from maesil.comparison.result import EVERYTHING, VISIBLE, Comparison, Cost, Entrant
+from maesil.comparison.result import EVERYTHING, VISIBLE, Comparison, Cost, ModelResult
 from maesil.ct.window import Window
 from maesil.evaluation.scores import Score
 from maesil.report.case import Case
@@ -24,15 +24,15 @@ def score(
 
 def comparison(*scores: Score, failed: str | None = None) -> Comparison:
     """Ours, an autoencoder with its two rows, interpolation; and one that failed."""
-    entrants = [
-        Entrant("maesil", "maesil", {"maesil": VISIBLE}, cost=COST),
-        Entrant("ae", "ae", {"ae": EVERYTHING, "ae, masked input": VISIBLE}, cost=COST),
-        Entrant("interpolation", "interpolation", {"interpolation": VISIBLE}),
+    results = [
+        ModelResult("maesil", "maesil", {"maesil": VISIBLE}, cost=COST),
+        ModelResult("ae", "ae", {"ae": EVERYTHING, "ae, masked input": VISIBLE}, cost=COST),
+        ModelResult("interpolation", "interpolation", {"interpolation": VISIBLE}),
     ]
     if failed is not None:
-        entrants.append(Entrant("vae", "vae", {"vae": VISIBLE}, failed=failed))
+        results.append(ModelResult("vae", "vae", {"vae": VISIBLE}, failed=failed))
     return Comparison(
-        title="Test", ours="maesil", budget="10 optimiser steps per model", entrants=tuple(entrants), scores=scores,
+        title="Test", ours="maesil", budget="10 optimiser steps per model", results=tuple(results), scores=scores,
         notes=("A note.",), commands=("maesil compare store",), settings={"Data": {"scans": "a: 8"}},
     )  # fmt: skip
 

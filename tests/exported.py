@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import maesil
-from maesil.export.card import Transfer
+from maesil.encoder.card import Transfer
 from maesil.models import MAEConfig
 
 Features = Callable[[Path, torch.Tensor], torch.Tensor]

@@ -21,7 +21,7 @@ from maesil.commands.pretrain import Pretrain
 from maesil.config import RunConfig, dump_yaml
 from maesil.models.mae import MaskedAutoencoder
 from maesil.presets import PRESETS
-from maesil.runs import load
+from maesil.runs.load import load
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
@@ -124,7 +124,7 @@ def test_commands__are_verbs_of_the_same_name(name: str) -> None:
     "name", sorted(set(COMMANDS) - {"finetune", "compare", "compare-transfer", "export", "similar"})
 )
 def test_commands__have_the_options_of_their_verb(name: str) -> None:
-    """But for what is printed where, and names of protocols; those left out read a lineup or a query from words."""
+    """But for what is printed where, and names of protocols; those left out read models or a query from words."""
     module = import_module(f"maesil.commands.{name}")
     (command,) = (each for each in vars(module).values() if is_dataclass(each) and each.__module__ == module.__name__)
     options = {option.name for option in fields(command)} - {"json", "table", "reading"}

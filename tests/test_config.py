@@ -11,7 +11,7 @@ from maesil.errors import ConfigError
 from maesil.masking import MASKINGS, UniformMasking
 from maesil.models import VAEConfig
 from maesil.presets import PRESETS
-from maesil.runs import settle
+from maesil.runs.pretrain import settle
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

@@ -22,9 +22,9 @@ from maesil.config import RunConfig
 from maesil.ct.geometry import Geometry
 from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
-from maesil.downstream.features import UNKNOWN, read_features
+from maesil.encoder.card import Transfer
+from maesil.encoder.features import UNKNOWN, read_features
 from maesil.evaluation.protocol import Protocol
-from maesil.export.card import Transfer
 from maesil.export.targets import export
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.seen import seen_note, seen_patients, trained_on

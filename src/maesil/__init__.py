@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from maesil.backbones import load
+    from maesil.encoder.load import load
 
 __version__ = "0.1.0"
 __all__ = ["__version__", "load"]
@@ -15,5 +15,5 @@ __all__ = ["__version__", "load"]
 def __getattr__(name: str) -> Any:
     """`load` is imported when it is asked for: `import maesil` stays light."""
     if name == "load":
-        return import_module("maesil.backbones").load
+        return import_module("maesil.encoder.load").load
     raise AttributeError(f"module 'maesil' has no attribute '{name}'")

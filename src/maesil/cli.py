@@ -39,6 +39,7 @@ All commands:
   predict      segment one scan, on its own grid
   compare-transfer   does pre-training help? few labels and many, against random weights
   masks        draw the masking strategies
+  nodules      nodules of LIDC-IDRI as label files, with volume and malignancy
   doctor       versions, devices, memory, metric weights
 
 `maesil COMMAND --help` explains each, with examples. Exit codes: 0 done, 1 in part or interrupted, 2 wrong call.
@@ -59,7 +60,7 @@ COMMANDS = Catalog(
         for name in (
             *("demo", "datasets", "prepare", "pretrain", "evaluate"),
             *("compare", "report", "reconstruct", "export"),
-            *("finetune", "embed", "similar", "predict", "masks", "doctor"),
+            *("finetune", "embed", "similar", "predict", "masks", "nodules", "doctor"),
         )
     }
     | {"compare-transfer": "maesil.commands.compare_transfer"},

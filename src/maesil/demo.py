@@ -9,17 +9,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from maesil import verbs
 from maesil.config import RunConfig
 from maesil.ct.phantom import phantom as synthetic_ct
 from maesil.ct.sample import SAMPLE_CITATION, sample_ct
 from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
 from maesil.errors import ConfigError
+from maesil.evaluation.evaluate import evaluate
 from maesil.presets import DEMO_SPACING_MM, demo
+from maesil.report.run import report
+from maesil.runs.pretrain import pretrain
 from maesil.sampling.config import HoldoutConfig
 from maesil.screen import prepare_text, scan_bar
-from maesil.store.prepare import PrepareConfig
+from maesil.store.prepare import PrepareConfig, prepare
 
 PHANTOMS = 6
 """Synthetic patients of a demo without network: four to train, one to validate, one to test."""
@@ -66,16 +68,16 @@ def run_demo(
         name = "phantoms" if phantom else "LIDC-IDRI"
         config = PrepareConfig(policy="spacing", spacing_mm=DEMO_SPACING_MM, dataset=name)
         with scan_bar(screen, "preparing") as progress:
-            report = verbs.prepare([source], store, config, workers=None if phantom else 0, progress=progress)
-        screen.print(prepare_text(report, store), markup=False)
+            prepared = prepare([source], store, config, workers=None if phantom else 0, progress=progress)
+        screen.print(prepare_text(prepared, store), markup=False)
     with _chapter(screen, "3/4 pre-train"):
-        outcome = verbs.pretrain(_config(store, phantom, steps), out / "run", console=screen)
+        outcome = pretrain(_config(store, phantom, steps), out / "run", console=screen)
     if outcome.status == "interrupted":
         return DemoResult("", None, finished=False)
     with _chapter(screen, "4/4 evaluate"):
         with scan_bar(screen, "evaluating") as progress:
-            evaluation = verbs.evaluate(out / "run", progress=progress)
-        page = verbs.report(out / "run")
+            evaluation = evaluate(out / "run", progress=progress)
+        page = report(out / "run")
     return DemoResult(evaluation.table, page, finished=True)
 
 

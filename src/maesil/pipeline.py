@@ -19,34 +19,41 @@ from typing import Literal
 import torch
 from rich.console import Console
 
-from maesil.backbones import load_with_card
 from maesil.comparison.compare import compare
+from maesil.datasets.nodule_files import write_nodules as nodules
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.unify import Unified
 from maesil.datasets.unify import unify as datasets
 from maesil.demo import run_demo as demo
 from maesil.doctor import examine as doctor
-from maesil.downstream.cases import read_cases
-from maesil.downstream.classification import ClassificationConfig, Classified, classify
-from maesil.downstream.features import Match, read_features, require_table, write_features
-from maesil.downstream.features import embed as embed_store
-from maesil.downstream.features import similar as similar_rows
-from maesil.downstream.segmentation import finetune_segmentation
-from maesil.downstream.segmenting import predict, score_segmentation
-from maesil.downstream.transfer import compare_transfer
+from maesil.encoder.features import Match, read_features, require_table, write_features
+from maesil.encoder.features import embed as embed_store
+from maesil.encoder.features import similar as similar_rows
+from maesil.encoder.load import load_with_card
 from maesil.errors import ConfigError
+from maesil.evaluation.evaluate import Evaluation, evaluate
+from maesil.evaluation.reconstruct import reconstruct
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.export.targets import export as export_backbone
+from maesil.files import write_text
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
+from maesil.progress import Progress
 from maesil.report.figures import save_figure
 from maesil.report.gallery import mask_gallery
-from maesil.runs import Outcome, default_device
+from maesil.report.run import report
+from maesil.runs.load import default_device
+from maesil.runs.pretrain import Outcome, pretrain
 from maesil.seen import seen_note
 from maesil.shapes import Shape3
-from maesil.store.prepare import Progress
+from maesil.store.prepare import prepare
 from maesil.store.scanstore import ScanStore
-from maesil.verbs import Evaluation, evaluate, prepare, pretrain, reconstruct, report
+from maesil.tasks.classification.cases import read_cases
+from maesil.tasks.classification.config import ClassificationConfig
+from maesil.tasks.classification.train import Classified, classify
+from maesil.tasks.segmentation.label_efficiency import compare_transfer
+from maesil.tasks.segmentation.score import predict, score_segmentation
+from maesil.tasks.segmentation.train import finetune_segmentation
 
 __all__ = [
     "Evaluation",
@@ -62,6 +69,7 @@ __all__ = [
     "finetune_classification",
     "finetune_segmentation",
     "masks",
+    "nodules",
     "predict",
     "prepare",
     "pretrain",
@@ -83,7 +91,7 @@ def write_table1(unified: Unified, path: Path) -> None:
     writers = {".md": sheet_to_markdown, ".tex": sheet_to_latex, ".csv": sheet_to_csv}
     if path.suffix not in writers:
         raise ConfigError(f"a table is no '{path.suffix}' file", where=path, fix="end its name in .md, .tex or .csv")
-    path.write_text(writers[path.suffix](sheet), encoding="utf-8")
+    write_text(path, writers[path.suffix](sheet))
 
 
 def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last", "best"] = "last") -> Path:

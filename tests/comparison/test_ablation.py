@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from maesil import pipeline
-from maesil.comparison import contest
+from maesil.comparison import experiment
 from maesil.comparison.budget import Budget
-from maesil.comparison.presets import LINEUPS
+from maesil.comparison.model_sets import MODEL_SETS
 from maesil.comparison.result import OWN_MASKS, RANKED, TOLD
 from maesil.comparison.tables import paired_csv, table2
 from maesil.config import RunConfig, load_yaml
@@ -22,13 +22,13 @@ def test_ablation__ranks_what_hides_the_same_and_is_told_the_same(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A process for each of eight models would take a minute to import the same packages.
-    monkeypatch.setattr(contest, "pretrain_apart", lambda config, run: pipeline.pretrain(load_yaml(config), run))
+    monkeypatch.setattr(experiment, "pretrain_apart", lambda config, run: pipeline.pretrain(load_yaml(config), run))
     config = replace(tiny_config, monitor=replace(tiny_config.monitor, validate_every=0))
-    lineup = LINEUPS["ablation-masking"](config)
+    model_set = MODEL_SETS["ablation-masking"](config)
     found, page = pipeline.compare(
-        config, lineup, Budget("steps", 1.0), tmp_path / "out", protocol=Protocol(lpips=None), pictures=1
+        config, model_set, Budget("steps", 1.0), tmp_path / "out", protocol=Protocol(lpips=None), pictures=1
     )
-    assert [entrant.failed for entrant in found.entrants] == [None] * len(lineup.specs)
+    assert [result.failed for result in found.results] == [None] * len(model_set.specs)
     sees = found.sees
     assert sees["patch 16"] == OWN_MASKS
     assert sees["normalised targets"] == TOLD

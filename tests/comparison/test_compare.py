@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from maesil import pipeline
-from maesil.comparison import contest
+from maesil.comparison import experiment
 from maesil.comparison.budget import Budget
-from maesil.comparison.presets import Lineup
+from maesil.comparison.model_sets import ModelSet
 from maesil.comparison.result import OWN_MASKS, VISIBLE
 from maesil.comparison.spec import Spec, parse_models
 from maesil.config import RunConfig, load_yaml
@@ -26,43 +26,43 @@ PROTOCOL = Protocol(lpips=None)
 SMALL = "channels=[8, 16]:latent_channels=4"
 
 
-def lineup(*words: str) -> Lineup:
-    return Lineup("test", parse_models(words))
+def model_set(*words: str) -> ModelSet:
+    return ModelSet("test", parse_models(words))
 
 
 @pytest.mark.slow
 def test_compare__trains_scores_and_takes_up_what_is_done(tiny_config: RunConfig, tmp_path: Path) -> None:
     words = ("maesil", f"ae:{SMALL}", f"vae:{SMALL}", f"vqvae:{SMALL}:codes=16", "slice_mae", "interpolation", "mean")
     budget, out = Budget("steps", 4.0), tmp_path / "out"
-    comparison, page = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL)
+    comparison, page = pipeline.compare(tiny_config, model_set(*words), budget, out, protocol=PROTOCOL)
     assert page.is_file()
-    assert [entrant.failed for entrant in comparison.entrants] == [None] * len(words)
+    assert [result.failed for result in comparison.results] == [None] * len(words)
     assert {score.model for score in comparison.scores} >= {f"ae:{SMALL}", f"ae:{SMALL}, masked input", "slice_mae"}
-    for entrant in comparison.entrants[:5]:
-        assert entrant.cost is not None
-        assert (entrant.cost.steps, entrant.cost.superpatches) == (4, 8)
-        assert entrant.cost.flops > 0
-        assert entrant.cost.latent_elements
-        assert entrant.cost.seconds > 0
+    for result in comparison.results[:5]:
+        assert result.cost is not None
+        assert (result.cost.steps, result.cost.superpatches) == (4, 8)
+        assert result.cost.flops > 0
+        assert result.cost.latent_elements
+        assert result.cost.seconds > 0
     protocols = {score.protocol for score in comparison.scores}
     assert len(protocols) == 1
 
-    logs = [entrant.run / "logs" / "metrics.csv" for entrant in comparison.entrants if entrant.run is not None]
+    logs = [result.run / "logs" / "metrics.csv" for result in comparison.results if result.run is not None]
     before = [path.stat().st_mtime_ns for path in logs]
-    again, _ = pipeline.compare(tiny_config, lineup(*words, "kriging"), budget, out, protocol=PROTOCOL)
+    again, _ = pipeline.compare(tiny_config, model_set(*words, "kriging"), budget, out, protocol=PROTOCOL)
     assert [path.stat().st_mtime_ns for path in logs] == before
     assert set(again.scores) >= set(comparison.scores)
 
     other = replace(tiny_config, seed=1)
     with pytest.raises(ConfigError, match="other settings: seed"):
-        pipeline.compare(other, lineup(*words), budget, out, protocol=PROTOCOL)
+        pipeline.compare(other, model_set(*words), budget, out, protocol=PROTOCOL)
 
 
 def test_compare__trains_every_seed_and_goes_on_from_scores_alone(tiny_config: RunConfig, tmp_path: Path) -> None:
     words, budget, out = ("maesil", "mean"), Budget("steps", 2.0), tmp_path / "out"
-    one, _ = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL)
-    two, _ = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL, seeds=2)
-    assert [entrant.seeds for entrant in two.entrants] == [(0, 1), ()]
+    one, _ = pipeline.compare(tiny_config, model_set(*words), budget, out, protocol=PROTOCOL)
+    two, _ = pipeline.compare(tiny_config, model_set(*words), budget, out, protocol=PROTOCOL, seeds=2)
+    assert [result.seeds for result in two.results] == [(0, 1), ()]
     assert set(two.scores) > set(one.scores)
     assert {score.seed for score in two.scores if score.model == "maesil"} == {0, 1}
     values = {
@@ -75,11 +75,11 @@ def test_compare__trains_every_seed_and_goes_on_from_scores_alone(tiny_config: R
     kept = json.loads((out / "comparison.json").read_text())
     (out / "comparison.json").write_text(json.dumps({**kept, "sources": "of other scans"}))
     with pytest.raises(ConfigError, match="other settings: sources"):
-        pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL, seeds=2)
+        pipeline.compare(tiny_config, model_set(*words), budget, out, protocol=PROTOCOL, seeds=2)
     (out / "comparison.json").write_text(json.dumps(kept))
-    again, page = pipeline.compare(tiny_config, lineup(*words), budget, out, protocol=PROTOCOL, seeds=2)
+    again, page = pipeline.compare(tiny_config, model_set(*words), budget, out, protocol=PROTOCOL, seeds=2)
     assert again.scores == two.scores
-    assert [entrant.cost for entrant in again.entrants] == [entrant.cost for entrant in two.entrants]
+    assert [result.cost for result in again.results] == [result.cost for result in two.results]
     assert not list((out / "models").rglob("run"))
     assert page.is_file()
 
@@ -87,11 +87,11 @@ def test_compare__trains_every_seed_and_goes_on_from_scores_alone(tiny_config: R
 def test_compare__ours_beside_its_fast_recipe_at_equal_time(tiny_config: RunConfig, tmp_path: Path) -> None:
     fast = "maesil:decoder=cross:rebuilt_share=0.25"
     comparison, _ = pipeline.compare(
-        tiny_config, lineup("maesil", fast), Budget("seconds", 1.0), tmp_path / "out", protocol=PROTOCOL
+        tiny_config, model_set("maesil", fast), Budget("seconds", 1.0), tmp_path / "out", protocol=PROTOCOL
     )
-    assert [entrant.failed for entrant in comparison.entrants] == [None, None]
+    assert [result.failed for result in comparison.results] == [None, None]
     assert {score.model for score in comparison.scores} >= {"maesil", fast}
-    plain, cheap = (entrant.cost for entrant in comparison.entrants)
+    plain, cheap = (result.cost for result in comparison.results)
     assert plain is not None
     assert cheap is not None
     assert cheap.flops < plain.flops
@@ -99,9 +99,9 @@ def test_compare__ours_beside_its_fast_recipe_at_equal_time(tiny_config: RunConf
 
 def test_compare__a_model_that_fails_leaves_its_row(tiny_config: RunConfig, tmp_path: Path) -> None:
     broken = parse_models(["vqvae:channels=[8, 16]:latent_channels=4:codes=1:train.peak_lr=1e30"])[0]
-    models = Lineup("test", (broken, *parse_models(["mean"])))
+    models = ModelSet("test", (broken, *parse_models(["mean"])))
     comparison, _ = pipeline.compare(tiny_config, models, Budget("steps", 4.0), tmp_path / "out", protocol=PROTOCOL)
-    failed, kept = comparison.entrants
+    failed, kept = comparison.results
     assert failed.failed is not None
     assert "loss became" in failed.failed
     assert kept.failed is None
@@ -116,15 +116,15 @@ def test_compare__any_failure_leaves_its_row_and_a_trace(
 
     monkeypatch.setattr(Interpolation, "reconstruct", broken)
     words, out = ("interpolation", "mean"), tmp_path / "out"
-    comparison, _ = pipeline.compare(tiny_config, lineup(*words), Budget("steps", 4.0), out, protocol=PROTOCOL)
-    failed, kept = comparison.entrants
+    comparison, _ = pipeline.compare(tiny_config, model_set(*words), Budget("steps", 4.0), out, protocol=PROTOCOL)
+    failed, kept = comparison.results
     assert failed.failed == "ZeroDivisionError: nobody foresaw this"
     assert kept.failed is None
     trace = out / "models" / "interpolation" / "failure.txt"
     assert "in broken" in trace.read_text()
     monkeypatch.undo()
-    comparison, _ = pipeline.compare(tiny_config, lineup(*words), Budget("steps", 4.0), out, protocol=PROTOCOL)
-    assert comparison.entrants[0].failed is None
+    comparison, _ = pipeline.compare(tiny_config, model_set(*words), Budget("steps", 4.0), out, protocol=PROTOCOL)
+    assert comparison.results[0].failed is None
     assert not trace.exists()
 
 
@@ -139,16 +139,16 @@ def test_compare__budgets_and_costs_count_every_device(
         for record in (run / "checkpoints").glob("*/config.json"):
             record.write_text(record.read_text().replace('"devices": "auto"', '"devices": 4'))
 
-    monkeypatch.setattr(contest, "pretrain_apart", trained_on_four)
+    monkeypatch.setattr(experiment, "pretrain_apart", trained_on_four)
     four = replace(tiny_config, efficiency=replace(tiny_config.efficiency, devices=4))
     out = tmp_path / "out"
-    comparison, _ = pipeline.compare(four, lineup("maesil"), Budget("flops", 1e8), out, protocol=PROTOCOL)
+    comparison, _ = pipeline.compare(four, model_set("maesil"), Budget("flops", 1e8), out, protocol=PROTOCOL)
     assert comparison.settings["Training"]["batch"] == "8"
     assert "The test patient was not seen in pre-training, by name or source." in comparison.notes
-    (entrant,) = comparison.entrants
-    assert entrant.cost is not None
-    assert entrant.cost.steps == int(1e8 / (entrant.cost.flops * 8))
-    assert entrant.cost.superpatches == entrant.cost.steps * 8
+    (result,) = comparison.results
+    assert result.cost is not None
+    assert result.cost.steps == int(1e8 / (result.cost.flops * 8))
+    assert result.cost.superpatches == result.cost.steps * 8
 
 
 def test_pretrain__logs_the_use_of_the_codebook(tiny_config: RunConfig, tmp_path: Path) -> None:
@@ -165,17 +165,17 @@ def test_pretrain__logs_the_use_of_the_codebook(tiny_config: RunConfig, tmp_path
 def test_compare__other_masks_are_scored_under_the_common_ones_and_their_own(
     tiny_config: RunConfig, tmp_path: Path
 ) -> None:
-    models = Lineup("test", (Spec("uniform", "maesil", {"masking.name": "uniform", "masking.mask_ratio": 0.5}),))
+    models = ModelSet("test", (Spec("uniform", "maesil", {"masking.name": "uniform", "masking.mask_ratio": 0.5}),))
     comparison, _ = pipeline.compare(tiny_config, models, Budget("steps", 2.0), tmp_path / "out", protocol=PROTOCOL)
-    assert comparison.entrants[0].entries == {"uniform": VISIBLE, "uniform, own masks": OWN_MASKS}
+    assert comparison.results[0].entries == {"uniform": VISIBLE, "uniform, own masks": OWN_MASKS}
 
 
 @pytest.mark.slow
 def test_compare__seconds_and_flops_buy_steps(tiny_config: RunConfig, tmp_path: Path) -> None:
     for budget in (Budget("seconds", 0.5), Budget("flops", 5e7)):
         out = tmp_path / budget.unit
-        comparison, _ = pipeline.compare(tiny_config, lineup("maesil"), budget, out, protocol=PROTOCOL)
-        cost = comparison.entrants[0].cost
+        comparison, _ = pipeline.compare(tiny_config, model_set("maesil"), budget, out, protocol=PROTOCOL)
+        cost = comparison.results[0].cost
         assert cost is not None
         decided = json.loads((out / "models" / "maesil" / "budget.json").read_text())["steps"]
         assert read_log(out / "models" / "maesil" / "run" / "logs" / "metrics.csv")
@@ -189,27 +189,29 @@ def test_compare__every_row_is_scored_under_the_masks_that_the_protocol_names(
 ) -> None:
     protocol = replace(PROTOCOL, masks="uniform", mask_draws=1)
     words = ("kriging", "mean")
-    found, _ = pipeline.compare(tiny_config, lineup(*words), Budget("steps", 2.0), tmp_path / "out", protocol=protocol)
+    found, _ = pipeline.compare(
+        tiny_config, model_set(*words), Budget("steps", 2.0), tmp_path / "out", protocol=protocol
+    )
     assert found.sees == dict.fromkeys(words, VISIBLE)
     assert any("uniform masks" in score.described for score in found.scores)
 
 
 def test_compare__refuses_before_it_trains(tiny_config: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="unknown setting"):
-        pipeline.compare(tiny_config, lineup("maesil", "ae:nothing=1"), Budget("steps", 4.0), tmp_path / "out")
+        pipeline.compare(tiny_config, model_set("maesil", "ae:nothing=1"), Budget("steps", 4.0), tmp_path / "out")
     nobody = replace(tiny_config.data.holdout.patients, overrides={})
     empty = replace(
         tiny_config, data=replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, patients=nobody))
     )
     with pytest.raises(StoreError, match="split 'test'"):
-        pipeline.compare(empty, lineup("maesil"), Budget("steps", 4.0), tmp_path / "out")
+        pipeline.compare(empty, model_set("maesil"), Budget("steps", 4.0), tmp_path / "out")
     wrong = replace(tiny_config.data.holdout.patients, overrides={"c": "val", "dd": "test"})
     typed = replace(
         tiny_config, data=replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, patients=wrong))
     )
     with pytest.raises(ConfigError, match="no patient is called 'dd'"):
-        pipeline.compare(typed, lineup("maesil"), Budget("steps", 4.0), tmp_path / "out")
+        pipeline.compare(typed, model_set("maesil"), Budget("steps", 4.0), tmp_path / "out")
     nowhere = replace(tiny_config, data=replace(tiny_config.data, store=None))
     with pytest.raises(ConfigError, match="no store"):
-        pipeline.compare(nowhere, lineup("maesil"), Budget("steps", 4.0), tmp_path / "out")
+        pipeline.compare(nowhere, model_set("maesil"), Budget("steps", 4.0), tmp_path / "out")
     assert not (tmp_path / "out").exists()

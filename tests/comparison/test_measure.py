@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 import torch
 
-from maesil.baselines import baseline
 from maesil.comparison.measure import count_flops, measure, seconds_per_step
 from maesil.config import RunConfig
 from maesil.masking import DualMasking
 from maesil.models import MAEConfig, make_model
 from maesil.models.ae import AE, AEConfig
 from maesil.presets import demo
+from maesil.presets.baselines import baseline
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from maesil import presets
-from maesil.comparison.presets import LINEUPS, ours_width
+from maesil.comparison.model_sets import MODEL_SETS, ours_width
 from maesil.comparison.spec import Spec, parse_models
 from maesil.errors import ConfigError
 from maesil.models import AEConfig, MAEConfig, VQVAEConfig, make_model
@@ -71,13 +71,13 @@ def test_configure__names_the_model_whose_setting_is_wrong() -> None:
     assert "latent_channels" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", LINEUPS)
+@pytest.mark.parametrize("name", MODEL_SETS)
 @pytest.mark.parametrize("preset", ["demo", "paper"])
 def test_lineups__every_model_fits_every_size(name: str, preset: str) -> None:
     beside = presets.PRESETS[preset]()
-    lineup = LINEUPS[name](beside)
-    assert lineup.ours == lineup.specs[0].label
-    for spec in lineup.specs:
+    model_set = MODEL_SETS[name](beside)
+    assert model_set.ours == model_set.specs[0].label
+    for spec in model_set.specs:
         if spec.trained:
             spec.configure(beside)
 
@@ -87,7 +87,7 @@ def test_bottlenecks__three_sizes_each_one_as_wide_as_our_encoder_hands_on() -> 
     assert isinstance(preset.model, MAEConfig)
     handed_on = preset.masking.visible_count(preset.model.grid) * preset.model.encoder_width
     for kind in ("ae", "vae", "vqvae"):
-        configs = [spec.configure(preset) for spec in LINEUPS["bottlenecks"](preset).specs if spec.model == kind]
+        configs = [spec.configure(preset) for spec in MODEL_SETS["bottlenecks"](preset).specs if spec.model == kind]
         models = [make_model(config.model, config.masking) for config in configs]
         sizes = {
             model.latent.bits if isinstance(model.config, VQVAEConfig) else model.latent.elements for model in models
@@ -99,7 +99,7 @@ def test_bottlenecks__three_sizes_each_one_as_wide_as_our_encoder_hands_on() -> 
 def test_ablation__strategies_hide_equally_many_tokens() -> None:
     preset = presets.demo()
     assert isinstance(preset.model, MAEConfig)
-    specs = {spec.label: spec for spec in LINEUPS["ablation-masking"](preset).specs}
+    specs = {spec.label: spec for spec in MODEL_SETS["ablation-masking"](preset).specs}
     equal = ["dual 75 %", "uniform 75 %", "plane 75 %", "axis 75 %"]
     counts = {specs[label].configure(preset).masking.visible_count(preset.model.grid) for label in equal}
     assert counts == {128}

@@ -11,7 +11,7 @@ import pytest
 
 from comparison_results import COST, comparison, full, score
 from maesil.comparison.paper import TABLE_2
-from maesil.comparison.result import EVERYTHING, OWN_MASKS, TOLD, VISIBLE, Comparison, Entrant
+from maesil.comparison.result import EVERYTHING, OWN_MASKS, TOLD, VISIBLE, Comparison, ModelResult
 from maesil.comparison.spec import parse_models
 from maesil.comparison.tables import cost_csv, cost_table, paired_csv, table2, table2_csv, table3, table3_csv
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
@@ -34,16 +34,16 @@ def test_table2__rows_by_what_they_see_and_the_best_of_each() -> None:
     assert "8 scans of 8 patients" in masked.title
 
 
-def beside(one: Entrant, *others: Entrant) -> Comparison:
-    """The made-up comparison with entrants that score 50 dB in every scan."""
+def beside(one: ModelResult, *others: ModelResult) -> Comparison:
+    """The made-up comparison with results that score 50 dB in every scan."""
     whole, more = full(), (one, *others)
-    scores = [score(entry, scan, 50.0) for entrant in more for entry in entrant.entries for scan in "abcdefgh"]
-    return replace(whole, entrants=(*whole.entrants, *more), scores=(*whole.scores, *scores))
+    scores = [score(entry, scan, 50.0) for result in more for entry in result.entries for scan in "abcdefgh"]
+    return replace(whole, results=(*whole.results, *more), scores=(*whole.scores, *scores))
 
 
 @pytest.mark.parametrize("sees", [OWN_MASKS, TOLD])
 def test_table2__other_masks_and_hints_are_neither_ranked_nor_tested(sees: str) -> None:
-    other = Entrant("other", "maesil", {"other": sees}, plain=False, notes=("other: told the truth.",))
+    other = ModelResult("other", "maesil", {"other": sees}, plain=False, notes=("other: told the truth.",))
     found = beside(other)
     for sheet, what in ((table2(found)[0], 2), (table3(found)[0], 2)):
         row = [cells[0] for cells in sheet.rows].index("other")
@@ -57,19 +57,19 @@ def test_table2__other_masks_and_hints_are_neither_ranked_nor_tested(sees: str) 
 
 def test_table2__where_ours_has_hints_nothing_is_tested_against_it() -> None:
     whole = full()
-    hinted = replace(whole.entrants[0], entries={"maesil": TOLD})
-    found = replace(whole, entrants=(hinted, *whole.entrants[1:]))
+    hinted = replace(whole.results[0], entries={"maesil": TOLD})
+    found = replace(whole, results=(hinted, *whole.results[1:]))
     assert set(column(table2(found)[0], "Δ PSNR").values()) == {"–"}
     assert paired_csv(found).count("\n") == 1
 
 
 def test_table2__quotes_the_paper_beside_no_variant() -> None:
     variants = [
-        Entrant("maesil:patch=16", "maesil", {"maesil:patch=16": VISIBLE}, plain=False),
-        Entrant("ae:latent_channels=6", "ae", {"ae:latent_channels=6": EVERYTHING}, plain=False),
+        ModelResult("maesil:patch=16", "maesil", {"maesil:patch=16": VISIBLE}, plain=False),
+        ModelResult("ae:latent_channels=6", "ae", {"ae:latent_channels=6": EVERYTHING}, plain=False),
     ]
     paper = column(table2(beside(*variants))[0], "paper: PSNR (dB)")
-    assert [paper[entrant.label] for entrant in variants] == ["–", "–"]
+    assert [paper[result.label] for result in variants] == ["–", "–"]
     ours = replace(beside(*variants), ours="maesil:patch=16")
     assert column(table2(ours)[0], "paper: PSNR (dB)")["maesil:patch=16"] == "30.28"
 
@@ -77,7 +77,7 @@ def test_table2__quotes_the_paper_beside_no_variant() -> None:
 def test_tables__show_short_titles() -> None:
     (spec,) = parse_models(["ae:latent_channels=6"])
     rows = {spec.label: EVERYTHING, f"{spec.label}, masked input": VISIBLE}
-    found = beside(Entrant(spec.label, "ae", rows, title=spec.title, plain=False, cost=COST))
+    found = beside(ModelResult(spec.label, "ae", rows, title=spec.title, plain=False, cost=COST))
     assert {"ae, latent channels 6", "ae, latent channels 6, masked input"} <= column(table2(found)[0], "sees").keys()
     assert "ae, latent channels 6" in column(cost_table(found), "steps")
     assert spec.label in table2_csv(found)  # files for programs keep the whole name
@@ -189,13 +189,13 @@ def test_table2__says_on_how_many_scans_a_row_is_ahead() -> None:
 
 def test_cost_table__says_how_many_times_our_flops_a_row_takes() -> None:
     found = full()
-    dear = replace(found.entrants[1], cost=replace(COST, flops=4.36 * COST.flops))
-    sheet = cost_table(replace(found, entrants=(found.entrants[0], dear)))
+    dear = replace(found.results[1], cost=replace(COST, flops=4.36 * COST.flops))
+    sheet = cost_table(replace(found, results=(found.results[0], dear)))
     assert column(sheet, "of ours") == {"maesil": "1.00", "ae": "4.36"}
 
 
 def test_cost_table__of_a_model_without_a_bottleneck() -> None:
     found = full()
-    unet = replace(found.entrants[1], cost=replace(COST, latent_elements=None))
-    sheet = cost_table(replace(found, entrants=(found.entrants[0], unet)))
+    unet = replace(found.results[1], cost=replace(COST, latent_elements=None))
+    sheet = cost_table(replace(found, results=(found.results[0], unet)))
     assert [column(sheet, name)["ae"] for name in ("latent elements", "compression", "latent bits")] == ["–"] * 3

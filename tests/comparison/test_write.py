@@ -14,7 +14,7 @@ from PIL import Image
 
 from comparison_results import COST, case, comparison, full, score
 from maesil.comparison.figures import compression_figure, curves_figure, figure3
-from maesil.comparison.result import EVERYTHING, VISIBLE, Entrant
+from maesil.comparison.result import EVERYTHING, VISIBLE, ModelResult
 from maesil.comparison.spec import parse_models
 from maesil.comparison.viewer import chosen_slices, encode_cases
 from maesil.comparison.write import write_all
@@ -57,11 +57,12 @@ def test_compression_figure__needs_a_bottleneck() -> None:
 
 def test_compression_figure__counts_bits_so_that_code_books_stand_apart() -> None:
     sizes = {"vqvae": 8192.0, "vqvae:codes=16": 4096.0}
-    entrants = [
-        Entrant(name, "vqvae", {name: EVERYTHING}, cost=replace(COST, latent_bits=bits)) for name, bits in sizes.items()
+    results = [
+        ModelResult(name, "vqvae", {name: EVERYTHING}, cost=replace(COST, latent_bits=bits))
+        for name, bits in sizes.items()
     ]
     scores = [score(name, "a", 20.0, region="predicted") for name in sizes]
-    figure = compression_figure(replace(comparison(*scores), entrants=(*comparison().entrants, *entrants)))
+    figure = compression_figure(replace(comparison(*scores), results=(*comparison().results, *results)))
     assert figure is not None
     (axes,) = figure.axes
     (points,) = [line for line in axes.get_lines() if line.get_label() == "VQVAE"]
@@ -70,8 +71,8 @@ def test_compression_figure__counts_bits_so_that_code_books_stand_apart() -> Non
 
 
 def test_compression_figure__leaves_out_a_panel_without_points() -> None:
-    corrupt = Entrant("ae:corrupt=true", "ae", {"ae:corrupt=true": VISIBLE}, cost=COST)
-    found = replace(comparison(score("ae:corrupt=true", "a", 20.0)), entrants=(corrupt,))
+    corrupt = ModelResult("ae:corrupt=true", "ae", {"ae:corrupt=true": VISIBLE}, cost=COST)
+    found = replace(comparison(score("ae:corrupt=true", "a", 20.0)), results=(corrupt,))
     figure = compression_figure(found)
     assert figure is not None
     assert [axes.get_title().splitlines()[-1] for axes in figure.axes] == ["masked voxels"]
@@ -89,8 +90,8 @@ def test_curves_figure__draws_the_logs(tmp_path: Path) -> None:
     (tmp_path / "logs").mkdir()
     (tmp_path / "logs" / "metrics.csv").write_text("step,val_psnr_masked\n5,14\n10,15\n")
     drawn = full()
-    ours = replace(drawn.entrants[0], run=tmp_path)
-    figure = curves_figure(replace(drawn, entrants=(ours, *drawn.entrants[1:])))
+    ours = replace(drawn.results[0], run=tmp_path)
+    figure = curves_figure(replace(drawn, results=(ours, *drawn.results[1:])))
     assert figure is not None
     (line,) = figure.axes[0].get_lines()
     assert list(line.get_xdata()) == [40.0, 80.0]  # superpatches: eight a step

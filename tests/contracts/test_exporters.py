@@ -13,8 +13,8 @@ from safetensors.torch import load_file
 
 from backbones import CONFIG, random_volume, small_backbone, small_card, with_patch
 from exported import LOADED_BACK, as_map
+from maesil.encoder.card import Transfer
 from maesil.errors import ConfigError
-from maesil.export.card import Transfer
 from maesil.export.targets import TARGETS, export
 from maesil.models import MAEConfig
 

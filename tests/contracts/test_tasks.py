@@ -17,8 +17,8 @@ from maesil.cli import main
 from maesil.commands.finetune import TASKS
 from maesil.export.targets import export
 from maesil.models.backbone import Backbone
-from maesil.tasks.classification import Classifier
-from maesil.tasks.segmentation import SegmentationConfig, Segmenter
+from maesil.tasks.classification.network import Classifier
+from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
 
 NETWORKS: dict[str, Callable[[Backbone], torch.nn.Module]] = {
     "segmentation": lambda backbone: Segmenter(backbone, 2, SegmentationConfig(features=4)),

@@ -10,7 +10,6 @@ import torch
 from torch import nn
 from torch.distributions import Normal, kl_divergence
 
-from maesil.baselines import baseline
 from maesil.errors import ConfigError
 from maesil.masking import DualMasking
 from maesil.models import MODELS, AEConfig, MAEConfig, VAEConfig, VQVAEConfig, make_model, vae
@@ -19,6 +18,7 @@ from maesil.models.codebook import Codebook
 from maesil.models.vae import VAE
 from maesil.models.vqvae import VQVAE
 from maesil.presets import PRESETS, demo
+from maesil.presets.baselines import baseline
 from maesil.sampling.augment import draw_generators
 
 SMALL = {"superpatch": (16, 16, 16), "channels": (8, 16), "latent_channels": 4}

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 import torch
 
-from maesil.baselines import baseline
 from maesil.errors import ConfigError
 from maesil.masking import DualMasking, PlaneMasking
 from maesil.models import SliceMAEConfig, make_model
 from maesil.models.slice_mae import SliceMAE
 from maesil.presets import demo
+from maesil.presets.baselines import baseline
 
 CONFIG = SliceMAEConfig(
     superpatch=(16, 32, 32), patch=(1, 8, 8), encoder_width=24, encoder_depth=1, encoder_heads=2,

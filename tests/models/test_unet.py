@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 import torch
 
-from maesil.baselines import baseline
 from maesil.comparison.measure import count_flops
 from maesil.errors import ConfigError
 from maesil.masking import DualMasking
 from maesil.models import MAEConfig, UNetConfig, make_model
 from maesil.presets import PRESETS
+from maesil.presets.baselines import baseline
 
 SMALL = UNetConfig(superpatch=(32, 32, 32), channels=(4, 8, 16))
 

@@ -14,7 +14,7 @@ from maesil.config import dump_yaml
 from maesil.ct.geometry import Geometry
 from maesil.errors import ConfigError
 from maesil.presets import PRESETS
-from maesil.runs import settle
+from maesil.runs.pretrain import settle
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import Region, overlap
 from maesil.store.scanstore import ScanEntry

@@ -24,10 +24,10 @@ from maesil.report.case import VIEWS, Case, cut
 from maesil.report.figures import figure3, panels, save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.page import Curve, Page, encode_case, write_page
-from maesil.runs import LoadedModel, load
+from maesil.report.run import make_case
+from maesil.runs.load import LoadedModel, load
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
-from maesil.verbs import make_case
 
 
 @pytest.fixture
@@ -237,7 +237,7 @@ def test_report__shows_what_was_scored(tiny_config: RunConfig, tmp_path: Path, m
         shown.append((loaded.folder, asked))
         return make_case(loaded, store, region, asked)
 
-    monkeypatch.setattr("maesil.verbs.make_case", watch)
+    monkeypatch.setattr("maesil.report.run.make_case", watch)
     text = pipeline.report(run).read_text(encoding="utf-8")
     assert shown == [((run / "checkpoints" / "best").resolve(), protocol)]
     assert f"Checkpoint &#39;best&#39;, step {best}." in text

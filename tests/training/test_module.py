@@ -26,7 +26,7 @@ from maesil.ct.window import Window
 from maesil.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from maesil.masking import DualMasking
 from maesil.models.mae import Encoder, MAEConfig, MaskedAutoencoder
-from maesil.runs import load
+from maesil.runs.load import load
 from maesil.sampling.dataset import Superpatches
 from maesil.sampling.plan import Place
 from maesil.store.layout import OCCUPANCY, scan_path

@@ -19,8 +19,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.models.vqvae import VQVAEConfig
-from maesil.runs import load, steps_done
-from maesil.training.classification import ClassificationModule
+from maesil.runs.load import load, steps_done
+from maesil.tasks.classification.module import ClassificationModule
 from maesil.training.config import EfficiencyConfig
 from maesil.training.devices import resolve
 from maesil.training.logs import curve

@@ -23,11 +23,11 @@ from maesil.sampling.labelled import LabelledSuperpatches
 from maesil.sampling.plan import GridPlan, Place
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.segmentation import SegmentationConfig, Segmenter
+from maesil.tasks.segmentation.module import SegmentationModule
+from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
 from maesil.training.config import TrainConfig
 from maesil.training.logs import curve
 from maesil.training.module import PretrainModule
-from maesil.training.segmentation import SegmentationModule
 from maesil.training.stepper import Stepper
 
 EDGE = 32

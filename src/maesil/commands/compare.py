@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 
 from maesil.commands.parsing import Settings, console, parse, print_json, value_of
 from maesil.comparison.budget import parse_budget
-from maesil.comparison.presets import LINEUPS, Lineup
+from maesil.comparison.model_sets import MODEL_SETS, ModelSet
 from maesil.comparison.spec import parse_models
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
@@ -27,7 +27,7 @@ class Compare:
     """Train models under one budget, score them under one protocol, and write tables, figures and a page.
 
     Models are words: ae, vae:kl_per_voxel=1, maesil:masking.name=uniform. Or --preset names a whole comparison:
-    {lineups}. --beside PRESET says which run of ours they stand beside (data, batch, superpatches): {presets}; its
+    {model_sets}. --beside PRESET says which run of ours they stand beside (data, batch, superpatches): {presets}; its
     settings are flags, as in `maesil pretrain`. The same command resumes, model by model; exit status 1 says that a
     model failed.
 
@@ -64,7 +64,7 @@ class Compare:
 
 
 Compare.__doc__ = (
-    (Compare.__doc__ or "").replace("{lineups}", ", ".join(LINEUPS)).replace("{presets}", ", ".join(PRESETS))
+    (Compare.__doc__ or "").replace("{model_sets}", ", ".join(MODEL_SETS)).replace("{presets}", ", ".join(PRESETS))
 )
 
 
@@ -92,7 +92,7 @@ def main(words: Sequence[str]) -> int:
             console=screen,
             progress=progress,
         )
-    failed = {entrant.label: entrant.failed for entrant in comparison.entrants if entrant.failed}
+    failed = {result.label: result.failed for result in comparison.results if result.failed}
     screen.print(f"page: {page}", markup=False)
     for label, reason in failed.items():
         screen.print(f"failed: {label}: {reason}", markup=False)
@@ -109,9 +109,9 @@ def by_patient(preset: RunConfig) -> RunConfig:
     return replace(preset, data=replace(preset.data, padded_crops=True, holdout=holdout))
 
 
-def _lineup(named: str | None, models: Sequence[str], preset: RunConfig) -> Lineup:
+def _lineup(named: str | None, models: Sequence[str], preset: RunConfig) -> ModelSet:
     if named is not None and models:
         raise ConfigError("--preset and --models both say which models", fix="give one of them")
     if named is not None:
-        return LINEUPS[named](preset)
-    return Lineup("Models compared", parse_models(models)) if models else LINEUPS["paper-table"](preset)
+        return MODEL_SETS[named](preset)
+    return ModelSet("Models compared", parse_models(models)) if models else MODEL_SETS["paper-table"](preset)

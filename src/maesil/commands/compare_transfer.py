@@ -8,9 +8,9 @@ from pathlib import Path
 
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse
-from maesil.downstream.config import FinetuneConfig, ScratchConfig
-from maesil.downstream.transfer import Amount
 from maesil.errors import ConfigError
+from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
+from maesil.tasks.segmentation.trials import Amount
 
 
 @dataclass(frozen=True)

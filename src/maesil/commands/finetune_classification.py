@@ -11,9 +11,9 @@ import tyro
 
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse
-from maesil.downstream.classification import ClassificationConfig
 from maesil.errors import ConfigError
 from maesil.screen import scan_bar
+from maesil.tasks.classification.config import ClassificationConfig
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from pathlib import Path
 
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse, print_json
-from maesil.downstream.config import FinetuneConfig
 from maesil.errors import ConfigError
 from maesil.screen import scan_bar
+from maesil.tasks.segmentation.config import FinetuneConfig
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maesil.allocator import EVERYTHING, keep_freed_memory
-from maesil.baselines import baseline
 from maesil.commands.parsing import Settings, console, parse, print_json, value_of
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS
 from maesil.presets import PRESETS
+from maesil.presets.baselines import baseline
 
 
 @dataclass(frozen=True)

@@ -10,17 +10,18 @@ from rich.console import Console
 from rich.markup import escape
 
 from maesil.comparison.budget import Budget
-from maesil.comparison.contest import Contest, Outcome
-from maesil.comparison.presets import Lineup
+from maesil.comparison.experiment import Entered, Experiment
+from maesil.comparison.model_sets import ModelSet
 from maesil.comparison.result import Comparison
-from maesil.comparison.scoring import Judge, Pictures, shown_regions
+from maesil.comparison.scorer import Pictures, Scorer, shown_regions
 from maesil.comparison.write import write_all
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
-from maesil.evaluation.runner import Progress, lpips_or_reason
-from maesil.runs import dataset_counts
+from maesil.evaluation.runner import lpips_or_reason
+from maesil.progress import Progress
+from maesil.runs.card import dataset_counts
 from maesil.sampling.regions import check_overrides, regions_of, training_scans
 from maesil.seen import seen_note, trained_on
 from maesil.store.location import absolute
@@ -30,7 +31,7 @@ from maesil.training.devices import counted, world_size
 
 def compare(
     preset: RunConfig,
-    lineup: Lineup,
+    model_set: ModelSet,
     budget: Budget,
     out: Path,
     *,
@@ -48,7 +49,7 @@ def compare(
 
     Args:
         preset: The run of the masked autoencoder that every model stands beside; `preset.data.store` must be set.
-        lineup: The models, ours first.
+        model_set: The models, ours first.
         budget: What each training may take.
         out: The comparison's folder, made if absent.
         split: "test", "val" or "train".
@@ -76,14 +77,14 @@ def compare(
     regions = regions_of(store, preset.data, preset.model.superpatch, split)
     regions_of(store, preset.data, preset.model.superpatch, "train")  # better refused now than by every model
     protocol = replace(protocol or Protocol(), window=preset.data.window)
-    judge = Judge(store, regions, protocol, preset.model.grid, protocol.masking_of(preset.masking))
+    scorer = Scorer(store, regions, protocol, preset.model.grid, protocol.masking_of(preset.masking))
     shown, screen = shown_regions(regions, pictures), console or Console(quiet=True)
-    contest = Contest(preset, budget, judge, shown, out, screen, seeds)
-    outcomes = run_contest(contest, lineup, progress)
-    entrants = tuple(entrant for entrant, _ in outcomes)
+    experiment = Experiment(preset, budget, scorer, shown, out, screen, seeds)
+    outcomes = run_models(experiment, model_set, progress)
+    results = tuple(result for result, _ in outcomes)
     notes = (
-        *lpips_or_reason(judge.protocol, None)[1],
-        input_note(preset.model, judge.masking, store),
+        *lpips_or_reason(scorer.protocol, None)[1],
+        input_note(preset.model, scorer.masking, store),
         split_note(preset.data, split, regions),
         seen_note(
             trained_on(training_scans(store, preset.data.holdout)),
@@ -93,33 +94,33 @@ def compare(
         ),
     )
     comparison = Comparison(
-        title=lineup.title,
-        ours=lineup.ours,
+        title=model_set.title,
+        ours=model_set.ours,
         budget=budget.describe(),
-        entrants=entrants,
+        results=results,
         scores=tuple(score for _, scores in outcomes for score in scores),
         notes=notes,
         commands=(command,) if command else (),
-        settings=describe(preset, budget, store, judge, seeds),
+        settings=describe(preset, budget, store, scorer, seeds),
     )
-    return comparison, write_all(comparison, Pictures(contest.pictures(entrants), contest.shown, judge), out)
+    return comparison, write_all(comparison, Pictures(experiment.pictures(results), experiment.shown, scorer), out)
 
 
-def run_contest(contest: Contest, lineup: Lineup, progress: Progress | None) -> list[Outcome]:
+def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress | None) -> list[Entered]:
     """Every model, trained and scored; none is begun before all settings are known to fit."""
-    for spec in lineup.specs:
+    for spec in model_set.specs:
         if spec.trained:
-            spec.configure(contest.preset)
-    contest.settle()
+            spec.configure(experiment.preset)
+    experiment.settle()
     outcomes = []
-    for number, spec in enumerate(lineup.specs, start=1):
-        contest.console.print(f"\n[bold]{number}/{len(lineup.specs)} {escape(spec.label)}[/bold]")
-        outcomes.append(contest.enter(spec, progress))
+    for number, spec in enumerate(model_set.specs, start=1):
+        experiment.console.print(f"\n[bold]{number}/{len(model_set.specs)} {escape(spec.label)}[/bold]")
+        outcomes.append(experiment.enter(spec, progress))
     return outcomes
 
 
 def describe(
-    preset: RunConfig, budget: Budget, store: ScanStore, judge: Judge, seeds: int = 1
+    preset: RunConfig, budget: Budget, store: ScanStore, scorer: Scorer, seeds: int = 1
 ) -> Mapping[str, Mapping[str, str]]:
     """What was equal for all models, in words."""
     train, model, data, masking = preset.train, preset.model, preset.data, preset.masking
@@ -128,7 +129,7 @@ def describe(
     return {
         "Data": {
             "scans": ", ".join(f"{name}: {count}" for name, count in counts),
-            "scored": f"{len(judge.regions)} scans of {len({r.entry.patient for r in judge.regions})} patients",
+            "scored": f"{len(scorer.regions)} scans of {len({r.entry.patient for r in scorer.regions})} patients",
             "HU window": f"[{window.low_hu:g}, {window.high_hu:g}]",
             "held out by": data.holdout.by,
         },

@@ -106,11 +106,11 @@ def _points(comparison: Comparison, sees: str, region: str) -> list[Point]:
     """Kind of autoencoder, bits per voxel and PSNR of those that see the same."""
     means = _means(comparison, region)
     return [
-        (entrant.model, entrant.cost.bits_per_voxel, means[entry])
-        for entrant in comparison.entrants
-        if entrant.cost is not None and entrant.cost.bits_per_voxel is not None and entrant.model in STYLES
-        for entry in entrant.entries
-        if entrant.entries[entry] == sees and entry in means
+        (result.model, result.cost.bits_per_voxel, means[entry])
+        for result in comparison.results
+        if result.cost is not None and result.cost.bits_per_voxel is not None and result.model in STYLES
+        for entry in result.entries
+        if result.entries[entry] == sees and entry in means
     ]
 
 
@@ -155,14 +155,14 @@ def curves_figure(comparison: Comparison) -> Figure | None:
     figure = Figure(figsize=(7.5, 4.2), layout="constrained", facecolor="white")
     axes = figure.subplots()
     lines = 0
-    for entrant in comparison.entrants:
-        if entrant.run is None or entrant.cost is None or not entrant.cost.steps:
+    for result in comparison.results:
+        if result.run is None or result.cost is None or not result.cost.steps:
             continue
-        steps, values = curve(entrant.run / "logs" / "metrics.csv", "val_psnr_masked")
-        batch = entrant.cost.superpatches / entrant.cost.steps
+        steps, values = curve(result.run / "logs" / "metrics.csv", "val_psnr_masked")
+        batch = result.cost.superpatches / result.cost.steps
         if len(steps) > 1:
             style: dict[str, Any] = {"color": COLOURS[lines % len(COLOURS)], "marker": MARKERS[lines % len(MARKERS)]}
-            style["label"] = entrant.shown(entrant.label)
+            style["label"] = result.shown(result.label)
             axes.plot([step * batch for step in steps], values, markersize=3.5, lw=1.4, **style)
             lines += 1
     if not lines:

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from maesil.comparison.result import Comparison
 from maesil.comparison.viewer import encode_cases
 from maesil.evaluation.sheet import Sheet
+from maesil.files import write_text
 from maesil.report.case import VIEWS, Case
 
 
@@ -42,7 +43,7 @@ def write_page(
     html = template.render(
         comparison=comparison,
         sheets=sheets,
-        failed=[entrant for entrant in comparison.entrants if entrant.failed],
+        failed=[result for result in comparison.results if result.failed],
         figures={caption: _png(figure) for caption, figure in figures.items()},
         scans=scans,
         models=list(cases),
@@ -52,10 +53,7 @@ def write_page(
         style=(report / "page.css").read_text(encoding="utf-8") + (here / "page.css").read_text(encoding="utf-8"),
         script=(here / "page.js").read_text(encoding="utf-8"),
     )
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(html, encoding="utf-8")
-    fresh.replace(path)
-    return path
+    return write_text(path, html)
 
 
 def _png(figure: Figure) -> str:

@@ -66,7 +66,7 @@ scored on other voxels, and with hints they are told something of the hidden one
 
 
 @dataclass(frozen=True)
-class Entrant:
+class ModelResult:
     """One model of a comparison.
 
     Attributes:
@@ -109,7 +109,7 @@ class Comparison:
         title: Of the page.
         ours: The entry that the others are tested against.
         budget: The training budget in words.
-        entrants: In the order of the tables.
+        results: In the order of the tables.
         scores: A row per scan, entry, metric and region.
         notes: Below every table: protocol notes, what the split means.
         commands: What makes this comparison again.
@@ -119,7 +119,7 @@ class Comparison:
     title: str
     ours: str
     budget: str
-    entrants: tuple[Entrant, ...]
+    results: tuple[ModelResult, ...]
     scores: tuple[Score, ...]
     notes: tuple[str, ...]
     commands: tuple[str, ...]
@@ -128,8 +128,8 @@ class Comparison:
     @property
     def sees(self) -> Mapping[str, str]:
         """Row to what it sees."""
-        return {entry: sees for entrant in self.entrants for entry, sees in entrant.entries.items()}
+        return {entry: sees for result in self.results for entry, sees in result.entries.items()}
 
     def shown(self, entry: str) -> str:
         """A row as tables and figures name it."""
-        return next((entrant.shown(entry) for entrant in self.entrants if entry in entrant.entries), entry)
+        return next((result.shown(entry) for result in self.results if entry in result.entries), entry)

@@ -10,7 +10,7 @@ from dataclasses import astuple, fields
 
 from maesil.comparison.paired import Paired, pair
 from maesil.comparison.paper import PAPER_NOTE, TABLE_2, TABLE_3
-from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, RANKED, SIGHTS, VISIBLE, Comparison, Cost, Entrant
+from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, RANKED, SIGHTS, VISIBLE, Comparison, Cost, ModelResult
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import REGION_TEXT, REGIONS
 from maesil.evaluation.sheet import Sheet
@@ -41,12 +41,12 @@ def _table2(comparison: Comparison, region: str) -> Sheet:
     metrics = shown_metrics(list(summaries.values()))
     quotable = [metric for metric in metrics if metric in TABLE_2["maesil"]]
     rows, values = [], []
-    for entrant, entry in _rows(comparison, region):
-        sees, quoted = entrant.entries[entry], _printed(comparison, entrant, entry)
+    for result, entry in _rows(comparison, region):
+        sees, quoted = result.entries[entry], _printed(comparison, result, entry)
         found = [summaries.get((entry, metric)) for metric in metrics]
         cells = [cell_text(row, row.n if row else 0) for row in found]
         paper = [f"{quoted[metric]:.2f}" if metric in quoted else "–" for metric in quotable]
-        rows.append((_named(entrant, entry), sees, *cells, *_difference(differences.get(entry)), *paper))
+        rows.append((_named(result, entry), sees, *cells, *_difference(differences.get(entry)), *paper))
         values.append((sees, [row.mean if row else math.nan for row in found]))
     header = ("model", "sees", *(METRICS[metric].title for metric in metrics), "Δ PSNR", "p")
     header += tuple(f"paper: {METRICS[metric].heading}" for metric in quotable)
@@ -71,10 +71,10 @@ def _table3(comparison: Comparison, region: str) -> Sheet:
     datasets = list(dict.fromkeys(score.dataset for score in comparison.scores))
     groups = [*datasets, ALL_SCANS, MEAN_OF_DATASETS] if len(datasets) > 1 else [ALL_SCANS]
     rows, values = [], []
-    for entrant, entry in _rows(comparison, region):
+    for result, entry in _rows(comparison, region):
         cells = [found.get((entry, group)) for group in groups]
-        sees = entrant.entries[entry]
-        rows.append((_named(entrant, entry), sees, *(cell_text(row, row.n if row else 0) for row in cells)))
+        sees = result.entries[entry]
+        rows.append((_named(result, entry), sees, *(cell_text(row, row.n if row else 0) for row in cells)))
         values.append((sees, [row.mean if row else math.nan for row in cells]))
     paper = [f"{TABLE_3[group.lower()]:.2f}" if group.lower() in TABLE_3 else "–" for group in groups]
     if any(cell != "–" for cell in paper):
@@ -92,16 +92,16 @@ def cost_table(comparison: Comparison) -> Sheet:
         "GFLOP per superpatch", "of ours", "seeds", "steps", "superpatches", "seconds", "superpatches/s", "peak GiB",
     )  # fmt: skip
     ours = next(
-        (entrant.cost.flops for entrant in comparison.entrants if entrant.cost and entrant.label == comparison.ours),
+        (result.cost.flops for result in comparison.results if result.cost and result.label == comparison.ours),
         0.0,
     )
     rows = [
         (
-            _named(entrant, entrant.label),
-            *(_cost(entrant.cost, len(entrant.seeds), ours) if entrant.cost else ("–",) * (len(header) - 1)),
+            _named(result, result.label),
+            *(_cost(result.cost, len(result.seeds), ours) if result.cost else ("–",) * (len(header) - 1)),
         )
-        for entrant in comparison.entrants
-        if entrant.cost or entrant.failed
+        for result in comparison.results
+        if result.cost or result.failed
     ]
     notes = (
         f"Budget: {comparison.budget}.",
@@ -133,13 +133,13 @@ def _means_csv(comparison: Comparison, means: Sequence[Summary]) -> str:
     names = [field.name for field in fields(Summary)]
     nothing: dict[str, object] = dict.fromkeys(names)
     rows: list[Sequence[object]] = []
-    for entrant, entry in _rows(comparison):
-        sees, found = entrant.entries[entry], [row for row in means if row.model == entry]
+    for result, entry in _rows(comparison):
+        sees, found = result.entries[entry], [row for row in means if row.model == entry]
         for row in found:
-            quoted = _printed(comparison, entrant, entry, row.group).get(row.metric)
+            quoted = _printed(comparison, result, entry, row.group).get(row.metric)
             rows.append((*astuple(row), sees, quoted, None))
         if not found:
-            rows.append((*(nothing | {"model": entry}).values(), sees, None, entrant.failed))
+            rows.append((*(nothing | {"model": entry}).values(), sees, None, result.failed))
     return _csv([*names, "sees", "paper", "failed"], rows)
 
 
@@ -148,24 +148,24 @@ def cost_csv(comparison: Comparison) -> str:
     names = [field.name for field in fields(Cost)]
     rows = [
         (
-            entrant.label,
-            entrant.model,
-            entrant.failed or "",
-            *(astuple(entrant.cost) if entrant.cost else [""] * len(names)),
+            result.label,
+            result.model,
+            result.failed or "",
+            *(astuple(result.cost) if result.cost else [""] * len(names)),
         )
-        for entrant in comparison.entrants
+        for result in comparison.results
     ]
     return _csv(["label", "model", "failed", *names], rows)
 
 
-def _rows(comparison: Comparison, region: str | None = None) -> list[tuple[Entrant, str]]:
+def _rows(comparison: Comparison, region: str | None = None) -> list[tuple[ModelResult, str]]:
     """Rows in order: by what they see, as `SIGHTS` has it; those that have scores in a region, or failed."""
     scored = {score.model for score in comparison.scores if region is None or score.region == region}
     every = [
-        (entrant, entry)
-        for entrant in comparison.entrants
-        for entry in entrant.entries
-        if region is None or entry in scored or entrant.failed
+        (result, entry)
+        for result in comparison.results
+        for entry in result.entries
+        if region is None or entry in scored or result.failed
     ]
     return sorted(every, key=lambda row: SIGHTS.index(row[0].entries[row[1]]))
 
@@ -177,22 +177,22 @@ def _paired(comparison: Comparison) -> list[Paired]:
     return [] if comparison.ours in unranked else pair(comparison.scores, comparison.ours, unranked)
 
 
-def _printed(comparison: Comparison, entrant: Entrant, entry: str, group: str = ALL_SCANS) -> Mapping[str, float]:
+def _printed(comparison: Comparison, result: ModelResult, entry: str, group: str = ALL_SCANS) -> Mapping[str, float]:
     """The paper's figures for a row by metric; none for variants, nor outside of the paper's setting.
 
     That is ours seeing the visible voxels, and autoencoders seeing everything.
     """
-    setting = VISIBLE if entrant.model == "maesil" else EVERYTHING
+    setting = VISIBLE if result.model == "maesil" else EVERYTHING
     ours = entry == comparison.ours
-    if entrant.entries[entry] != setting or not (entrant.plain or ours):
+    if result.entries[entry] != setting or not (result.plain or ours):
         return {}
     if group == ALL_SCANS:
-        return TABLE_2.get(entrant.model, {})
-    return {"psnr": TABLE_3[group.lower()]} if entrant.model == "maesil" and group.lower() in TABLE_3 else {}
+        return TABLE_2.get(result.model, {})
+    return {"psnr": TABLE_3[group.lower()]} if result.model == "maesil" and group.lower() in TABLE_3 else {}
 
 
-def _named(entrant: Entrant, entry: str) -> str:
-    return f"{entrant.shown(entry)} (failed)" if entrant.failed else entrant.shown(entry)
+def _named(result: ModelResult, entry: str) -> str:
+    return f"{result.shown(entry)} (failed)" if result.failed else result.shown(entry)
 
 
 def _cost(cost: Cost, seeds: int, ours: float) -> tuple[str, ...]:
@@ -243,8 +243,8 @@ def _best(
 
 
 def _failures(comparison: Comparison) -> list[str]:
-    failed = [entrant for entrant in comparison.entrants if entrant.failed]
-    return [f"{entrant.shown(entrant.label)}: failed: {entrant.failed}" for entrant in failed]
+    failed = [result for result in comparison.results if result.failed]
+    return [f"{result.shown(result.label)}: failed: {result.failed}" for result in failed]
 
 
 def _notes(comparison: Comparison) -> list[str]:
@@ -253,7 +253,7 @@ def _notes(comparison: Comparison) -> list[str]:
 
 
 def _entrant_notes(comparison: Comparison) -> list[str]:
-    return [note for entrant in comparison.entrants for note in entrant.notes]
+    return [note for result in comparison.results for note in result.notes]
 
 
 def _n(comparison: Comparison) -> str:

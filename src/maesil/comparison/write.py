@@ -12,6 +12,7 @@ from maesil.comparison.page import write_page
 from maesil.comparison.result import Comparison
 from maesil.comparison.tables import cost_csv, cost_table, paired_csv, table2, table2_csv, table3, table3_csv
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
+from maesil.files import write_text
 from maesil.report.case import Case
 from maesil.report.figures import save_figure
 
@@ -20,7 +21,7 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
     """Writes tables (.md, .tex, .csv), figures (.png) and index.html.
 
     Args:
-        comparison: Whole or in part: entrants may have failed.
+        comparison: Whole or in part: results may have failed.
         cases: Row to the rebuilt scans, the same ones in the same order in every row; may be empty.
         out: The folder.
 
@@ -30,12 +31,12 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
     out.mkdir(parents=True, exist_ok=True)
     tables = {"table2": table2(comparison), "table3": table3(comparison), "cost": [cost_table(comparison)]}
     for name, sheets in tables.items():
-        _write(out / f"{name}.md", "\n".join(map(sheet_to_markdown, _once(sheets))))
-        _write(out / f"{name}.tex", "\n".join(map(sheet_to_latex, _once(sheets))))
-    _write(out / "table2.csv", table2_csv(comparison))
-    _write(out / "table3.csv", table3_csv(comparison))
-    _write(out / "paired.csv", paired_csv(comparison))
-    _write(out / "cost.csv", cost_csv(comparison))
+        write_text(out / f"{name}.md", "\n".join(map(sheet_to_markdown, _once(sheets))))
+        write_text(out / f"{name}.tex", "\n".join(map(sheet_to_latex, _once(sheets))))
+    write_text(out / "table2.csv", table2_csv(comparison))
+    write_text(out / "table3.csv", table3_csv(comparison))
+    write_text(out / "paired.csv", paired_csv(comparison))
+    write_text(out / "cost.csv", cost_csv(comparison))
     figures = {
         caption: figure
         for caption, name, figure in (
@@ -73,9 +74,3 @@ def _once(sheets: Sequence[Sheet]) -> list[Sheet]:
         said.update(notes)
         shown.append(Sheet(sheet.header, sheet.rows, notes, sheet.texts, sheet.best, sheet.title))
     return shown
-
-
-def _write(path: Path, text: str) -> None:
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(text, encoding="utf-8")
-    fresh.replace(path)

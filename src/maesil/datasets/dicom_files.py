@@ -10,9 +10,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maesil.ct.readers import has_dicom_magic
 from maesil.datasets.names import safe_name
 from maesil.datasets.naming import UNNAMED, Naming
 from maesil.datasets.scan import HASHED, Problem, Scan
+from maesil.errors import ScanError
 
 DERIVED = frozenset({"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG", "DOC"})
 """Modalities of files that describe scans: they count as labels."""
@@ -90,9 +92,8 @@ def looks_like_dicom(path: Path) -> bool:
     if path.suffix.lower() in _ENDINGS:
         return True
     try:
-        with path.open("rb") as file:
-            return file.read(132)[128:] == b"DICM"
-    except OSError:
+        return has_dicom_magic(path)
+    except ScanError:
         return False
 
 

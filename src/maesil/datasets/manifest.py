@@ -15,6 +15,7 @@ from typing import Any
 from maesil.datasets.facts import Facts
 from maesil.datasets.scan import Scan
 from maesil.errors import ConfigError
+from maesil.files import write_json
 
 KIND = "maesil datasets"
 FORMAT = 1
@@ -30,10 +31,7 @@ def write_manifest(path: Path, scans: Sequence[Scan], facts: Mapping[str, Facts]
         layouts: Map from dataset to its layout.
     """
     rows = [_row(scan, facts.get(scan.scan_id), layouts.get(scan.dataset, "")) for scan in scans]
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(json.dumps({"kind": KIND, "format": FORMAT, "scans": rows}, indent=1) + "\n", encoding="utf-8")
-    fresh.replace(path)
+    write_json(path, {"kind": KIND, "format": FORMAT, "scans": rows})
 
 
 def is_manifest(path: Path) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -11,6 +10,7 @@ from pydantic.dataclasses import dataclass
 
 from maesil.errors import CheckpointError
 from maesil.evaluation.protocol import Protocol
+from maesil.files import write_json
 
 NAME = "notes.json"
 
@@ -37,8 +37,7 @@ _ADAPTER = TypeAdapter(Evaluated)
 
 def write_record(folder: Path, evaluated: Evaluated) -> None:
     """Writes notes.json into an evaluation's folder."""
-    text = json.dumps(_ADAPTER.dump_python(evaluated, mode="json"), indent=1)
-    (folder / NAME).write_text(f"{text}\n", encoding="utf-8")
+    write_json(folder / NAME, _ADAPTER.dump_python(evaluated, mode="json"))
 
 
 def read_record(folder: Path) -> Evaluated:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +22,10 @@ from maesil.masking import Masking
 from maesil.metrics import Lpips, load_lpips
 from maesil.models.contract import Pretrainer
 from maesil.models.slice_mae import SliceMAE
+from maesil.progress import Progress
 from maesil.sampling.regions import Region
 from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanEntry, ScanStore
-
-Progress = Callable[[int, int, str], None]
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from typing import Any, get_args
 
 from maesil.errors import CheckpointError
 from maesil.evaluation.protocol import Region
+from maesil.files import write_json, write_text
 
 EARLIER_REGIONS = ("composite",)
 """Regions of version 0.1 that are called otherwise now; its lines of protocol say what they meant."""
@@ -63,24 +64,20 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
 
     The protocol's description stands in its first line alone: it is most of a line, and the same in all.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(path.name + ".new")
     described: set[str] = set()
-    with fresh.open("w", encoding="utf-8") as file:
-        for score in scores:
-            plain = _plain(score)
-            if score.described in described:
-                del plain["described"]
-            described.add(score.described)
-            file.write(f"{json.dumps(plain)}\n")
-    fresh.replace(path)
+    lines = []
+    for score in scores:
+        plain = _plain(score)
+        if score.described in described:
+            del plain["described"]
+        described.add(score.described)
+        lines.append(f"{json.dumps(plain)}\n")
+    write_text(path, "".join(lines))
 
 
 def write_json_scores(path: Path, scores: Iterable[Score], notes: Sequence[str] = ()) -> None:
     """Writes scores as one JSON object: {"scores": [...], "notes": [...]}."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {"scores": [_plain(score) for score in scores], "notes": list(notes)}
-    path.write_text(json.dumps(plain, indent=1) + "\n", encoding="utf-8")
+    write_json(path, {"scores": [_plain(score) for score in scores], "notes": list(notes)})
 
 
 def read_scores(path: Path) -> list[Score]:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import torch
 
-from maesil.export.card import Transfer
-from maesil.export.extras import optional
+from maesil.encoder.card import Transfer
+from maesil.extras import optional
 from maesil.models.backbone import Backbone
 
 ONNX, TORCHSCRIPT = "encoder.onnx", "encoder.pt"

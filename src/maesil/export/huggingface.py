@@ -12,7 +12,7 @@ from typing import Any, final
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from maesil.export.card import Transfer
+from maesil.encoder.card import Transfer
 from maesil.models.backbone import Backbone
 
 USAGE = """

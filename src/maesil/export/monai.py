@@ -17,8 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maesil.export.card import Transfer
-from maesil.export.plain import save_weights
+from maesil.encoder.card import Transfer, save_weights
 from maesil.models.backbone import Backbone
 from maesil.models.transformer import Block
 

@@ -15,11 +15,10 @@ from pathlib import Path
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from maesil.encoder.card import Transfer, save_weights
 from maesil.errors import CheckpointError
-from maesil.export.card import Transfer
-from maesil.export.extras import optional
 from maesil.export.monai import vit_weights
-from maesil.export.plain import save_weights
+from maesil.extras import optional
 from maesil.models.backbone import Backbone, resized_positions
 from maesil.models.transfer import TransferReport, transfer
 from maesil.shapes import Shape3

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from safetensors.torch import save_file
-from torch import Tensor
-
-from maesil.export.card import Transfer
+from maesil.encoder.card import WEIGHTS, Transfer, save_weights
 from maesil.models.backbone import Backbone
-
-WEIGHTS = "model.safetensors"
 
 USAGE = """
 import maesil
@@ -26,12 +21,3 @@ def write_plain(backbone: Backbone, transfer: Transfer, out: Path) -> str:
     """Writes model.safetensors; returns the card's usage."""
     save_weights(backbone.state_dict(), out / WEIGHTS)
     return USAGE.format(shape=tuple(transfer.config().superpatch))
-
-
-def save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    """Writes tensors as safetensors, on the CPU and each with memory of its own."""
-    save_file(
-        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()},
-        path,
-        metadata={"format": "pt"},
-    )

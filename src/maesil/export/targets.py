@@ -8,13 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from maesil.catalog import Catalog
+from maesil.encoder.card import TRANSFER, Transfer, model_card
 from maesil.errors import ConfigError
-from maesil.export.card import TRANSFER, Transfer, model_card
 from maesil.export.graphs import write_onnx, write_torchscript
 from maesil.export.huggingface import write_huggingface
 from maesil.export.monai import write_monai
 from maesil.export.nnunet import write_nnunet
 from maesil.export.plain import write_plain
+from maesil.files import write_text
 from maesil.models.backbone import Backbone
 
 Writer = Callable[[Backbone, Transfer, Path], str]
@@ -61,7 +62,7 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         told = replace(transfer, target=target)
         told.write(draft)
         usage = write(backbone.cpu().eval(), told, draft)
-        (draft / "README.md").write_text(model_card(told, usage), encoding="utf-8")
+        write_text(draft / "README.md", model_card(told, usage))
         if out.exists():
             shutil.rmtree(out)
         draft.rename(out)

@@ -12,6 +12,7 @@ import torch
 from maesil.evaluation.tables import Table
 from maesil.report.case import Case
 from maesil.report.page import Curve, Page
+from maesil.store.settings import voxels
 from maesil.training.logs import curve
 
 
@@ -68,7 +69,7 @@ def _facts(record: Mapping[str, Any], network: Mapping[str, str], parameters: in
     return {
         "Data": {
             "scans": ", ".join(f"{name}: {count}" for name, count in record["datasets"].items()),
-            "voxels": _policy(record["prepare"]),
+            "voxels": f"{voxels(record['prepare'])}, orientation {record['prepare']['orientation']}",
             "HU window": f"[{data['window']['low_hu']:g}, {data['window']['high_hu']:g}]",
             "held out by": data["holdout"]["by"],
             "sampling": data["sampling"],
@@ -92,13 +93,6 @@ def _facts(record: Mapping[str, Any], network: Mapping[str, str], parameters: in
             "machine": f"{platform.system()} {platform.machine()}",
         },
     }
-
-
-def _policy(settings: Mapping[str, Any]) -> str:
-    if settings["policy"] == "spacing":
-        return f"{settings['spacing_mm']:g} mm isotropic, orientation {settings['orientation']}"
-    size = f" of {settings['cube']}^3" if settings["policy"] == "cube" else ""
-    return f"{settings['policy']}{size}, orientation {settings['orientation']}"
 
 
 def _curves(log: Path) -> list[Curve]:

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from maesil.files import write_text
 from maesil.report.case import EDGES, VIEWS, Case, pixel_mm
 
 MAX_VOXELS = 12_000_000
@@ -89,11 +90,7 @@ def write_page(path: Path, page: Page) -> Path:
         data=json.dumps([encode_case(case) for case in page.cases]).replace("<", "\\u003c"),
         best_models=_best(page),
     )
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f".{path.name}.new")
-    fresh.write_text(html, encoding="utf-8")
-    fresh.replace(path)
-    return path
+    return write_text(path, html)
 
 
 def _best(page: Page) -> set[tuple[int, int]]:

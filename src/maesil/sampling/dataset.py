@@ -76,6 +76,11 @@ class SuperpatchDataset(Dataset[Superpatches]):
         inside = insides(self.store, numbers, places, self.superpatch, self.count)
         return Superpatches(hu, numbers, places, inside)
 
+    @staticmethod
+    def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
+        """Joins superpatches into a batch; one that is a batch already stays."""
+        return collate(items)
+
 
 def insides(
     store: ScanStore, numbers: Sequence[int], places: Sequence[Place], superpatch: Shape3, count: int | None

@@ -247,13 +247,13 @@ class LabelledDataset(Dataset[LabelledSuperpatches]):
             torch.from_numpy(hu)[None, None], torch.from_numpy(labels)[None, None], [number], [place], inside
         )
 
-
-def collate_labelled(items: Sequence[Any]) -> LabelledSuperpatches:
-    """Joins labelled superpatches into a batch."""
-    return LabelledSuperpatches(
-        torch.cat([item.hu for item in items]),
-        torch.cat([item.labels for item in items]),
-        [number for item in items for number in item.numbers],
-        [place for item in items for place in item.places],
-        torch.cat([item.inside for item in items]),
-    )
+    @staticmethod
+    def collate(items: Sequence[Any]) -> LabelledSuperpatches:
+        """Joins labelled superpatches into a batch."""
+        return LabelledSuperpatches(
+            torch.cat([item.hu for item in items]),
+            torch.cat([item.labels for item in items]),
+            [number for item in items for number in item.numbers],
+            [place for item in items for place in item.places],
+            torch.cat([item.inside for item in items]),
+        )

@@ -15,7 +15,7 @@ from maesil.errors import ConfigError, MaesilError, StoreError
 from maesil.store.settings import PrepareConfig
 
 Work = Callable[[Path, Scan, PrepareConfig], Any]
-Outcome = tuple[Scan, Any]
+Worked = tuple[Scan, Any]
 """A scan, and what the work returned or the exception that it raised."""
 
 _QUIET = {
@@ -36,7 +36,7 @@ def run_all(
     scheduler: str | None,
     workers: int | None,
     progress: Callable[[int, int, str], None] | None,
-) -> list[Outcome]:
+) -> list[Worked]:
     """Runs the work for every scan; an exception, or a worker's death, becomes the outcome of that scan.
 
     Args:
@@ -69,7 +69,7 @@ def run_all(
     return [(scan, outcomes[scan]) for scan in scans]
 
 
-def _here(work: Work, store: Path, scans: Sequence[Scan], config: PrepareConfig) -> Iterator[Outcome]:
+def _here(work: Work, store: Path, scans: Sequence[Scan], config: PrepareConfig) -> Iterator[Worked]:
     for scan in scans:
         try:
             yield scan, work(store, scan, config)
@@ -79,7 +79,7 @@ def _here(work: Work, store: Path, scans: Sequence[Scan], config: PrepareConfig)
 
 def _on_dask(
     work: Work, store: Path, scans: Sequence[Scan], config: PrepareConfig, scheduler: str | None, workers: int | None
-) -> Iterator[Outcome]:
+) -> Iterator[Worked]:
     from distributed import as_completed
 
     if not scans:

@@ -13,6 +13,7 @@ from typing import Any
 from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.labels import image_files
 from maesil.errors import ScanError, StoreError
+from maesil.progress import Progress
 from maesil.store.layout import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.lock import locked
 from maesil.store.parallel import refuse_in_starting_worker, run_all
@@ -21,9 +22,6 @@ from maesil.store.settings import PrepareConfig
 from maesil.store.writing import Written, stored_row, write_scan
 
 __all__ = ["PrepareConfig", "PrepareReport", "Progress", "Quarantined", "prepare"]
-
-Progress = Callable[[int, int, str], None]
-"""Function called with the number of scans done, the number of all scans, and the name of the last one."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +50,7 @@ class PrepareReport:
 def prepare(
     sources: Sequence[Path],
     out: Path,
-    config: PrepareConfig,
+    config: PrepareConfig | None = None,
     *,
     scheduler: str | None = None,
     workers: int | None = None,
@@ -69,7 +67,7 @@ def prepare(
     Args:
         sources: Volume files, DICOM folders, or trees of these.
         out: Path of the store, created if missing; scans from earlier calls are kept.
-        config: Settings of resampling, layout and naming.
+        config: Settings of resampling, layout and naming; None: the defaults.
         scheduler: Address of a dask scheduler; None: processes on this machine.
         workers: Number of processes on this machine; None: one per core; 0: none.
         progress: Function called after every scan.
@@ -79,6 +77,7 @@ def prepare(
         StoreError: `out` has other settings or another salt, is being written by another process, or cannot be written.
     """
     refuse_in_starting_worker()
+    config = config or PrepareConfig()
     config.named_labels()  # reports a file that cannot be read before any scan is read
     salt = config.salt if config.salt is not None else kept_salt
     found = find_scans(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -76,3 +77,14 @@ class PrepareConfig:
             "shard": self.shard,
             "codec": self.codec,
         }
+
+
+def voxels(recorded: Mapping[str, Any]) -> str:
+    """What the voxels of a store are, in words.
+
+    Args:
+        recorded: Settings as `PrepareConfig.recorded` gives them.
+    """
+    if recorded.get("policy") == "spacing":
+        return f"{recorded['spacing_mm']:g} mm isotropic"
+    return f"resampled to {recorded['cube']}^3" if recorded.get("policy") == "cube" else "as the scans have them"

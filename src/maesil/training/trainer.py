@@ -7,190 +7,49 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.precision import MixedPrecision
-from rich.console import Console
 
-from maesil.errors import EmptySplitError
-from maesil.models.contract import Pretrainer
-from maesil.models.transformer import recompute_blocks
-from maesil.sampling.config import DataConfig
-from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
-from maesil.sampling.plan import GridPlan, OnePass, Order, make_plan
-from maesil.sampling.regions import Region, regions_of
-from maesil.store.scanstore import ScanStore
-from maesil.training.callbacks import Checkpoints, GracefulStop, Images, Meter
+from maesil.training.callbacks import Checkpoints, GracefulStop, Meter
 from maesil.training.checkpoint import STATE, sweep
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 from maesil.training.devices import resolve, world_size
 from maesil.training.logs import CsvLog
-from maesil.training.module import PretrainModule
-from maesil.training.progress import LiveProgress
 from maesil.training.sharding import FullySharded
 from maesil.training.stepper import Stepper
+
+Card = Callable[[int, Mapping[str, float]], str]
+"""Makes a checkpoint's card.md from its step and its metrics."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What a training needs to know; `pipeline.pretrain` puts it together.
+    """What any training needs to know, besides its module and its batches.
 
     Attributes:
-        model: The pretrainer, freshly initialised.
-        store: The prepared store.
-        data: What is drawn from it.
         train: Optimiser and length.
         monitor: Logs, validation, checkpoints.
         efficiency: Devices, precision, workers.
-        seed: Of data order, flips and masks.
-        run: The run folder.
-        record: Written as config.json into every checkpoint.
-        card: Makes a checkpoint's card.md from step and metrics.
+        seed: Seed of everything that is drawn.
+        run: Run folder.
+        record: Content of config.json in every checkpoint.
+        card: Makes a checkpoint's card.md from its step and its metrics.
     """
 
-    model: Pretrainer
-    store: ScanStore
-    data: DataConfig
     train: TrainConfig
     monitor: MonitorConfig
     efficiency: EfficiencyConfig
     seed: int
     run: Path
     record: Mapping[str, Any]
-    card: Callable[[int, Mapping[str, float]], str]
+    card: Card
 
 
-@runtime_checkable
-class AnyJob(Protocol):
-    """What `fit` needs to know of any training."""
-
-    @property
-    def train(self) -> TrainConfig:
-        """Optimiser and length."""
-
-    @property
-    def monitor(self) -> MonitorConfig:
-        """Logs, validation, checkpoints."""
-
-    @property
-    def efficiency(self) -> EfficiencyConfig:
-        """Devices, precision, workers."""
-
-    @property
-    def seed(self) -> int:
-        """Of everything drawn."""
-
-    @property
-    def run(self) -> Path:
-        """The run folder."""
-
-    @property
-    def record(self) -> Mapping[str, Any]:
-        """Written as config.json into every checkpoint."""
-
-    @property
-    def card(self) -> Callable[[int, Mapping[str, float]], str]:
-        """Makes a checkpoint's card.md from step and metrics."""
-
-
-class PretrainData(pl.LightningDataModule):
-    """The loaders of a run, for this rank, from where the run is.
-
-    Args:
-        job: The training.
-        efficiency: Resolved.
-    """
-
-    def __init__(self, job: Job, efficiency: EfficiencyConfig) -> None:
-        super().__init__()
-        self.job = job
-        self.efficiency = efficiency
-        shape = job.model.grid.superpatch
-        self.train_regions = regions_of(job.store, job.data, shape, "train")
-        self.validation = _validation_regions(job)
-        self.dataset = SuperpatchDataset(job.store, make_plan(self.train_regions, job.data, job.seed), shape)
-
-    def train_dataloader(self) -> ResumableLoader:
-        """Draws of this rank from the run's current step to its last."""
-        trainer, train = self._trainer(), self.job.train
-        start, stop = trainer.global_step * train.accumulate, train.steps * train.accumulate
-        order = Order(train.batch, trainer.global_rank, trainer.world_size, start, stop)
-        workers = int(self.efficiency.workers)
-        return ResumableLoader(self.dataset, order, workers=workers, pin_memory=self._on_gpu())
-
-    def val_dataloader(self) -> ResumableLoader | list[Any]:
-        """The same held-out superpatches every time, each once, shared out to the ranks."""
-        dataset = self.validation_dataset()
-        if dataset is None:
-            return []
-        assert dataset.count is not None
-        trainer = self._trainer()
-        order = OnePass(dataset.count, self.job.train.batch, trainer.global_rank, trainer.world_size)
-        return ResumableLoader(dataset, order)
-
-    def validation_dataset(self) -> SuperpatchDataset | None:
-        """The grid's held-out superpatches in a fixed, mixed order; None where nothing is held out."""
-        if not self.validation:
-            return None
-        plan = GridPlan(self.validation, seed=0)
-        count = min(len(plan), self.job.monitor.validation_superpatches)
-        return SuperpatchDataset(self.job.store, plan, self.job.model.grid.superpatch, count)
-
-    def _trainer(self) -> pl.Trainer:
-        if self.trainer is None:
-            raise RuntimeError("loaders are made by a Trainer")
-        return self.trainer
-
-    def _on_gpu(self) -> bool:
-        return self.efficiency.accelerator == "gpu"
-
-
-def _validation_regions(job: Job) -> tuple[Region, ...]:
-    if not job.monitor.validate_every:
-        return ()
-    try:
-        return regions_of(job.store, job.data, job.model.grid.superpatch, "val")
-    except EmptySplitError:  # a store may be too small to spare any
-        return ()
-
-
-def train(job: Job, console: Console) -> Literal["finished", "interrupted"]:
-    """Trains from the run's last checkpoint, or from the start.
-
-    Returns:
-        Whether the run is finished, or was interrupted and can be resumed.
-
-    Raises:
-        TrainingError: A loss that is not finite.
-        StoreError: Nothing to train on.
-    """
-    efficiency = prepare_process(job)
-    data = PretrainData(job, efficiency)
-    if job.monitor.validate_every and not data.validation:
-        named = "; name a patient: --data.holdout.patients.overrides PATIENT val"
-        hint = named if job.data.holdout.by == "patient" else ""
-        console.print(
-            f"no superpatch is held out for validation: no held-out score, no images, no checkpoint `best`{hint}"
-        )
-    module = PretrainModule(job.model, job.train, job.data.window, job.data.flip_axes, job.seed)
-    if efficiency.recompute:
-        recompute_blocks(job.model)
-    if efficiency.compile:
-        job.model.loss = torch.compile(job.model.loss, dynamic=False)  # type: ignore[method-assign]
-    return fit(module, data, job, efficiency, [*_images(job, data), LiveProgress(console)])
-
-
-def _images(job: Job, data: PretrainData) -> list[pl.Callback]:
-    held_out = data.validation_dataset()
-    if not job.monitor.image_every or held_out is None:
-        return []
-    return [Images(held_out[0], job.monitor.image_every)]
-
-
-def prepare_process(job: AnyJob) -> EfficiencyConfig:
+def prepare_process(job: Job) -> EfficiencyConfig:
     """Seeds this process and gives it its threads; the means as they are resolved on this machine."""
     pl.seed_everything(job.seed, verbose=False)
     efficiency = resolve(job.efficiency)
@@ -202,7 +61,7 @@ def prepare_process(job: AnyJob) -> EfficiencyConfig:
 def fit(
     module: Stepper,
     data: pl.LightningDataModule,
-    job: AnyJob,
+    job: Job,
     efficiency: EfficiencyConfig,
     callbacks: Sequence[pl.Callback],
 ) -> Literal["finished", "interrupted"]:
@@ -222,7 +81,7 @@ def fit(
     return "interrupted" if stop.requested and trainer.global_step < job.train.steps else "finished"
 
 
-def make_trainer(job: AnyJob, efficiency: EfficiencyConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
+def make_trainer(job: Job, efficiency: EfficiencyConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
     """A Lightning Trainer for the job. The run is one Lightning epoch, so a resumed run is always mid-epoch."""
     validates = bool(job.monitor.validate_every)
     return pl.Trainer(

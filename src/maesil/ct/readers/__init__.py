@@ -54,12 +54,13 @@ def _kind_of(path: Path) -> str:
     for kind, endings in (("nifti", NIFTI), ("itk", ITK)):
         if name.endswith(endings):
             return kind
-    if _has_dicom_magic(path):
+    if has_dicom_magic(path):
         return "dicom"
     raise ScanError("maesil cannot read this file as a scan", where=path, fix=f"readable: {READABLE}")
 
 
-def _has_dicom_magic(path: Path) -> bool:
+def has_dicom_magic(path: Path) -> bool:
+    """Whether a file has the preamble of a DICOM file; raises ScanError where it cannot be opened."""
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"

@@ -1,0 +1,117 @@
+"""Named comparisons: which models stand against each other, and what each of them is to show."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from maesil.catalog import Catalog
+from maesil.comparison.spec import Spec, parse_models
+from maesil.config import RunConfig
+from maesil.models import CEILINGS, UNTRAINED, MAEConfig, VQVAEConfig
+from maesil.presets.baselines import baseline
+
+
+@dataclass(frozen=True)
+class ModelSet:
+    """The models of a comparison.
+
+    Attributes:
+        title: Of its page.
+        specs: The models, ours first.
+    """
+
+    title: str
+    specs: tuple[Spec, ...]
+
+    @property
+    def ours(self) -> str:
+        """The entry that the others are tested against: the first that learns."""
+        return next((spec.label for spec in self.specs if spec.trained), self.specs[0].label)
+
+
+def paper(preset: RunConfig) -> ModelSet:
+    """Table II: ours, rivals trained on the same task, the paper's three autoencoders, the slice MAE, and no learning.
+
+    `unet` and the corrupted autoencoder are trained to fill holes, as ours is. The slice MAE is there twice: under our
+    masks, so that it sees the very voxels that ours sees, and under its own.
+    """
+    models = (
+        "maesil", "unet", "ae:corrupt=true", shared_slices(preset), "slice_mae",
+        "ae", "vae", "vqvae", *UNTRAINED, *CEILINGS,
+    )  # fmt: skip
+    return ModelSet("MAESIL and its baselines", parse_models(models))
+
+
+def shared_slices(preset: RunConfig) -> str:
+    """The slice MAE under our masks, in words."""
+    return f"slice_mae:masks=shared:patch={[1, *preset.model.patch[1:]]}"
+
+
+def slices(preset: RunConfig) -> ModelSet:
+    """2D against 3D: the same masks for both, to be run under plane-wise masks (`--masking.name plane`) too.
+
+    Under dual masks most masked voxels lie in slices with nothing visible, where a 2D model can say nothing: the
+    ceiling is what it could reach at best.
+    """
+    models = ("maesil", shared_slices(preset), *UNTRAINED, *CEILINGS)
+    return ModelSet("2D against 3D under the same masks", parse_models(models))
+
+
+def bottlenecks(preset: RunConfig) -> ModelSet:
+    """The paper gives no bottleneck: each autoencoder in three sizes; and what a referee would ask for besides.
+
+    That is the VAE's failure at a weight that leaves its latent nothing to say, a million times the default's, and an
+    autoencoder trained on masked input.
+
+    The largest latent has as many numbers as our encoder hands on, the smallest 1/64 of them. A VQ-VAE is sized by its
+    positions: a level more or less makes an eighth or eight times as many codes.
+    """
+    width = ours_width(preset)
+    body = baseline("vqvae", preset).model
+    assert isinstance(body, VQVAEConfig)
+    shorter, longer = list(body.channels[:-1]), [*body.channels, body.channels[-1]]
+    small, medium = max(1, width // 64), max(1, width // 8)
+    models = [
+        "maesil",
+        *(f"{name}{size}" for name in ("ae", "vae") for size in ("", f":latent_channels={medium}")),
+        *(f"{name}:latent_channels={small}" for name in ("ae", "vae")),
+        "vae:kl_per_voxel=250000",
+        "vqvae",
+        f"vqvae:channels={shorter}:latent_channels={medium}",
+        f"vqvae:channels={longer}",
+        "ae:corrupt=true",
+        *UNTRAINED,
+    ]
+    return ModelSet("MAESIL and its baselines, three bottlenecks each", parse_models(models))
+
+
+def ablation_masking(preset: RunConfig) -> ModelSet:
+    """Strategies at equal visible tokens, the literal 87.5 %, patches of 16, normalised targets; all from our model."""
+    settings: dict[str, dict[str, object]] = {
+        "dual 75 %": {},
+        "uniform 75 %": {"masking.name": "uniform", "masking.mask_ratio": 0.75},
+        "plane 75 %": {"masking.name": "plane", "masking.plane_ratio": 0.75},
+        "axis 75 %": {"masking.name": "axis", "masking.axis_ratio": 0.75},
+        "dual 87.5 %": {"masking.name": "dual", "masking.plane_ratio": 0.75, "masking.axis_ratio": 0.5},
+        "patch 16": {"model.patch": [16, 16, 16]},
+        "normalised targets": {"model.normalize_targets": True},
+        "visible patches count 0.1": {"model.visible_weight": 0.1},
+    }
+    trained = (Spec(label, "maesil", values) for label, values in settings.items())
+    return ModelSet("Ablation: masking, patch, target", (*trained, *parse_models(["kriging", "interpolation", "mean"])))
+
+
+def ours_width(preset: RunConfig) -> int:
+    """Latent channels of an autoencoder with as many latent numbers as our encoder hands on, at 1/8 resolution."""
+    ours = preset.model
+    assert isinstance(ours, MAEConfig)
+    tokens = preset.masking.visible_count(ours.grid) * ours.encoder_width
+    positions = ours.superpatch[0] * ours.superpatch[1] * ours.superpatch[2] // 512
+    return max(1, round(tokens / positions))
+
+
+MODEL_SETS: Catalog[Callable[[RunConfig], ModelSet]] = Catalog(
+    "comparison",
+    {"paper-table": paper, "slices": slices, "bottlenecks": bottlenecks, "ablation-masking": ablation_masking},
+)

@@ -1,0 +1,142 @@
+"""Nodules of LIDC-IDRI written as label files and a table."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+from statistics import mean
+
+import numpy as np
+from jaxtyping import Bool
+
+from maesil.ct.geometry import Geometry
+from maesil.ct.readers import read
+from maesil.ct.volume import Volume
+from maesil.ct.write import write_nifti
+from maesil.datasets.find import find_scans
+from maesil.datasets.lidc_series import nodules_of_scan
+from maesil.datasets.nodules import CONSENSUS, Nodule, volume_mm3
+from maesil.datasets.salt import kept_salt
+from maesil.datasets.scan import Problem, Scan
+from maesil.errors import ConfigError, ScanError
+from maesil.files import write_text
+from maesil.progress import Progress
+
+TABLE = "nodules.csv"
+
+
+@dataclass(frozen=True)
+class NoduleRow:
+    """One outlined nodule of a scan.
+
+    Attributes:
+        scan_id: Name of the scan, as `prepare` gives it.
+        patient: Name of the patient.
+        number: Value of its voxels in the scan's label file, from 1.
+        readers: Number of radiologists who outlined it, of four.
+        volume_mm3: Volume of the voxels that enough of them have inside.
+        malignancy: Mean of their ratings, 1 (highly unlikely) to 5 (highly suspicious); None: nobody rated it.
+    """
+
+    scan_id: str
+    patient: str
+    number: int
+    readers: int
+    volume_mm3: float
+    malignancy: float | None
+
+
+@dataclass(frozen=True)
+class WrittenNodules:
+    """What was written.
+
+    Attributes:
+        rows: Nodules of all scans.
+        files: Scan to its label file.
+        table: The CSV file.
+        problems: Scans without readings, and readings that do not fit.
+    """
+
+    rows: tuple[NoduleRow, ...]
+    files: dict[str, Path]
+    table: Path
+    problems: tuple[Problem, ...]
+
+
+def write_nodules(
+    roots: Sequence[Path],
+    out: Path,
+    *,
+    agreement: float = CONSENSUS,
+    salt: str | None = None,
+    progress: Progress | None = None,
+) -> WrittenNodules:
+    """Writes a label file per scan, in which nodule k has the value k, and one table of all nodules.
+
+    A voxel belongs to a nodule where at least the share `agreement` of its readers have it inside.
+
+    Args:
+        roots: Folders of LIDC-IDRI, with the readers' XML.
+        out: Folder for SCAN.nii.gz, on the scan's own voxels, and nodules.csv; made if absent.
+        agreement: Share of a nodule's readers, above 0 and at most 1.
+        salt: Salt of the hashed names, as of `prepare`; None: the user's own.
+        progress: Called after every scan.
+
+    Raises:
+        ConfigError: The share is out of range, or no scan of LIDC-IDRI is there.
+    """
+    if not 0 < agreement <= 1:
+        raise ConfigError(f"the agreement is {agreement:g}", fix="give a share above 0 and at most 1")
+    found = find_scans(roots, salt=kept_salt if salt is None else salt, layout="lidc")
+    problems = list(found.problems)
+    rows: list[NoduleRow] = []
+    files: dict[str, Path] = {}
+    for number, scan in enumerate(found.scans, start=1):
+        try:
+            volume, nodules = read(scan.path, series=scan.series), nodules_of_scan(scan)
+        except ScanError as error:
+            problems.append(Problem(scan.shown, error.what, error.fix or "", scan.path))
+        else:
+            masks = [nodule.consensus(agreement) for nodule in nodules]
+            files[scan.scan_id] = _write_labels(masks, volume.geometry, out / f"{scan.scan_id}.nii.gz")
+            rows += _rows(scan, nodules, masks, volume.geometry.spacing_mm)
+        if progress is not None:
+            progress(number, len(found.scans), scan.scan_id)
+    table = write_text(out / TABLE, _csv(rows))
+    return WrittenNodules(tuple(rows), files, table, tuple(problems))
+
+
+def _write_labels(masks: Sequence[Bool[np.ndarray, "d h w"]], geometry: Geometry, path: Path) -> Path:
+    """Nodule k has the value k; where two overlap, the one that more readers outlined is kept."""
+    labels = np.zeros(geometry.shape, dtype=np.uint8 if len(masks) < 256 else np.int16)
+    for number, mask in reversed(list(enumerate(masks, start=1))):
+        labels[mask] = number
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_nifti(path, Volume(labels, geometry))
+    return path
+
+
+def _rows(
+    scan: Scan,
+    nodules: Sequence[Nodule],
+    masks: Sequence[Bool[np.ndarray, "d h w"]],
+    spacing_mm: tuple[float, float, float],
+) -> list[NoduleRow]:
+    rows = []
+    for number, (nodule, mask) in enumerate(zip(nodules, masks, strict=True), start=1):
+        rated = [mark.ratings["malignancy"] for mark in nodule.marks if "malignancy" in mark.ratings]
+        volume = round(volume_mm3(mask, spacing_mm), 1)
+        malignancy = round(mean(rated), 2) if rated else None
+        rows.append(NoduleRow(scan.scan_id, scan.patient, number, nodule.readers, volume, malignancy))
+    return rows
+
+
+def _csv(rows: Sequence[NoduleRow]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([field.name for field in fields(NoduleRow)])
+    writer.writerows(["" if value is None else value for value in astuple(row)] for row in rows)
+    return text.getvalue()

@@ -1,0 +1,179 @@
+"""What travels with exported weights: `transfer.json` for programs, a model card for people."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from pydantic import TypeAdapter, ValidationError
+from safetensors.torch import save_file
+from torch import Tensor
+
+from maesil.errors import CheckpointError
+from maesil.files import write_text
+from maesil.models import MAEConfig
+from maesil.models.backbone import Backbone
+from maesil.store.settings import voxels
+
+TRANSFER = "transfer.json"
+WEIGHTS = "model.safetensors"
+FORMAT = 2
+READABLE = (1, 2)
+"""Of transfer.json, raised when an old reader could not read a new file; and those that this one reads.
+
+Format 1 does not say whom the encoder was trained on.
+"""
+
+_MODEL = TypeAdapter(MAEConfig)
+
+
+@dataclass(frozen=True)
+class Transfer:
+    """Everything that has to be known to use the weights.
+
+    Attributes:
+        model: The network's settings (`MAEConfig`): superpatch, patch, widths, depths, heads, input mean and deviation.
+        low_hu: HU that the network knows as 0.
+        high_hu: HU that the network knows as 1.
+        voxels: How scans were resampled before: policy and spacing, as in a store's settings.
+        masking: Strategy and ratios of the pre-training.
+        datasets: Scans per dataset that it was trained on; held-out patients' are not among them.
+        preset: What the run began from.
+        maesil: Version that trained it.
+        commit: Its commit, where known.
+        step: Optimiser steps done.
+        target: What this folder was exported for.
+        weights: File name to the prefix of the encoder's tensors in it.
+        notes: What the target needs to know besides.
+        seen: Whom it was trained on, without their names, as `maesil.seen` reads it; None: unknown.
+    """
+
+    model: Mapping[str, Any]
+    low_hu: float
+    high_hu: float
+    voxels: Mapping[str, Any]
+    masking: Mapping[str, Any]
+    datasets: Mapping[str, int]
+    preset: str
+    maesil: str
+    commit: str | None
+    step: int
+    orientation: str = "SPL"
+    target: str = "safetensors"
+    weights: Mapping[str, str] = field(default_factory=dict)
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    seen: Mapping[str, Any] | None = None
+    format: int = FORMAT
+
+    @staticmethod
+    def from_record(record: Mapping[str, Any]) -> Transfer:
+        """From a checkpoint's config.json.
+
+        Raises:
+            CheckpointError: The checkpoint is of a model without a transferable encoder.
+        """
+        config = record["config"]
+        if config["model"].get("name", "maesil") != "maesil":
+            raise CheckpointError(
+                f"this run trained the baseline '{config['model']['name']}', whose encoder has no downstream form",
+                fix="export a run of the masked autoencoder (model 'maesil')",
+            )
+        window = config["data"]["window"]
+        prepared = record["prepare"]
+        return Transfer(
+            model=dict(config["model"]),
+            low_hu=window["low_hu"],
+            high_hu=window["high_hu"],
+            voxels=dict(prepared),
+            masking=dict(config["masking"]),
+            datasets=dict(record["datasets"]),
+            preset=config["preset"],
+            maesil=record["maesil"],
+            commit=record.get("commit"),
+            step=int(record.get("step", 0)),
+            seen=record.get("seen"),
+        )
+
+    @staticmethod
+    def read(folder: Path) -> Transfer:
+        """Reads a folder's transfer.json.
+
+        Raises:
+            CheckpointError: It is absent, damaged, or of a newer format.
+        """
+        path = folder / TRANSFER
+        try:
+            values = json.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError) as error:
+            raise CheckpointError(f"unreadable {TRANSFER}: {error}", where=folder) from error
+        if values.get("format") not in READABLE:
+            raise CheckpointError(
+                f"{TRANSFER} has format {values.get('format')}, this maesil reads {' and '.join(map(str, READABLE))}",
+                where=path,
+                fix="export the run again with this version, or install the version that wrote it",
+            )
+        try:
+            return Transfer(**{**values, "format": FORMAT})
+        except TypeError as error:
+            raise CheckpointError(f"{TRANSFER} is no such file of ours: {error}", where=path) from error
+
+    def write(self, folder: Path) -> None:
+        """Writes transfer.json."""
+        write_text(folder / TRANSFER, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+
+    def config(self) -> MAEConfig:
+        """The network's settings, validated."""
+        try:
+            return _MODEL.validate_python(dict(self.model))
+        except ValidationError as error:
+            first = error.errors()[0]
+            key = ".".join(map(str, first["loc"]))
+            raise CheckpointError(f"{TRANSFER}: model.{key}: {first['msg']}") from error
+
+    def backbone(self) -> Backbone:
+        """The network, with random weights."""
+        return Backbone(self.config(), low_hu=self.low_hu, high_hu=self.high_hu)
+
+
+def model_card(transfer: Transfer, usage: str) -> str:
+    """The folder's README.md, with the front matter that model hubs read.
+
+    Args:
+        transfer: What to tell.
+        usage: Lines of Python that load the folder, run in this folder.
+    """
+    model = transfer.config()
+    shape = "x".join(map(str, model.superpatch))
+    datasets = ", ".join(f"{name} ({count})" for name, count in transfer.datasets.items()) or "unknown"
+    masking = ", ".join(f"{key} {value}" for key, value in transfer.masking.items() if key != "name")
+    commit = f" at {transfer.commit}" if transfer.commit else ""
+    axes = f"axes Superior, Posterior, Left ({transfer.orientation})"
+    return (
+        "---\nlibrary_name: maesil\ntags:\n- medical\n- computed-tomography\n- 3d\n- masked-autoencoder\n"
+        "- feature-extraction\n---\n\n"
+        f"# MAESIL encoder, preset `{transfer.preset}`, step {transfer.step}\n\n"
+        "A 3D masked autoencoder's encoder, pre-trained on unlabeled CT (arXiv:2604.00514) with "
+        f"maesil {transfer.maesil}{commit}; exported for `{transfer.target}`.\n\n"
+        "| | |\n|---|---|\n"
+        f"| input | one channel, superpatches of {shape} voxels, {axes} |\n"
+        f"| intensities | HU [{transfer.low_hu:g}, {transfer.high_hu:g}] mapped to [0, 1] and clipped |\n"
+        f"| voxels | {voxels(transfer.voxels)} |\n"
+        f"| tokens | {model.grid.tokens} patches of {'x'.join(map(str, model.patch))}, row-major over the axes |\n"
+        f"| encoder | {model.encoder_depth} blocks, {model.encoder_width} wide, {model.encoder_heads} heads |\n"
+        f"| masking | {transfer.masking.get('name', 'dual')}{f' ({masking})' if masking else ''} |\n"
+        f"| trained on | scans per dataset: {datasets} |\n\n"
+        f"```python\n{usage.strip()}\n```\n\n"
+        "Not a medical device.\n"
+    )
+
+
+def save_weights(weights: dict[str, Tensor], path: Path) -> None:
+    """Writes tensors as safetensors, on the CPU and each with memory of its own."""
+    save_file(
+        {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()},
+        path,
+        metadata={"format": "pt"},
+    )

@@ -1,0 +1,321 @@
+"""One vector per scan and per superpatch: what an encoder makes of a store, as a table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
+from jaxtyping import Bool, Float, Float32
+from torch import Tensor
+
+from maesil.catalog import nearest
+from maesil.encoder.card import Transfer
+from maesil.encoder.start import require_same_voxels
+from maesil.errors import ConfigError
+from maesil.evaluation.rebuild import inference_precision
+from maesil.extras import optional
+from maesil.files import replacing
+from maesil.models.backbone import Backbone
+from maesil.progress import Progress
+from maesil.sampling.ahead import tile_batches
+from maesil.sampling.regions import tissue_share
+from maesil.seen import seen_patients
+from maesil.store.scanstore import ScanEntry, ScanStore
+from maesil.tiling import Tile, Tiling
+
+BARE_HU = -950.0
+"""A patch whose mean lies below is air around the body or padding: its token says nothing of the patient."""
+BLOCK = 4
+"""Patches along each axis that make one token of `region_tokens`: a scan's then fit in a few MB."""
+LEAST_TISSUE_TO_EMBED = 0.02
+"""Superpatches with a smaller share of tissue are left out."""
+LEVELS = ("scan", "superpatch")
+TEXTS = ("level", "scan_id", "dataset", "patient", "seen")
+SEEN, UNSEEN, UNKNOWN = "yes", "no", "unknown"
+"""Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint tells."""
+NUMBERS = ("x_mm", "y_mm", "z_mm", "start_s", "start_p", "start_l", "tissue_share", "tokens")
+
+
+@dataclass(frozen=True)
+class Features:
+    """A table of vectors.
+
+    Attributes:
+        texts: level ("scan" or "superpatch"), scan_id, dataset, patient, and whether the encoder was trained on the
+            patient (seen: "yes", "no", "unknown"): one list of strings each.
+        numbers: Centre in LPS mm, first voxel (S, P, L), share of tissue, tokens pooled: one array each; a scan's row
+            has its volume's centre.
+        vectors: (rows, e) float32.
+    """
+
+    texts: dict[str, list[str]]
+    numbers: dict[str, Float[np.ndarray, " rows"]]
+    vectors: Float32[np.ndarray, "rows e"]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def rows(self, level: str) -> list[int]:
+        """Places of a level's rows."""
+        return [at for at, name in enumerate(self.texts["level"]) if name == level]
+
+
+def embed(
+    backbone: Backbone, card: Transfer, store: ScanStore, *, batch: int = 4, progress: Progress | None = None
+) -> Features:
+    """Embeds every scan of a store.
+
+    A superpatch's vector is the mean of its tokens whose patch is not air; a scan's is the mean over all of them.
+
+    Args:
+        backbone: The encoder, on its device.
+        card: Its card: the store's voxels must be those of the pre-training.
+        store: The scans.
+        batch: Superpatches at a time.
+        progress: Called after every scan.
+
+    Raises:
+        ConfigError: The store has other voxels.
+    """
+    require_same_voxels(card, store)
+    texts: dict[str, list[str]] = {name: [] for name in TEXTS}
+    numbers: dict[str, list[float]] = {name: [] for name in NUMBERS}
+    vectors: list[Any] = []
+    seen = seen_patients(card.seen, store.entries)
+    for done, entry in enumerate(store.entries, start=1):
+        pooled, counts, places = [], [], []
+        for tile, tokens, solid in scan_tokens(backbone, store, entry, batch=batch):
+            pooled.append(tokens[solid].mean(dim=0).double().numpy())
+            counts.append(int(solid.sum()))
+            places.append(tile)
+        if pooled:
+            whole = np.average(pooled, axis=0, weights=counts)
+            rows: list[tuple[str, Any, Tile | None, int]] = [("scan", whole, None, sum(counts))]
+            rows += [("superpatch", *row) for row in zip(pooled, places, counts, strict=True)]
+            for level, vector, place, count in rows:
+                _append(texts, numbers, entry, level, place, count, store)
+                texts["seen"].append(UNKNOWN if seen is None else SEEN if entry.patient in seen else UNSEEN)
+                vectors.append(vector)
+        if progress is not None:
+            progress(done, len(store.entries), entry.scan_id)
+    if not vectors:
+        raise ConfigError("no scan of this store has tissue to embed", where=store.path)
+    arrays = {name: np.array(values, dtype=np.float64) for name, values in numbers.items()}
+    return Features(texts, arrays, np.stack(vectors).astype(np.float32))
+
+
+def scan_tokens(
+    backbone: Backbone, store: ScanStore, entry: ScanEntry, *, batch: int = 4
+) -> Iterator[tuple[Tile, Float[Tensor, "n e"], Bool[Tensor, " n"]]]:
+    """The tokens of a scan's superpatches, and which of them are not of air; superpatches all of air are left out.
+
+    No superpatch reaches past its scan, as none did in pre-training; where the last ones overlap those before them, the
+    tokens there come twice.
+    """
+    tiling = Tiling(entry.shape, backbone.config.superpatch)
+    occupancy = store.occupancy(entry.scan_id)
+    tiles = [
+        tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE_TO_EMBED
+    ]
+    device = next(backbone.parameters()).device
+    for chosen, boxes in tile_batches(partial(store.read, entry.scan_id), tiles, tiling.tile, batch):
+        hu = torch.from_numpy(boxes).to(device)
+        with torch.inference_mode(), inference_precision(device):
+            tokens = backbone.tokens(backbone.from_hu(hu)).float().cpu()
+            solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
+        for tile, own, kept in zip(chosen, tokens, solid, strict=True):
+            if kept.any():
+                yield tile, own.clone(), kept
+
+
+def region_tokens(
+    backbone: Backbone, tokens: Float[Tensor, "n e"], solid: Bool[Tensor, " n"]
+) -> Float[Tensor, "regions e"]:
+    """Means over blocks of `BLOCK`^3 patches of the tokens that are not of air; blocks of air are left out."""
+    grid = backbone.config.grid.shape
+    block = tuple(min(BLOCK, size) for size in grid)
+    weight = solid.to(tokens.dtype)
+    weighted = torch.cat([(tokens * weight[:, None]).T, weight[None]]).reshape(-1, *grid)
+    *summed, count = F.avg_pool3d(weighted, block, ceil_mode=True, divisor_override=1).flatten(1)
+    occupied = count > 0
+    means: Tensor = torch.stack(summed, dim=1)[occupied] / count[occupied][:, None]
+    return means
+
+
+def _append(
+    texts: dict[str, list[str]],
+    numbers: dict[str, list[float]],
+    entry: ScanEntry,
+    level: str,
+    tile: Tile | None,
+    tokens: int,
+    store: ScanStore,
+) -> None:
+    own = {"level": level, "scan_id": entry.scan_id, "dataset": entry.dataset, "patient": entry.patient}
+    for name, value in own.items():
+        texts[name].append(value)
+    start = (0, 0, 0) if tile is None else tile.origin
+    inside = tuple(slice(0, size) for size in entry.shape) if tile is None else tile.inside
+    centre = np.array([[(part.start + part.stop - 1) / 2 for part in inside]], dtype=np.float64)
+    tissue = entry.tissue_share
+    if tile is not None:
+        box = tuple(part.stop - part.start for part in inside)
+        tissue = tissue_share(store.occupancy(entry.scan_id), tile.origin, (box[0], box[1], box[2]))
+    x, y, z = entry.geometry.index_to_mm(centre)[0]
+    for name, number in zip(NUMBERS, (x, y, z, *start, tissue, tokens), strict=True):
+        numbers[name].append(float(number))
+
+
+def require_table(path: Path) -> None:
+    """Whether `write_features` could write here: asked before the work.
+
+    Raises:
+        ConfigError: Another ending, or no such folder.
+        MissingExtraError: Parquet needs pandas and pyarrow.
+    """
+    if path.suffix not in (".parquet", ".csv", ".npz"):
+        raise ConfigError(
+            f"features are no '{path.suffix}' file", where=path, fix="end its name in .parquet, .csv or .npz"
+        )
+    if not path.resolve().parent.is_dir():
+        raise ConfigError("its folder does not exist", where=path, fix=f"mkdir -p {path.parent}")
+    if path.suffix == ".parquet":
+        optional("pyarrow", "tables")
+        optional("pandas", "tables")
+
+
+def write_features(features: Features, path: Path) -> Path:
+    """Writes the table as .parquet, .csv or .npz, in one step.
+
+    Raises:
+        ConfigError: Another ending, or no such folder.
+        MissingExtraError: Parquet needs pandas and pyarrow.
+    """
+    require_table(path)
+    with replacing(path) as fresh:
+        if path.suffix == ".parquet":
+            optional("pandas", "tables").DataFrame(_columns(features)).to_parquet(fresh, index=False)
+        elif path.suffix == ".csv":
+            columns = _columns(features)
+            with fresh.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.writer(file)
+                writer.writerow(columns)
+                writer.writerows(zip(*columns.values(), strict=True))
+        else:
+            with fresh.open("wb") as file:
+                arrays: dict[str, Any] = {**features.texts, **features.numbers, "vectors": features.vectors}
+                np.savez_compressed(file, **arrays)
+    return path
+
+
+def _columns(features: Features) -> dict[str, Any]:
+    vectors = {f"f{number:04d}": features.vectors[:, number] for number in range(features.vectors.shape[1])}
+    return {**features.texts, **features.numbers, **vectors}
+
+
+def read_features(path: Path) -> Features:
+    """Reads what `write_features` wrote.
+
+    Raises:
+        ConfigError: There is no such file, or it is no table of features.
+    """
+    if not path.is_file():
+        raise ConfigError("there is no such file", where=path, fix="write it: maesil embed RUN STORE --out FILE")
+    try:
+        columns = _read_columns(path)
+        names = sorted(name for name in columns if name[0] == "f" and name[1:].isdigit())
+        vectors = columns["vectors"] if "vectors" in columns else np.stack([columns[name] for name in names], axis=1)
+        columns.setdefault("seen", [UNKNOWN] * len(vectors))  # tables from before it was told
+        texts = {name: [str(value) for value in columns[name]] for name in TEXTS}
+        numbers = {name: np.asarray(columns[name], dtype=np.float64) for name in NUMBERS}
+        return Features(texts, numbers, np.asarray(vectors, dtype=np.float32))
+    except (KeyError, ValueError, OSError) as error:
+        raise ConfigError(f"this is no table of features: {error}", where=path, fix="write it: maesil embed") from error
+
+
+def _read_columns(path: Path) -> dict[str, Any]:
+    if path.suffix == ".parquet":
+        optional("pyarrow", "tables")
+        table = optional("pandas", "tables").read_parquet(path)
+        return {str(name): table[name].to_numpy() for name in table.columns}
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.reader(file))
+    return {name: np.array(column) for name, column in zip(rows[0], zip(*rows[1:], strict=True), strict=True)}
+
+
+@dataclass(frozen=True)
+class Match:
+    """A neighbour of a query.
+
+    Attributes:
+        similarity: Cosine of the centred vectors, in [-1, 1].
+        scan_id: Whose it is.
+        patient: Whose scan it is.
+        position_mm: Its centre, LPS.
+    """
+
+    similarity: float
+    scan_id: str
+    patient: str
+    position_mm: tuple[float, float, float]
+
+
+def similar(
+    features: Features,
+    scan_id: str,
+    *,
+    level: str = "scan",
+    at_mm: tuple[float, float, float] | None = None,
+    count: int = 5,
+    same_patient: bool = False,
+) -> list[Match]:
+    """The nearest scans of a scan, or the nearest regions of one of its regions.
+
+    Args:
+        features: As `embed` gives them.
+        scan_id: The query.
+        level: "scan", or "superpatch" with `at_mm`.
+        at_mm: A position in LPS mm; the superpatch with the nearest centre is the query.
+        count: Neighbours.
+        same_patient: Whether the query's own patient may be among them.
+
+    Raises:
+        ConfigError: The scan is not in the table, or no position is given for a region.
+    """
+    rows = features.rows(level)
+    own = [at for at in rows if features.texts["scan_id"][at] == scan_id]
+    if not own:
+        known = list(dict.fromkeys(features.texts["scan_id"]))
+        guess = nearest(scan_id, known)
+        raise ConfigError(
+            f"no scan '{scan_id}' in these features",
+            fix=f"did you mean '{guess}'?" if guess else f"it has {len(known)} scans, such as {known[0]}",
+        )
+    if level == "superpatch" and at_mm is None:
+        raise ConfigError("a region is named by a position", fix="--at X Y Z in mm (LPS), or --level scan")
+    places = np.stack([features.numbers[name] for name in ("x_mm", "y_mm", "z_mm")], axis=1)
+    query = own[0] if at_mm is None else min(own, key=lambda at: float(np.linalg.norm(places[at] - np.array(at_mm))))
+    patient = features.texts["patient"][query]
+    others = [at for at in rows if at != query and (same_patient or features.texts["patient"][at] != patient)]
+    centred = features.vectors.astype(np.float64) - features.vectors[rows].mean(axis=0)
+    units = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)
+    ordered = sorted(others, key=lambda at: -float(units[at] @ units[query]))[:count]
+    return [
+        Match(
+            float(units[at] @ units[query]),
+            features.texts["scan_id"][at],
+            features.texts["patient"][at],
+            (float(places[at, 0]), float(places[at, 1]), float(places[at, 2])),
+        )
+        for at in ordered
+    ]

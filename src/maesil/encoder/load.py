@@ -1,0 +1,101 @@
+"""A pre-trained encoder in one line: `maesil.load("runs/base")`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from huggingface_hub import snapshot_download
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer
+from maesil.errors import CheckpointError, ConfigError, DownloadError
+from maesil.models.backbone import Backbone, backbone_of
+from maesil.models.mae import MaskedAutoencoder
+from maesil.models.transfer import transfer
+from maesil.runs.load import load as load_run
+
+HUB = "hf://"
+NATIVE = ("safetensors", "huggingface")
+"""Targets whose folders `load` reads; the others are read by the tools they are for."""
+
+
+def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", device: str = "cpu") -> Backbone:
+    """A pre-trained encoder, in evaluation mode.
+
+    Nothing is unpickled: weights are safetensors, all else is JSON. Every tensor has to fit.
+
+    Args:
+        source: A run, one of its checkpoints, an exported folder (safetensors, huggingface), or a model on the Hugging
+            Face hub: "hf://organisation/name", or "organisation/name" where no folder of either name is here.
+        checkpoint: Which of a run's checkpoints.
+        device: Where to put it.
+
+    Raises:
+        CheckpointError: There is nothing there, it is damaged, or names or shapes differ; says which.
+        DownloadError: The hub cannot be reached, or has no such model.
+    """
+    return load_with_card(source, checkpoint=checkpoint)[0].to(device)
+
+
+def load_with_card(source: str | Path, *, checkpoint: Literal["last", "best"] = "last") -> tuple[Backbone, Transfer]:
+    """As `load`, with what is to be known of the weights."""
+    folder = _local(str(source))
+    if (folder / TRANSFER).is_file():
+        return _exported(folder)
+    loaded = load_run(folder, checkpoint=checkpoint, device="cpu")
+    card = Transfer.from_record(loaded.record)
+    assert isinstance(loaded.model, MaskedAutoencoder)
+    config = card.config()
+    backbone = backbone_of(loaded.model.encoder, config, low_hu=card.low_hu, high_hu=card.high_hu)
+    return backbone, card
+
+
+def _exported(folder: Path) -> tuple[Backbone, Transfer]:
+    card = Transfer.read(folder)
+    if card.target not in NATIVE:
+        raise CheckpointError(
+            f"this folder was exported for {card.target}",
+            where=folder,
+            fix=f"load it there, as its README.md says; for maesil.load: maesil export RUN --to {NATIVE[0]} --out DIR",
+        )
+    backbone = card.backbone()
+    try:
+        weights = load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(
+            f"damaged weights: {error}", where=folder / WEIGHTS, fix="copy the folder again"
+        ) from error
+    transfer(backbone, weights, where=folder / WEIGHTS)
+    return backbone.eval(), card
+
+
+def _local(source: str) -> Path:
+    path = Path(source)
+    if path.exists():
+        return path
+    name = source.removeprefix(HUB)
+    if not source.startswith(HUB) and (name.count("/") != 1 or name.startswith((".", "/", "~")) or _is_near(path)):
+        raise CheckpointError(
+            "there is no such folder", where=path, fix="give a run, an exported folder, or hf://organisation/name"
+        )
+    if name.count("/") != 1:
+        raise ConfigError(f"'{source}' names no model of the hub", fix="hf://organisation/name")
+    return _downloaded(name)
+
+
+def _is_near(path: Path) -> bool:
+    """Whether this is a wrong name in a folder that is here, such as runs/: nobody means the hub by it."""
+    return path.parent.is_dir()
+
+
+def _downloaded(name: str) -> Path:
+    try:
+        return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "README.md"]))
+    except Exception as error:  # its own errors, those of its HTTP library, and OSError
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise DownloadError(
+            f"'{name}' is neither a folder here nor could it be fetched from the Hugging Face hub: {reason}",
+            fix="check the name and the network; a private model needs your own token (hf auth login)",
+        ) from error

@@ -1,0 +1,97 @@
+"""The verb `evaluate`: a run's scores on held-out scans."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+from maesil.evaluation.constant_volumes import constant_note
+from maesil.evaluation.notes import checkpoint_note, input_note, split_note, told_note
+from maesil.evaluation.protocol import Protocol
+from maesil.evaluation.record import Evaluated, write_record
+from maesil.evaluation.runner import score_models, under
+from maesil.evaluation.scores import Score, write_json_scores, write_scores
+from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
+from maesil.files import write_text
+from maesil.models import UNTRAINED, Pretrainer
+from maesil.progress import Progress
+from maesil.runs.load import LoadedModel, load, run_store
+from maesil.sampling.regions import regions_of
+from maesil.seen import seen_note
+from maesil.store.scanstore import ScanStore
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of a run and their table.
+
+    Attributes:
+        scores: A row per scan, model, metric and region.
+        table: Markdown, with the protocol and notes below.
+        folder: Where scores.jsonl and the tables were written.
+    """
+
+    scores: tuple[Score, ...]
+    table: str
+    folder: Path
+
+
+def evaluate(
+    run: Path,
+    *,
+    store: Path | None = None,
+    split: str = "test",
+    checkpoint: Literal["last", "best"] = "last",
+    protocol: Protocol | None = None,
+    json_path: Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Scores a run on held-out scans, beside a mean fill and an interpolation that see the same voxels.
+
+    Args:
+        run: The run folder.
+        store: The store; None: the run's own.
+        split: "test", "val" or "train".
+        checkpoint: Which of the run's checkpoints.
+        protocol: What is scored, and how; its window is the run's.
+        json_path: Also write the scores as one JSON file.
+        progress: Called after every scan and model.
+
+    Raises:
+        CheckpointError: The run has no checkpoint.
+        StoreError: There is no store, or the split is empty.
+    """
+    loaded = load(run, checkpoint=checkpoint)
+    data = loaded.config.data
+    scans = ScanStore(store or run_store(run))
+    regions = regions_of(scans, data, loaded.config.model.superpatch, split)
+    protocol = replace(protocol or Protocol(), window=data.window)
+    seed = loaded.config.seed
+    model, masking = loaded.config.model, protocol.masking_of(loaded.config.masking)
+    rows = {name: under(row, masking) for name, row in compared_models(loaded).items()}
+    scored = score_models(rows, scans, regions, protocol, seed=seed, progress=progress)
+    told = told_note(model.name, loaded.model)
+    which = checkpoint_note(checkpoint, loaded.record["step"])
+    notes = (which, *scored.notes, input_note(model, masking, scans), *told, split_note(data, split, regions))
+    whom = "test" if split == "test" else "scored"
+    seen = seen_note(loaded.record.get("seen"), [region.entry for region in regions], by="the model", whom=whom)
+    notes = (*notes, *constant_note(model.name, loaded.model, data.window), seen)
+    table = tabulate(scored.scores, notes)
+    # A reading of another kind has a folder of its own: it must not take the place of masked scores.
+    folder = run / "evaluation" / (split if protocol.masking == "drawn" else f"{split}-unmasked")
+    write_scores(folder / "scores.jsonl", scored.scores)
+    write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes))
+    for name, text in (("md", to_markdown(table)), ("tex", to_latex(table)), ("csv", to_csv(table))):
+        write_text(folder / f"table.{name}", text)
+    if json_path is not None:
+        write_json_scores(json_path, scored.scores, notes)
+    return Evaluation(scored.scores, to_markdown(table), folder)
+
+
+def compared_models(loaded: LoadedModel) -> dict[str, Pretrainer]:
+    """The run's model, and those that learn nothing, on the same grid and masks."""
+    model = loaded.model
+    device = next(model.parameters()).device
+    untrained = {name: fill(model.grid, model.masking).to(device) for name, fill in UNTRAINED.items()}
+    return {**model.entries(loaded.config.model.name), **untrained}

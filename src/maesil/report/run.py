@@ -1,0 +1,118 @@
+"""The verb `report`: a run's page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from maesil.errors import CheckpointError, ConfigError
+from maesil.evaluation.notes import split_note
+from maesil.evaluation.protocol import Protocol
+from maesil.evaluation.record import Evaluated, read_record
+from maesil.evaluation.runner import held_out, rebuild_region, under
+from maesil.evaluation.scores import Score, read_scores
+from maesil.evaluation.tables import tabulate
+from maesil.progress import Progress
+from maesil.report.case import Case
+from maesil.report.describe import run_page
+from maesil.report.figures import figure3, save_figure
+from maesil.report.page import write_page
+from maesil.runs.load import LoadedModel, load, run_store
+from maesil.sampling.regions import Region, regions_of
+from maesil.store.scanstore import ScanStore
+from maesil.training.checkpoint import checkpoint_folder
+
+
+def report(
+    run: Path,
+    *,
+    out: Path | None = None,
+    split: str = "test",
+    scans: Sequence[str] = (),
+    store: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Writes a run's page: protocol and scores, reconstructions in three views, the training curve.
+
+    The pictures are of the checkpoint and the protocol that were scored.
+
+    Args:
+        run: A run folder that `evaluate` has scored.
+        out: The page; None: report.html in the run folder.
+        split: Which evaluation to show.
+        scans: Scans to show; by default the first two of the split.
+        store: The store; None: the run's own.
+        progress: Called after every scan.
+
+    Returns:
+        The page's path.
+
+    Raises:
+        CheckpointError: The run was not evaluated, or its checkpoint is a later one by now.
+        ConfigError: A scan was not scored.
+    """
+    checkpoint_folder(run)  # a run that is not there is told as such
+    folder = run / "evaluation" / split
+    scores, evaluated = read_scores(folder / "scores.jsonl"), read_record(folder)
+    loaded = _as_scored(run, evaluated)
+    held = ScanStore(store or run_store(run))
+    data = loaded.config.data
+    regions = regions_of(held, data, loaded.config.model.superpatch, split)
+    chosen = _chosen(regions, scans, scores)
+    cases = []
+    for region in chosen:
+        cases.append(make_case(loaded, held, region, evaluated.protocol))
+        if progress is not None:
+            progress(len(cases), len(chosen), region.entry.scan_id)
+    caution = "" if data.holdout.by == "patient" else split_note(data, split, regions)
+    table = tabulate(scores, evaluated.notes)
+    parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
+    network = loaded.config.model.describe()
+    page = run_page(run, loaded.record, network, parameters, table, cases, caution)
+    path = write_page(out or run / "report.html", page)
+    save_figure(figure3(cases[0]), path.with_suffix(".png"))
+    return path
+
+
+def _as_scored(run: Path, evaluated: Evaluated) -> LoadedModel:
+    """The model of an evaluation; the run may have gone on since."""
+    loaded = load(run, checkpoint=evaluated.checkpoint)
+    if loaded.record["step"] != evaluated.step:
+        raise CheckpointError(
+            f"step {evaluated.step} was evaluated, and checkpoint '{evaluated.checkpoint}' is of step "
+            f"{loaded.record['step']} by now",
+            where=run,
+            fix="run `maesil evaluate` again",
+        )
+    return loaded
+
+
+def _chosen(regions: Sequence[Region], wanted: Sequence[str], scores: Sequence[Score]) -> list[Region]:
+    """The scans to show, of those in the table: the wanted ones, or the first two."""
+    scored = {score.scan for score in scores}
+    known = [region for region in regions if region.entry.scan_id in scored]
+    chosen = [region for region in known if region.entry.scan_id in wanted] if wanted else known[:2]
+    if not chosen:
+        named = f": {', '.join(wanted)}" if wanted else " in this store"
+        fix = f"scored were: {', '.join(sorted(scored))}; another store is named by --data.store"
+        raise ConfigError(f"no such scan was scored{named}", fix=fix)
+    return chosen
+
+
+def make_case(loaded: LoadedModel, store: ScanStore, region: Region, protocol: Protocol) -> Case:
+    """A scan of a split as a user gets it, under the first of the masks that it was scored with."""
+    model = under(loaded.model, protocol.masking_of(loaded.config.masking))
+    rebuilt = rebuild_region(model, store, region, protocol)
+    window, entry = protocol.window, region.entry
+    return Case(
+        scan_id=entry.scan_id,
+        dataset=entry.dataset,
+        truth_hu=window.denormalize(rebuilt.truth).astype(np.float32),
+        reconstruction_hu=window.denormalize(rebuilt.whole).astype(np.float32),
+        mask=rebuilt.mask,
+        held_out=held_out(region),
+        spacing_mm=entry.spacing_mm,
+        window=window,
+    )

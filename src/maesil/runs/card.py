@@ -1,0 +1,59 @@
+"""What a run's checkpoints say of themselves: a record for programs, a card for people."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import maesil
+from maesil.config import RunConfig, to_dict
+from maesil.sampling.regions import training_scans
+from maesil.seen import trained_on
+from maesil.store.scanstore import ScanEntry, ScanStore
+from maesil.store.settings import voxels
+from maesil.version import commit
+
+
+def run_record(config: RunConfig, store: ScanStore) -> dict[str, Any]:
+    """A checkpoint's config.json: settings, what the store was made of, whom the run saw, and with what software."""
+    settings = to_dict(config)
+    scans = training_scans(store, config.data.holdout)
+    settings["data"].pop("store")  # a path of one machine
+    return {
+        "maesil": maesil.__version__,
+        "commit": commit(),
+        "config": settings,
+        "prepare": store.manifest["settings"],
+        "datasets": dataset_counts(scans),
+        "seen": trained_on(scans),
+    }
+
+
+def dataset_counts(scans: Sequence[ScanEntry]) -> dict[str, int]:
+    """Scans per dataset."""
+    names = [entry.dataset for entry in scans]
+    return {name: names.count(name) for name in sorted(set(names))}
+
+
+def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[str, float]) -> str:
+    """A checkpoint's card.md."""
+    model, masking, window = config.model, config.masking, config.data.window
+    shape = " x ".join(map(str, model.superpatch))
+    trained_on = dataset_counts(training_scans(store, config.data.holdout))
+    counts = ", ".join(f"{name} ({count})" for name, count in trained_on.items())
+    scores = "".join(f"- {name}: {value:.4g}\n" for name, value in sorted(metrics.items()))
+    network = "".join(f"- {part}: {words}\n" for part, words in model.describe().items())
+    what = "A 3D masked autoencoder" if model.name == "maesil" else f"A baseline of MAESIL, `{model.name}`,"
+    return (
+        f"# MAESIL, preset `{config.preset}`, step {step}\n\n"
+        f"{what} pre-trained on unlabeled CT (arXiv:2604.00514) with maesil {maesil.__version__}.\n\n"
+        f"- input: superpatches of {shape} voxels, orientation SPL, HU window "
+        f"[{window.low_hu:g}, {window.high_hu:g}] mapped to [0, 1]\n"
+        f"- voxels: {voxels(store.manifest['settings'])}\n"
+        f"- tokens: {model.grid.tokens} patches of {'x'.join(map(str, model.patch))} voxels, "
+        f"{masking.name} masking, {masking.ratio:.1%} hidden\n"
+        f"{network}"
+        f"- trained on: scans per dataset: {counts}\n\n"
+        f"Last measured:\n\n{scores or '- nothing yet'}\n\n"
+        "Not a medical device. Scores on held-out superpatches are no measure of clinical use.\n"
+    )

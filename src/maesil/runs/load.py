@@ -1,0 +1,83 @@
+"""How a model comes back from a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from maesil.config import RunConfig, from_dict, load_yaml
+from maesil.errors import CheckpointError, StoreError
+from maesil.models import Pretrainer, make_model
+from maesil.store.location import is_there
+from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model from a checkpoint, in evaluation mode.
+
+    Attributes:
+        model: The pretrainer.
+        config: The run's configuration, without the store's path.
+        record: The checkpoint's config.json.
+        folder: The checkpoint.
+    """
+
+    model: Pretrainer
+    config: RunConfig
+    record: Mapping[str, Any]
+    folder: Path
+
+
+def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: str | None = None) -> LoadedModel:
+    """Loads a model from a run or a checkpoint folder, without pickle.
+
+    Args:
+        path: A run folder, or a checkpoint folder.
+        checkpoint: Which of a run's checkpoints.
+        device: Where to put it; None: a GPU if there is one.
+
+    Raises:
+        CheckpointError: There is none, or it is damaged.
+    """
+    folder = checkpoint_folder(path, checkpoint)
+    record = read_config(folder)
+    config = from_dict(record["config"], where=folder)
+    model = make_model(config.model, config.masking)
+    load_weights(model, folder)
+    return LoadedModel(model.eval().to(device or default_device()), config, record, folder.resolve())
+
+
+def default_device() -> str:
+    """A GPU if there is one."""
+    return "cuda" if torch.cuda.is_available() else "cpu"
+
+
+def run_store(run: Path) -> Path:
+    """The store a run was trained on, as its config.yaml names it.
+
+    Raises:
+        CheckpointError: This is no run folder.
+        StoreError: The store is not where it was.
+    """
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError(
+            "this is no run folder: it has no config.yaml", where=run, fix="name the store: --data.store"
+        )
+    store = load_yaml(path).data.store
+    if store is None or not is_there(store):
+        raise StoreError("the run's store is not there any more", where=store, fix="name another: --data.store STORE")
+    return store
+
+
+def steps_done(run: Path) -> int:
+    """Optimiser steps in the run's last checkpoint; 0 where there is none."""
+    try:
+        return int(read_config(checkpoint_folder(run))["step"])
+    except CheckpointError:
+        return 0

@@ -1,0 +1,150 @@
+"""The verb `pretrain`: a model trained in a run folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from rich.console import Console
+
+from maesil.config import RunConfig, changed_keys, from_dict, to_dict
+from maesil.errors import ConfigError, EmptySplitError
+from maesil.models import make_model
+from maesil.models.transformer import recompute_blocks
+from maesil.runs.card import model_card, run_record
+from maesil.runs.claim import claim
+from maesil.runs.load import steps_done
+from maesil.sampling.dataset import SuperpatchDataset
+from maesil.sampling.plan import GridPlan, make_plan
+from maesil.sampling.regions import check_overrides, regions_of, split_summary, split_warnings
+from maesil.store.location import absolute
+from maesil.store.scanstore import ScanStore
+from maesil.training.batches import Batches
+from maesil.training.callbacks import Images
+from maesil.training.devices import world_size
+from maesil.training.live_progress import LiveProgress
+from maesil.training.module import PretrainModule
+from maesil.training.trainer import Job, fit, prepare_process
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a training came to.
+
+    Attributes:
+        status: "finished"; "interrupted", to be resumed by the same call; "already finished" where nothing was left.
+        run: The run folder.
+        step: Optimiser steps done.
+        steps: Optimiser steps of the run.
+    """
+
+    status: Literal["finished", "interrupted", "already finished"]
+    run: Path
+    step: int
+    steps: int
+
+
+def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) -> Outcome:
+    """Pre-trains a model in a run folder; the same call resumes an interrupted run.
+
+    Args:
+        config: The full configuration; `config.data.store` must be set.
+        run: The run folder, made if absent.
+        console: Where to show progress; None: nowhere.
+
+    Raises:
+        ConfigError: No store is given, an override names no patient, or the folder holds a run with other settings.
+        TrainingError: The loss became NaN or infinite.
+    """
+    if config.data.store is None:
+        raise ConfigError("no store is given", fix="--data.store STORE, as `maesil prepare` wrote it")
+    store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
+    config = replace(config, data=replace(config.data, store=absolute(config.data.store)))
+    done = steps_done(run)
+    if not done:  # a run that has begun is not cut off from its end by this
+        check_overrides(store, config.data.holdout)
+    settle(config, run)
+    if done >= config.train.steps:
+        return Outcome("already finished", run, done, config.train.steps)
+    screen = console or Console(quiet=True)
+    screen.print(f"resumed at step {done}" if done else split_summary(store, config.data.holdout), markup=False)
+    for warning in split_warnings(store, config.data.holdout):
+        screen.print(f"warning: {warning}", markup=False)
+    status = _train(config, store, run, screen)
+    return Outcome(status, run, steps_done(run), config.train.steps)
+
+
+def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Literal["finished", "interrupted"]:
+    """Trains from the run's last checkpoint, or from the start."""
+    torch.manual_seed(config.seed)
+    model = make_model(config.model, config.masking)
+    job = Job(
+        train=config.train,
+        monitor=config.monitor,
+        efficiency=config.efficiency,
+        seed=config.seed,
+        run=run,
+        record=run_record(config, store),
+        card=lambda step, metrics: model_card(config, store, step, metrics),
+    )
+    efficiency = prepare_process(job)
+    shape = config.model.superpatch
+    training = SuperpatchDataset(
+        store, make_plan(regions_of(store, config.data, shape, "train"), config.data, config.seed), shape
+    )
+    held_out = _held_out(config, store)
+    if config.monitor.validate_every and held_out is None:
+        named = "; name a patient: --data.holdout.patients.overrides PATIENT val"
+        hint = named if config.data.holdout.by == "patient" else ""
+        screen.print(
+            f"no superpatch is held out for validation: no held-out score, no images, no checkpoint `best`{hint}"
+        )
+    module = PretrainModule(model, config.train, config.data.window, config.data.flip_axes, config.seed)
+    if efficiency.recompute:
+        recompute_blocks(model)
+    if efficiency.compile:
+        model.loss = torch.compile(model.loss, dynamic=False)  # type: ignore[method-assign]
+    shown = (
+        [Images(held_out[0], config.monitor.image_every)] if held_out is not None and config.monitor.image_every else []
+    )
+    data = Batches(training, held_out, config.train, efficiency)
+    return fit(module, data, job, efficiency, [*shown, LiveProgress(screen)])
+
+
+def _held_out(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:
+    """The grid's held-out superpatches in a fixed, mixed order; None where nothing is held out."""
+    if not config.monitor.validate_every:
+        return None
+    try:
+        regions = regions_of(store, config.data, config.model.superpatch, "val")
+    except EmptySplitError:  # a store may be too small to spare any
+        return None
+    plan = GridPlan(regions, seed=0)
+    count = min(len(plan), config.monitor.validation_superpatches)
+    return SuperpatchDataset(store, plan, config.model.superpatch, count)
+
+
+def settle(config: RunConfig, run: Path) -> None:
+    """Writes the resolved configuration into a new run folder, or checks that an old one agrees with it.
+
+    Raises:
+        ConfigError: The folder holds a run whose result these settings would change.
+    """
+
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        old = from_dict(before, where=run)
+        keys = changed_keys(old, config)
+        # The same superpatches make a step, whoever of how many devices computes which of them.
+        if _global_batch(old) == _global_batch(config):
+            keys = [key for key in keys if key not in ("train.batch", "train.accumulate")]
+        return keys
+
+    fix = "resume with the same settings, or give another --run (of demo: --out)"
+    claim(run / "config.yaml", to_dict(config), holds="a run", fix=fix, changed=changed)
+
+
+def _global_batch(config: RunConfig) -> int:
+    return config.train.global_batch(world_size(config.efficiency))

@@ -1,0 +1,1 @@
+"""Classification on a pre-trained encoder."""

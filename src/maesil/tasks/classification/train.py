@@ -1,0 +1,277 @@
+"""Classification of whole scans, cross-validated by patient: probes of fixed features, or the encoder trained too."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int
+from pydantic import TypeAdapter
+from rich.console import Console
+from torch import Tensor
+
+from maesil.encoder.features import region_tokens, scan_tokens
+from maesil.encoder.start import decay_of, starting_point
+from maesil.errors import ConfigError
+from maesil.evaluation.intervals import BOOTSTRAP_SEED, RESAMPLES, interval_of, patient_interval
+from maesil.evaluation.notes import folds_note
+from maesil.evaluation.sheet import Sheet, sheet_to_markdown
+from maesil.files import write_json, write_text
+from maesil.metrics.classification import (
+    balanced_accuracy,
+    calibration_error,
+    case_accuracy,
+    case_brier,
+    confusion,
+    fold_auroc,
+    untold,
+)
+from maesil.models.backbone import Backbone
+from maesil.progress import Progress
+from maesil.runs.claim import claim
+from maesil.runs.load import default_device
+from maesil.seen import seen_note
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.classification.cases import Cases, fold_of
+from maesil.tasks.classification.config import ClassificationConfig
+from maesil.tasks.classification.fold import train_fold
+from maesil.tasks.classification.network import attentive_probe, linear_probe, nearest_neighbours
+from maesil.tasks.unread import refuse_in_classification
+
+ENDS = ("value", "low", "high")
+
+
+@dataclass(frozen=True)
+class Classified:
+    """A cross-validated classification.
+
+    Attributes:
+        table: Markdown.
+        scores: Metric to value, low and high of its 95 % bootstrap interval over patients; NaN: there is none.
+        folder: The run folder: predictions.csv, scores.json, table.md.
+    """
+
+    table: str
+    scores: dict[str, tuple[float, float, float]]
+    folder: Path
+
+
+def classify(
+    config: ClassificationConfig,
+    store: ScanStore,
+    cases: Cases,
+    run: Path,
+    *,
+    console: Console | None = None,
+    progress: Progress | None = None,
+) -> Classified:
+    """Cross-validates a classification, and writes predictions.csv, scores.json and table.md.
+
+    Args:
+        config: Encoder, mode, folds.
+        store: The scans.
+        cases: Their classes.
+        run: The folder, made if absent.
+        console: Where "full" shows its progress.
+        progress: Called after every scan, or fold.
+
+    Raises:
+        ConfigError: A setting that nothing reads; folds that cannot be; voxels unlike the pre-training's.
+    """
+    refuse_in_classification(config)
+    decay = decay_of(config.layer_decay, config.init, random_start=config.random_start)
+    config = replace(config, layer_decay=decay)
+    fold = fold_of(cases, config.folds, config.seed)
+    torch.manual_seed(config.seed)
+    backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
+    _claim(run, config, cases)
+    if config.mode == "full":
+        probabilities = _full(config, store, cases, fold, run, console, progress)
+    else:
+        probabilities = _probed(config, backbone.to(default_device()), store, cases, fold, progress)
+    scores = scored(probabilities, cases, fold)
+    seen = seen_note(card.seen, [store.entry(scan) for scan in cases.scans])
+    sheet = classification_sheet(config, cases, fold, probabilities, scores)
+    sheet = replace(sheet, notes=(*sheet.notes, seen))
+    _write_predictions(run / "predictions.csv", cases, fold, probabilities)
+    told: dict[str, Any] = {"mode": config.mode, "classes": cases.classes, "seen": seen}
+    told["scores"] = {
+        name: {end: number if math.isfinite(number) else None for end, number in zip(ENDS, row, strict=True)}
+        for name, row in scores.items()
+    }
+    told["confusion"] = confusion(probabilities, cases.truth).tolist()
+    write_json(run / "scores.json", told)
+    write_text(run / "table.md", sheet_to_markdown(sheet))
+    return Classified(sheet_to_markdown(sheet), scores, run)
+
+
+def _claim(run: Path, config: ClassificationConfig, cases: Cases) -> None:
+    """Writes what the folder is for; refuses one that is for something else."""
+    wanted = {
+        "settings": TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
+        "truth": {scan: cases.classes[k] for scan, k in zip(cases.scans, cases.truth.tolist(), strict=True)},
+    }
+    claim(run / "config.json", wanted, holds="a classification", fix="give another --run")
+
+
+def _probed(
+    config: ClassificationConfig,
+    backbone: Backbone,
+    store: ScanStore,
+    cases: Cases,
+    fold: Int[np.ndarray, " s"],
+    progress: Progress | None,
+) -> Float[np.ndarray, "s k"]:
+    tokens = []
+    for done, scan in enumerate(cases.scans, start=1):
+        entry = store.entry(scan)
+        tokens.append(_summary(backbone, store, scan, None if config.mode == "attentive" else config.pool))
+        if progress is not None:
+            progress(done, len(cases.scans), entry.scan_id)
+    truth, classes = torch.from_numpy(cases.truth), len(cases.classes)
+    probabilities = np.zeros((len(cases.scans), classes), dtype=np.float64)
+    for number in range(config.folds):
+        taught, tested = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        known, asked = [tokens[at] for at in taught], [tokens[at] for at in tested]
+        if config.mode == "attentive":
+            found = attentive_probe(known, truth[taught], classes, asked, seed=config.seed)
+        else:
+            probe = linear_probe if config.mode == "linear" else nearest_neighbours
+            found = probe(torch.cat(known), truth[taught], classes, torch.cat(asked))
+        probabilities[tested] = found.double().numpy()
+    return probabilities
+
+
+def _summary(backbone: Backbone, store: ScanStore, scan: str, pool: str | None) -> Float[Tensor, "n e"]:
+    """A scan's pooled tokens (1, e or 2e), or the mean tokens of its regions (n, e) for attention to weigh."""
+    found = [row[1:] for row in scan_tokens(backbone, store, store.entry(scan))]
+    if not found:
+        raise ConfigError(
+            f"the scan '{scan}' has no tissue to look at", where=store.path, fix="leave it out of the labels"
+        )
+    if pool is None:
+        return torch.cat([region_tokens(backbone, tokens, solid) for tokens, solid in found])
+    tokens = torch.cat([tokens[solid] for tokens, solid in found])
+    moments = [tokens.mean(dim=0)] + ([tokens.std(dim=0, correction=0)] if pool == "mean_std" else [])
+    return torch.cat(moments)[None]
+
+
+def _full(
+    config: ClassificationConfig,
+    store: ScanStore,
+    cases: Cases,
+    fold: Int[np.ndarray, " s"],
+    run: Path,
+    console: Console | None,
+    progress: Progress | None,
+) -> Float[np.ndarray, "s k"]:
+    probabilities = np.zeros((len(cases.scans), len(cases.classes)), dtype=np.float64)
+    for number in range(config.folds):
+        torch.manual_seed(config.seed)
+        start = starting_point(config.init, config.preset, store, random_start=config.random_start)
+        taught, tested = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
+        known = {cases.scans[at]: int(cases.truth[at]) for at in taught}
+        asked = [cases.scans[at] for at in tested]
+        probabilities[tested] = train_fold(config, store, start, known, asked, run / f"fold-{number}", console)
+        if progress is not None:
+            progress(number + 1, config.folds, f"fold {number}")
+    return probabilities
+
+
+def scored(
+    probabilities: Float[np.ndarray, "s k"], cases: Cases, fold: Int[np.ndarray, " s"]
+) -> dict[str, tuple[float, float, float]]:
+    """Every metric with its 95 % bootstrap interval; patients are resampled, with all their scans.
+
+    Args:
+        probabilities: (s, k), of each case by the model of its fold.
+        cases: Their classes and patients.
+        fold: (s,), the fold of each case. AUROC is the mean over folds; the others are taken over all cases.
+    """
+    draws = _resamples(cases.patients)
+
+    def of_all(metric: Callable[[Int[np.ndarray, " n"]], float]) -> tuple[float, float, float]:
+        values = np.array([metric(draw) for draw in draws], dtype=np.float64)
+        values = values[np.isfinite(values)]  # a draw may lack a class
+        low, high = interval_of(values) if len(values) else (math.nan, math.nan)
+        return metric(np.arange(len(cases.truth))), low, high
+
+    def of_each(values: Float[np.ndarray, " s"]) -> tuple[float, float, float]:
+        return float(values.mean()), *patient_interval(values.tolist(), cases.patients)
+
+    return {
+        "auroc": of_all(lambda at: fold_auroc(probabilities[at], cases.truth[at], fold[at])),
+        "accuracy": of_each(case_accuracy(probabilities, cases.truth)),
+        "balanced_accuracy": of_all(lambda at: balanced_accuracy(probabilities[at], cases.truth[at])),
+        "calibration_error": of_all(lambda at: calibration_error(probabilities[at], cases.truth[at])),
+        "brier": of_each(case_brier(probabilities, cases.truth)),
+    }
+
+
+def _resamples(patients: Sequence[str]) -> list[Int[np.ndarray, " n"]]:
+    """Cases of resampled patients, the same draws as `evaluation.intervals` makes; none of fewer than two patients.
+
+    For scores of many cases together, which are no mean over cases.
+    """
+    names, number_of = np.unique(np.asarray(patients), return_inverse=True)
+    if len(names) < 2:
+        return []
+    own = [np.flatnonzero(number_of == number) for number in range(len(names))]
+    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(own), size=(RESAMPLES, len(own)))
+    return [np.concatenate([own[at] for at in row]) for row in drawn]
+
+
+def classification_sheet(
+    config: ClassificationConfig,
+    cases: Cases,
+    fold: Int[np.ndarray, " s"],
+    probabilities: Float[np.ndarray, "s k"],
+    scores: dict[str, tuple[float, float, float]],
+) -> Sheet:
+    """A row per metric; the notes say who was tested, how, and which folds a metric leaves out."""
+    rows = [
+        (name.replace("_", " "), f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if math.isfinite(low) else "–")
+        for name, (value, low, high) in scores.items()
+    ]
+    table = confusion(probabilities, cases.truth)
+    counts = ", ".join(f"{name}: {int((cases.truth == k).sum())}" for k, name in enumerate(cases.classes))
+    notes = [
+        f"{len(cases.scans)} scans of {len(set(cases.patients))} patients ({counts}). {folds_note(config.folds)} "
+        "Intervals: 95 % bootstrap, patients resampled.",
+        "auroc: in each fold one class against the rest, mean of classes, then mean over folds. calibration error: "
+        "expected, 10 bins. brier: 0 best, 2 worst.",
+        *_left_out(cases, fold),
+    ]
+    for k, name in enumerate(cases.classes):
+        found = ", ".join(f"{other} {table[k, at]}" for at, other in enumerate(cases.classes))
+        notes.append(f"Truly {name}: called {found}.")
+    return Sheet(("metric", "value", "95 % interval"), rows, notes, title=f"Classification, {config.mode}")
+
+
+def _left_out(cases: Cases, fold: Int[np.ndarray, " s"]) -> list[str]:
+    """What the AUROC leaves out, a note per fold."""
+    notes = []
+    for number, absent in untold(cases.truth, fold, len(cases.classes)).items():
+        if len(absent) == len(cases.classes):
+            notes.append(f"Fold {number} has cases of one class only: it has no auroc, and is left out of the mean.")
+        else:
+            names = ", ".join(cases.classes[k] for k in absent)
+            notes.append(f"Fold {number} has no case of {names}: its auroc is the mean of its other classes.")
+    return notes
+
+
+def _write_predictions(
+    path: Path, cases: Cases, fold: Int[np.ndarray, " s"], probabilities: Float[np.ndarray, "s k"]
+) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["scan_id", "patient", "fold", "truth", *(f"p_{name}" for name in cases.classes)])
+        for at, scan in enumerate(cases.scans):
+            shown: Sequence[Any] = [f"{value:.6f}" for value in probabilities[at]]
+            writer.writerow([scan, cases.patients[at], int(fold[at]), cases.classes[cases.truth[at]], *shown])

@@ -1,0 +1,90 @@
+"""The two starts of a label-efficiency experiment, each trained as suits it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from maesil.encoder.start import decay_of
+from maesil.errors import ConfigError
+from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
+from maesil.tasks.unread import Rule, refuse
+from maesil.training.config import TrainConfig
+from maesil.training.devices import world_size
+
+STARTS = ("pre-trained", "scratch")
+
+
+@dataclass(frozen=True)
+class Arm:
+    """How one start is trained.
+
+    Attributes:
+        start: "pre-trained" or "scratch".
+        peak_lr: Peak learning rate.
+        layer_decay: Learning rate of each encoder block, as a share of the block's above it; None: the encoder is kept
+            as it is.
+    """
+
+    start: str
+    peak_lr: float
+    layer_decay: float | None
+
+    def settings(self, config: FinetuneConfig) -> FinetuneConfig:
+        """A training's settings, those of this start in place of the common ones."""
+        return replace(
+            config,
+            random_start=self.start == "scratch",
+            train=with_rate(config.train, self.peak_lr),
+            model=replace(config.model, layer_decay=self.layer_decay),
+        )
+
+    def __str__(self) -> str:
+        decay = "a fixed encoder" if self.layer_decay is None else f"layer decay {self.layer_decay:g}"
+        return f"{self.start}: peak learning rate {self.peak_lr:g}, {decay}"
+
+
+def with_rate(train: TrainConfig, peak_lr: float) -> TrainConfig:
+    """The same training at another peak learning rate."""
+    return replace(train, peak_lr=peak_lr, base_lr=TrainConfig().base_lr)
+
+
+def arm_of(config: FinetuneConfig, scratch: ScratchConfig, start: str, rates: Sequence[float]) -> Arm:
+    """How a start is trained, before any rate is chosen.
+
+    Args:
+        config: Common settings, and the pre-trained encoder's.
+        scratch: The random encoder's own.
+        start: "pre-trained" or "scratch".
+        rates: The first is taken, where there are any.
+    """
+    rate = config.train.learning_rate(world_size(config.efficiency))
+    decay: float | None = decay_of(config.model.layer_decay, config.init, random_start=False)
+    if start == "scratch":
+        rate, decay = scratch.peak_lr or rate, scratch.layer_decay
+    return Arm(start, rates[0] if rates else rate, decay if config.model.mode == "full" else None)
+
+
+def require_own_settings(config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float]) -> None:
+    """Raises ConfigError where the experiment itself varies a setting, `rates` replaces it, or a rate is none."""
+    if any(rate <= 0 for rate in rates):
+        raise ConfigError(f"a learning rate of {min(rates):g}", fix="give --rates above 0")
+    refuse(_rules(config, scratch, rates))
+
+
+def _rules(config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float]) -> Iterator[Rule]:
+    own, labels = FinetuneConfig(), config.labels
+    yield Rule("--labels.scans", labels.scans is not None, "amounts of labels are compared", "--scans")
+    yield Rule("--labels.share", labels.share is not None, "amounts of labels are compared", "--shares")
+    yield Rule("--seed", config.seed != own.seed, "seeds are numbered from 0", "--seeds N")
+    yield Rule("--random-start", config.random_start, "both starts are trained")
+    train = config.train
+    by_rates = bool(rates)
+    why, fix = "--rates takes its place", "give one of the two"
+    yield Rule("--train.peak-lr", by_rates and train.peak_lr != own.train.peak_lr, why, fix)
+    yield Rule("--train.base-lr", by_rates and train.base_lr != own.train.base_lr, why, fix)
+    yield Rule("--scratch.peak-lr", by_rates and scratch.peak_lr is not None, why, fix)
+    mode = config.model.mode
+    decays = scratch.layer_decay != ScratchConfig().layer_decay or config.model.layer_decay is not None
+    fixed = mode != "full" and decays
+    yield Rule("a layer decay", fixed, f'mode "{mode}" keeps the encoder as it is', "--model.mode full")

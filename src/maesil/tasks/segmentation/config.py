@@ -1,0 +1,127 @@
+"""A segmentation run's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic.dataclasses import dataclass
+
+from maesil.errors import ConfigError
+from maesil.runs.claim import changed_settings, claim
+from maesil.sampling.config import DataConfig
+from maesil.tasks.segmentation.network import SegmentationConfig
+from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
+
+
+@dataclass(frozen=True)
+class LabelsConfig:
+    """What is learned, and from how much.
+
+    Args:
+        classes: Structures to tell apart; none: all that every labelled scan names. A scan counts only if its labels
+            name every class: elsewhere one might be there unmarked.
+        scans: Labelled scans to train on, the first of a fixed order; None: all.
+        share: Share of the training scans' grid of superpatches whose labels are used, the first of a fixed order;
+            None: crops anywhere.
+        folds: Number of folds by patient; None: the store's split, or --data.holdout.
+        fold: Which fold is tested.
+    """
+
+    classes: tuple[str, ...] = ()
+    scans: PositiveInt | None = None
+    share: float | None = None
+    folds: PositiveInt | None = None
+    fold: NonNegativeInt = 0
+
+    def __post_init__(self) -> None:
+        if self.share is not None and not 0 < self.share <= 1:
+            raise ConfigError(f"share is {self.share}", fix="a share of the superpatches lies in (0, 1]")
+        if self.folds is not None and not (self.folds > 1 and self.fold < self.folds):
+            raise ConfigError(f"fold {self.fold} of {self.folds}", fix="at least 2 folds, numbered from 0")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class FinetuneConfig:
+    """Everything that decides a segmentation run.
+
+    Args:
+        init: The pre-trained encoder, as `maesil.load` takes it; "none": random weights, the preset's architecture.
+        random_start: Take the architecture of `init` alone, with random weights: the control for pre-training. Random
+            weights learn at one rate in all layers, unless --model.layer-decay says otherwise.
+        preset: Architecture where `init` is "none".
+        data: Store, held-out patients, flips. None of the flips by default: left and right are different structures. No
+            padded crops: a scan is segmented in windows that lie inside it. The window is the encoder's.
+        labels: What is learned, and from how much.
+        model: Decoder and mode.
+        train: Length and rate of AdamW.
+        monitor: Logs, validation, checkpoints; no images.
+        efficiency: Devices, precision, workers.
+        seed: Of decoder, data order and flips.
+    """
+
+    init: str = "none"
+    random_start: bool = False
+    preset: Literal["paper", "base", "demo"] = "base"
+    data: DataConfig = field(default_factory=lambda: DataConfig(flip_axes=(), padded_crops=False))
+    labels: LabelsConfig = field(default_factory=LabelsConfig)
+    model: SegmentationConfig = field(default_factory=SegmentationConfig)
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5000, batch=2, peak_lr=1e-3))
+    monitor: MonitorConfig = field(
+        default_factory=lambda: MonitorConfig(validate_every=500, validation_superpatches=32, image_every=0)
+    )
+    efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ScratchConfig:
+    """How the encoder with random weights is trained, where that differs from the pre-trained one.
+
+    Args:
+        peak_lr: Its peak learning rate; None: that of `train`. --rates chooses one for each start.
+        layer_decay: Learning rate of each encoder block, as a share of the block's above it; 1: all learn alike.
+    """
+
+    peak_lr: PositiveFloat | None = None
+    layer_decay: PositiveFloat = 1.0
+
+    def __post_init__(self) -> None:
+        if self.layer_decay > 1:
+            raise ConfigError(f"scratch.layer_decay is {self.layer_decay}, a share", fix="give at most 1")
+
+
+_ADAPTER = TypeAdapter(FinetuneConfig)
+
+
+def to_dict(config: FinetuneConfig) -> dict[str, Any]:
+    """The settings as plain values."""
+    plain: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
+    return plain
+
+
+def from_dict(values: Mapping[str, Any], *, where: object = None) -> FinetuneConfig:
+    """Validated settings; raises ConfigError where they do not fit."""
+    try:
+        return _ADAPTER.validate_python(dict(values))
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, first["loc"]))
+        raise ConfigError(f"setting '{key}': {first['msg']}", where=where) from error
+
+
+def settle(config: FinetuneConfig, run: Path) -> None:
+    """Writes the settings into a new run folder, or checks that an old one agrees with them.
+
+    Raises:
+        ConfigError: The folder holds a run with other settings.
+    """
+
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        return [key for key in changed_settings(before, now) if key not in ("monitor", "efficiency")]
+
+    fix = "resume with the same settings, or give another --run"
+    claim(run / "config.yaml", to_dict(config), holds="a run", fix=fix, changed=changed)

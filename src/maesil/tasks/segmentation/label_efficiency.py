@@ -1,0 +1,149 @@
+"""Does pre-training help? One task from a pre-trained encoder and from random weights, with few labels and many.
+
+Both start from one architecture, take the same steps over the same labelled superpatches in the same order, and are
+scored on the same scans. Each is trained as suits it: lower blocks of a pre-trained encoder learn more slowly, random
+ones as fast as all others, and with `rates` each has the learning rate that is best for it on the validation patients.
+Every amount is repeated with several seeds, which draw the labelled subset, the decoder's weights and the order.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from itertools import product
+from pathlib import Path
+
+from rich.console import Console
+
+from maesil.encoder.start import seen_notes
+from maesil.errors import ConfigError, MaesilError
+from maesil.files import write_json
+from maesil.progress import Progress
+from maesil.runs.claim import claim
+from maesil.seen import seen_note
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation.arms import STARTS, Arm, arm_of, require_own_settings
+from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig, to_dict
+from maesil.tasks.segmentation.label_efficiency_page import write_results
+from maesil.tasks.segmentation.rates import choose_rates, require_validation
+from maesil.tasks.segmentation.score import score_segmentation
+from maesil.tasks.segmentation.train import finetune_segmentation
+from maesil.tasks.segmentation.trials import Amount, Experiment, Trial
+from maesil.tasks.unread import refuse_in_segmentation
+from maesil.training.checkpoint import checkpoint_folder, read_config
+from maesil.version import commit
+
+
+def compare_transfer(
+    config: FinetuneConfig,
+    amounts: Sequence[Amount],
+    seeds: int,
+    out: Path,
+    *,
+    scratch: ScratchConfig | None = None,
+    rates: Sequence[float] = (),
+    console: Console | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Runs the experiment and writes table, curve and page; finished trials of an earlier call are kept.
+
+    Args:
+        config: Common settings, and the pre-trained encoder's own: `config.init` must name one.
+        amounts: How much is labelled, least first.
+        seeds: Repetitions.
+        out: The folder, made if absent.
+        scratch: What is trained otherwise where the weights are random; None: `ScratchConfig`'s defaults.
+        rates: Peak learning rates to try. Each start takes the one with the best Dice on the validation patients, of
+            one training with the last of `amounts`; the test patients are not looked at. One rate: both starts take
+            it; none: `config.train` and `scratch` say.
+        console: Where trainings show their progress.
+        progress: Called after every trial.
+
+    Returns:
+        The page. A trial that fails leaves its reason; the rest goes on.
+
+    Raises:
+        ConfigError: No encoder is named, no amounts, a setting that nothing reads, no patient to choose a rate on, or
+            the folder holds another experiment.
+        TrainingError: No rate trains a start.
+    """
+    if config.init == "none":
+        raise ConfigError("there is nothing to compare with", fix="--init RUN, a pre-trained encoder")
+    if not amounts or seeds < 1:
+        raise ConfigError("no amounts of labels", fix="--scans 1 2 5, or --shares 0.1 0.3 1.0; and at least one seed")
+    scratch = scratch or ScratchConfig()
+    require_own_settings(config, scratch, rates)
+    arms = {start: arm_of(config, scratch, start, rates) for start in STARTS}
+    for amount, start in product(amounts, STARTS):
+        refuse_in_segmentation(arms[start].settings(replace(config, labels=amount.limit(config.labels))))
+    searched = len(rates) > 1
+    if searched:
+        require_validation(config)
+    _settle(config, scratch, rates, amounts, out)
+    search = None
+    if searched:
+        most = replace(config, labels=amounts[-1].limit(config.labels))
+        search = choose_rates(most, arms, rates, str(amounts[-1]), out / "rates", console=console)
+        arms = {start: replace(arm, peak_lr=search.chosen[start]) for start, arm in arms.items()}
+    planned = [(amount, seed, start) for amount in amounts for seed in range(seeds) for start in STARTS]
+    trials = []
+    for number, (amount, seed, start) in enumerate(planned, start=1):
+        trials.append(_trial(config, amount, seed, arms[start], out, console))
+        if progress is not None:
+            progress(number, len(planned), f"{amount}, seed {seed}, {start}")
+        told = to_dict(config)
+        told["data"].pop("store")
+        told["data"].pop("window")  # the encoder's
+        told["init"] = "the pre-trained encoder"
+        page = write_results(Experiment(tuple(trials), told, commit(), arms, search, _seen(config, trials, out)), out)
+    return page
+
+
+def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:
+    return out / "runs" / amount.folder / f"{start}-{seed}"
+
+
+def _seen(config: FinetuneConfig, trials: Sequence[Trial], out: Path) -> tuple[str, ...]:
+    """Whom of the test patients the encoder saw, as the last pre-trained trial's checkpoint tells."""
+    scored = [trial for trial in trials if trial.start == STARTS[0] and trial.rows]
+    if not scored or config.data.store is None:
+        return ()
+    trial = scored[-1]
+    try:
+        record = read_config(checkpoint_folder(_run(trial.amount, trial.seed, trial.start, out)))
+        store = ScanStore(config.data.store)
+        entries = [store.entry(scan) for scan in dict.fromkeys(str(row["scan"]) for row in trial.rows)]
+    except MaesilError:  # scores are kept where a checkpoint or a scan is not
+        return (seen_note(None, ()),)
+    return seen_notes(record, entries)
+
+
+def _trial(config: FinetuneConfig, amount: Amount, seed: int, arm: Arm, out: Path, console: Console | None) -> Trial:
+    start = arm.start
+    run = _run(amount, seed, start, out)
+    scored = run / "scored.json"
+    if scored.is_file():
+        return Trial(amount, start, seed, tuple(json.loads(scored.read_text(encoding="utf-8"))))
+    own = arm.settings(replace(config, seed=seed, labels=amount.limit(config.labels)))
+    try:
+        outcome = finetune_segmentation(own, run, console=console)
+        if outcome.status == "interrupted":
+            raise KeyboardInterrupt
+        rows = score_segmentation(run).rows
+    except MaesilError as error:
+        return Trial(amount, start, seed, failed=str(error))
+    write_json(scored, rows)
+    return Trial(amount, start, seed, rows)
+
+
+def _settle(
+    config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float], amounts: Sequence[Amount], out: Path
+) -> None:
+    """Amounts and seeds may be added to a folder; what all trials share may not change, nor how rates are chosen."""
+    common = to_dict(replace(config, labels=replace(config.labels, scans=None, share=None)))
+    for means in ("efficiency", "monitor", "seed", "random_start"):
+        common.pop(means)
+    common |= {"scratch": asdict(scratch), "rates": list(rates)}
+    common["rates_chosen_on"] = str(amounts[-1]) if len(rates) > 1 else None
+    claim(out / "experiment.json", common, holds="an experiment", fix="give another --out, or its settings")

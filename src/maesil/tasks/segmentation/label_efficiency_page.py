@@ -1,0 +1,166 @@
+"""What a label-efficiency experiment leaves behind: table, curve, every score, one page."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from maesil.evaluation.intervals import patient_interval
+from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
+from maesil.files import write_json, write_text
+from maesil.tasks.segmentation.tables import INTERVALS, mean_cell, tested_note, tested_on
+from maesil.tasks.segmentation.trials import Experiment, Trial
+
+COLOURS = {"pre-trained": "#0072b2", "scratch": "#d55e00"}
+MARKERS = {"pre-trained": "o", "scratch": "s"}
+
+
+def write_results(experiment: Experiment, out: Path) -> Path:
+    """Writes table.md, .tex, .csv, curve.png, scores.jsonl, settings.json and index.html.
+
+    Returns:
+        The page.
+    """
+    sheet, figure = efficiency_sheet(experiment.trials), efficiency_figure(experiment.trials)
+    sheet = replace(sheet, notes=(*sheet.notes, *trained_as(experiment), *experiment.notes))
+    for name, text in (("md", sheet_to_markdown(sheet)), ("tex", sheet_to_latex(sheet)), ("csv", sheet_to_csv(sheet))):
+        write_text(out / f"table.{name}", text)
+    FigureCanvasAgg(figure)
+    figure.savefig(out / "curve.png", dpi=130)
+    rows = [
+        {"amount": str(trial.amount), "start": trial.start, "seed": trial.seed, **row}
+        for trial in experiment.trials
+        for row in trial.rows
+    ]
+    write_text(out / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    search = None if experiment.search is None else asdict(experiment.search)
+    arms = {start: asdict(arm) for start, arm in experiment.arms.items()}
+    settings = {"commit": experiment.commit, "settings": experiment.settings, "arms": arms, "search": search}
+    write_json(out / "settings.json", settings)
+    return write_text(out / "index.html", _html(sheet, out / "curve.png", experiment))
+
+
+def trained_as(experiment: Experiment) -> list[str]:
+    """Sentences on how each start was trained, and why so."""
+    arms = "; ".join(str(arm) for arm in experiment.arms.values())
+    chosen = "Learning rates were given, not chosen." if experiment.search is None else experiment.search.told()
+    return [f"Trained as suits each start. {arms[:1].upper()}{arms[1:]}.", chosen]
+
+
+def amounts_of(trials: Sequence[Trial]) -> list[str]:
+    """The amounts, in the order they were tried."""
+    return list(dict.fromkeys(str(trial.amount) for trial in trials))
+
+
+def values_of(trials: Sequence[Trial], amount: str, start: str) -> dict[tuple[int, str], float]:
+    """(seed, scan) to the mean Dice of the classes."""
+    return {
+        (trial.seed, scan): dice
+        for trial in trials
+        if str(trial.amount) == amount and trial.start == start
+        for scan, dice in trial.dice().items()
+        if np.isfinite(dice)
+    }
+
+
+def patients_of(trials: Sequence[Trial]) -> dict[str, str]:
+    """Scan to its patient."""
+    return {str(row["scan"]): str(row["patient"]) for trial in trials for row in trial.rows}
+
+
+def _rows_of(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    return [row for trial in trials for row in trial.rows]
+
+
+def _tested(trials: Sequence[Trial]) -> list[str]:
+    """What was held out; of every kind of trial, where few labelled scans leave more patients unseen."""
+    return list(dict.fromkeys(tested_note(trial.rows) for trial in trials if trial.rows))
+
+
+def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
+    """A row per amount: Dice from either start, and their difference in pairs of seed and scan."""
+    rows, patients = [], patients_of(trials)
+    for amount in amounts_of(trials):
+        ours, theirs = (values_of(trials, amount, start) for start in ("pre-trained", "scratch"))
+        both = sorted(ours.keys() & theirs.keys())
+        gain = {key: ours[key] - theirs[key] for key in both}
+        seeds, scans = len({seed for seed, _ in both}), len({scan for _, scan in both})
+        cells = (_cell(ours, patients), _cell(theirs, patients), _cell(gain, patients, "+"))
+        rows.append((amount, f"{seeds} x {scans}", *cells))
+    failed = [f"{t.amount}, {t.start}, seed {t.seed} failed: {' '.join(t.failed.split())}" for t in trials if t.failed]
+    notes = (
+        *_tested(trials),
+        f"Cells: Dice, mean of the classes of a scan, then mean ± standard deviation over seeds and scans {INTERVALS}. "
+        "The same steps over the same labelled superpatches from both starts.",
+        "A patient is drawn with all its scans and seeds: the intervals tell how sure the mean of these seeds is, not "
+        "how far other seeds would lie from it.",
+        *failed,
+    )
+    header = ("labelled", "seeds x scans", "pre-trained", "scratch", "pre-trained - scratch")
+    return Sheet(header, rows, notes, title=f"Label efficiency: Dice on {tested_on(_rows_of(trials))}")
+
+
+def _cell(values: Mapping[tuple[int, str], float], patients: Mapping[str, str], sign: str = "") -> str:
+    return mean_cell(list(values.values()), [patients[scan] for _, scan in values], 3, sign)
+
+
+def efficiency_figure(trials: Sequence[Trial]) -> Figure:
+    """Dice against the amount of labels, from both starts, with intervals and every seed's mean."""
+    figure = Figure(figsize=(6.4, 4.2), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    amounts, patients = amounts_of(trials), patients_of(trials)
+    for offset, start in ((-0.06, "pre-trained"), (0.06, "scratch")):
+        places, means, lows, highs = [], [], [], []
+        for place, amount in enumerate(amounts):
+            found = values_of(trials, amount, start)
+            if not found:
+                continue
+            values = np.array(list(found.values()), dtype=np.float64)
+            low, high = patient_interval(values.tolist(), [patients[scan] for _, scan in found])
+            places.append(place + offset)
+            means.append(values.mean())
+            lows.append(values.mean() - low)
+            highs.append(high - values.mean())
+            seeds = sorted({seed for seed, _ in found})
+            own = [float(np.mean([dice for (other, _), dice in found.items() if other == seed])) for seed in seeds]
+            axes.plot([place + offset] * len(own), own, ".", color=COLOURS[start], alpha=0.35, markersize=5)
+        axes.errorbar(places, means, [lows, highs], color=COLOURS[start], marker=MARKERS[start], label=start, capsize=3)
+    axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel=f"Dice on {tested_on(_rows_of(trials))}")
+    axes.set_xticklabels(amounts)
+    axes.grid(alpha=0.25)
+    axes.legend(frameon=False)
+    return figure
+
+
+def _html(sheet: Sheet, curve: Path, experiment: Experiment) -> str:
+    files = resources.files("maesil")
+    text = (files / "tasks" / "segmentation" / "label_efficiency.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    template = environment.from_string(text)
+    picture = base64.b64encode(io.BytesIO(curve.read_bytes()).getvalue()).decode("ascii")
+    return template.render(
+        sheet=sheet,
+        tested=tested_on(_rows_of(experiment.trials)),
+        curve=f"data:image/png;base64,{picture}",
+        settings=_flat(experiment.settings),
+        commit=experiment.commit,
+        style=(files / "report" / "page.css").read_text(encoding="utf-8"),
+    )
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for key, value in values.items():
+        found += _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else [(f"{prefix}{key}", str(value))]
+    return found

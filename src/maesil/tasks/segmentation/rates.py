@@ -1,0 +1,183 @@
+"""A learning rate for each start of a comparison, chosen on validation patients: no test patient is looked at."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from rich.console import Console
+
+from maesil.encoder.load import load_with_card
+from maesil.errors import ConfigError, MaesilError, TrainingError
+from maesil.files import write_json
+from maesil.sampling.labelled import annotated
+from maesil.sampling.regions import Region
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation.arms import Arm
+from maesil.tasks.segmentation.config import FinetuneConfig
+from maesil.tasks.segmentation.division import divide
+from maesil.tasks.segmentation.score import load_segmenter, segment
+from maesil.tasks.segmentation.tables import mean_of
+from maesil.tasks.segmentation.train import finetune_segmentation
+
+SEED = 0
+"""Of the trainings that rates are chosen by."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One training at one rate.
+
+    Attributes:
+        start: "pre-trained" or "scratch".
+        peak_lr: The rate.
+        dice: Mean over the validation scans; None: it failed.
+        failed: Why it has none.
+    """
+
+    start: str
+    peak_lr: float
+    dice: float | None = None
+    failed: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.peak_lr:g} " + (f"{self.dice:.3f}" if self.dice is not None else f"failed ({self.failed})")
+
+
+@dataclass(frozen=True)
+class Search:
+    """How learning rates were chosen.
+
+    Attributes:
+        amount: The amount of labels of its trainings, in words.
+        attempts: In the order they were made.
+    """
+
+    amount: str
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def chosen(self) -> dict[str, float]:
+        """Start to the rate with the best validation Dice; of equal ones the first tried."""
+        starts = dict.fromkeys(attempt.start for attempt in self.attempts)
+        return {start: max(self._scored(start), key=lambda attempt: attempt.dice or 0.0).peak_lr for start in starts}
+
+    def told(self) -> str:
+        """All of it in a sentence."""
+        starts = dict.fromkeys(attempt.start for attempt in self.attempts)
+        parts = [f"{start} {', '.join(str(a) for a in self.attempts if a.start == start)}" for start in starts]
+        return (
+            f"Each start's learning rate is the one with the best Dice on the validation patients, which nothing else "
+            f"looked at, of a training with {self.amount}, seed {SEED} (rate and Dice): {'; '.join(parts)}."
+        )
+
+    def _scored(self, start: str) -> list[Attempt]:
+        return [attempt for attempt in self.attempts if attempt.start == start and attempt.dice is not None]
+
+
+def choose_rates(
+    config: FinetuneConfig,
+    arms: Mapping[str, Arm],
+    rates: Sequence[float],
+    amount: str,
+    folder: Path,
+    *,
+    console: Console | None = None,
+) -> Search:
+    """Trains each start once at every rate and scores it on the validation scans; what is done is kept.
+
+    Args:
+        config: Common settings, cut to the amount of labels.
+        arms: Start to how it is trained at any rate.
+        rates: Peak learning rates to try.
+        amount: The amount of labels, in words.
+        folder: Where the runs go.
+        console: Where trainings show their progress.
+
+    Raises:
+        TrainingError: A start fails at every rate.
+    """
+    attempts = []
+    for start, arm in arms.items():
+        own = [_attempt(config, replace(arm, peak_lr=rate), folder, console) for rate in rates]
+        if all(attempt.dice is None for attempt in own):
+            raise TrainingError(
+                f"no learning rate trains the start '{start}': {own[0].failed}", where=folder, fix="try others: --rates"
+            )
+        attempts += own
+    return Search(amount, tuple(attempts))
+
+
+def require_validation(config: FinetuneConfig) -> None:
+    """Raises ConfigError where no labelled scan is held out for validation."""
+    if config.data.store is None:
+        raise ConfigError("no store is given", fix="--data.store STORE, prepared with --labels")
+    store = ScanStore(config.data.store)
+    superpatch = load_with_card(config.init)[1].config().superpatch
+    _, scans = annotated(store, config.labels.classes)
+    if not divide(store, scans, config, superpatch).val:
+        raise ConfigError(
+            "learning rates are chosen on validation patients, and no labelled scan is of one",
+            where=store.path,
+            fix="name one: --data.holdout.patients.overrides PATIENT val; or give no more than one of --rates",
+        )
+
+
+def validation_dice(run: Path, store: Path) -> dict[str, float]:
+    """Validation scan to the mean Dice of its classes, the whole scan segmented as a test scan is.
+
+    Args:
+        run: A segmentation run.
+        store: Its store.
+    """
+    loaded = load_segmenter(run)
+    scans = ScanStore(store)
+    config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
+    _, labelled = annotated(scans, loaded.classes.names)
+    found = {}
+    for region in divide(scans, labelled, config, loaded.model.backbone.config.superpatch).val:
+        scan = region.entry.scan_id
+        held = _held(region)
+        predicted = np.where(held, segment(loaded.model, scans.volume(scan).array), 0)
+        truth = np.where(held, loaded.classes.read(scans, scan, (0, 0, 0), region.entry.shape), 0)
+        found[scan] = mean_of([_dice(predicted == k, truth == k) for k in range(1, len(loaded.classes) + 1)])
+    return found
+
+
+def _attempt(config: FinetuneConfig, arm: Arm, folder: Path, console: Console | None) -> Attempt:
+    run = folder / f"{arm.start}-{arm.peak_lr:g}"
+    kept = run / "validation.json"
+    store = config.data.store
+    assert store is not None
+    try:
+        if not kept.is_file():
+            outcome = finetune_segmentation(arm.settings(replace(config, seed=SEED)), run, console=console)
+            if outcome.status == "interrupted":
+                raise KeyboardInterrupt
+            write_json(kept, validation_dice(run, store))
+    except MaesilError as error:
+        return Attempt(arm.start, arm.peak_lr, failed=" ".join(str(error).split()))
+    dice = mean_of(list(json.loads(kept.read_text(encoding="utf-8")).values()))
+    if not math.isfinite(dice):
+        return Attempt(arm.start, arm.peak_lr, failed="no validation scan has a voxel of the classes")
+    return Attempt(arm.start, arm.peak_lr, dice)
+
+
+def _held(region: Region) -> npt.NDArray[np.bool_]:
+    """The voxels of a scan that belong to its split."""
+    held = np.full(region.entry.shape, not region.partial)
+    if region.partial:
+        for tile in region.tiles:
+            held[tile.inside] = True
+    return held
+
+
+def _dice(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> float:
+    """NaN where neither marks a voxel."""
+    marked = int(ours.sum()) + int(theirs.sum())
+    return 2 * int((ours & theirs).sum()) / marked if marked else math.nan

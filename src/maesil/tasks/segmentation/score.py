@@ -1,0 +1,237 @@
+"""A trained segmentation network at work: a whole scan through it, scores of test scans, predictions on disk."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import torch
+import yaml
+from monai.inferers.utils import sliding_window_inference
+
+from maesil.ct.geometry import Geometry
+from maesil.ct.readers import read
+from maesil.ct.resample import resample_to
+from maesil.ct.volume import Volume
+from maesil.ct.write import beside, write_nifti
+from maesil.encoder.card import Transfer
+from maesil.encoder.start import seen_notes
+from maesil.errors import CheckpointError
+from maesil.evaluation.rebuild import inference_precision
+from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
+from maesil.files import write_json, write_text
+from maesil.metrics.segmentation import segmentation_scores
+from maesil.progress import Progress
+from maesil.runs.load import default_device
+from maesil.sampling.ahead import ahead
+from maesil.sampling.labelled import Classes, annotated
+from maesil.sampling.regions import Region
+from maesil.seen import seen_patients
+from maesil.store.conform import conform
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation.config import FinetuneConfig, from_dict
+from maesil.tasks.segmentation.division import divide
+from maesil.tasks.segmentation.network import Segmenter
+from maesil.tasks.segmentation.tables import segmentation_sheet
+from maesil.tasks.segmentation.train import KIND
+from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
+
+WINDOWS = 2
+"""Superpatches at a time on a GPU."""
+OVERLAP = 0.5
+"""Of neighbouring windows; Gaussian weights make their seams vanish."""
+
+
+@dataclass(frozen=True)
+class LoadedSegmenter:
+    """A segmentation network from a run, in evaluation mode.
+
+    Attributes:
+        model: The network, on its device.
+        classes: Its structures, from number 1 on.
+        config: The run's settings, without the store's path.
+        record: The checkpoint's config.json.
+    """
+
+    model: Segmenter
+    classes: Classes
+    config: FinetuneConfig
+    record: Mapping[str, Any]
+
+
+def load_segmenter(run: Path, *, checkpoint: Literal["last", "best"] = "last") -> LoadedSegmenter:
+    """Loads a segmentation run or checkpoint, without pickle.
+
+    Raises:
+        CheckpointError: There is none, it is damaged, or it is of another kind.
+    """
+    folder = checkpoint_folder(run, checkpoint)
+    record = read_config(folder)
+    if record.get("kind") != KIND:
+        raise CheckpointError(
+            "this is no segmentation run", where=folder, fix="train one: maesil finetune segmentation ..."
+        )
+    config = from_dict(record["config"], where=folder)
+    card = Transfer(**record["encoder"])
+    classes = Classes(tuple(record["classes"]))
+    model = Segmenter(card.backbone(), len(classes), config.model)
+    load_weights(model, folder)
+    return LoadedSegmenter(model.eval().to(default_device()), classes, config, record)
+
+
+@torch.inference_mode()
+def segment(model: Segmenter, hu: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """Class per voxel of a whole volume in orientation SPL, from half overlapping superpatches with Gaussian weights.
+
+    Args:
+        model: On its device.
+        hu: (d, h, w) in HU.
+    """
+    device = next(model.parameters()).device
+    volume = model.backbone.from_hu(torch.from_numpy(np.ascontiguousarray(hu))[None, None])
+    shape = model.backbone.config.superpatch
+    # On a CPU one at a time was 1.3 times as fast as two (docs/performance.md).
+    windows = 1 if device.type == "cpu" else WINDOWS
+    with inference_precision(device):
+        logits = sliding_window_inference(
+            volume, shape, windows, model, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu", cval=0.0
+        )
+    assert isinstance(logits, torch.Tensor)
+    found: npt.NDArray[np.uint8] = logits[0].argmax(dim=0).numpy().astype(np.uint8)
+    return found
+
+
+@dataclass(frozen=True)
+class Scored:
+    """Scores of a segmentation run.
+
+    Attributes:
+        rows: One per scan and class: scan, dataset, patient, superpatches (how many held-out ones were scored; None:
+            the whole scan), trained (whether training saw other scans or superpatches of the patient), class, dice,
+            hd95_mm, nsd.
+        table: Markdown.
+    """
+
+    rows: tuple[dict[str, Any], ...]
+    table: str
+
+
+def score_segmentation(
+    run: Path,
+    *,
+    store: Path | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+    progress: Progress | None = None,
+) -> Scored:
+    """Dice, HD95 and NSD of every class on the run's test scans; scores.jsonl, table.md and .tex in the run.
+
+    Scans of held-out patients are scored whole, others on their held-out superpatches alone.
+
+    Args:
+        run: The run folder.
+        store: The store; None: the run's own.
+        checkpoint: Which of the run's checkpoints.
+        progress: Called after every scan.
+
+    Raises:
+        CheckpointError: The run has no checkpoint, or is none of segmentation.
+        StoreError: The store has no labels, or no labelled scan to test.
+    """
+    loaded = load_segmenter(run, checkpoint=checkpoint)
+    scans = ScanStore(store or _store_of(run))
+    config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
+    _, labelled = annotated(scans, loaded.classes.names)
+    regions = divide(scans, labelled, config, loaded.model.backbone.config.superpatch).test
+    taught = _taught(loaded.record, scans)
+    rows: list[dict[str, Any]] = []
+    volumes = ahead(lambda region: scans.volume(region.entry.scan_id).array, regions, count=1)
+    for number, (region, hu) in enumerate(zip(regions, volumes, strict=True), start=1):
+        rows += _scan_rows(loaded, scans, region, hu, trained=region.entry.patient in taught)
+        if progress is not None:
+            progress(number, len(regions), region.entry.scan_id)
+    sheet = segmentation_sheet(rows, f"Segmentation, {loaded.config.model.mode}, step {loaded.record['step']}")
+    sheet = replace(sheet, notes=(*sheet.notes, *seen_notes(loaded.record, [region.entry for region in regions])))
+    write_text(run / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(run / "table.md", sheet_to_markdown(sheet))
+    write_text(run / "table.tex", sheet_to_latex(sheet))
+    return Scored(tuple(rows), sheet_to_markdown(sheet))
+
+
+def _taught(record: Mapping[str, Any], store: ScanStore) -> frozenset[str]:
+    """The store's patients whom the fine-tuning saw."""
+    seen = seen_patients(record.get("seen"), store.entries)
+    if seen is not None:
+        return seen
+    named = record["scans"]["train"]  # version 0.1 kept names of scans
+    return frozenset(entry.patient for entry in store.entries if entry.scan_id in named)
+
+
+def _scan_rows(
+    loaded: LoadedSegmenter, store: ScanStore, region: Region, hu: npt.NDArray[Any], *, trained: bool
+) -> list[dict[str, Any]]:
+    entry = region.entry
+    predicted = segment(loaded.model, hu)
+    truth = loaded.classes.read(store, entry.scan_id, (0, 0, 0), entry.shape)
+    if region.partial:  # the rest of the scan has been trained on
+        held = np.zeros(entry.shape, dtype=bool)
+        for tile in region.tiles:
+            held[tile.inside] = True
+        predicted, truth = np.where(held, predicted, 0), np.where(held, truth, 0)
+    scores = segmentation_scores(
+        torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth), len(loaded.classes), entry.spacing_mm
+    )
+    named = {"scan": entry.scan_id, "dataset": entry.dataset, "patient": entry.patient}
+    told = {"superpatches": len(region.tiles) if region.partial else None, "trained": trained}
+    return [{**named, **told, "class": name, **row} for name, row in zip(loaded.classes.names, scores, strict=True)]
+
+
+def _store_of(run: Path) -> Path:
+    path = run / "config.yaml"
+    if not path.is_file():
+        raise CheckpointError("this is no run folder: it has no config.yaml", where=run, fix="give --data.store STORE")
+    return Path(yaml.safe_load(path.read_text())["data"]["store"])
+
+
+def predict(
+    run: Path,
+    scan: Path,
+    out: Path,
+    *,
+    series: str | None = None,
+    checkpoint: Literal["last", "best"] = "last",
+) -> tuple[Path, Path]:
+    """Segments one scan; writes class numbers as NIfTI on the scan's own grid, and their names as JSON beside it.
+
+    Args:
+        run: A segmentation run or checkpoint.
+        scan: A file or DICOM folder.
+        out: The segmentation, .nii or .nii.gz; names go to NAME_classes.json.
+        series: Which DICOM series, where a folder holds several.
+        checkpoint: Which of the run's checkpoints.
+
+    Returns:
+        The two files.
+
+    Raises:
+        CheckpointError: The run is none of segmentation.
+        ScanError: The scan cannot be read, or is not sound.
+        ConfigError: `out` is no NIfTI name.
+    """
+    names = beside(out, "_classes.json")
+    loaded = load_segmenter(run, checkpoint=checkpoint)
+    original = read(scan, series=series)
+    volume = conform(original, loaded.record["prepare"])
+    found = segment(loaded.model, volume.array)
+    write_nifti(out, _placed(found, volume.geometry, original.geometry))
+    numbered = {str(number): name for number, name in enumerate(loaded.classes.names, start=1)}
+    write_json(names, numbered)
+    return out, names
+
+
+def _placed(found: npt.NDArray[np.uint8], here: Geometry, there: Geometry) -> Volume:
+    return resample_to(Volume(found, here), there, fill=0, order="nearest")

@@ -1,0 +1,145 @@
+"""A segmentation network trained on the labelled scans of a store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+
+from maesil import __version__
+from maesil.encoder.card import Transfer
+from maesil.encoder.start import decay_of, starting_point
+from maesil.errors import ConfigError
+from maesil.models.transformer import recompute_blocks
+from maesil.runs.load import steps_done
+from maesil.runs.pretrain import Outcome
+from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
+from maesil.sampling.plan import GridPlan, Plan, make_plan
+from maesil.sampling.regions import check_overrides
+from maesil.seen import trained_on
+from maesil.store.location import absolute
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation.config import FinetuneConfig, settle, to_dict
+from maesil.tasks.segmentation.division import Division, divide
+from maesil.tasks.segmentation.module import SegmentationModule
+from maesil.tasks.segmentation.network import Segmenter
+from maesil.tasks.unread import refuse_in_segmentation, require_window
+from maesil.training.batches import Batches
+from maesil.training.live_progress import LiveProgress
+from maesil.training.trainer import Card, Job, fit, prepare_process
+from maesil.version import commit
+
+KIND = "segmentation"
+
+
+def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console | None = None) -> Outcome:
+    """Trains a segmentation network; the same call resumes an interrupted run.
+
+    Args:
+        config: `config.data.store` must be set, a store prepared with labels.
+        run: The run folder, made if absent.
+        console: Where to show progress; None: nowhere.
+
+    Raises:
+        ConfigError: No store; a setting that nothing reads; an unknown class; an override that names no patient; other
+            settings than the folder's; voxels or a window unlike the pre-training's.
+        StoreError: The store has no labels, or a split has no labelled scan.
+        CheckpointError: There is no such encoder.
+    """
+    refuse_in_segmentation(config)
+    store = _open(config)
+    config = replace(config, data=replace(config.data, store=absolute(store.path)))
+    done = steps_done(run)
+    if not done:  # a run that has begun is not cut off from its end by this
+        check_overrides(store, config.data.holdout)
+    torch.manual_seed(config.seed)
+    backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
+    config = _settled(config, card)
+    classes, scans = annotated(store, config.labels.classes)
+    division = divide(store, scans, config, card.config().superpatch)
+    settle(config, run)
+    if done >= config.train.steps:
+        return Outcome("already finished", run, done, config.train.steps)
+    torch.manual_seed(config.seed)
+    model = Segmenter(backbone, len(classes), config.model)
+    record = _record(config, card, classes, division, store)
+    job = Job(config.train, config.monitor, config.efficiency, config.seed, run, record, _card(record))
+    efficiency = prepare_process(job)
+    if efficiency.recompute:
+        recompute_blocks(model)
+    training, held_out = _datasets(store, classes, division, config, card)
+    data = Batches(training, held_out, config.train, efficiency)
+    module = SegmentationModule(model, config.train, config.data.flip_axes, config.seed)
+    bar = LiveProgress(console or Console(quiet=True), "fine-tuning")
+    status = fit(module, data, job, efficiency, [bar])
+    return Outcome(status, run, steps_done(run), config.train.steps)
+
+
+def _open(config: FinetuneConfig) -> ScanStore:
+    if config.data.store is None:
+        raise ConfigError("no store is given", fix="--data.store STORE, prepared with --labels")
+    return ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
+
+
+def _settled(config: FinetuneConfig, card: Transfer) -> FinetuneConfig:
+    """The configuration with what follows from the encoder: its window, and the layer decay that suits its weights."""
+    decay = decay_of(config.model.layer_decay, config.init, random_start=config.random_start)
+    data = replace(config.data, window=require_window(config.data.window, card))
+    return replace(config, data=data, model=replace(config.model, layer_decay=decay))
+
+
+def _datasets(
+    store: ScanStore, classes: Classes, division: Division, config: FinetuneConfig, card: Transfer
+) -> tuple[LabelledDataset, LabelledDataset | None]:
+    shape = card.config().superpatch
+    plan: Plan
+    if config.labels.share is None:
+        marks = [marks_of(store, classes, region, config.seed) for region in division.train]
+        plain = make_plan(division.train, config.data, config.seed)
+        plan = ForegroundPlan(division.train, marks, plain, config.model.foreground, config.seed)
+    else:
+        plan = GridPlan(division.train, config.seed)
+    training = LabelledDataset(store, classes, plan, shape)
+    if not division.val or not config.monitor.validate_every:
+        return training, None
+    held_out = GridPlan(division.val, 0)
+    count = min(len(held_out), config.monitor.validation_superpatches)
+    return training, LabelledDataset(store, classes, held_out, shape, count)
+
+
+def _record(
+    config: FinetuneConfig, card: Transfer, classes: Classes, division: Division, store: ScanStore
+) -> dict[str, Any]:
+    settings = to_dict(config)
+    settings["data"].pop("store")  # a path of one machine
+    return {
+        "kind": KIND,
+        "maesil": __version__,
+        "commit": commit(),
+        "config": settings,
+        "encoder": asdict(card),
+        "classes": list(classes.names),
+        "prepare": store.manifest["settings"],
+        "scans": {split: len(getattr(division, split)) for split in ("train", "val", "test")},
+        "seen": trained_on(region.entry for region in division.train),
+    }
+
+
+def _card(record: Mapping[str, Any]) -> Card:
+    def written(step: int, metrics: Mapping[str, float]) -> str:
+        scores = "".join(f"- {name}: {value:.4g}\n" for name, value in sorted(metrics.items()))
+        config = record["config"]
+        start = "random weights" if config["random_start"] or config["init"] == "none" else "a pre-trained encoder"
+        return (
+            f"# Segmentation by maesil {record['maesil']}, step {step}\n\n"
+            f"- starts from: {start} (preset `{record['encoder']['preset']}`), mode {config['model']['mode']}\n"
+            f"- classes: {', '.join(record['classes'])}\n"
+            f"- labelled scans: {record['scans']['train']} to train on, {record['scans']['test']} to test\n\n"
+            f"Last measured:\n\n{scores or '- nothing yet'}\n\nNot a medical device.\n"
+        )
+
+    return written

@@ -1,0 +1,49 @@
+"""Nodules as files, on the real case."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maesil.cli import main
+from maesil.ct.readers import read
+from maesil.datasets.nodule_files import write_nodules
+from maesil.errors import ConfigError
+
+
+def test_write_nodules__label_files_hold_the_volumes_of_the_table(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "nodules"
+    main(["nodules", str(data_dir / "lidc"), "--out", str(out), "--salt", "s", "--json"])
+    printed = json.loads(capsys.readouterr().out)
+    with (out / "nodules.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["number"]) for row in rows] == [row["number"] for row in printed["nodules"]]
+    (path,) = out.glob("*.nii.gz")
+    labels = read(path)
+    scan = read(next((data_dir / "lidc").rglob("*.dcm")).parent)
+    assert labels.geometry.shape == scan.geometry.shape
+    assert np.allclose(labels.geometry.affine, scan.geometry.affine, atol=1e-3)
+    voxel = float(np.prod(labels.geometry.spacing_mm))
+    for row in rows:
+        assert (labels.array == int(row["number"])).sum() * voxel == pytest.approx(float(row["volume_mm3"]), abs=0.1)
+    assert int(rows[0]["readers"]) == 4
+    assert 1519 < float(rows[0]["volume_mm3"]) < 2266, "between the smallest and the largest reader's"
+    assert 1 <= float(rows[0]["malignancy"]) <= 5
+    # Soft tissue in lung, where the label says: the slices are in the scan's order.
+    assert scan.array[labels.array == 1].mean() > -300
+
+
+def test_write_nodules__the_agreement_is_a_share(data_dir: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="agreement is 0"):
+        write_nodules([data_dir / "lidc"], tmp_path / "out", agreement=0.0)
+    assert not (tmp_path / "out").exists()
+    loose, strict = (
+        write_nodules([data_dir / "lidc"], tmp_path / str(share), agreement=share, salt="s") for share in (0.25, 1.0)
+    )
+    assert loose.rows[0].volume_mm3 > strict.rows[0].volume_mm3

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from backbones import small_backbone, with_patch
+from maesil.errors import ConfigError
+from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter, layer_of, stage_strides
+
+PATCHES = [(8, 8, 8), (16, 16, 16), (4, 8, 8), (2, 2, 2), (1, 8, 8)]
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+def test_stage_strides__multiply_to_the_patch(patch: tuple[int, int, int]) -> None:
+    strides = stage_strides(patch)
+    assert tuple(torch.tensor(strides).prod(dim=0).tolist()) == patch
+    assert all(max(stride) == 2 for stride in strides)
+
+
+@pytest.mark.parametrize("patch", [(6, 8, 8), (1, 1, 1)])
+def test_stage_strides__refuses_what_is_no_power_of_two(patch: tuple[int, int, int]) -> None:
+    with pytest.raises(ConfigError, match="no power of two"):
+        stage_strides(patch)
+
+
+@pytest.mark.parametrize("patch", PATCHES)
+@pytest.mark.parametrize(("mode", "resolution"), [("full", "full"), ("full", "half"), ("linear", "full")])
+def test_segmenter__scores_per_voxel(patch: tuple[int, int, int], mode: str, resolution: str) -> None:
+    backbone = small_backbone(with_patch(patch, (16, 16, 16)))
+    if resolution == "half" and max(patch) == 2:
+        with pytest.raises(ConfigError, match="no stage at half"):
+            Segmenter(backbone, 2, SegmentationConfig(resolution="half"))
+        return
+    model = Segmenter(backbone, 2, SegmentationConfig(mode=mode, features=4, resolution=resolution))
+    volume = torch.rand(2, 1, 16, 16, 16)
+    assert model(volume).shape == (2, 3, 16, 16, 16)
+    loss = model.loss(volume, torch.randint(0, 3, (2, 1, 16, 16, 16)))
+    loss.backward()
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("mode", ["frozen", "linear"])
+def test_segmenter__a_frozen_encoder_is_not_trained(mode: str) -> None:
+    model = Segmenter(small_backbone(), 1, SegmentationConfig(mode=mode, features=4)).train()
+    assert not any(parameter.requires_grad for parameter in model.backbone.parameters())
+    assert not model.backbone.training
+    assert model.decoder.training
+
+
+def test_segmenter__axes_of_scores_are_those_of_the_volume() -> None:
+    """An impulse in the image moves scores around it and nowhere far away: no axis is swapped on the way."""
+    torch.manual_seed(0)
+    config = with_patch((8, 8, 8), (32, 16, 48))
+    backbone = small_backbone(config)
+    for block in backbone.encoder.blocks:
+        for layer in (block.attention.out, block.mlp[2]):
+            torch.nn.init.zeros_(layer.weight)
+            torch.nn.init.zeros_(layer.bias)
+    model = Segmenter(backbone, 1, SegmentationConfig(mode="linear")).eval()
+    volume = torch.zeros(1, 1, 32, 16, 48)
+    with torch.no_grad():
+        still = model(volume)
+        volume[0, 0, 28, 4, 12] = 1.0
+        change = (model(volume) - still).abs().amax(dim=1)[0]
+    place = [int(index) for index in torch.unravel_index(change.argmax(), change.shape)]
+    assert all(abs(at - wanted) < 8 for at, wanted in zip(place, (28, 4, 12), strict=True))
+
+
+def test_parameter_scales__the_deeper_the_slower() -> None:
+    model = Segmenter(small_backbone(), 1, SegmentationConfig(features=4, layer_decay=0.5))
+    scales = model.parameter_scales()
+    assert scales["backbone.encoder.embed.weight"] == 0.5**4
+    assert scales["backbone.encoder.blocks.0.norm1.weight"] == 0.5**3
+    assert scales["backbone.encoder.blocks.2.norm1.weight"] == 0.5
+    assert scales["backbone.encoder.norm.weight"] == 1.0
+    assert all(scale == 1.0 for name, scale in scales.items() if name.startswith("decoder."))
+    assert layer_of("decoder.out.conv.conv.weight", 3) == 4
+
+
+def test_config__refuses_what_is_no_share() -> None:
+    with pytest.raises(ConfigError, match="shares"):
+        SegmentationConfig(layer_decay=1.5)
+
+
+def test_parameter_scales__a_network_does_not_know_where_its_weights_are_from() -> None:
+    with pytest.raises(ConfigError, match="layer_decay is None"):
+        Segmenter(small_backbone(), 1, SegmentationConfig(features=4)).parameter_scales()

@@ -1,0 +1,47 @@
+"""What a person sees of a training where there is no terminal."""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from rich.console import Console
+
+from maesil import pipeline
+from maesil.config import RunConfig
+from maesil.training.live_progress import facts
+from maesil.training.logs import curve
+
+
+def shown_by(config: RunConfig, run: Path, log_every: int) -> str:
+    """What a training prints that logs as often."""
+    shown = io.StringIO()
+    config = replace(config, monitor=replace(config.monitor, log_every=log_every))
+    pipeline.pretrain(config, run, console=Console(file=shown, width=200))
+    return shown.getvalue()
+
+
+def test_live_progress__a_validated_step_shows_its_own_score(tiny_config: RunConfig, tmp_path: Path) -> None:
+    shown = shown_by(tiny_config, tmp_path / "run", log_every=1)
+    told = dict(re.findall(r"step (\d+)/12 .* held-out (-?[\d.]+) dB  ", shown))
+    steps, scores = curve(tmp_path / "run" / "logs" / "metrics.csv", "val_psnr_masked")
+    assert steps == [4, 8, 12]
+    assert [told[str(step)] for step in steps] == [f"{score:.2f}" for score in scores]
+    assert len(re.findall(r"^step ", shown, re.MULTILINE)) == 12
+
+
+def test_live_progress__lines_are_of_steps_whose_loss_is_logged(tiny_config: RunConfig, tmp_path: Path) -> None:
+    shown = shown_by(tiny_config, tmp_path / "run", log_every=5)
+    told = dict(re.findall(r"step (\d+)/12  loss ([\d.]+)", shown))
+    steps, losses = curve(tmp_path / "run" / "logs" / "metrics.csv", "loss")
+    assert list(told) == ["5", "10", "12"]
+    by_step = dict(zip(steps, losses, strict=True))
+    assert [told[str(step)] for step in (5, 10)] == [f"{by_step[step]:.4f}" for step in (5, 10)]
+
+
+def test_facts__an_older_held_out_score_says_of_when() -> None:
+    metrics = {"loss": 0.5, "val_psnr_masked": 18.29, "unknown": 1.0}
+    assert facts(metrics, step=120, validated=120) == "loss 0.5000  held-out 18.29 dB"
+    assert facts(metrics, step=120, validated=100) == "loss 0.5000  held-out 18.29 dB (step 100)"
