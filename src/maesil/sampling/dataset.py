@@ -78,7 +78,7 @@ class SuperpatchDataset(Dataset[Superpatches]):
 
     @staticmethod
     def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
-        """Joins superpatches into a batch; one that is a batch already stays."""
+        """Joins superpatches into a batch; a complete batch is returned as it is."""
         return collate(items)
 
 

@@ -80,10 +80,10 @@ class PrepareConfig:
 
 
 def voxels(recorded: Mapping[str, Any]) -> str:
-    """What the voxels of a store are, in words.
+    """A description of a store's voxels.
 
     Args:
-        recorded: Settings as `PrepareConfig.recorded` gives them.
+        recorded: Settings from `PrepareConfig.recorded`.
     """
     if recorded.get("policy") == "spacing":
         return f"{recorded['spacing_mm']:g} mm isotropic"

@@ -60,7 +60,7 @@ def _kind_of(path: Path) -> str:
 
 
 def has_dicom_magic(path: Path) -> bool:
-    """Whether a file has the preamble of a DICOM file; raises ScanError where it cannot be opened."""
+    """Whether a file has the preamble of a DICOM file; raises ScanError if it cannot be opened."""
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"
