@@ -64,7 +64,7 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
         (["compare", "nowhere", "--out", "x", "--budget", "hours=2"], "is no budget"),
         (["compare", "nowhere", "--out", "x", "--beside", "dmo"], "did you mean 'demo'?"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
-        (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "no NIfTI file name"),
+        (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "missing/x.nii.gz"], "mkdir -p missing"),
         (["prepare", "x", "--out", "store", "--spacing-mm", "-1"], "--spacing-mm is -1.0: it should be greater than 0"),
         (["pretrain", "demo", "--run", "x", "--train.steps", "0"], "--train.steps is 0: it should be greater than 0"),
@@ -296,7 +296,7 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     written = json.loads(capsys.readouterr().out)
     assert written == {"reconstruction": str(out), "mask": str(tmp_path / "rebuilt_mask.nii.gz")}
     assert main(["reconstruct", str(run), str(tmp_path / "nowhere.nii.gz"), "--out", str(out)]) == 2
-    assert "there is no such file or folder" in capsys.readouterr().err
+    assert "no such file or folder" in capsys.readouterr().err
     scan, rebuilt, mask = (nibabel.load(path) for path in (sources / "d.nii.gz", out, tmp_path / "rebuilt_mask.nii.gz"))
     assert rebuilt.shape == scan.shape == mask.shape
     assert abs(rebuilt.affine - scan.affine).max() < 1e-4

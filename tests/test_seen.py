@@ -71,17 +71,17 @@ def test_seen_patients__by_name_or_by_the_source_of_any_scan() -> None:
 @pytest.mark.parametrize(
     ("taught", "tested", "said"),
     [
-        ("ab", "abcde", "2 of the 5 test patients were trained on by the encoder: their scores are no measure of "
+        ("ab", "abcde", "The encoder saw 2 of the 5 test patients in training: their scores say nothing about "
          "unseen patients."),
-        ("a", "abcde", "1 of the 5 test patients was trained on by the encoder: the patient's scores are no measure of "
+        ("a", "abcde", "The encoder saw 1 of the 5 test patients in training: this patient's scores say nothing about "
          "unseen patients."),
-        ("ab", "ab", "All 2 test patients were trained on by the encoder: their scores are no measure of unseen "
+        ("ab", "ab", "The encoder saw all 2 test patients in training: their scores say nothing about unseen "
          "patients."),
-        ("a", "a", "The test patient was trained on by the encoder: the score is no measure of unseen patients."),
+        ("a", "a", "The encoder saw the test patient in training: the score says nothing about unseen patients."),
         ("xy", "abcde", "None of the 5 test patients was seen in pre-training, by name or source."),
         ("x", "a", "The test patient was not seen in pre-training, by name or source."),
-        ("", "abcde", "The encoder was trained on nobody: it starts from random weights."),
-        (None, "abcde", "The checkpoint does not say whom it was trained on."),
+        ("", "abcde", "The encoder saw no patient in training: it starts from random weights."),
+        (None, "abcde", "The checkpoint does not record its training patients."),
     ],
 )  # fmt: skip
 def test_seen_note__says_how_many(taught: str | None, tested: str, said: str) -> None:
@@ -138,7 +138,7 @@ def test_evaluate__says_whom_the_model_saw(run: Path, tmp_path: Path) -> None:
     assert "None of the 2 test patients was seen in pre-training, by name or source." in table
     out = tmp_path / "scores.json"
     table = pipeline.evaluate(run, split="train", protocol=PROTOCOL, json_path=out).table
-    said = "All 2 scored patients were trained on by the model: their scores are no measure of unseen patients."
+    said = "The model saw all 2 scored patients in training: their scores say nothing about unseen patients."
     assert said in table
     assert said in out.read_text()
     assert "never saw" not in table
@@ -150,7 +150,7 @@ def test_evaluate__the_same_files_in_another_store(run: Path, store: Path, tmp_p
     ours, theirs = ({e.source_sha256: e.patient for e in ScanStore(path).entries} for path in (store, other))
     assert ours.keys() == theirs.keys(), "the same bytes"
     table = pipeline.evaluate(run, store=other, split="train", protocol=PROTOCOL).table
-    assert "2 of the 4 scored patients were trained on by the model: their scores" in table
+    assert "The model saw 2 of the 4 scored patients in training: their scores" in table
 
 
 def test_evaluate__a_checkpoint_from_before(run: Path, tmp_path: Path) -> None:
@@ -159,7 +159,7 @@ def test_evaluate__a_checkpoint_from_before(run: Path, tmp_path: Path) -> None:
         record = json.loads(path.read_text())
         record.pop("seen", None)
         path.write_text(json.dumps(record))
-    assert "The checkpoint does not say whom it was trained on." in pipeline.evaluate(old, protocol=PROTOCOL).table
+    assert "The checkpoint does not record its training patients." in pipeline.evaluate(old, protocol=PROTOCOL).table
 
 
 def test_checkpoint__tells_nobody_it_was_trained_on(run: Path, store: Path, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_finetune_segmentation__says_whom_the_encoder_saw(
 ) -> None:
     out = tmp_path / "tuned"
     assert main(finetuned(run, store, out)) == 0
-    said = "1 of the 2 test patients was trained on by the encoder: the patient's scores are no measure of unseen"
+    said = "The encoder saw 1 of the 2 test patients in training: this patient's scores say nothing about unseen"
     assert said in capsys.readouterr().out
     assert said in (out / "table.tex").read_text()
     record = record_of(out)
@@ -223,14 +223,14 @@ def test_finetune_segmentation__says_whom_the_encoder_saw(
     old.pop("seen")
     (out / "checkpoints" / "last" / "config.json").write_text(json.dumps(old))
     table = pipeline.score_segmentation(out).table
-    assert "The checkpoint does not say whom it was trained on." in table
+    assert "The checkpoint does not record its training patients." in table
 
 
 def test_finetune_segmentation__random_weights_saw_nobody(
     run: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(finetuned(run, store, tmp_path / "tuned", "--random-start")) == 0
-    assert "The encoder was trained on nobody: it starts from random weights." in capsys.readouterr().out
+    assert "The encoder saw no patient in training: it starts from random weights." in capsys.readouterr().out
 
 
 def test_finetune_segmentation__patients_of_the_fine_tuning_itself(
@@ -239,7 +239,7 @@ def test_finetune_segmentation__patients_of_the_fine_tuning_itself(
     """Held out by superpatch: every test patient taught."""
     words = finetuned(run, store, tmp_path / "tuned", "--data.holdout.by", "superpatch")
     assert main(words) == 0
-    said = "All 4 test patients were trained on by the fine-tuning: their scores are no measure of unseen patients."
+    said = "The fine-tuning saw all 4 test patients in training: their scores say nothing about unseen patients."
     assert said in capsys.readouterr().out
 
 
@@ -254,14 +254,15 @@ def test_compare_transfer__says_whom_the_encoder_saw(
         "--model.mode", "linear", "--train.steps", "1", "--train.batch", "1", *SMALL, "--out", str(out),
     ]  # fmt: skip
     assert main(words) == 0
-    said = "1 of the 2 test patients was trained on by the encoder"
+    said = "The encoder saw 1 of the 2 test patients in training"
     assert said in capsys.readouterr().out
     page = (out / "index.html").read_text()
     assert said in page
-    assert "unseen patients" not in page.replace("no measure of unseen patients", "")
+    assert "unseen patients" not in page.replace("say nothing about unseen patients", "")
     shutil.rmtree(out / "runs" / "scans-1" / "pre-trained-0" / "checkpoints")
     assert main(words) == 0
-    assert "does not say whom" in capsys.readouterr().out, "scores are kept where the checkpoint is not"
+    said = "does not record its training patients"
+    assert said in capsys.readouterr().out, "scores are kept where the checkpoint is not"
 
 
 @pytest.mark.parametrize("mode", ["knn", "full"])
@@ -278,8 +279,8 @@ def test_finetune_classification__says_whom_the_encoder_saw(
         *(("--train.steps", "1", "--train.batch", "2", *SMALL) if mode == "full" else ()),
     ]  # fmt: skip
     assert main(words) == 0
-    assert "2 of the 4 test patients were trained on by the encoder: their scores" in capsys.readouterr().out
-    assert json.loads((out / "scores.json").read_text())["seen"].startswith("2 of the 4 test patients")
+    assert "The encoder saw 2 of the 4 test patients in training: their scores" in capsys.readouterr().out
+    assert json.loads((out / "scores.json").read_text())["seen"].startswith("The encoder saw 2 of the 4 test patients")
     if mode == "full":
         record = record_of(out / "fold-0")
         assert record["encoder"]["seen"] == record_of(run)["seen"]
@@ -291,7 +292,7 @@ def test_embed__tells_whom_the_encoder_saw(
 ) -> None:
     out = tmp_path / "features.csv"
     assert main(["embed", str(run), str(store), "--out", str(out)]) == 0
-    assert "2 of the 4 embedded patients were trained on by the encoder" in " ".join(capsys.readouterr().err.split())
+    assert "The encoder saw 2 of the 4 embedded patients in training" in " ".join(capsys.readouterr().err.split())
     texts = read_features(out).texts
     told = set(zip(texts["patient"], texts["seen"], strict=True))
     assert told == {(name, "yes") for name in TAUGHT} | {(name, "no") for name in TESTED}

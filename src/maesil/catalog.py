@@ -12,7 +12,7 @@ T = TypeVar("T")
 
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
-    """The known name closest to `name`, or None where nothing is close."""
+    """The known name closest to `name`, or None if nothing is close."""
     matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
     return matches[0] if matches else None
 
@@ -29,8 +29,8 @@ class Catalog(Mapping[str, T]):
     """An immutable mapping from readable names to parts.
 
     Args:
-        kind: What the parts are, in the singular; used in errors ("masking").
-        parts: Name to class or function.
+        kind: Singular noun for the parts, used in errors ("masking").
+        parts: Map from name to class or function.
     """
 
     def __init__(self, kind: str, parts: Mapping[str, T]) -> None:

@@ -1,4 +1,4 @@
-"""A run's full configuration: the parts' own configs side by side, and their YAML round trip."""
+"""The full configuration of a run: the configurations of its parts, and their YAML round trip."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class RunConfig:
-    """Everything that decides a run.
+    """All settings of a run.
 
     Args:
-        preset: The preset it began from.
-        data: Store, split, sampling, window (science).
-        masking: Which tokens are hidden (science).
-        model: The network (science).
-        train: Optimiser and length (science).
-        monitor: Logs, validation, checkpoints.
-        efficiency: Devices, precision, workers.
-        seed: Of initialisation, data order, flips and masks.
+        preset: Name of the preset that it started from.
+        data: Store, splits, sampling and window (science).
+        masking: Masking strategy (science).
+        model: Network (science).
+        train: Optimiser and length of training (science).
+        monitor: Logging, validation and checkpoints.
+        efficiency: Devices, precision and workers.
+        seed: Seed of initialisation, data order, flips and masks.
     """
 
     preset: Annotated[str, tyro.conf.Suppress] = "paper"
@@ -58,14 +58,14 @@ def to_dict(config: RunConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
-    """A validated configuration; settings that were called otherwise in an older run's are renewed.
+    """A validated configuration; settings of older runs are renamed to their current names.
 
     Args:
-        values: Nested plain values; missing ones take their defaults.
-        where: The file they come from, for errors.
+        values: Nested plain values; missing ones get their defaults.
+        where: File that they come from, for error messages.
 
     Raises:
-        ConfigError: A key is unknown (names the nearest) or a value does not fit.
+        ConfigError: A key is unknown (the message names the nearest one) or a value is invalid.
     """
     values = _renewed(values)
     _check_keys(values, _pattern(values), (), where)
@@ -76,7 +76,7 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
 
 
 def load_yaml(path: Path) -> RunConfig:
-    """Reads a configuration; raises ConfigError where it does not parse or validate."""
+    """Reads a configuration; raises ConfigError if it does not parse or validate."""
     try:
         values = yaml.safe_load(path.read_text())
     except OSError as error:
@@ -84,12 +84,12 @@ def load_yaml(path: Path) -> RunConfig:
     except yaml.YAMLError as error:
         raise ConfigError(f"not valid YAML: {error}", where=path) from error
     if not isinstance(values, dict):
-        raise ConfigError("a configuration is a mapping of sections", where=path)
+        raise ConfigError("a configuration must be a mapping of sections", where=path)
     return from_dict(values, where=path)
 
 
 def dump_yaml(config: RunConfig) -> str:
-    """The configuration as YAML, sections in their own order."""
+    """The configuration as YAML, with sections in the order of the fields."""
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
@@ -112,7 +112,7 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
 
 
 def _renewed(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values, where a setting of their model had another name in older runs, under its name of today."""
+    """The values, with model settings of older runs renamed to their current names."""
     model = values.get("model")
     if not isinstance(model, Mapping) or _named(values, "model", "maesil") != "vae":
         return values
@@ -120,7 +120,7 @@ def _renewed(values: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _pattern(values: Mapping[str, Any]) -> RunConfig:
-    """A configuration with the fields that `values` may have: those of masking and model depend on their names."""
+    """A configuration with the fields that `values` may have; those of masking and model depend on their names."""
     network, _ = MODELS[_named(values, "model", "maesil")]
     masking = MASKINGS[_named(values, "masking", "dual")]
     return replace(RunConfig(), masking=masking(), model=network())  # type: ignore[arg-type]
@@ -141,7 +141,7 @@ def _named(values: Mapping[str, Any], part: str, default: str) -> str:
 
 
 def _check_keys(values: Mapping[str, Any], part: Any, path: tuple[str, ...], where: object) -> None:
-    """Pydantic's dataclasses accept unknown keys in nested parts; a mistyped setting must not be silent."""
+    """Pydantic's dataclasses accept unknown keys in nested parts; a mistyped setting must not pass silently."""
     known = {field.name for field in fields(part)}
     for key, value in values.items():
         if key not in known:

@@ -1,4 +1,4 @@
-"""What is on this machine that decides whether and how fast maesil runs."""
+"""What this machine has that decides whether maesil runs, and how fast."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GIB = 2**30
 
 
 def examine(*, fetch_lpips: Net | None = None) -> dict[str, str]:
-    """Findings in the order a person asks: name to value.
+    """Findings as a map from name to value, in the order that a user would ask for them.
 
     Args:
-        fetch_lpips: Whose weights are fetched first, if they are not here.
+        fetch_lpips: Network whose LPIPS weights are fetched first if they are missing.
 
     Raises:
-        WeightsError: They cannot be fetched, or are not the published ones.
+        WeightsError: The weights cannot be fetched, or are not the published ones.
     """
     if fetch_lpips is not None:
         load_lpips(fetch_lpips, fetch=True)
@@ -41,7 +41,7 @@ def examine(*, fetch_lpips: Net | None = None) -> dict[str, str]:
         "GPU": _gpus(),
         "compressed DICOM": _compressed_dicom(),
         "LPIPS weights": _lpips(),
-        "sample CT": "in the cache" if has_sample() else "not fetched yet: `maesil demo` does",
+        "sample CT": "in the cache" if has_sample() else "not fetched yet: `maesil demo` fetches it",
     }
 
 
@@ -71,7 +71,7 @@ def _compressed_dicom() -> str:
 
 def _lpips() -> str:
     found, absent = [], []
-    for net in ("alex", "squeeze"):  # the protocol's own first: its reason is the one to know
+    for net in ("alex", "squeeze"):  # the protocol's own network first: its error is the relevant one
         try:
             load_lpips(net)
             found.append(net)

@@ -1,17 +1,17 @@
 """Every error a user can cause: what went wrong, where, and what to do about it.
 
-Commands print these without a traceback; anything else that escapes is a bug of ours.
+Commands print these without a traceback; any other exception is a bug in maesil.
 """
 
 from __future__ import annotations
 
 
 class MaesilError(Exception):
-    """Base of all errors that maesil raises on purpose.
+    """Base class of all errors that maesil raises on purpose.
 
     Args:
         what: One sentence that says what is wrong.
-        where: The file, scan, step or key it concerns.
+        where: The file, scan, step or key that it concerns.
         fix: What the user can do about it.
     """
 
@@ -24,7 +24,7 @@ class MaesilError(Exception):
         self.fix = fix
 
     def __reduce__(self) -> tuple[object, ...]:
-        # Keyword-only arguments do not survive the default pickling, and errors cross process borders.
+        # Keyword-only arguments do not survive the default pickling, and errors are sent between processes.
         return _rebuild, (type(self), self.what, self.where, self.fix)
 
     def __str__(self) -> str:
@@ -55,29 +55,29 @@ class ScanError(MaesilError):
 
 
 class NoScanError(ScanError):
-    """There is no file or folder of this name: the call is wrong, not a scan."""
+    """No file or folder has this name: the call is wrong, not the scan."""
 
     exit_code = 2
 
 
 class StoreError(MaesilError):
-    """A prepared store is missing, incomplete, or at odds with what is asked of it."""
+    """A prepared store is missing, incomplete, or does not match the request."""
 
     exit_code = 2
 
 
 class EmptySplitError(StoreError):
-    """A split has no superpatch: the store is too small to spare any, or its settings leave none."""
+    """A split has no superpatches: the store is too small to spare any, or its settings leave none."""
 
 
 class CheckpointError(MaesilError):
-    """A run folder or checkpoint is missing, incomplete or does not fit."""
+    """A run folder or checkpoint is missing, incomplete, or does not match the request."""
 
     exit_code = 2
 
 
 class DownloadError(MaesilError):
-    """A file could not be fetched, or is not the file that was expected."""
+    """A file could not be downloaded, or is not the expected one."""
 
 
 class MissingExtraError(MaesilError):
@@ -87,8 +87,8 @@ class MissingExtraError(MaesilError):
 
 
 class WeightsError(MaesilError):
-    """Pre-trained metric weights are absent or failed their verification."""
+    """Pre-trained metric weights are missing or failed verification."""
 
 
 class TrainingError(MaesilError):
-    """Training had to stop: a loss that is not finite, or nothing to train on."""
+    """Training had to stop: the loss is not finite, or there is nothing to train on."""

@@ -1,4 +1,4 @@
-"""Packages that only some targets need."""
+"""Imports of optional packages."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ def optional(module: str, extra: str) -> ModuleType:
     """Imports a module of an optional package.
 
     Raises:
-        MissingExtraError: It is not installed; names the extra that brings it.
+        MissingExtraError: It is not installed; the message names the extra that installs it.
     """
     try:
         return import_module(module)

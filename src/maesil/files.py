@@ -1,4 +1,4 @@
-"""Writing files so that a reader finds the old content or the new one, and never a part of either."""
+"""Writes files atomically: a reader finds the old content or the new one, never a part of either."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from typing import Any
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Gives a fresh path next to a file, and moves what was written there to the file's name.
+    """Yields a temporary path next to a file, and then moves what was written there to the file's name.
 
-    The fresh name is the caller's own: several processes may write the same file at once. Where the block raises, the
-    file stays as it was.
+    The temporary name is unique, so several processes may write the same file at once. If the block raises, the file
+    is unchanged.
 
     Args:
-        path: The file; its folder is made if absent.
+        path: Path of the file; its folder is created if missing.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=path.suffix)
@@ -34,14 +34,14 @@ def replacing(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Writes UTF-8 text in one move; returns the path."""
+    """Writes UTF-8 text atomically; returns the path."""
     with replacing(path) as fresh:
         fresh.write_text(text, encoding="utf-8")
     return path
 
 
 def write_json(path: Path, value: Any) -> Path:
-    """Writes a value as indented JSON in one move; returns the path."""
+    """Writes a value as indented JSON atomically; returns the path."""
     return write_text(path, json.dumps(value, indent=1) + "\n")
 
 
@@ -56,7 +56,7 @@ def read_json(path: Path) -> Any:
 
 
 def _umask() -> int:
-    """The permissions that this process takes from new files; `mkstemp` ignores them and gives 0600."""
+    """The permissions that this process removes from new files; `mkstemp` ignores this mask and uses 0600."""
     mask = os.umask(0)
     os.umask(mask)
     return mask

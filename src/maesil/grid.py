@@ -21,14 +21,14 @@ class PatchGrid:
     """The grid of patches of one superpatch.
 
     Token order is row-major over (gd, gh, gw): token n lies in axial plane ``n // (gh * gw)``. Voxels within a patch
-    are row-major over (pd, ph, pw, c). Every module that speaks of tokens means this order.
+    are row-major over (pd, ph, pw, c). Every module uses this order.
 
     Args:
-        superpatch: Voxels of a superpatch along (S, P, L).
-        patch: Voxels of a patch along (S, P, L); divides `superpatch`.
+        superpatch: Shape of a superpatch in voxels, along (S, P, L).
+        patch: Shape of a patch in voxels, along (S, P, L); must divide `superpatch`.
 
     Raises:
-        ConfigError: A size is not positive, or a patch does not divide its superpatch.
+        ConfigError: A size is not positive, or the patch does not divide the superpatch.
     """
 
     superpatch: Shape3 = (128, 128, 128)
@@ -40,12 +40,12 @@ class PatchGrid:
         if any(s % p for s, p in zip(self.superpatch, self.patch, strict=True)):
             raise ConfigError(
                 f"a patch of {self.patch} voxels does not divide a superpatch of {self.superpatch}",
-                fix="choose a superpatch whose every edge is a multiple of the patch's",
+                fix="make every edge of the superpatch a multiple of the patch's",
             )
 
     @property
     def shape(self) -> Shape3:
-        """Patches along (S, P, L): (gd, gh, gw)."""
+        """Number of patches along (S, P, L): (gd, gh, gw)."""
         return (
             self.superpatch[0] // self.patch[0],
             self.superpatch[1] // self.patch[1],
@@ -69,7 +69,7 @@ class PatchGrid:
 
     @property
     def voxels_per_patch(self) -> int:
-        """Voxels of one patch (p for one channel)."""
+        """Number of voxels of one patch (p for one channel)."""
         return product(self.patch)
 
     def patchify(self, superpatch: A) -> A:

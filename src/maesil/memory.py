@@ -1,4 +1,4 @@
-"""How much memory this process takes, and has taken at most."""
+"""Current and peak memory of this process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ except ImportError:  # pragma: no cover (Windows)
 
 GIB = 2**30
 STATUS = Path("/proc/self/status")
-"""What Linux says of this process."""
+"""Linux's status file of this process."""
 
 
 def resident_gib() -> float:
@@ -23,15 +23,15 @@ def resident_gib() -> float:
 
 
 def peak_resident_gib() -> float:
-    """Peak resident memory of this process since its program began, in GiB.
+    """Peak resident memory of this process since its program started, in GiB.
 
-    On Linux it is VmHWM, which begins anew with every program. What `getrusage` gives there does not: a process starts
-    with the peak of the one that started it. It is asked only where there is no VmHWM.
+    On Linux this is VmHWM, which is reset for every program. `getrusage` is not reset there: a process starts with the
+    peak of its parent. It is used only where VmHWM is not available.
     """
     status = _status_bytes("VmHWM")
     if status is not None:
         return status / GIB
-    if resource is None:  # Windows keeps a peak of its own, under another name
+    if resource is None:  # Windows reports the peak under another name
         memory = psutil.Process().memory_info()
         return float(getattr(memory, "peak_wset", memory.rss)) / GIB
     unit = 1 if sys.platform == "darwin" else 1024
@@ -39,7 +39,7 @@ def peak_resident_gib() -> float:
 
 
 def _status_bytes(field: str) -> int | None:
-    """A field of Linux's status of this process; None where there is none."""
+    """A field of this process's status file on Linux, in bytes; None if it is not available."""
     try:
         lines = STATUS.read_text().splitlines()
     except OSError:

@@ -1,8 +1,8 @@
-"""How long work reports how far it is."""
+"""How long-running work reports its progress."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 Progress = Callable[[int, int, str], None]
-"""Called with the items that are done, the items in all, and the name of the last one."""
+"""Function called with the number of items done, the number of all items, and the name of the last one."""

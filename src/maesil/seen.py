@@ -1,26 +1,26 @@
-"""Whom a training saw, told without a name, so that a later test can say how many of its patients were among them.
+"""Records which patients were seen in training, without names, so that a later test can report any overlap.
 
-A checkpoint carries a fresh salt and, under it, two kinds of hashes: of its training patients' names, as their store
-holds them, and of its training scans' fingerprints (sha256 of the files that they were made of). A patient counts as
-seen where the name is among them, or the source of one of the patient's scans.
+A checkpoint holds a fresh salt and two sets of hashes made with it: of the names of its training patients, as their
+store has them, and of the fingerprints of its training scans (SHA-256 of their source files). A patient counts as seen
+if the name is among them, or the source of one of the patient's scans.
 
-What this notices:
+What this detects:
 
-* patients of the store that was trained on;
-* the same files in any other store: under other names, another salt, another spacing;
-* other scans of a patient whom both stores call alike. Public case names do that, and so do patients of DICOM files,
-  whose names are hashes under a salt of the user's own, which is the same for all stores of one user.
+* patients of the training store;
+* the same files in any other store: under other names, another salt or another spacing;
+* other scans of a patient who has the same name in both stores. This holds for public case names and for patients of
+  DICOM files, whose names are hashes made with the user's own salt, which is the same for all stores of one user.
 
-What it cannot notice:
+What it cannot detect:
 
-* other scans of a patient whom two stores call differently: names under two salts, or two public names;
-* a source that was rewritten (DICOM made into NIfTI, a file compressed anew), where the name differs, too;
-* patients who chose a checkpoint (validation) and taught nothing.
+* other scans of a patient who has different names in two stores: names under two salts, or two public names;
+* a source that was rewritten (DICOM converted to NIfTI, a file recompressed), if the name differs too;
+* validation patients, who chose a checkpoint but were not trained on.
 
-Two collections that call two patients alike ("case_0001") count them as one, as splits do: rather one too many.
+Two patients with the same name in two collections ("case_0001") count as one, as in splits: better one too many.
 
-The salt stands beside the hashes. So they hide names from those who read the checkpoint, and do not keep those who know
-a name or have a file from asking for it; where a store's names are hashes themselves, that needs the store's salt, too.
+The salt is stored next to the hashes. They hide names from readers of the checkpoint, but anyone who knows a name or
+has a file can test for it; where the names of a store are hashes themselves, that requires the store's salt too.
 """
 
 from __future__ import annotations
@@ -36,10 +36,10 @@ SALT_BYTES = 16
 
 
 def trained_on(scans: Iterable[ScanEntry]) -> dict[str, Any]:
-    """What a checkpoint keeps of those it was trained on: salt, hashes of patients, hashes of sources.
+    """The record that a checkpoint keeps of its training scans: salt, hashes of patients, hashes of sources.
 
     Args:
-        scans: Those that taught; none where nothing was trained.
+        scans: Training scans; empty if nothing was trained.
     """
     salt, known = secrets.token_hex(SALT_BYTES), list(scans)
     return {
@@ -50,14 +50,14 @@ def trained_on(scans: Iterable[ScanEntry]) -> dict[str, Any]:
 
 
 def seen_patients(record: Mapping[str, Any] | None, scans: Iterable[ScanEntry]) -> frozenset[str] | None:
-    """The patients of these scans whom a training saw, by name or by the source of one of their scans.
+    """The patients of these scans that were seen in training, by name or by the source of one of their scans.
 
     Args:
-        record: As `trained_on` makes it; None: of a checkpoint from before there was one.
-        scans: Of any store.
+        record: Record from `trained_on`; None for an older checkpoint without one.
+        scans: Scans of any store.
 
     Returns:
-        Their names in these scans' store; None where the checkpoint does not say whom it was trained on.
+        Their names in the store of these scans; None if the checkpoint does not record its training patients.
     """
     if record is None:
         return None
@@ -72,28 +72,29 @@ def seen_patients(record: Mapping[str, Any] | None, scans: Iterable[ScanEntry]) 
 def seen_note(
     record: Mapping[str, Any] | None, scans: Iterable[ScanEntry], *, by: str = "the encoder", whom: str = "test"
 ) -> str:
-    """How many patients of these scans a training saw, in a sentence for below a table.
+    """A sentence to print below a table: how many patients of these scans were seen in training.
 
     Args:
-        record: As `trained_on` makes it; None: the checkpoint has none.
-        scans: Those that are scored.
-        by: What was trained.
-        whom: What the patients are here.
+        record: Record from `trained_on`; None if the checkpoint has none.
+        scans: Scans that are scored.
+        by: Name of what was trained.
+        whom: Role of the patients.
     """
     entries = list(scans)
     seen, total = seen_patients(record, entries), len({entry.patient for entry in entries})
+    name = f"{by[0].upper()}{by[1:]}"
     if record is None or seen is None:
-        return "The checkpoint does not say whom it was trained on."
+        return "The checkpoint does not record its training patients."
     if not record["patients"]:
-        return f"{by[0].upper()}{by[1:]} was trained on nobody: it starts from random weights."
+        return f"{name} saw no patient in training: it starts from random weights."
     if not seen:
         who = f"The {whom} patient was not" if total == 1 else f"None of the {total} {whom} patients was"
         return f"{who} seen in pre-training, by name or source."
     if total == 1:
-        return f"The {whom} patient was trained on by {by}: the score is no measure of unseen patients."
-    who = f"All {total}" if len(seen) == total else f"{len(seen)} of the {total}"
-    verb, whose = ("was", "the patient's") if len(seen) == 1 else ("were", "their")
-    return f"{who} {whom} patients {verb} trained on by {by}: {whose} scores are no measure of unseen patients."
+        return f"{name} saw the {whom} patient in training: the score says nothing about unseen patients."
+    who = f"all {total}" if len(seen) == total else f"{len(seen)} of the {total}"
+    whose = "this patient's" if len(seen) == 1 else "their"
+    return f"{name} saw {who} {whom} patients in training: {whose} scores say nothing about unseen patients."
 
 
 def _patient_hash(salt: str, entry: ScanEntry) -> str:

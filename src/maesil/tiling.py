@@ -1,4 +1,4 @@
-"""Volume <-> superpatches: pure index arithmetic, no voxels are read here (§III-A, Fig. 2)."""
+"""Volume <-> superpatches: pure index arithmetic that reads no voxels (§III-A, Fig. 2)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Slices3 = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Tile:
-    """One superpatch's place in a volume.
+    """Position of one superpatch in a volume.
 
     Attributes:
-        index: Its number in the tiling, row-major.
-        origin: Its first voxel in the volume; the tile may reach past the volume's end.
-        inside: The voxels of the volume it covers.
-        local: The same voxels in the tile's own coordinates; the rest of the tile is padding.
+        index: Number of the tile in the tiling, row-major.
+        origin: First voxel in the volume; the tile may extend past the end of the volume.
+        inside: Voxels of the volume that the tile covers.
+        local: The same voxels in the coordinates of the tile; the rest of the tile is padding.
     """
 
     index: int
@@ -33,7 +33,7 @@ class Tile:
 
 
 def box(start: Shape3, shape: Shape3) -> Slices3:
-    """The slices of a box of `shape` voxels that begins at `start`."""
+    """The slices of a box of `shape` voxels that starts at `start`."""
     return (
         slice(start[0], start[0] + shape[0]),
         slice(start[1], start[1] + shape[1]),
@@ -43,14 +43,14 @@ def box(start: Shape3, shape: Shape3) -> Slices3:
 
 @dataclass(frozen=True)
 class Tiling:
-    """Superpatches that together cover a volume, padded at its far ends where it is no multiple of the stride.
+    """Superpatches that cover a volume, padded at its far ends where its size is not a multiple of the stride.
 
-    512^3 voxels in tiles of 128^3 without overlap are the paper's 64 superpatches.
+    A volume of 512^3 voxels in tiles of 128^3 without overlap has the paper's 64 superpatches.
 
     Args:
-        shape: Voxels of the volume along (S, P, L).
-        tile: Voxels of a superpatch.
-        overlap: Voxels that neighbouring tiles share along each axis, smaller than the tile.
+        shape: Shape of the volume in voxels, along (S, P, L).
+        tile: Shape of a superpatch in voxels.
+        overlap: Number of voxels that neighbouring tiles share along each axis, smaller than the tile.
 
     Raises:
         ConfigError: A size is not positive, or the overlap does not leave a positive stride.
@@ -68,7 +68,7 @@ class Tiling:
 
     @property
     def counts(self) -> Shape3:
-        """Tiles along each axis."""
+        """Number of tiles along each axis."""
         per_axis = [
             1 + max(0, -(-(size - tile) // (tile - overlap)))
             for size, tile, overlap in zip(self.shape, self.tile, self.overlap, strict=True)
@@ -77,7 +77,7 @@ class Tiling:
 
     @property
     def padded_shape(self) -> Shape3:
-        """The volume's shape once it is padded to whole tiles."""
+        """Shape of the volume after padding to whole tiles."""
         padded = [
             (count - 1) * (tile - overlap) + tile
             for count, tile, overlap in zip(self.counts, self.tile, self.overlap, strict=True)
@@ -99,7 +99,7 @@ class Tiling:
         return self.at(origin, index)
 
     def at(self, origin: Shape3, index: int = -1) -> Tile:
-        """The tile that begins at any voxel `origin` (random crops use this)."""
+        """The tile that starts at any voxel `origin` (used for random crops)."""
         extent = [
             min(start + tile, size) - start for start, tile, size in zip(origin, self.tile, self.shape, strict=True)
         ]
@@ -107,15 +107,15 @@ class Tiling:
         return Tile(index, origin, box(origin, shape), box((0, 0, 0), shape))
 
     def within(self) -> Iterator[Tile]:
-        """As many tiles, the last along each axis pushed back until it ends with the volume.
+        """The same number of tiles, with the last one along each axis moved back to the end of the volume.
 
-        Only a volume smaller than a tile is padded; the last tiles then share voxels with those before them. For
-        networks that were trained on crops inside a volume and never saw half a tile of padding.
+        Only a volume smaller than a tile is padded; the last tiles share voxels with the ones before them. Meant
+        for networks that were trained on crops inside a volume and never saw half a tile of padding.
         """
         return (self.pushed_back(tile) for tile in self)
 
     def pushed_back(self, tile: Tile) -> Tile:
-        """The tile moved inside the volume, as far as the volume is large enough."""
+        """The tile moved inside the volume, where the volume is large enough."""
         i, j, k = (
             max(0, min(start, size - edge))
             for start, size, edge in zip(tile.origin, self.shape, self.tile, strict=True)
@@ -127,11 +127,11 @@ class Tiling:
         return [tile.origin for tile in self]
 
     def stitch(self, tiles: Callable[[int], npt.NDArray[Any]], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-        """Puts tiles back into a volume; where they overlap, their mean.
+        """Puts tiles back together into a volume; overlapping tiles are averaged.
 
         Args:
-            tiles: Maps a tile's index to its array of shape `tile`; called once per tile, in order.
-            dtype: Of the result.
+            tiles: Function from a tile's index to its array of shape `tile`; called once per tile, in order.
+            dtype: Type of the result.
 
         Returns:
             The volume, of shape `shape`; padding is dropped.
@@ -160,11 +160,11 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Tiles(Sequence[Tile]):
-    """Some of a tiling's tiles, by number: a list of a million scans' tiles has to fit in memory.
+    """A selection of a tiling's tiles, stored by number: the tiles of a million scans have to fit in memory.
 
     Args:
-        tiling: All tiles.
-        numbers: Those meant, in their order.
+        tiling: Tiling that they are selected from.
+        numbers: Numbers of the selected tiles, in order.
     """
 
     tiling: Tiling

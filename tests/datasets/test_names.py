@@ -80,7 +80,7 @@ def test_patient_name__is_the_case_or_what_the_pattern_finds(path: str, pattern:
     assert patient_name(PurePosixPath(path), pattern) == patient
 
 
-@pytest.mark.parametrize(("pattern", "says"), [("(", "regular expression"), ("nowhere", "not found")])
+@pytest.mark.parametrize(("pattern", "says"), [("(", "regular expression"), ("nowhere", "does not match")])
 def test_patient_name__refuses_patterns_that_do_not_fit(pattern: str, says: str) -> None:
     with pytest.raises(ConfigError, match=says):
         patient_name(PurePosixPath("a.nii.gz"), pattern)

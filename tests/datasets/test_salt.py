@@ -51,7 +51,7 @@ def test_kept_salt__processes_that_start_together_agree(home: Path) -> None:
 
 def test_kept_salt__says_where_it_cannot_be_kept(home: Path) -> None:
     home.write_text("a file where the folder should be")
-    with pytest.raises(ConfigError, match="cannot be kept") as raised:
+    with pytest.raises(ConfigError, match="cannot be read or written") as raised:
         kept_salt()
     assert "--salt" in str(raised.value)
 

@@ -46,7 +46,7 @@ def test_facts_of__a_raw_file_that_lacks_a_byte_is_cut_short(tmp_path: Path, end
 def test_facts_of__a_header_without_its_data_is_told(tmp_path: Path, ending: str) -> None:
     image(tmp_path / "set" / f"a{ending}")
     (tmp_path / "set" / "a.raw").unlink()
-    assert looked(tmp_path / "set") == ["its data file a.raw is not here"]
+    assert looked(tmp_path / "set") == ["its data file a.raw is missing"]
 
 
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])

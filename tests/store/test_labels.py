@@ -104,7 +104,7 @@ def test_prepare__another_grid_is_told_and_the_rest_goes_on(tmp_path: Path, scan
     report, store = made(tmp_path)
     assert [entry.scan_id for entry in store.entries] == ["scans-b"]
     (row,) = report.quarantined
-    assert "another grid than the scan" in row.reason
+    assert "not on the scan's grid" in row.reason
     assert "without --labels" in (row.fix or "")
 
 

@@ -149,6 +149,6 @@ def test_read__a_scan_prepared_anew_behind_the_manifest(
     opened = ScanStore(tmp_path / "store")
     make_scan("set/a.nii.gz", 8, (24, 24, 24))
     prepare([sources], tmp_path / "store", CONFIG, workers=0)
-    with pytest.raises(StoreError, match="prepared anew"):
+    with pytest.raises(StoreError, match="prepared again"):
         opened.read("set-a", (0, 0, 0), (8, 8, 8))
     assert ScanStore(tmp_path / "store").volume("set-a").shape == (24, 24, 24)

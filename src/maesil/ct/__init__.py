@@ -1,4 +1,4 @@
-"""CT in numpy: volumes in HU with their geometry, readers, resampling, the HU window, NIfTI out.
+"""CT in numpy: volumes in HU with their geometry, readers, resampling, the HU window, NIfTI export.
 
 Light to import: nibabel, SimpleITK and pydicom are loaded by the functions that need them.
 """

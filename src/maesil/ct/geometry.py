@@ -1,7 +1,7 @@
 """Where the voxels of an array lie in the patient: shape and affine, without the voxels themselves.
 
 One convention everywhere: the affine maps an index along the *array's own axes* to millimetres in LPS (x grows to the
-patient's Left, y to Posterior, z to Superior), as DICOM and ITK have it. Readers and writers convert at the edge.
+patient's Left, y to Posterior, z to Superior), as in DICOM and ITK. Readers and writers convert at the edge.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ MAX_SHEAR = 1e-3
 
 Float3 = tuple[float, float, float]
 Number = float | int
-"""Where whole numbers are welcome too: checked annotations take `float` at its word."""
+"""For values that may be integers: runtime type checks do not accept an int as a `float`."""
 
 
 class GeometryWarning(UserWarning):
-    """A file says two things, or nothing, about where its voxels lie; the message says which was used."""
+    """The geometry in a file is ambiguous or missing; the message says what was assumed."""
 
 
 @dataclass(frozen=True, eq=False)
 class Geometry:
-    """Shape and place of a volume; every operation keeps the millimetres of the voxel centres it keeps.
+    """Shape and position of a volume; no operation moves the voxel centres that it keeps.
 
     Args:
         shape: Voxels along the array's axes 0, 1, 2.
@@ -64,7 +64,7 @@ class Geometry:
 
         Args:
             shape: Voxels per array axis.
-            spacing_mm: Distance of neighbouring voxel centres per array axis.
+            spacing_mm: Distance between neighbouring voxel centres per array axis.
             origin_mm: LPS millimetres of the centre of voxel (0, 0, 0).
             direction: (3, 3); column a is the LPS unit vector of array axis a. Default: orientation "SPL".
         """
@@ -76,7 +76,7 @@ class Geometry:
 
     @property
     def spacing_mm(self) -> Float3:
-        """Distance of neighbouring voxel centres along each array axis."""
+        """Distance between neighbouring voxel centres along each array axis."""
         lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
         return (float(lengths[0]), float(lengths[1]), float(lengths[2]))
 
@@ -122,10 +122,10 @@ class Geometry:
         return index
 
     def crop(self, start: Shape3, shape: Shape3) -> Geometry:
-        """The geometry of a box of `shape` voxels that begins at voxel `start`.
+        """The geometry of a box of `shape` voxels that starts at voxel `start`.
 
         Raises:
-            ConfigError: The box is empty or reaches outside the volume.
+            ConfigError: The box is empty or extends outside the volume.
         """
         ends = [a + n for a, n in zip(start, shape, strict=True)]
         if min(start) < 0 or min(shape) < 1 or any(e > n for e, n in zip(ends, self.shape, strict=True)):
@@ -147,7 +147,7 @@ class Geometry:
         return self._moved((shape[0], shape[1], shape[2]), (-before[0], -before[1], -before[2]))
 
     def reorient(self, orientation: str = CANONICAL) -> Geometry:
-        """The geometry once its axes are swapped and flipped to the nearest `orientation`; never resampled.
+        """The geometry with its axes swapped and flipped to the nearest `orientation`; never resampled.
 
         Raises:
             ConfigError: `orientation` is not one of the 48 triples such as "SPL".
@@ -174,7 +174,7 @@ class Geometry:
         """The geometry that `to_dict` described.
 
         Raises:
-            ScanError: `data` describes no valid geometry.
+            ScanError: `data` does not describe a valid geometry.
         """
         try:
             shape = (int(data["shape"][0]), int(data["shape"][1]), int(data["shape"][2]))
@@ -210,7 +210,7 @@ def _check(shape: Shape3, affine: np.ndarray) -> None:
     if not np.array_equal(affine[3], (0.0, 0.0, 0.0, 1.0)):
         raise ScanError("the affine's last row is not 0 0 0 1", where=affine.tolist())
     lengths = np.linalg.norm(affine[:3, :3], axis=0)
-    # Of unit columns the determinant is the volume of the unit cell: independent of spacing.
+    # The determinant of the unit columns is the volume of the unit cell, independent of spacing.
     if min(lengths) < 1e-9 or abs(np.linalg.det(affine[:3, :3] / lengths)) < 1e-3:
         raise ScanError(
             "the affine cannot be inverted: two axes coincide or a voxel has no size",

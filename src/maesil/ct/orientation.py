@@ -1,4 +1,4 @@
-"""Three letters for the directions of an array's axes, and how to get from one such triple to another."""
+"""Three-letter codes for the directions of an array's axes, and how to convert between them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def axes_to(direction: Float64[np.ndarray, "3 3"], orientation: str) -> tuple[Sh
 
 
 def _nearest_axes(direction: Float64[np.ndarray, "3 3"]) -> list[tuple[int, int]]:
-    """Per array axis the LPS axis it follows most closely, each used once, and the sign along it."""
+    """For each array axis, the LPS axis that it follows most closely (each used once) and the sign along it."""
 
     def closeness(order: tuple[int, ...]) -> float:
         return float(sum(abs(direction[world, axis]) for axis, world in enumerate(order)))
@@ -56,7 +56,7 @@ def _parsed(orientation: str) -> list[tuple[int, int]]:
     if sorted(axis for axis, _ in axes) != [0, 1, 2]:
         raise ConfigError(
             f"'{orientation}' is not an orientation",
-            fix="one letter per array axis, each of S/I, P/A and L/R once, such as SPL",
+            fix="give one letter per array axis, one each of S/I, P/A and L/R, such as SPL",
         )
     return axes
 

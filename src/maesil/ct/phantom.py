@@ -1,7 +1,7 @@
-"""Synthetic CT of our own: a trunk with lungs and vessels, heart, aorta, organs, spine and ribs, and its labels.
+"""Synthetic CT: a trunk with lungs and vessels, heart, aorta, organs, spine and ribs, and its labels.
 
-For tests and for machines without network. Drawn from tissue HU and simple shapes, warped and sized by the seed: no
-substitute for scans, but every structure lies where a reader expects it, in orientation SPL.
+For tests and for machines without network access. It is drawn from tissue HU and simple shapes, which the seed warps
+and scales: not a substitute for scans, but every structure lies where a reader expects it, in orientation SPL.
 """
 
 from __future__ import annotations
@@ -41,9 +41,9 @@ class Phantom:
     """A synthetic scan.
 
     Attributes:
-        volume: int16 HU, orientation SPL.
-        labels: uint8 on the same voxels; 0 is air.
-        names: Label to structure.
+        volume: Scan as int16 HU, in orientation SPL.
+        labels: Labels as uint8, on the same voxels; 0 is air.
+        names: Map from label to structure.
     """
 
     volume: Volume
@@ -57,9 +57,9 @@ def phantom(
     """A synthetic trunk.
 
     Args:
-        seed: Of size, position and warp of everything, and of the noise.
-        shape: Voxels along (S, P, L).
-        spacing_mm: Voxel size along (S, P, L); 320 mm x 360 x 360 show the whole trunk.
+        seed: Seed of the size, position and warp of everything, and of the noise.
+        shape: Shape in voxels, along (S, P, L).
+        spacing_mm: Voxel size along (S, P, L); 320 x 360 x 360 mm show the whole trunk.
     """
     random = np.random.default_rng(seed)
     body = _Body(random, shape, spacing_mm)
@@ -74,7 +74,7 @@ Point = tuple[Number, Number, Number]
 
 
 class _Body:
-    """Warped coordinates in mm: s upwards from the middle, p backwards, l to the patient's left."""
+    """Warped coordinates in mm: s points upwards from the middle, p backwards, l to the patient's left."""
 
     def __init__(self, random: np.random.Generator, shape: Shape3, spacing_mm: tuple[float, float, float]) -> None:
         self.spacing_mm = spacing_mm
@@ -109,7 +109,7 @@ class _Body:
 
 
 def _draw(body: _Body, random: np.random.Generator) -> Labels:
-    """Labels, later structures over earlier ones."""
+    """Draws the labels; later structures overwrite earlier ones."""
     number = {name: label for label, name in NAMES.items()}
     shell = body.shell()
     labels = np.zeros(shell.shape, dtype=np.uint8)
@@ -198,7 +198,7 @@ def _vessels(body: _Body, random: np.random.Generator, lungs: Mask) -> Mask:
 
 
 def _paint(labels: Labels, body: _Body, random: np.random.Generator) -> Int16[np.ndarray, "d h w"]:
-    """HU of the labels, cortical bone, texture, blur of the scanner, noise."""
+    """HU of the labels, with cortical bone, texture, scanner blur and noise."""
     table = np.full(len(NAMES) + 1, float(AIR_HU + 24), dtype=np.float32)
     for label, name in NAMES.items():
         table[label] = HU[name] + random.normal(0, 8)

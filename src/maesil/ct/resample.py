@@ -1,7 +1,7 @@
-"""Volumes on other voxels, slab by slab, anti-aliased along the axes that shrink.
+"""Resampling of volumes, slab by slab, anti-aliased along the axes that shrink.
 
-`respace.py` says where the new voxels lie. Grids with parallel axes go through `separable.py`, others and labels
-through SimpleITK's resampler; both give the same HU.
+`respace.py` defines where the new voxels lie. Grids with parallel axes use `separable.py`; other grids, and labels, use
+SimpleITK's resampler. Both give the same HU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from maesil.shapes import Shape3, product
 Order = Literal["linear", "nearest"]
 
 SLAB_SHARE = 16
-"""A slab is this part of the volume at most: it costs several float32 copies, which a worker's memory has to bear."""
+"""A slab is at most 1/SLAB_SHARE of the volume, because its float32 copies have to fit in a worker's memory."""
 MAX_SLAB_VOXELS = 2**23
 
 _INTERPOLATORS = {"linear": SimpleITK.sitkLinear, "nearest": SimpleITK.sitkNearestNeighbor}
@@ -31,12 +31,12 @@ _FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
 def resample(volume: Volume, spacing_mm: Spacing, *, order: Order = "linear") -> Volume:
-    """The volume with voxels of another size; see `respace` for where they lie.
+    """The volume resampled to another voxel size; see `respace` for where the new voxels lie.
 
     Args:
-        volume: Any orientation, oblique too; directions are kept.
-        spacing_mm: One number for all axes, or one per array axis.
-        order: "linear" (integers are rounded), or "nearest" for labels.
+        volume: Volume of any orientation, even oblique; directions are kept.
+        spacing_mm: New voxel size: one number for all axes, or one per array axis.
+        order: Interpolation: "linear" (integers are rounded), or "nearest" for labels.
 
     Raises:
         ConfigError: A spacing is not positive, or the order is unknown.
@@ -45,7 +45,7 @@ def resample(volume: Volume, spacing_mm: Spacing, *, order: Order = "linear") ->
 
 
 def resample_cube(volume: Volume, size: int = 512, *, order: Order = "linear") -> Volume:
-    """The volume as size^3 voxels over the same box, whatever their shape in mm: the paper's 512^3 input.
+    """The volume resampled to size^3 voxels over the same box, whatever their shape in mm: the paper's 512^3 input.
 
     Raises:
         ConfigError: The size is not positive, or the order is unknown.
@@ -54,13 +54,13 @@ def resample_cube(volume: Volume, size: int = 512, *, order: Order = "linear") -
 
 
 def resample_to(volume: Volume, geometry: Geometry, *, fill: Number = AIR_HU, order: Order = "linear") -> Volume:
-    """The volume on another volume's voxels, of any orientation.
+    """The volume resampled to the voxels of another volume, of any orientation.
 
     Args:
-        volume: What to resample.
-        geometry: Of the result.
+        volume: Volume to resample.
+        geometry: Geometry of the result.
         fill: Value of voxels that lie outside `volume`.
-        order: "linear" (integers are rounded), or "nearest" for labels.
+        order: Interpolation: "linear" (integers are rounded), or "nearest" for labels.
 
     Raises:
         ConfigError: The order is unknown.
@@ -71,13 +71,13 @@ def resample_to(volume: Volume, geometry: Geometry, *, fill: Number = AIR_HU, or
 def resampled_slabs(
     volume: Volume, geometry: Geometry, *, fill: Number | None = None, order: Order = "linear"
 ) -> Iterator[tuple[int, npt.NDArray[Any]]]:
-    """The resampled volume piece by piece, for results that should not stand in memory whole.
+    """The resampled volume slab by slab, for results that should not be in memory as a whole.
 
     Args:
-        volume: What to resample.
-        geometry: Of the result.
+        volume: Volume to resample.
+        geometry: Geometry of the result.
         fill: Value of voxels outside `volume`; None repeats its nearest voxel.
-        order: "linear" or "nearest".
+        order: Interpolation: "linear" or "nearest".
 
     Yields:
         The first index along axis 0 and the slab (n, h, w), of the volume's dtype, in order.
@@ -108,10 +108,10 @@ def _whole(volume: Volume, geometry: Geometry, fill: Number | None, order: Order
 
 
 def _blur_variances(old: Geometry, new: Geometry) -> npt.NDArray[np.float64]:
-    """Per old axis, in old voxels squared: what makes an old voxel's point spread as wide as a new voxel's.
+    """Variance of the blur along each old axis, in old voxels squared, that makes an old voxel as wide as a new one.
 
-    Both spreads are taken as Gaussians whose full width at half maximum is the voxel's width along that axis; widths of
-    Gaussians add in squares, so sigma = sqrt(ratio^2 - 1) / 2.355, and nothing where the axis does not shrink.
+    Both point spreads are taken as Gaussians whose full width at half maximum is the voxel's width along that axis.
+    Variances of Gaussians add, so sigma = sqrt(ratio^2 - 1) / 2.355; it is 0 if the axis does not shrink.
     """
     across = (old.direction.T @ new.direction) * np.asarray(new.spacing_mm)
     ratio = np.linalg.norm(across, axis=1) / np.asarray(old.spacing_mm)
@@ -147,7 +147,7 @@ def _slab(
 
 
 def _reach(volume: Volume, target: Geometry, variances: npt.NDArray[np.float64]) -> Volume | None:
-    """The part of the volume that the target's voxels depend on, or None where they lie outside."""
+    """The part of the volume that the target's voxels depend on, or None if they lie outside."""
     far = np.asarray(target.shape, dtype=np.float64) - 1.0
     corners = np.array(list(np.ndindex(2, 2, 2))) * far
     reached = volume.geometry.mm_to_index(target.index_to_mm(corners))

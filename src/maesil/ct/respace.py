@@ -1,7 +1,7 @@
 """A geometry with voxels of another size over the same box.
 
 Convention: the outer corner of the first new voxel is the outer corner of the first old one (not its centre),
-directions stay, and every new voxel's centre lies within the scan.
+directions are kept, and every new voxel's centre lies within the scan.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Spacing = Number | tuple[Number, Number, Number]
 
 
 def respace(geometry: Geometry, spacing_mm: Spacing) -> Geometry:
-    """As many whole voxels of the new size as have their centre within the scan.
+    """The geometry with as many voxels of the new size as have their centre within the scan.
 
     Raises:
         ConfigError: A spacing is not a positive number.
@@ -25,13 +25,13 @@ def respace(geometry: Geometry, spacing_mm: Spacing) -> Geometry:
     spacing = np.broadcast_to(np.asarray(spacing_mm, dtype=np.float64), (3,))
     if not (np.isfinite(spacing).all() and spacing.min() > 0):
         raise ConfigError(f"spacing_mm must be positive, not {spacing_mm}")
-    # The tolerance keeps a centre that would lie on the outer face itself out.
+    # The tolerance excludes a centre that would lie exactly on the outer face.
     counts = np.maximum(1, np.ceil(np.asarray(geometry.extent_mm) / spacing - 0.5 - 1e-6)).astype(int)
     return _same_corner(geometry, (int(counts[0]), int(counts[1]), int(counts[2])), spacing)
 
 
 def respace_cube(geometry: Geometry, size: int) -> Geometry:
-    """size^3 voxels that fill the scan's box exactly, whatever their shape in mm.
+    """The geometry with size^3 voxels that fill the scan's box exactly, whatever their shape in mm.
 
     Raises:
         ConfigError: The size is not positive.

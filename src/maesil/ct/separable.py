@@ -1,8 +1,8 @@
 """Blur and linear interpolation between grids whose axes are parallel: one sparse matrix per axis.
 
-A resampler for any two grids looks up eight neighbours per voxel and blurs every old voxel first. Where the new axes
-run along the old ones, both steps are sums along one axis after the other, of which only the new voxels are computed.
-The numbers are those of SimpleITK's filters, up to rounding.
+A resampler for any two grids looks up eight neighbours per voxel and first blurs every old voxel. If the new axes are
+parallel to the old ones, both steps are sums along one axis at a time, computed for the new voxels only. The results
+equal those of SimpleITK's filters, up to rounding.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from scipy.sparse import csr_array
 from maesil.ct.geometry import Geometry
 
 MOST_DRIFT = 1e-3
-"""Old voxels by which a new axis may leave its old one, over its whole length, and still count as parallel."""
+"""Largest drift of a new axis from its old one over its whole length, in old voxels, that counts as parallel."""
 
 Voxels = npt.NDArray[Any]
 Positions = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
 
 
 def positions(old: Geometry, new: Geometry) -> Positions | None:
-    """Where the new voxels lie on each old axis, in old voxels; None where axes are not parallel, or voxels outside."""
+    """Positions of the new voxels on each old axis, in voxels; None if axes are not parallel or voxels lie outside."""
     step = np.linalg.solve(old.affine, new.affine)
     size = np.asarray(new.shape, dtype=np.float64)
     drift = np.abs(step[:3, :3] - np.diag(np.diag(step[:3, :3]))) * size
@@ -38,7 +38,7 @@ def positions(old: Geometry, new: Geometry) -> Positions | None:
 
 @lru_cache(maxsize=64)
 def gaussian(variance: float, radius: int) -> tuple[float, ...]:
-    """The weights of SimpleITK's discrete Gaussian, from its answer to a single bright voxel."""
+    """The weights of SimpleITK's discrete Gaussian, from its response to a single bright voxel."""
     if not variance:
         return (1.0,)
     impulse = np.zeros((1, 4 * radius + 1), dtype=np.float64)
@@ -56,12 +56,12 @@ def gaussian(variance: float, radius: int) -> tuple[float, ...]:
 
 
 def weights(size: int, at: npt.NDArray[np.float64], kernel: tuple[float, ...]) -> Any:
-    """The sparse matrix (new, old) of a blur and then a linear interpolation along one axis; ends are repeated.
+    """The sparse matrix (new, old) of a blur followed by linear interpolation along one axis; end voxels are repeated.
 
     Args:
-        size: Old voxels.
-        at: Positions of the new ones.
-        kernel: Of the blur, odd in length.
+        size: Number of old voxels.
+        at: Positions of the new voxels.
+        kernel: Kernel of the blur, of odd length.
     """
     below = np.floor(at).astype(np.int64)
     share = at - below
@@ -79,15 +79,15 @@ def weights(size: int, at: npt.NDArray[np.float64], kernel: tuple[float, ...]) -
 
 
 def resample_parallel(array: Voxels, at: Positions, kernels: tuple[tuple[float, ...], ...]) -> npt.NDArray[np.float32]:
-    """The voxels (d, h, w) at new positions: rows and columns plane by plane, in the processor's cache, then planes.
+    """The voxels (d, h, w) at new positions: rows and columns plane by plane, within the CPU's cache, then planes.
 
     Args:
-        array: Old voxels.
+        array: Array of old voxels.
         at: Positions along each axis, from `positions`.
-        kernels: Of the blur along each axis.
+        kernels: Kernels of the blur along each axis.
 
     Returns:
-        (new d, new h, new w); not contiguous.
+        Array of (new d, new h, new w), not contiguous.
     """
     planes, rows, columns = (
         weights(size, where, kernel) for size, where, kernel in zip(array.shape, at, kernels, strict=True)

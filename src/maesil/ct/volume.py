@@ -1,4 +1,4 @@
-"""A CT in memory: Hounsfield units and where they lie."""
+"""A CT in memory: Hounsfield units and their geometry."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ from maesil.shapes import Shape3
 from maesil.tiling import box
 
 AIR_HU = -1024
-"""What lies outside a scan: the lowest value of a scanner's usual scale."""
+"""HU outside a scan: the lowest value of a scanner's usual range."""
 
 _DTYPES = ("int16", "float32", "uint8")
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
-    """An array of HU with its geometry; operations return new volumes and leave this one as it is.
+    """An array of HU with its geometry; operations return new volumes and leave this one unchanged.
 
-    Crop, reorient and a flip return views: the voxels are shared, not copied. Labels are volumes too (uint8).
+    `crop` and `reorient` return views: the voxels are shared, not copied. Labels are volumes too (uint8).
 
     Args:
-        array: (d, h, w), int16 or float32 HU, or uint8 labels.
-        geometry: Its place in the patient; `geometry.shape` is the array's shape.
+        array: Voxels (d, h, w): HU as int16 or float32, or labels as uint8.
+        geometry: Position in the patient; `geometry.shape` is the shape of the array.
 
     Raises:
-        ScanError: The array's dtype is another one, or its shape is not the geometry's.
+        ScanError: The dtype of the array is not supported, or its shape differs from the geometry's.
     """
 
     array: Shaped[np.ndarray, "d h w"]
@@ -40,25 +40,28 @@ class Volume:
 
     def __post_init__(self) -> None:
         if self.array.shape != self.geometry.shape:
-            raise ScanError(f"an array of {self.array.shape} voxels with a geometry of {self.geometry.shape}")
+            raise ScanError(f"an array of {self.array.shape} voxels does not match a geometry of {self.geometry.shape}")
         if self.array.dtype.name not in _DTYPES:
-            raise ScanError(f"voxels of type {self.array.dtype}", fix=f"convert them to one of {', '.join(_DTYPES)}")
+            raise ScanError(
+                f"voxels of type {self.array.dtype} are not supported",
+                fix=f"convert them to one of {', '.join(_DTYPES)}",
+            )
 
     @property
     def shape(self) -> Shape3:
-        """Voxels along the array's axes."""
+        """Number of voxels along the array's axes."""
         return self.geometry.shape
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:
-        """Distance of neighbouring voxel centres along the array's axes."""
+        """Distance between neighbouring voxel centres along the array's axes."""
         return self.geometry.spacing_mm
 
     def crop(self, start: Shape3, shape: Shape3) -> Volume:
-        """The box of `shape` voxels that begins at voxel `start` (a view).
+        """The box of `shape` voxels that starts at voxel `start` (a view).
 
         Raises:
-            ConfigError: The box is empty or reaches outside the volume.
+            ConfigError: The box is empty or extends outside the volume.
         """
         geometry = self.geometry.crop(start, shape)
         return Volume(self.array[box(start, shape)], geometry)
@@ -86,15 +89,15 @@ class Volume:
         return Volume(array, self.geometry.reorient(orientation))
 
     def astype(self, dtype: npt.DTypeLike) -> Volume:
-        """The volume with voxels of another type: rounded and clipped to its range where it is an integer type."""
+        """The volume with voxels of another type: rounded and clipped to its range if it is an integer type."""
         return Volume(cast_voxels(self.array, np.dtype(dtype)), self.geometry)
 
 
 def cast_voxels(array: npt.NDArray[Any], dtype: np.dtype[Any]) -> npt.NDArray[Any]:
-    """Values in another type: rounded and clipped, never wrapped, where the type is an integer one.
+    """Values converted to another type: rounded and clipped, never wrapped, if it is an integer type.
 
     Returns:
-        `array` itself where it has the type already, else a new array.
+        `array` itself if it already has the type, else a new array.
     """
     if array.dtype == dtype or dtype.kind == "f":
         return array.astype(dtype, copy=False)

@@ -1,4 +1,4 @@
-"""HU to the unit interval and back; for numpy arrays and torch tensors alike, importing no torch."""
+"""HU to the unit interval and back, for numpy arrays and torch tensors, without importing torch."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ A = TypeVar("A")
 
 @dataclass(frozen=True)
 class Window:
-    """The range of HU that a model sees as [0, 1]; the data range of every metric is 1 over it.
+    """The range of HU that a model sees as [0, 1], so that the data range of every metric is 1.
 
     The paper does not give its range; -1000 (air) to 1000 (cortical bone) is maesil's choice, printed with every score.
 
     Args:
-        low_hu: Becomes 0, and everything below it too.
-        high_hu: Becomes 1, and everything above it too.
+        low_hu: HU that becomes 0, as does everything below.
+        high_hu: HU that becomes 1, as does everything above.
 
     Raises:
         ConfigError: The bounds are not finite or not in ascending order.
@@ -32,16 +32,16 @@ class Window:
     def __post_init__(self) -> None:
         if not (np.isfinite(self.low_hu) and np.isfinite(self.high_hu) and self.low_hu < self.high_hu):
             raise ConfigError(
-                f"a window from {self.low_hu} to {self.high_hu} HU", fix="low_hu must be smaller than high_hu"
+                f"invalid window from {self.low_hu} to {self.high_hu} HU", fix="make low_hu smaller than high_hu"
             )
 
     @property
     def width_hu(self) -> float:
-        """HU from low to high."""
+        """Width of the window in HU."""
         return self.high_hu - self.low_hu
 
     def normalize(self, hu: A) -> A:
-        """HU to [0, 1], clipped; integers become float32, floating types stay."""
+        """HU to [0, 1], clipped; integers become float32, floating-point types are kept."""
         values: Any = hu
         if isinstance(values, np.ndarray) and values.dtype.kind in "iu":
             values = values.astype(np.float32)  # Python scalars would make int16 float64

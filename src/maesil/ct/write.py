@@ -1,4 +1,4 @@
-"""A volume to NIfTI, so that it overlays on its scan in any viewer."""
+"""Writes volumes as NIfTI, so that they overlay their scan in any viewer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def write_nifti(path: str | Path, volume: Volume) -> None:
     """Writes .nii or .nii.gz; the file appears complete or not at all.
 
     sform and qform are the same, both with code 1 (scanner), in millimetres. Array axes (0, 1, 2) become the file's
-    (k, j, i), which `read` turns back.
+    (k, j, i), which `read` reverses.
 
     Raises:
         ConfigError: The path ends in neither .nii nor .nii.gz, or its folder does not exist.
-        ScanError: The geometry is sheared, which a qform cannot say, or too large for NIfTI-1.
+        ScanError: The geometry is sheared, which a qform cannot represent, or is too large for NIfTI-1.
     """
     path = Path(path)
     ending = nifti_ending(path)
@@ -36,21 +36,23 @@ def write_nifti(path: str | Path, volume: Volume) -> None:
 
 
 def nifti_ending(path: Path) -> str:
-    """How the name of a NIfTI file to be written ends; asked before long work, whether it could be written.
+    """The ending of the name of a NIfTI file; call it before long work to check that the file can be written.
 
     Raises:
-        ConfigError: In neither .nii nor .nii.gz, or its folder does not exist.
+        ConfigError: The name ends in neither .nii nor .nii.gz, or its folder does not exist.
     """
     ending = next((e for e in (".nii.gz", ".nii") if path.name.lower().endswith(e)), None)
     if ending is None:
-        raise ConfigError(f"'{path.name}' is no NIfTI file name", where=path, fix="end it in .nii.gz or .nii")
+        raise ConfigError(
+            f"'{path.name}' is not the name of a NIfTI file", where=path, fix="end the name in .nii.gz or .nii"
+        )
     if not path.parent.is_dir():
         raise ConfigError("the folder of the file does not exist", where=path, fix=f"mkdir -p {path.parent}")
     return ending
 
 
 def beside(path: Path, suffix: str) -> Path:
-    """NAME and a suffix beside a NIfTI file NAME.nii.gz; raises as `nifti_ending`."""
+    """The path NAME and a suffix, next to a NIfTI file NAME.nii.gz; raises like `nifti_ending`."""
     return path.with_name(path.name[: -len(nifti_ending(path))] + suffix)
 
 

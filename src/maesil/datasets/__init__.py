@@ -1,4 +1,4 @@
-"""Scans on disk: finding them, naming them without naming the patient, splitting them by patient."""
+"""Scans on disk: how to find them, name them without naming the patient, and split them by patient."""
 
 from maesil.datasets.find import find_scans
 from maesil.datasets.salt import kept_salt, salt_check

@@ -1,17 +1,17 @@
 """BTCV, "Beyond the Cranial Vault": 30 labelled abdominal CT, portal venous contrast, 13 organs.
 
-Get it: Synapse, syn3193805 (MICCAI 2015 multi-atlas labelling challenge, Abdomen), after registering there; its terms
-of use apply, and it may not be passed on. Cases 0001-0010 and 0021-0040 have labels, 20 test cases have none.
+Get it: Synapse, syn3193805 (MICCAI 2015 multi-atlas labelling challenge, Abdomen), after registration; its terms of
+use apply, and it may not be redistributed. Cases 0001-0010 and 0021-0040 have labels, 20 test cases have none.
 
-Tree, as it comes, and as two widespread scripts rearrange the same files::
+Tree, as downloaded, and as two widely used scripts rearrange the same files::
 
     RawData/Training/img/img0001.nii.gz         RawData/Training/label/label0001.nii.gz
     imagesTr/img0001.nii.gz                     labelsTr/label0001.nii.gz     dataset_0.json (MONAI's lists)
     imagesTr/img0001_0000.nii.gz                labelsTr/img0001.nii.gz       dataset.json   (nnU-Net's)
 
-The challenge's own test cases, in `Testing` or `imagesTs`, are the test split; MONAI's lists win over the folder.
+The challenge's own test cases, in `Testing` or `imagesTs`, are the test split; MONAI's lists override the folder.
 
-Known faults: slice spacing runs from 2.5 to 5 mm. MONAI's list calls six of the labelled cases "validation".
+Known faults: slice spacing ranges from 2.5 to 5 mm. MONAI's list calls six of the labelled cases "validation".
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ ORGANS = (
 _NAMES = {number: class_name(organ) for number, organ in enumerate(ORGANS, start=1)}
 _CASE = re.compile(r"^img(\d{4})(?:_0000)?\.nii(?:\.gz)?$")
 _PLACES = (("img", "label", None), ("imagesTr", "labelsTr", None), ("imagesTs", "labelsTs", "test"))
-"""Folders of images and of labels, and the split that the folder stands for."""
+"""Folders of images and of labels, and the split that they stand for."""
 
 _MONAI_SPLITS = {"training": "train", "validation": "val", "test": "test"}
 
@@ -50,7 +50,7 @@ class BTCV(Layout):
     region = "abdomen"
 
     def match(self, root: Path) -> str | None:
-        """Folders of files called img0001.nii.gz."""
+        """Matches folders of files named img0001.nii.gz."""
         folders = [folder for folder, _, _ in self._folders(root)]
         if not folders:
             return None
@@ -59,7 +59,7 @@ class BTCV(Layout):
         return f"{count} files named img0000.nii.gz in {where}"
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
-        """The cases, their labels, and the lists of MONAI where they lie beside."""
+        """The cases, their labels, and the splits in MONAI's lists if these lie next to them."""
         given, notices = _given_splits(root)
         scans = list[Scan]()
         for images, label_folder, split in self._folders(root):
@@ -81,12 +81,12 @@ class BTCV(Layout):
             notices += without_image(label_folder, (label for scan in scans for label in scan.labels), root)
         if absent := sorted(given.keys() - {_case_of(scan) for scan in scans}):
             count = "1 case of MONAI's list is" if len(absent) == 1 else f"{len(absent)} cases of MONAI's list are"
-            reason = f"{count} not here: {', '.join(absent)}"
+            reason = f"{count} missing: {', '.join(absent)}"
             notices.append(Problem(".", reason, "download them again", root))
         return FoundScans(tuple(scans), (), sum(len(scan.labels) for scan in scans), tuple(notices))
 
     def _folders(self, root: Path) -> list[tuple[Path, Path, str | None]]:
-        """Folders of images with the folders of their labels, and the split that the collection puts them in."""
+        """Folders of images, the folders of their labels, and the split that the collection assigns to them."""
         places = [
             (root / home / images, root / home / labels, "test" if "Testing" in home else split)
             for home in ("", "Training", "Testing", "RawData/Training", "RawData/Testing")
@@ -96,16 +96,16 @@ class BTCV(Layout):
 
 
 def _case_of(scan: Scan) -> str:
-    """The case's public name, whatever the scan is called."""
+    """The public name of the case, whatever the name of the scan."""
     found = _CASE.match(scan.path.name)
     assert found is not None
     return f"img{found.group(1)}"
 
 
 def _unlabelled(images: Sequence[Path], labels: Path, root: Path) -> list[Problem]:
-    """Cases without a label each, or the folder of labels where that is absent as a whole."""
+    """One problem per case without a label, or a single one if the whole folder of labels is missing."""
     if images and not labels.is_dir():
-        reason = f"this folder is not here: {len(images)} cases have no label file"
+        reason = f"this folder is missing: {len(images)} cases have no label file"
         return [Problem(labels.relative_to(root).as_posix(), reason, "download the label folder", labels)]
     fix = "download the label folder again"
     return [Problem(path.relative_to(root).as_posix(), "it has no label file", fix, path) for path in images]
@@ -121,7 +121,7 @@ def _label_of(number: str, folder: Path) -> Path | None:
 
 
 def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
-    """What MONAI's lists say of each case; nothing where there are none, or they are of another kind."""
+    """The split of each case in MONAI's lists; empty if there are none, or they have another format."""
     splits: dict[str, str] = {}
     told = list[Problem]()
     for path in sorted(root.glob("dataset*.json")):

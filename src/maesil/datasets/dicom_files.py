@@ -1,4 +1,4 @@
-"""DICOM files as scans: one per CT series, known by salted hashes alone."""
+"""DICOM files as scans: one per CT series, identified only by salted hashes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maesil.datasets.scan import HASHED, Problem, Scan
 from maesil.errors import ScanError
 
 DERIVED = frozenset({"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG", "DOC"})
-"""Modalities of files about scans: counted with the labels."""
+"""Modalities of files that describe scans: they count as labels."""
 
 _IDENTITY = ["PatientID", "PatientName", "PatientBirthDate", "StudyDate", "SeriesDate", "AccessionNumber", "StudyID"]
 _TAGS = ["SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", *_IDENTITY]
@@ -38,13 +38,13 @@ def dicom_scans(paths: Sequence[Path], root: Path, naming: Naming) -> tuple[list
     """The CT series among files of any kind.
 
     Args:
-        paths: Files; those that are not DICOM are passed over.
-        root: The source they were found in.
-        naming: How they are named.
+        paths: Files; those that are not DICOM are skipped.
+        root: Source that they were found in.
+        naming: Rules for their names.
 
     Returns:
-        The scans; other modalities and damaged files, as problems; the number of files about scans (segmentations,
-        structure sets, reports), which are passed over.
+        The scans; other modalities and damaged files, as problems; the number of files that describe scans
+        (segmentations, structure sets, reports), which are skipped.
     """
     series: dict[str, list[_File]] = defaultdict(list)
     damaged: dict[Path, int] = defaultdict(int)
@@ -70,7 +70,7 @@ def dicom_scans(paths: Sequence[Path], root: Path, naming: Naming) -> tuple[list
 def _scan(files: Sequence[_File], root: Path, naming: Naming) -> Scan:
     first, paths = files[0], tuple(sorted(file.path for file in files))
     relative = first.path.relative_to(root)
-    # Without an id of the patient, the outermost folder is the best guess at one.
+    # Without a patient ID, the outermost folder is the best guess.
     patient = first.patient or (relative.parts[0] if len(relative.parts) > 1 else first.series)
     scan_id = naming.hashed("scan", first.series)
     has_uid = first.series != str(first.path.parent)
@@ -81,14 +81,14 @@ def _scan(files: Sequence[_File], root: Path, naming: Naming) -> Scan:
 
 
 def _public_name(root: Path, files: Iterable[_File]) -> str:
-    """The source folder's name, unless it may be a patient's: it then holds images itself, or says what headers say."""
+    """The source folder's name, unless it may identify a patient: if it holds images, or repeats a header's value."""
     name = _plain(root.name)
     told = any(file.path.parent == root or any(part in name for part in file.identities) for file in files)
     return UNNAMED if told else safe_name(root.name)
 
 
 def looks_like_dicom(path: Path) -> bool:
-    """Whether a file is DICOM by its ending or its first bytes."""
+    """Whether a file is DICOM, judging by its ending or its first bytes."""
     if path.suffix.lower() in _ENDINGS:
         return True
     try:
@@ -102,20 +102,20 @@ def _read(path: Path) -> _File | None:
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values in tags we do not use are no news
+            warnings.simplefilter("ignore")  # odd values in unused tags do not matter
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
             if "SOPClassUID" not in header and "SeriesInstanceUID" not in header:
                 return None
             series = str(header.get("SeriesInstanceUID", "") or path.parent)
             values = [str(header.get(tag, "") or "") for tag in (*_IDENTITY, "StudyInstanceUID", "SeriesInstanceUID")]
             modality, patient = str(header.get("Modality", "")), str(header.get("PatientID", "") or "")
-    except Exception:  # pydicom raises anything on damaged files; the caller lists them
+    except Exception:  # pydicom may raise anything for damaged files; the caller lists them
         return None
     return _File(path, series, modality, patient, _identities(values))
 
 
 def _identities(values: Iterable[str]) -> frozenset[str]:
-    """What a folder's name must not contain: whole values, and the words of a name."""
+    """Texts that a folder's name must not contain: whole values, and the words of a name."""
     words = (word for value in values for word in (value, *re.split(r"[\^\s,=]+", value)))
     return frozenset(word for value in words if len(word := _plain(value)) >= _SHORTEST_IDENTITY)
 

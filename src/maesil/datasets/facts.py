@@ -1,4 +1,4 @@
-"""What a scan's header says, and whether its file is whole: without reading its voxels."""
+"""What a scan's header says, and whether its file is complete, without reading the voxels."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ _TAGS: list[Any] = [
 ]  # fmt: skip
 
 PREPARED_MM = 1.5
-"""The voxel's edge that `prepare` takes where none is given."""
+"""Default voxel size of `prepare`."""
 
 READERS = 8
-"""Threads that wait for files."""
+"""Number of threads that read files."""
 
 
 @dataclass(frozen=True)
 class Facts:
-    """Of one scan, as it lies on disk.
+    """Properties of one scan, as it is on disk.
 
     Attributes:
-        shape: Voxels, slices last: those are along Superior-Inferior, or along the acquisition.
+        shape: Shape in voxels, slices last: along Superior-Inferior, or along the acquisition.
         in_plane_mm: Mean voxel size within a slice.
-        slice_mm: Distance of slices; nan where one slice says nothing of it.
+        slice_mm: Distance between slices; nan for a single slice that does not state it.
     """
 
     shape: Shape3
@@ -47,7 +47,7 @@ class Facts:
 
     @property
     def slices(self) -> int:
-        """Their number."""
+        """Number of slices."""
         return self.shape[2]
 
     @property
@@ -57,7 +57,7 @@ class Facts:
 
     @property
     def superpatches(self) -> int:
-        """How many the scan has as `prepare` and `pretrain` take it by default; some may be all air."""
+        """Number of superpatches with the defaults of `prepare` and `pretrain`; some may be all air."""
         slice_mm = self.slice_mm if math.isfinite(self.slice_mm) else self.in_plane_mm
         edges = zip(self.shape, (self.in_plane_mm, self.in_plane_mm, slice_mm), strict=True)
         first, second, along = (max(1, round(voxels * size / PREPARED_MM)) for voxels, size in edges)
@@ -80,14 +80,14 @@ def facts_of(scan: Scan) -> Facts:
             return _itk(scan.path)
     except MaesilError:
         raise
-    except Exception as error:  # libraries raise anything on damaged files
+    except Exception as error:  # libraries may raise anything for damaged files
         raise ScanError(f"its header cannot be read: {error}", where=scan.path, fix="copy it again") from error
 
 
 def facts_of_all(
     scans: Sequence[Scan], progress: Callable[[int, int, str], None] | None = None
 ) -> list[Facts | ScanError]:
-    """Facts, or why there are none, in the order of the scans."""
+    """The facts of each scan, or the error that prevented them, in the order of the scans."""
     found: list[Facts | ScanError] = []
     with ThreadPoolExecutor(READERS) as pool:
         for scan, facts in zip(scans, pool.map(_tried, scans), strict=True):
@@ -148,7 +148,7 @@ def _dicom(scan: Scan) -> Facts:
 
 
 def _dicom_header(path: Path) -> tuple[Any, bool]:
-    """The header, and whether the file is whole."""
+    """The header, and whether the file is complete."""
     import pydicom
 
     with path.open("rb") as file:
@@ -157,7 +157,7 @@ def _dicom_header(path: Path) -> tuple[Any, bool]:
 
 
 def _slice_distance(headers: Sequence[Any]) -> float:
-    """Median distance of neighbouring slices along their normal; nan where positions say nothing."""
+    """Median distance between neighbouring slices along their normal; nan if their positions are unknown."""
     placed = [header for header in headers if "ImagePositionPatient" in header and "ImageOrientationPatient" in header]
     if len(placed) < 2:
         return float(headers[0].get("SpacingBetweenSlices", np.nan))

@@ -1,4 +1,4 @@
-"""Scans in sources of any arrangement: what each source is, said; and what is in it, each scan once."""
+"""Finds scans in sources of any layout: reports what each source is, and lists each scan once."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ def find_scans(
 ) -> FoundScans:
     """Finds every scan in files and folders.
 
-    Each source is taken for the first layout that its files match, or for a plain tree; `matched` says which, and why.
-    Files that may be scans and are no part of that layout are not read: they are one problem.
-    Volume files are known by dataset and public case name; DICOM series and their patients by salted hashes, but for
-    public collections. A scan's name depends on its own place in its source alone, not on what else is found. Label
-    files are counted and passed over; hidden files and prepared stores are not looked at.
+    Each source gets the first layout that its files match, or that of a plain tree; `matched` says which, and why.
+    Files that may be scans but are not part of that layout are not read; they are reported as one problem.
+    Volume files are named by dataset and public case name; DICOM series and their patients by salted hashes, except in
+    public collections. A scan's name depends only on its own place in its source, not on what else is found. Label
+    files are counted and skipped; hidden files and prepared stores are ignored.
 
     Args:
-        sources: Volume files, DICOM folders, trees of these, or lists that `maesil datasets` wrote.
-        dataset: The collection's name; None: its own, or the source folder's, where that can be no patient's.
-        salt: Makes the hashes; a function is asked only where a hash is made.
-        hash_names: Hash the names of volume files, too.
+        sources: Volume files, DICOM folders, trees of these, or lists written by `maesil datasets`.
+        dataset: Name of the collection; None: its own, or the source folder's, unless that may be a patient's.
+        salt: Secret that the hashes are made with; a function is called only if a hash is made.
+        hash_names: Whether to hash the names of volume files too.
         patient_pattern: Regular expression that finds the patient in a volume file's path below its source.
-        layout: A name of `LAYOUTS`, where the sources are known to be of it.
+        layout: Name in `LAYOUTS`, if the layout of the sources is known.
 
     Raises:
-        ConfigError: A source does not exist, there is no scan in any, the layout does not fit, or the pattern.
+        ConfigError: A source does not exist, none has a scan, or the layout or the pattern does not match.
     """
     naming = Naming(dataset, salt, hash_names, patient_pattern)
     found = [_find_in(source, naming, layout) for source in _existing(sources)]
@@ -62,7 +62,7 @@ def find_scans(
 def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
     if is_manifest(source):
         scans = read_manifest(source)
-        match = Match(source, "manifest", f"a list of {len(scans)} scans that `maesil datasets` wrote")
+        match = Match(source, "manifest", f"a list of {len(scans)} scans written by `maesil datasets`")
         return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
     kind, because = _layout_of(source, layout)
     found = kind.find(source, naming)
@@ -77,29 +77,29 @@ def _layout_of(source: Path, layout: str | None) -> tuple[Layout, str]:
     kind = LAYOUTS[layout]
     because = kind.match(source)
     if because is None:
-        fix = "leave --layout out to see what it is taken for; docs/datasets.md has the trees"
-        raise ConfigError(f"this is no tree of the layout '{layout}'", where=source, fix=fix)
+        fix = "omit --layout to see which layout is recognised; docs/datasets.md has the trees"
+        raise ConfigError(f"this tree does not match the layout '{layout}'", where=source, fix=fix)
     return kind, because
 
 
 def _existing(sources: Sequence[Path]) -> list[Path]:
     if not sources:
-        raise ConfigError("no source is given", fix="name files or folders with scans")
+        raise ConfigError("no source was given", fix="name files or folders with scans")
     for source in sources:
         if not source.exists():
             raise ConfigError("this source does not exist", where=source, fix="give existing files or folders")
-    # Not resolve(): a link's own name is the name that was chosen. But "." and ".." name nothing.
+    # Not resolve(): the name of a link is the chosen name. But "." and ".." are not names.
     return [Path(os.path.normpath(source.absolute())) for source in sources]
 
 
 def _distinct(scans: Iterable[Scan]) -> tuple[tuple[Scan, ...], list[Problem]]:
-    """One scan per name, on file systems that ignore case, too; a source that was given twice is no problem."""
+    """One scan per name, even on file systems that ignore case; a source given twice is not a problem."""
     first: dict[str, Scan] = {}
     twice: list[Problem] = []
     for scan in sorted(scans, key=lambda scan: (scan.scan_id, scan.files)):
         known = first.setdefault(scan.scan_id.lower(), scan)
         if known.files != scan.files:
-            reason = f"another scan has the name {known.scan_id} already"
+            reason = f"another scan already has the name {known.scan_id}"
             fix = "rename the file, or give it another --dataset; copies of one series are prepared once"
             twice.append(Problem(scan.shown, reason, fix, scan.path))
     return tuple(sorted(first.values(), key=lambda scan: scan.scan_id)), twice

@@ -17,17 +17,17 @@ _SUFFIX = re.compile(r"[._-](labels?|tumou?r|mask|seg|segmentation|gt)$", re.IGN
 
 
 def class_name(text: str) -> str:
-    """A structure's name as it is written everywhere: lower case, underscores."""
+    """A structure's name in its standard form: lower case, underscores."""
     return _UNSAFE.sub("_", text.strip().lower()).strip("_")
 
 
 def image_files(labels: Sequence[Path]) -> tuple[Path, ...]:
-    """Those of a scan's label files that hold voxels; a reader's XML does not."""
+    """The label files of a scan that hold voxels; a reader's XML does not."""
     return tuple(path for path in labels if ending_of(path.name))
 
 
 def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:
-    """The label files of a scan in a plain folder: its name and a suffix, such as scan_labels.nii.gz."""
+    """The label files of a scan in a plain folder: its name with a suffix, such as scan_labels.nii.gz."""
     stem = stem_of(scan.name).lower()
     return tuple(
         path
@@ -37,9 +37,9 @@ def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:
 
 
 def classes_of(scan: Scan) -> frozenset[str]:
-    """The structures that a scan's labels mark, as far as names say: of numbers, or of a file each.
+    """The structures that a scan's labels mark, according to the names of their numbers or files.
 
-    One file whose numbers nobody names counts as one structure, as a reader's XML does: nodules.
+    A file whose numbers have no names counts as one structure, as does a reader's XML (nodules).
     """
     if scan.label_names:
         return frozenset(name for _, name in scan.label_names)
@@ -50,7 +50,7 @@ def classes_of(scan: Scan) -> frozenset[str]:
 
 
 def without_image(folder: Path, used: Iterable[Path], root: Path) -> list[Problem]:
-    """The label files of a folder that no scan uses, each told."""
+    """One problem for each label file of a folder that no scan uses."""
     known = set(used)
     files = sorted(folder.iterdir()) if folder.is_dir() else []
     return [
@@ -61,34 +61,34 @@ def without_image(folder: Path, used: Iterable[Path], root: Path) -> list[Proble
 
 
 def suffix_of(path: Path) -> str:
-    """What a label file's suffix says: "tumour" of scan_tumour.nii.gz."""
+    """The structure in a label file's suffix: "tumour" for scan_tumour.nii.gz."""
     found = _SUFFIX.search(stem_of(path.name))
     return class_name(found.group(1)) if found else class_name(stem_of(path.name))
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Names of label numbers from a file.
+    """Reads the names of label numbers from a file.
 
     Args:
-        path: JSON, {"1": "liver", ...} or nnU-Net's {"labels": {"liver": 1, ...}}; or CSV with a column of numbers (id,
-            label or index) and one of names (name or structure).
+        path: File in JSON, {"1": "liver", ...} or nnU-Net's {"labels": {"liver": 1, ...}}; or CSV with a column of
+            numbers (id, label or index) and one of names (name or structure).
 
     Raises:
-        ConfigError: It cannot be read, or is neither.
+        ConfigError: The file cannot be read, or has neither format.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the names of labels cannot be read: {error}", where=path) from error
+        raise ConfigError(f"the label names cannot be read: {error}", where=path) from error
     names = _from_json(text) if path.suffix.lower() == ".json" else _from_csv(text)
     if not names:
-        fix = 'JSON such as {"1": "liver"}, or CSV with the columns id and name'
+        fix = 'use JSON such as {"1": "liver"}, or CSV with the columns id and name'
         raise ConfigError("this file names no labels", where=path, fix=fix)
     return names
 
 
 def names_in(described: Mapping[str, object]) -> dict[int, str]:
-    """Names of label numbers as a JSON object gives them, either way round; the background is left out."""
+    """Names of label numbers in a JSON object that maps either to the other; the background is left out."""
     names: dict[int, str] = {}
     for key, value in described.items():
         number, name = (key, value) if str(key).isdigit() else (value, key)

@@ -1,4 +1,4 @@
-"""How a collection lies on disk: what a layout promises."""
+"""The interface of a layout: how a collection is arranged on disk."""
 
 from __future__ import annotations
 
@@ -13,36 +13,36 @@ from maesil.datasets.volume_files import files_of
 
 
 class Layout(ABC):
-    """An arrangement of files that a collection is published in.
+    """The arrangement of files in which a collection is published.
 
-    Subclasses are final and keep these promises, which `tests/contracts/test_layouts.py` checks for all:
+    Subclasses are final and keep these promises, which `tests/contracts/test_layouts.py` checks for all of them:
 
-    * `match` says in words what it saw, or None; it opens no image and never raises.
-    * `find` names scans by dataset and public case name, the same whatever else is found, and patients so that all
-      scans of one share a name.
-    * A case that cannot be used is a problem or a notice with its reason; the rest goes on.
-    * What `find` neither uses nor tells of, and does not own, is told by `maesil.datasets.leftovers`.
-    * The module's docstring says where to get the collection, under which licence, what its tree looks like, and its
-      known faults.
+    * `match` returns a description of what it found, or None; it opens no image and never raises.
+    * `find` names scans by dataset and public case name, regardless of what else is found, and gives all scans of a
+      patient the same patient name.
+    * A case that cannot be used becomes a problem or a notice with a reason; it does not affect the others.
+    * Files that `find` neither uses nor reports, and that the layout does not own, are reported by
+      `maesil.datasets.leftovers`.
+    * The module's docstring gives the source of the collection, its licence, its tree and its known faults.
     """
 
     name: str
     dataset: str | None
-    """The collection's own name; None: the source folder's."""
+    """Name of the collection; None: the source folder's name."""
     region: str
 
     @abstractmethod
     def match(self, root: Path) -> str | None:
-        """What makes `root` a tree of this layout; None where it is not one."""
+        """Why `root` is a tree of this layout; None if it is not."""
 
     @abstractmethod
     def find(self, root: Path, naming: Naming) -> FoundScans:
-        """The scans of a tree that matched."""
+        """The scans of a matching tree."""
 
     def owns(self, root: Path, path: Path) -> bool:
-        """Whether a file below `root` belongs to a tree of this layout by its place, though it is no scan of its own.
+        """Whether a file below `root` belongs to this layout by its place, although it is not a scan of its own.
 
-        Label files need not be owned; everything else that may be a scan must be, or it is told as a stranger.
+        Label files need not be owned; anything else that may be a scan must be, or it is reported as left over.
         """
         return False
 
@@ -59,18 +59,18 @@ def case_scan(
     split: str | None = None,
     label_names: Mapping[int, str] | None = None,
 ) -> Scan:
-    """The scan of a volume file that its collection names.
+    """The scan of a volume file that is named by its collection.
 
     Args:
-        path: The file.
-        case: Its public name.
-        collection: The collection's.
-        naming: A dataset's name given by the user wins; names may have to be hashed.
-        root: The source.
-        patient: Public name of the patient; None: the case's.
-        labels: Its label files.
-        split: Where the collection puts it.
-        label_names: Number to structure, where the labels are one file of numbers.
+        path: Path of the file.
+        case: Public name of the case.
+        collection: Name of the collection.
+        naming: Rules for names: a dataset name from the user takes precedence; names may have to be hashed.
+        root: Source that holds the file.
+        patient: Public name of the patient; None: that of the case.
+        labels: Label files of the case.
+        split: Split assigned by the collection.
+        label_names: Map from number to structure, if the labels are one file of numbers.
     """
     named = tuple(sorted((label_names or {}).items())) if labels else ()
     dataset = naming.dataset or collection

@@ -1,4 +1,4 @@
-"""The layouts by name, and which of them a source is."""
+"""The layouts by name, and the choice of one for a source."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from maesil.datasets.tree import Tree
 LAYOUTS: Catalog[Layout] = Catalog(
     "layout", {layout.name: layout for layout in (BTCV(), LIDC(), TotalSegmentator(), NNUNet(), Tree())}
 )
-"""In the order in which they are tried: the most particular first, a plain tree last."""
+"""The layouts in the order in which they are tried: the most specific first, a plain tree last."""
 
 
 def matching_layout(source: Path) -> tuple[Layout, str]:
-    """The first layout that a source matches, and what was seen."""
+    """The first layout that a source matches, and why."""
     for layout in LAYOUTS.values():
         because = layout.match(source)
         if because is not None:
             return layout, because
-    raise AssertionError("an existing source is a plain tree at least")
+    raise AssertionError("an existing source is at least a plain tree")

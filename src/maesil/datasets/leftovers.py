@@ -1,4 +1,4 @@
-"""What lies in a source and is no part of the layout that it was taken for: not read, but told."""
+"""Files in a source that are not part of its layout: they are not read, but reported."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from maesil.datasets.scan import FoundScans, Problem
 from maesil.datasets.tree import files_below
 
 NAMED = 5
-"""Files that are named one by one; the others are counted."""
+"""Number of files that are named one by one; the others are counted."""
 
 
 def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> list[Problem]:
-    """One problem for all files that may be scans and that the layout neither found, told of, nor owns.
+    """One problem for all files that may be scans and that the layout neither found, reported, nor owns.
 
     Args:
-        root: The source.
-        layout: What it was taken for.
-        found: What the layout found in it.
-        naming: Says whether files' names may be told.
+        root: Source to look in.
+        layout: Layout of the source.
+        found: Scans that the layout found in it.
+        naming: Rules for names: whether file names may be shown.
     """
     known = {file for scan in found.scans for file in (*scan.files, *scan.labels)}
     known |= {told.path for told in (*found.problems, *found.notices) if told.path is not None}
@@ -36,8 +36,8 @@ def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> 
     if not strangers:
         return []
     count = f"{len(strangers)} files that may be scans are" if len(strangers) > 1 else "1 file that may be a scan is"
-    reason = f"{count} no part of this {layout.name} tree{_names(strangers, root, naming)}"
-    fix = "give their folder as a source of its own, or --layout folder"
+    reason = f"{count} not part of this {layout.name} tree{_names(strangers, root, naming)}"
+    fix = "give their folder as a source of its own, or use --layout folder"
     return [Problem(".", reason, fix, Path(os.path.commonpath(strangers)))]
 
 
@@ -48,7 +48,7 @@ def _may_be_a_scan(root: Path, path: Path) -> bool:
 
 
 def _names(strangers: Sequence[Path], root: Path, naming: Naming) -> str:
-    """The names of volume files: those of DICOM files and their folders may be a patient's."""
+    """The names of volume files; names of DICOM files and their folders may identify a patient."""
     volumes = [] if naming.hash_names else [path for path in strangers if ending_of(path.name)]
     names = [path.relative_to(root).as_posix() for path in volumes[:NAMED]]
     others = len(strangers) - len(names)

@@ -1,8 +1,8 @@
 """LIDC-IDRI: 1,018 thoracic CT of 1,010 patients, nodules outlined by up to four radiologists.
 
 Get it: The Cancer Imaging Archive, doi 10.7937/K9/TCIA.2015.LO9QL9SX; CC BY 3.0 (Armato et al. 2011). NBIA's
-downloader writes the tree; the readers' XML comes with the images, or apart as a zip (LIDC-XML-only) whose folder
-tcia-lidc-xml is put beside the patients; each XML names its series, wherever it lies.
+downloader writes the tree; the readers' XML comes with the images, or separately as a zip (LIDC-XML-only), whose folder
+tcia-lidc-xml goes next to the patients; each XML names its series, wherever it lies.
 
 Tree, with the old names of study and series (UIDs) or the newer ones (date and description)::
 
@@ -10,8 +10,8 @@ Tree, with the old names of study and series (UIDs) or the newer ones (date and 
     LIDC-IDRI-0314/01-01-2000-NA-NA-12345/3000566.000000-NA-03192/1-001.dcm ... 069.xml
     tcia-lidc-xml/157/158.xml
 
-Known faults: eight patients have two scans: a patient's scans share a split. 290 studies also hold chest radiographs
-(CR, DX) with an XML of another kind: both are skipped. Some scans lack slices: `prepare` refuses them.
+Known faults: eight patients have two scans, which share a split. 290 studies also hold chest radiographs (CR, DX) with
+an XML of another format: both are skipped. Some scans lack slices: `prepare` refuses them.
 """
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ SECOND_SERIES = frozenset(
         "145600217263993824806929968211",  # LIDC-IDRI-0484
     )
 )
-"""The second series, by UID, of the eight patients who have two: known, so that a name says nothing of what else is
-on this disk. The collection is closed; a further series of any patient is none of its own."""
+"""UIDs of the second series of the eight patients who have two. They are listed so that a name does not depend on what
+else is on the disk. The collection is closed: any further series of a patient is not part of it."""
 
 
 @final
 class LIDC(Layout):
-    """TCIA's tree of DICOM series, the readers' XML beside them."""
+    """TCIA's tree of DICOM series, with the readers' XML next to them."""
 
     name = "lidc"
     dataset = "LIDC-IDRI"
     region = "thorax"
 
     def match(self, root: Path) -> str | None:
-        """Patient folders LIDC-IDRI-0000, here or one folder below."""
+        """Matches patient folders LIDC-IDRI-0000, here or one folder below."""
         patients = _patients(root)
         return f"{len(patients)} folders named LIDC-IDRI-0000" if patients else None
 
     def owns(self, root: Path, path: Path) -> bool:
-        """Whatever lies in a patient's folder."""
+        """True for anything in a patient's folder."""
         return _patient_of(root, path) is not None
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
@@ -81,7 +81,7 @@ class LIDC(Layout):
                 problems.append(Problem(patient.name, "it holds no CT series", "download it again", patient))
         scans, notices = with_readings(scans, xmls, root)
         if radiographs:
-            notices.append(Problem(".", f"{radiographs} series of chest radiographs skipped", "", root))
+            notices.append(Problem(".", f"{radiographs} series of chest radiographs were skipped", "", root))
         return FoundScans(tuple(scans), tuple(problems), sum(bool(scan.labels) for scan in scans), tuple(notices))
 
 
@@ -99,7 +99,7 @@ def _patients(root: Path) -> list[Path]:
 
 
 def _patient_of(root: Path, path: Path) -> Path | None:
-    """The patient's folder that a file lies in."""
+    """The patient's folder that contains a file."""
     if _PATIENT.match(root.name):
         return root
     parts = path.relative_to(root).parts[:-1]
@@ -108,7 +108,7 @@ def _patient_of(root: Path, path: Path) -> Path | None:
 
 
 def _by_patient(root: Path, files: Sequence[Path]) -> dict[Path, list[Path]]:
-    """Every patient's folder with its files, but for XML; a folder without any, too."""
+    """Every patient's folder with its files except XML; folders without files are included."""
     images: dict[Path, list[Path]] = {folder: [] for folder in _patients(root)}
     for path in files:
         patient = _patient_of(root, path)
@@ -118,7 +118,7 @@ def _by_patient(root: Path, files: Sequence[Path]) -> dict[Path, list[Path]]:
 
 
 def _named(scan: Scan, patient: str, naming: Naming) -> Scan:
-    """Public names in place of hashes: the patient's, which a second scan follows with -2."""
+    """The scan with public names instead of hashes: the patient's name, with -2 for a second scan."""
     if naming.hash_names:
         return scan
     case = f"{patient}-2" if scan.series in SECOND_SERIES else patient

@@ -1,4 +1,4 @@
-"""Which readers' XML belongs to which series of LIDC-IDRI, wherever the files lie."""
+"""Assigns the readers' XML to the series of LIDC-IDRI, wherever the files lie."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from maesil.errors import ScanError
 
 
 def with_readings(scans: Sequence[Scan], xmls: Iterable[Path], root: Path) -> tuple[list[Scan], list[Problem]]:
-    """Each series with the readings that name it.
+    """Adds to each series the readings that name it.
 
-    Copies of one reading count once: TCIA has them beside the images and as a download of their own.
+    Copies of a reading count once: TCIA provides them with the images and as a separate download.
 
     Args:
         scans: Series of DICOM files.
-        xmls: Every XML below the source.
-        root: The source.
+        xmls: All XML files below the source.
+        root: Source that holds them.
 
     Returns:
-        The scans with their labels; what is to be told: damaged XML, XML of other series, series without any, marks on
-        slices that are not here.
+        The scans with their labels; what to report: damaged XML, XML of other series, series without XML, marks on
+        missing slices.
     """
     named, told = _by_series(xmls, root)
     told += _strangers(named, {scan.series for scan in scans}, root)
@@ -37,7 +37,7 @@ def with_readings(scans: Sequence[Scan], xmls: Iterable[Path], root: Path) -> tu
         if not readings:
             told.append(Problem(scan.shown, "no readers' XML names this series", XML_FIX, scan.path))
         if len(readings) > 1:
-            reason = f"{len(readings)} XML files read this series in different ways"
+            reason = f"{len(readings)} XML files mark this series in different ways"
             told.append(Problem(scan.shown, reason, "all of their marks are used", scan.path))
         read.append(replace(scan, labels=tuple(readings)))
     return read, told
@@ -58,7 +58,7 @@ def _by_series(xmls: Iterable[Path], root: Path) -> tuple[dict[str, list[Path]],
 
 
 def _strangers(named: Mapping[str, Sequence[Path]], known: set[str | None], root: Path) -> list[Problem]:
-    """XML of series that are not here; many in one folder, such as a whole download beside few scans, told as one."""
+    """XML of missing series; many in one folder, such as a full download with few scans, are reported as one."""
     folders: dict[Path, list[Path]] = defaultdict(list)
     for series, paths in named.items():
         if series not in known:
@@ -66,15 +66,15 @@ def _strangers(named: Mapping[str, Sequence[Path]], known: set[str | None], root
                 folders[root / path.relative_to(root).parts[0]].append(path)
     fix = "its marks are not used"
     return [
-        _told(paths[0], root, "this XML is of a series that is not here", fix)
+        _told(paths[0], root, "this XML belongs to a missing series", fix)
         if len(paths) == 1
-        else _told(folder, root, f"{len(paths)} XML files are of series that are not here", "their marks are not used")
+        else _told(folder, root, f"{len(paths)} XML files belong to missing series", "their marks are not used")
         for folder, paths in folders.items()
     ]
 
 
 def _readings(paths: Sequence[Path], root: Path) -> tuple[dict[Path, Reading], list[Problem]]:
-    """The different readings among files that name one series; those that are damaged are told and no labels."""
+    """The distinct readings in files that name one series; damaged files are reported and not used."""
     readings: dict[Path, Reading] = {}
     told = list[Problem]()
     for path in paths:
@@ -90,7 +90,7 @@ def _readings(paths: Sequence[Path], root: Path) -> tuple[dict[Path, Reading], l
 
 def _absent(reading: Reading, path: Path, scan: Scan, root: Path) -> list[Problem]:
     marks, slices = absent_marks(reading, scan.files)
-    reason = f"{marks} marks on {slices} slices that are not here"
+    reason = f"{marks} marks on {slices} slices that are missing"
     return [_told(path, root, reason, "these marks are left out")] if marks else []
 
 

@@ -1,4 +1,4 @@
-"""A LIDC-IDRI series on disk and the marks that its readers' XML makes in it."""
+"""A LIDC-IDRI series on disk, and the marks of its readers' XML."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from maesil.datasets.nodules import Nodule, SliceStack, nodules_of
 from maesil.datasets.scan import Scan
 from maesil.errors import ScanError
 
-XML_FIX = "put the folder of LIDC-XML-only (tcia-lidc-xml) beside the patients' folders"
-"""What to do about a series without readings."""
+XML_FIX = "put the folder of LIDC-XML-only (tcia-lidc-xml) next to the patients' folders"
+"""Advice for a series without readings."""
 
 
 def nodules_of_scan(scan: Scan) -> list[Nodule]:
-    """The outlined nodules of a scan that the layout `lidc` found; masks lie on the scan's slices, lowest first.
+    """The outlined nodules of a scan found by the layout `lidc`; masks are on the scan's slices, lowest first.
 
     Raises:
-        ScanError: It has no XML, or the XML is damaged or of another series.
+        ScanError: The scan has no XML, or the XML is damaged or belongs to another series.
     """
     if not scan.labels:
         raise ScanError("no readers' XML names this series", where=scan.path, fix=XML_FIX)
@@ -32,7 +32,7 @@ def slice_stack(files: Sequence[Path]) -> SliceStack:
     """The slices of a series, sorted along their normal as `maesil.ct` reads them.
 
     Args:
-        files: One slice each.
+        files: Files of one slice each.
     """
     import pydicom
 
@@ -54,7 +54,7 @@ def slice_stack(files: Sequence[Path]) -> SliceStack:
 
 
 def absent_marks(reading: Reading, files: Sequence[Path]) -> tuple[int, int]:
-    """Marks on slices that are not among the files: how many, and on how many slices."""
+    """Number of marks on slices that are not among the files, and number of these slices."""
     from pydicom.filereader import read_file_meta_info
 
     here = {str(read_file_meta_info(path).get("MediaStorageSOPInstanceUID", "")) for path in files}

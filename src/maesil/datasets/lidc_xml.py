@@ -1,7 +1,7 @@
 """LIDC-IDRI's XML: what up to four radiologists marked in one series.
 
 A reader outlines a nodule of 3 mm or more slice by slice. The outline runs through the pixels just outside the nodule,
-so they are no part of it; with `inclusion` FALSE it encloses a hole. A mark of a single point is a nodule under 3 mm.
+so they are not part of it; with `inclusion` FALSE it encloses a hole. A mark of a single point is a nodule under 3 mm.
 Marks of non-nodules are read as such.
 """
 
@@ -27,10 +27,10 @@ class Outline:
     """A closed outline in one slice.
 
     Attributes:
-        sop: The slice's SOP instance UID.
-        z_mm: Its position as the XML has it.
-        points: (column, row) pixels, in order.
-        inclusion: False for a hole.
+        sop: SOP instance UID of the slice.
+        z_mm: Position of the slice according to the XML.
+        points: Pixels (column, row) of the outline, in order.
+        inclusion: Whether it encloses the nodule; False for a hole.
     """
 
     sop: str
@@ -41,14 +41,14 @@ class Outline:
 
 @dataclass(frozen=True)
 class Mark:
-    """What one reader marked as one thing.
+    """One finding of one reader.
 
     Attributes:
-        reader: 0 to 3, in the order of the XML; the collection names no radiologist.
-        name: The reader's own id of it.
-        kind: "nodule" (3 mm or more, outlined), "small" (a nodule under 3 mm) or "non-nodule".
-        outlines: Slice by slice; single points for the last two kinds.
-        ratings: Characteristics from 1 to 6, such as {"malignancy": 4}; of outlined nodules only.
+        reader: Number of the reader, 0 to 3, in the order of the XML; the radiologists are anonymous.
+        name: ID that the reader gave it.
+        kind: Kind of finding: "nodule" (3 mm or more, outlined), "small" (a nodule under 3 mm) or "non-nodule".
+        outlines: Outlines, slice by slice; single points for the last two kinds.
+        ratings: Characteristics from 1 to 6, such as {"malignancy": 4}; only for outlined nodules.
     """
 
     reader: int
@@ -63,9 +63,9 @@ class Reading:
     """All marks of one series.
 
     Attributes:
-        series: The series instance UID that was read.
-        readers: Reading sessions.
-        marks: Of all readers.
+        series: Series instance UID of the series that was read.
+        readers: Number of reading sessions.
+        marks: Marks of all readers.
     """
 
     series: str
@@ -74,10 +74,10 @@ class Reading:
 
 
 def series_of(path: Path) -> str | None:
-    """The series that a readers' XML names; None for the XML of a radiograph. Reads the head only.
+    """The series that a readers' XML names; None for the XML of a radiograph. Reads only the head of the file.
 
     Raises:
-        ScanError: It is damaged, or an XML of neither kind.
+        ScanError: The XML is damaged, or of neither kind.
     """
     try:
         with path.open("rb") as file:
@@ -88,7 +88,7 @@ def series_of(path: Path) -> str | None:
         return None
     found = _SERIES.search(head)
     if found is None or _ROOT.encode() not in head:
-        raise ScanError("this XML is no reading of a CT series", where=path, fix="download it again")
+        raise ScanError("this XML is not a reading of a CT series", where=path, fix="download it again")
     return found.group(1).decode()
 
 
@@ -96,21 +96,21 @@ def read_xml(path: Path) -> Reading:
     """Reads a readers' XML.
 
     Raises:
-        ScanError: It is damaged, or no XML of this kind.
+        ScanError: The XML is damaged, or not of this kind.
     """
     try:
         root = ElementTree.parse(path).getroot()
     except (OSError, ElementTree.ParseError) as error:
         raise ScanError(f"this XML cannot be read: {error}", where=path, fix="download it again") from error
     if _plain(root) != _ROOT:
-        raise ScanError(f"an XML of {_plain(root)}, not of CT readers", where=path, fix=f"give one of {_ROOT}")
+        raise ScanError(f"this is an XML of {_plain(root)}, not of CT readers", where=path, fix=f"give one of {_ROOT}")
     try:
         header = _child(root, "ResponseHeader")
         series = next(node.text or "" for node in header if _plain(node).lower() == "seriesinstanceuid")
         sessions = [node for node in root if _plain(node) == "readingSession"]
         marks = tuple(mark for reader, session in enumerate(sessions) for mark in _marks(session, reader))
     except (StopIteration, ValueError) as error:
-        raise ScanError("this XML lacks what a reading must have", where=path, fix="download it again") from error
+        raise ScanError("this XML lacks required parts of a reading", where=path, fix="download it again") from error
     return Reading(series.strip(), len(sessions), marks)
 
 

@@ -1,6 +1,6 @@
 """The list of scans that `maesil datasets` writes and `maesil prepare` reads.
 
-It holds paths of this machine and, for DICOM, series UIDs: keep it as private as the scans. A store has none of these.
+It contains paths of this machine and, for DICOM, series UIDs: keep it as private as the scans. A store has neither.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ FORMAT = 1
 
 
 def write_manifest(path: Path, scans: Sequence[Scan], facts: Mapping[str, Facts], layouts: Mapping[str, str]) -> None:
-    """Writes the scans, in one step.
+    """Writes the list atomically.
 
     Args:
-        path: The list.
-        scans: With their splits.
-        facts: Scan id to what its header says.
-        layouts: Dataset to the layout it came in.
+        path: Path of the list.
+        scans: Scans with their splits.
+        facts: Map from scan id to the facts in its header.
+        layouts: Map from dataset to its layout.
     """
     rows = [_row(scan, facts.get(scan.scan_id), layouts.get(scan.dataset, "")) for scan in scans]
     write_json(path, {"kind": KIND, "format": FORMAT, "scans": rows})
@@ -46,12 +46,14 @@ def read_manifest(path: Path) -> tuple[Scan, ...]:
     """The scans of a list.
 
     Raises:
-        ConfigError: It is damaged or of another format.
+        ConfigError: The list is damaged or has another format.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         if content["format"] != FORMAT:
-            raise ConfigError(f"a list of format {content['format']}, not {FORMAT}", where=path, fix="write it again")
+            raise ConfigError(
+                f"this list has format {content['format']}, not {FORMAT}", where=path, fix="write it again"
+            )
         return tuple(_scan(row) for row in content["scans"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         fix = "write it again: maesil datasets ROOT... --out FILE"
@@ -59,14 +61,14 @@ def read_manifest(path: Path) -> tuple[Scan, ...]:
 
 
 def kept_splits(path: Path) -> dict[tuple[str, str], str]:
-    """Dataset and patient to the split that an earlier list put them in: patients stay when others come."""
+    """Map from dataset and patient to their split in an earlier list: patients keep it when others are added."""
     if not path.is_file():
         return {}
     return {(scan.dataset, scan.patient): scan.split for scan in read_manifest(path) if scan.split is not None}
 
 
 def with_split(scan: Scan, split: str) -> Scan:
-    """The scan in a split."""
+    """The scan, assigned to a split."""
     return replace(scan, split=split)
 
 

@@ -1,4 +1,4 @@
-"""What a file's place says about it: whether it holds labels, the public name of its case, the patient's name."""
+"""What a file's path says about it: whether it holds labels, the public name of its case, the patient's name."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from maesil.errors import ConfigError
 
 VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 GENERIC_STEMS = frozenset({"ct", "image", "img", "volume", "scan", "imaging", "data"})
-"""File names that say nothing: the case is then named by the folder (s0001/ct.nii.gz)."""
+"""Generic file names: the case is then named after the folder (s0001/ct.nii.gz)."""
 
 LONGEST_NAME = 120
-"""Characters of a name; file systems take 255, and drafts and viewers add to it."""
+"""Most characters of a name; file systems allow 255, and drafts and viewers add to it."""
 
 _LABEL_STEM = re.compile(
     r"^(mask|masks|label|labels|seg|segmentation)$|^label\d+$|[._-](labels?|tumou?r|mask|seg|segmentation|gt)$",
@@ -29,24 +29,24 @@ def ending_of(name: str) -> str | None:
 
 
 def stem_of(name: str) -> str:
-    """The file's name without the ending of its format."""
+    """The file's name without the extension of its format."""
     return name[: -len(ending_of(name) or "")] if ending_of(name) else name
 
 
 def holds_labels(relative: PurePath) -> bool:
-    """Whether a path below a source is that of labels, by its name or one of its folders'."""
+    """Whether a path below a source holds labels, judging by the name of the file or of a folder."""
     in_folder = any(_LABEL_FOLDER.match(part) for part in relative.parts[:-1])
     return in_folder or bool(_LABEL_STEM.search(stem_of(relative.name)))
 
 
 def case_parts(relative: PurePath) -> tuple[str, ...]:
-    """The parts that name a case, generic file names left out: (s0001,) of s0001/ct.nii.gz, () of ct.nii.gz."""
+    """The parts of a path that name a case, without generic names: (s0001,) for s0001/ct.nii.gz, () for ct.nii.gz."""
     stem = stem_of(relative.name)
     return relative.parts[:-1] if stem.lower() in GENERIC_STEMS else (*relative.parts[:-1], stem)
 
 
 def safe_name(*parts: str) -> str:
-    """The parts as one name that any file system takes: letters, digits, dot, dash, underscore; not too long."""
+    """The parts as one name that any file system accepts: letters, digits, dot, dash, underscore; not too long."""
     cleaned = (_UNSAFE.sub("_", part).strip("._-") for part in parts)
     name = "-".join(part for part in cleaned if part) or "unnamed"
     if len(name) <= LONGEST_NAME:
@@ -55,17 +55,17 @@ def safe_name(*parts: str) -> str:
 
 
 def patient_name(relative: PurePath, pattern: str | None = None) -> str | None:
-    """The patient that a path below a source speaks of; None where the source's own name is the only one.
+    """The patient that a path below a source names; None if only the source itself has a name.
 
-    Without a pattern, a case is a patient: the file's name, or its folder's where the file's name is generic. Where
-    patients have several files, only a pattern keeps them in one split.
+    Without a pattern, a case is a patient, named by the file, or by its folder if the file name is generic. If patients
+    have several files, only a pattern keeps those in one split.
 
     Args:
-        relative: The path below the source.
+        relative: Path below the source.
         pattern: Regular expression, searched for in the path; its first group, or all of it, names the patient.
 
     Raises:
-        ConfigError: The pattern is no regular expression, or is not found in the path.
+        ConfigError: The pattern is not a regular expression, or is not found in the path.
     """
     if pattern is not None:
         return _matched(pattern, relative)
@@ -77,8 +77,8 @@ def _matched(pattern: str, relative: PurePath) -> str:
     try:
         match = re.search(pattern, relative.as_posix())
     except re.error as error:
-        raise ConfigError(f"the patient pattern is no regular expression: {error}", where=pattern) from error
+        raise ConfigError(f"the patient pattern is not a regular expression: {error}", where=pattern) from error
     if match is None:
-        fix = "a pattern that every path below the source has, such as '^([^/]+)/' for the first folder"
-        raise ConfigError("the patient pattern is not found", where=relative, fix=fix)
+        fix = "give a pattern that matches every path below the source, such as '^([^/]+)/' for the first folder"
+        raise ConfigError("the patient pattern does not match", where=relative, fix=fix)
     return match.group(1) if match.re.groups else match.group(0)

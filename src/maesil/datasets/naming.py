@@ -1,4 +1,4 @@
-"""How scans get the names that a store keeps."""
+"""Rules for the names of scans in a store."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 from maesil.datasets.salt import hashed
 
 UNNAMED = "scans"
-"""The dataset of scans whose folder's name must not be told, where none is given."""
+"""Dataset name for scans whose folder name must not be shown, if none is given."""
 
 
 @dataclass(frozen=True)
 class Naming:
-    """The choices behind names.
+    """Settings that decide the names of scans.
 
     Args:
-        dataset: The collection's name; None: the source folder's.
-        salt: Makes the hashes; a function is asked only where a hash is made.
-        hash_names: Hash the names of volume files, too.
+        dataset: Name of the collection; None: the source folder's name.
+        salt: Secret that the hashes are made with; a function is called only if a hash is made.
+        hash_names: Whether to hash the names of volume files too.
         patient_pattern: Regular expression that finds the patient in a path; see `patient_name`.
     """
 
@@ -28,5 +28,5 @@ class Naming:
     patient_pattern: str | None = None
 
     def hashed(self, kind: str, value: str) -> str:
-        """The salted hash by which `value` is known."""
+        """The salted hash that stands for `value`."""
         return hashed(self.salt if isinstance(self.salt, str) else self.salt(), kind, value)

@@ -1,10 +1,10 @@
-"""nnU-Net's raw data: any segmentation dataset that was brought into its form.
+"""nnU-Net's raw data: any segmentation dataset that was converted to its format.
 
 Tree::
 
     dataset.json    imagesTr/CASE_0000.nii.gz    labelsTr/CASE.nii.gz    imagesTs/CASE_0000.nii.gz
 
-Channels beyond the first (CASE_0001) belong to the same case and are no CT of their own: they are passed over and
+Channels beyond the first (CASE_0001) belong to the same case and are not separate CT: they are skipped and
 counted. Cases in `imagesTs` are the collection's test split. A dataset whose first channel is not CT is refused.
 """
 
@@ -34,7 +34,7 @@ class NNUNet(Layout):
     region = "as named"
 
     def match(self, root: Path) -> str | None:
-        """A dataset.json and channels in imagesTr."""
+        """Matches a dataset.json with channels in imagesTr."""
         images = root / "imagesTr"
         if not (root / "dataset.json").is_file() or not images.is_dir():
             return None
@@ -42,7 +42,7 @@ class NNUNet(Layout):
         return f"dataset.json, {count} cases CASE_0000 in imagesTr" if count else None
 
     def owns(self, root: Path, path: Path) -> bool:
-        """Every channel of a case."""
+        """True for every channel of a case."""
         return path.parent in (root / "imagesTr", root / "imagesTs") and _channel(path) is not None
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
@@ -50,7 +50,7 @@ class NNUNet(Layout):
         described, notices = _describe(root)
         channel = _first_channel(described)
         if channel is not None and "ct" not in channel.lower():
-            fix = "give a CT dataset, or its folder of images with --layout folder if they are CT after all"
+            fix = "give a CT dataset; if the images are CT after all, give their folder with --layout folder"
             return FoundScans((), (Problem("dataset.json", f"channel 0 is {channel}, not CT", fix, root),), 0)
         labelled = described.get("labels")
         names = names_in(labelled) if isinstance(labelled, dict) else {}
@@ -80,8 +80,8 @@ def _channels(folder: Path, number: str | None = None) -> list[Path]:
 
 def _other_channels(root: Path) -> list[Problem]:
     count = sum(_channel(path) != "0000" for images, _, _ in _FOLDERS for path in _channels(root / images))
-    what = "1 file of a further channel is" if count == 1 else f"{count} files of further channels are"
-    return [Problem(".", f"{what} passed over", "", root)] if count else []
+    what = "1 file of a further channel was" if count == 1 else f"{count} files of further channels were"
+    return [Problem(".", f"{what} skipped", "", root)] if count else []
 
 
 def _stem(path: Path) -> str:
@@ -99,17 +99,17 @@ def _label_of(folder: Path, case: str) -> Path | None:
 
 
 def _describe(root: Path) -> tuple[dict[str, Any], list[Problem]]:
-    """What dataset.json says; one that cannot be read says nothing, and that is told."""
+    """The content of dataset.json; if it cannot be read, it is empty and a problem is reported."""
     path = root / "dataset.json"
     try:
         described = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         described, why = None, str(error)
     else:
-        why = "it is no JSON object"
+        why = "it is not a JSON object"
     if isinstance(described, dict):
         return described, []
-    fix = "download it again; the cases are taken for CT, their labels have no names"
+    fix = "download it again; until then the cases count as CT, and their labels have no names"
     return {}, [Problem(path.name, f"it cannot be read: {why}", fix, path)]
 
 

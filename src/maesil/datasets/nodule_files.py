@@ -1,4 +1,4 @@
-"""Nodules of LIDC-IDRI written as label files and a table."""
+"""Writes the nodules of LIDC-IDRI as label files and a table."""
 
 from __future__ import annotations
 
@@ -33,12 +33,12 @@ class NoduleRow:
     """One outlined nodule of a scan.
 
     Attributes:
-        scan_id: Name of the scan, as `prepare` gives it.
+        scan_id: Name of the scan, the same as from `prepare`.
         patient: Name of the patient.
         number: Value of its voxels in the scan's label file, from 1.
         readers: Number of radiologists who outlined it, of four.
-        volume_mm3: Volume of the voxels that enough of them have inside.
-        malignancy: Mean of their ratings, 1 (highly unlikely) to 5 (highly suspicious); None: nobody rated it.
+        volume_mm3: Volume of the voxels that enough of them include.
+        malignancy: Mean of their ratings, 1 (highly unlikely) to 5 (highly suspicious); None if nobody rated it.
     """
 
     scan_id: str
@@ -51,11 +51,11 @@ class NoduleRow:
 
 @dataclass(frozen=True)
 class WrittenNodules:
-    """What was written.
+    """The result of `write_nodules`.
 
     Attributes:
         rows: Nodules of all scans.
-        files: Scan to its label file.
+        files: Map from scan to its label file.
         table: The CSV file.
         problems: Scans without readings, and readings that do not fit.
     """
@@ -76,17 +76,17 @@ def write_nodules(
 ) -> WrittenNodules:
     """Writes a label file per scan, in which nodule k has the value k, and one table of all nodules.
 
-    A voxel belongs to a nodule where at least the share `agreement` of its readers have it inside.
+    A voxel belongs to a nodule if at least the share `agreement` of its readers include it.
 
     Args:
         roots: Folders of LIDC-IDRI, with the readers' XML.
-        out: Folder for SCAN.nii.gz, on the scan's own voxels, and nodules.csv; made if absent.
+        out: Folder for SCAN.nii.gz, on the scan's own voxels, and nodules.csv; created if missing.
         agreement: Share of a nodule's readers, above 0 and at most 1.
-        salt: Salt of the hashed names, as of `prepare`; None: the user's own.
-        progress: Called after every scan.
+        salt: Salt of the hashed names, as in `prepare`; None: the user's own.
+        progress: Function called after every scan.
 
     Raises:
-        ConfigError: The share is out of range, or no scan of LIDC-IDRI is there.
+        ConfigError: The share is out of range, or there is no scan of LIDC-IDRI.
     """
     if not 0 < agreement <= 1:
         raise ConfigError(f"the agreement is {agreement:g}", fix="give a share above 0 and at most 1")
@@ -110,7 +110,7 @@ def write_nodules(
 
 
 def _write_labels(masks: Sequence[Bool[np.ndarray, "d h w"]], geometry: Geometry, path: Path) -> Path:
-    """Nodule k has the value k; where two overlap, the one that more readers outlined is kept."""
+    """Gives nodule k the value k; where two overlap, the one that more readers outlined is kept."""
     labels = np.zeros(geometry.shape, dtype=np.uint8 if len(masks) < 256 else np.int16)
     for number, mask in reversed(list(enumerate(masks, start=1))):
         labels[mask] = number

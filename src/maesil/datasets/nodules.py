@@ -1,4 +1,4 @@
-"""Nodules of LIDC-IDRI as masks: outlines filled, grouped where they speak of one nodule, agreed on by share."""
+"""Nodules of LIDC-IDRI as masks: filled outlines, grouped by nodule, with a consensus of the readers."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from maesil.datasets.lidc_xml import Mark, Outline, Reading
 from maesil.errors import ScanError
 
 CONSENSUS = 0.5
-"""Share of a nodule's readers who must have a voxel inside."""
+"""Share of a nodule's readers that must include a voxel."""
 
 
 @dataclass(frozen=True)
 class SliceStack:
-    """The slices of a series, as far as marks need to know them.
+    """The properties of a series' slices that marks depend on.
 
     Attributes:
-        index: SOP instance UID to index along the stack.
-        shape: (slices, rows, columns).
-        spacing_mm: Along (slices, rows, columns).
+        index: Map from SOP instance UID to index along the stack.
+        shape: Shape of (slices, rows, columns).
+        spacing_mm: Spacing along (slices, rows, columns).
     """
 
     index: Mapping[str, int]
@@ -33,12 +33,12 @@ class SliceStack:
 
 @dataclass(frozen=True)
 class Nodule:
-    """Marks of several readers that speak of one nodule.
+    """Marks of one nodule by one or more readers.
 
     Attributes:
-        marks: One or more; a reader may have marked it twice.
-        masks: One per mark, on the stack.
-        absent: Outlines on slices that are not in the stack: they are left out of the masks.
+        marks: One or more marks; a reader may have marked it twice.
+        masks: One mask per mark, on the voxels of the stack.
+        absent: Number of outlines on slices that are not in the stack; the masks lack them.
     """
 
     marks: tuple[Mark, ...]
@@ -47,11 +47,11 @@ class Nodule:
 
     @property
     def readers(self) -> int:
-        """How many radiologists outlined it."""
+        """Number of radiologists who outlined it."""
         return len({mark.reader for mark in self.marks})
 
     def consensus(self, share: float = CONSENSUS) -> Bool[np.ndarray, "d h w"]:
-        """Voxels that at least this share of its readers have inside."""
+        """Voxels that at least this share of its readers include."""
         by_reader: dict[int, Bool[np.ndarray, "d h w"]] = {}
         for mark, mask in zip(self.marks, self.masks, strict=True):
             by_reader[mark.reader] = by_reader.get(mark.reader, np.zeros_like(mask)) | mask
@@ -61,13 +61,13 @@ class Nodule:
 
 
 def nodules_of(reading: Reading, stack: SliceStack) -> list[Nodule]:
-    """The outlined nodules (3 mm or more) of a reading, the most widely seen first.
+    """The outlined nodules (3 mm or more) of a reading, those with most readers first.
 
-    Two marks speak of one nodule where they come within a slice's thickness of each other, whether or not the slices
-    are in the stack.
+    Two marks belong to one nodule if they come within a slice's thickness of each other, whether or not the slices are
+    in the stack.
 
     Raises:
-        ScanError: An outline leaves the image: the XML is of another series.
+        ScanError: An outline leaves the image, so the XML belongs to another series.
     """
     marks = [mark for mark in reading.marks if mark.kind == "nodule"]
     groups = _groups([_points_mm(mark, stack) for mark in marks], reach_mm=max(stack.spacing_mm))
@@ -87,7 +87,7 @@ def mask_of(mark: Mark, stack: SliceStack) -> Bool[np.ndarray, "d h w"]:
 
 
 def volume_mm3(mask: Bool[np.ndarray, "d h w"], spacing_mm: tuple[float, float, float]) -> float:
-    """Volume of a mask."""
+    """Volume of a mask in mm^3."""
     return float(mask.sum()) * float(np.prod(spacing_mm))
 
 
@@ -97,11 +97,12 @@ def _nodule(marks: Sequence[Mark], stack: SliceStack) -> Nodule:
 
 
 def _filled(outline: Outline, shape: tuple[int, int]) -> Bool[np.ndarray, "h w"]:
-    """What an outline encloses, its own pixels left out: they lie outside the nodule."""
+    """The pixels that an outline encloses, without its own, which lie outside the nodule."""
     rows, columns = shape
     if any(not (0 <= x < columns and 0 <= y < rows) for x, y in outline.points):
         raise ScanError(
-            f"an outline leaves the image of {columns} x {rows} pixels", fix="this XML is of another series"
+            f"an outline leaves the image of {columns} x {rows} pixels: this XML belongs to another series",
+            fix="use the XML of this series",
         )
     image = Image.new("1", (columns, rows))
     if len(outline.points) > 2:
@@ -119,7 +120,7 @@ def _points_mm(mark: Mark, stack: SliceStack) -> Float[np.ndarray, "p 3"]:
 
 
 def _groups(clouds: Sequence[Float[np.ndarray, "_ 3"]], reach_mm: float) -> list[list[int]]:
-    """Indices of marks that are linked by coming within reach, directly or through others."""
+    """Groups of indices of marks that lie within reach of each other, directly or through others."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
     from scipy.spatial import cKDTree

@@ -1,4 +1,4 @@
-"""Table I, from the files: what each collection holds."""
+"""Table I, computed from the files: the content of each collection."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from maesil.datasets.weights import Weighting, draw_shares, power_of
 
 @dataclass(frozen=True)
 class Overview:
-    """One collection.
+    """One row of Table I: a collection.
 
     Attributes:
-        dataset: Its name.
-        layout: How it lies on disk.
-        region: Of the body.
-        scans: Scans that can be read as far as their headers say.
-        patients: They are of.
-        in_plane_mm: Least, median and greatest voxel size within slices.
-        slice_mm: The same of the distance of slices.
-        slices: The same of their number.
-        labelled: Scans that have labels.
-        classes: Structures that its labels mark, as far as names say; 1 where a file's numbers have none.
-        splits: Scans in train, val, test.
+        dataset: Name of the collection.
+        layout: Name of its layout on disk.
+        region: Region of the body.
+        scans: Number of scans that can be read, judging by their headers.
+        patients: Number of patients.
+        in_plane_mm: Smallest, median and largest voxel size within slices.
+        slice_mm: Smallest, median and largest distance between slices.
+        slices: Smallest, median and largest number of slices.
+        labelled: Number of scans with labels.
+        classes: Number of structures that its labels mark; 1 if the numbers in a file have no names.
+        splits: Numbers of scans in train, val and test.
         drawn: Share of the draws in training, 0 to 1, estimated from headers.
-        weighting: Under which weighting, in words.
+        weighting: Weighting of that share, in words.
     """
 
     dataset: str
@@ -62,14 +62,14 @@ def overview(
     weighting: Weighting = "by-scan",
     temperature: float = 0.5,
 ) -> list[Overview]:
-    """A row per collection, in order of appearance.
+    """The rows of the collections, in order of appearance.
 
     Args:
-        scans: With their splits.
-        facts: Scan id to what its header says.
-        layouts: Dataset to the name of its layout and the region of the body.
-        weighting: How often training draws from each; see `maesil.datasets.weights`.
-        temperature: With the weighting "temperature".
+        scans: Scans with their splits.
+        facts: Map from scan id to the facts in its header.
+        layouts: Map from dataset to the name of its layout and the region of the body.
+        weighting: Rule for how often training draws from each; see `maesil.datasets.weights`.
+        temperature: Power for the weighting "temperature".
 
     Raises:
         ConfigError: The temperature is not in [0, 1].
@@ -88,7 +88,7 @@ def overview(
 
 
 def _superpatches(scans: Sequence[Scan], facts: Mapping[str, Facts]) -> int:
-    """Of the scans that are trained on."""
+    """Number of superpatches in the training scans."""
     train = [scan for scan in scans if scan.split == "train" and scan.scan_id in facts]
     return sum(facts[scan.scan_id].superpatches for scan in train)
 
@@ -121,7 +121,7 @@ def _overview(
 
 
 def rows_of(collections: Sequence[Overview]) -> list[tuple[str, ...]]:
-    """The cells of Table I, the sum of all below where there are several."""
+    """The cells of Table I, with a row of totals if there are several collections."""
     rows: list[tuple[str, ...]] = [
         (
             row.dataset,
@@ -163,8 +163,9 @@ def draw_splits(
 ) -> dict[tuple[str, str], str]:
     """The split of every patient, by dataset and patient.
 
-    What the user says comes first, then what the collection says, then what an earlier list said. The others of each
-    dataset are shared out exactly, in the order of a hash of their names: every dataset has its share of each split.
+    Overrides of the user come first, then the collection's own split, then that of an earlier list. The remaining
+    patients of each dataset are divided exactly, in the order of a hash of their names: every dataset has its share of
+    each split.
     """
     patients = {(scan.dataset, scan.patient): scan.split for scan in scans}
     drawn: dict[tuple[str, str], str] = {}
@@ -181,7 +182,7 @@ def draw_splits(
 
 
 def _shared_out(patients: Sequence[tuple[str, str]], config: SplitConfig) -> dict[tuple[str, str], str]:
-    if len(patients) < len(SPLITS):  # too few to share: each as its hash says
+    if len(patients) < len(SPLITS):  # too few to divide: each follows its hash
         return {key: split_of(key[1], config) for key in patients}
     train, val, _ = config.fractions
     first, second = round(train * len(patients)), round((train + val) * len(patients))

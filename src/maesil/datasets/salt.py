@@ -1,7 +1,7 @@
-"""The secret that turns identities into names: the same names in every run, no way back for those without it.
+"""The secret that turns identities into names: the same names in every run, and irreversible without the secret.
 
-The salt never enters a store. By default it is a random one, kept in the user's own configuration folder, so that a
-store can be given away as it is; on another machine the same names need the same salt.
+The salt is never written to a store. By default it is random and kept in the user's own configuration folder, so that a
+store can be shared as it is; to get the same names on another machine, use the same salt.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ _CHECK_ROUNDS = 100_000
 
 
 def hashed(salt: str, kind: str, value: str) -> str:
-    """The 16 hexadecimal digits by which `value` is known; `kind` keeps equal values of two kinds apart."""
+    """The 16 hexadecimal digits that stand for `value`; `kind` separates equal values of different kinds."""
     message = f"{kind}\0{value}".encode()
     return hmac.new(salt.encode(), message, hashlib.sha256).hexdigest()[:HASH_LENGTH]
 
 
 def salt_check(salt: str) -> str:
-    """What a store keeps to tell that another salt is used; slow to compute, so that guessing is slow as well."""
+    """The check that a store keeps to detect another salt; slow to compute, so that guessing is slow as well."""
     digest = hashlib.pbkdf2_hmac("sha256", salt.encode(), b"maesil salt check", _CHECK_ROUNDS)
     return digest.hex()[:HASH_LENGTH]
 
 
 def salt_path() -> Path:
-    """Where the user's own salt is kept."""
+    """The file of the user's own salt."""
     return platformdirs.user_config_path("maesil") / "salt"
 
 
 def kept_salt() -> str:
-    """The user's own salt, made at random on first use and readable by the user alone.
+    """The user's own salt, generated on first use and readable by the user only.
 
     Raises:
-        ConfigError: It can neither be read nor made.
+        ConfigError: The salt can be neither read nor written.
     """
     path = salt_path()
     try:
@@ -50,9 +50,9 @@ def kept_salt() -> str:
         salt = path.read_text(encoding="utf-8").strip()
     except OSError as error:
         fix = "give a salt of your own (--salt), or make the folder writable"
-        raise ConfigError(f"the salt cannot be kept: {error.strerror}", where=path, fix=fix) from error
+        raise ConfigError(f"the salt cannot be read or written: {error.strerror}", where=path, fix=fix) from error
     if not salt:
-        raise ConfigError("the file of the salt is empty", where=path, fix="delete it; the next run makes a new salt")
+        raise ConfigError("the salt file is empty", where=path, fix="delete it; the next run generates a new salt")
     return salt
 
 
@@ -63,7 +63,7 @@ def _make(path: Path) -> None:
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
         stream.write(secrets.token_hex(32) + "\n")
     try:
-        # A link fails where another process was first; both then read the same salt.
+        # A link fails if another process was first; both then read the same salt.
         os.link(draft, path)
     except FileExistsError:
         pass

@@ -1,4 +1,4 @@
-"""One scan on disk: where it lies, and the names under which it may be known."""
+"""One scan on disk: its files, and the names that may be shown."""
 
 from __future__ import annotations
 
@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from pathlib import Path
 
 HASHED = "scan "
-"""What `Scan.shown` begins with where even the relative path is withheld."""
+"""Prefix of `Scan.shown` if even the relative path is withheld."""
 
 
 @dataclass(frozen=True)
 class Scan:
     """One acquisition that `find_scans` found.
 
-    `path`, `series` and `files` may hold a patient's identity (a folder's name, a DICOM UID): they stay in memory. The
-    other names are the ones a store keeps.
+    `path`, `series` and `files` may identify a patient (a folder's name, a DICOM UID): they stay in memory. The other
+    names are kept in a store.
 
     Args:
-        scan_id: Unique name, safe as a folder's name: a salted hash, or dataset and public case name.
-        dataset: The collection it is of.
-        patient: What splits go by: a salted hash, or the public case name.
-        path: The file, or the folder of a DICOM series.
-        series: Which series of the folder; None for anything but DICOM.
-        files: All files that the scan is made of; their bytes are its fingerprint.
-        shown: How a store names the source: a path relative to the source's root, or a hash.
+        scan_id: Unique name, safe as a folder name: a salted hash, or dataset and public case name.
+        dataset: Collection that it belongs to.
+        patient: Name that splits go by: a salted hash, or the public case name.
+        path: File, or folder of a DICOM series.
+        series: Series UID in the folder; None for anything but DICOM.
+        files: All files of the scan; their bytes are its fingerprint.
+        shown: Name of the source in a store: a path relative to the source's root, or a hash.
         labels: Files with its labels: segmentations, or the readers' XML.
-        label_names: Number and structure, where its collection names the numbers of its one label file.
-        split: Where the collection itself puts it: "train", "val" or "test"; None where it does not say.
+        label_names: Numbers and structures, if its collection names the numbers in its single label file.
+        split: Split assigned by the collection: "train", "val" or "test"; None if it assigns none.
     """
 
     scan_id: str
@@ -48,13 +48,13 @@ class Scan:
 
 @dataclass(frozen=True)
 class Problem:
-    """Something found that is no scan.
+    """Something that was found but is not a scan.
 
     Attributes:
-        source: How a store may name it: relative to the source's root, or a hash.
-        reason: Why it is left out.
-        fix: What to do about it.
-        path: Where it lies; stays in memory.
+        source: Name that a store may show: a path relative to the source's root, or a hash.
+        reason: Reason for leaving it out.
+        fix: Advice on what to do about it.
+        path: Path of it; stays in memory.
     """
 
     source: str
@@ -65,14 +65,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class FoundScans:
-    """What `find_scans` found.
+    """Everything that `find_scans` found.
 
     Attributes:
-        scans: The scans, sorted by name.
-        problems: What looks like a scan and cannot be one.
-        labels: Number of label files that were passed over.
-        notices: What a user of the labels should know, such as a scan without them; it keeps no scan out.
-        matched: What each source was taken for, and why.
+        scans: Scans, sorted by name.
+        problems: Files that look like a scan but cannot be used.
+        labels: Number of label files that were skipped.
+        notices: Notes for users of the labels, such as a scan without any; they exclude no scan.
+        matched: Layout that was recognised for each source, and why.
     """
 
     scans: tuple[Scan, ...]
@@ -84,12 +84,12 @@ class FoundScans:
 
 @dataclass(frozen=True)
 class Match:
-    """What a source was taken for.
+    """The layout that was recognised for a source.
 
     Attributes:
-        source: The file or folder.
+        source: File or folder.
         layout: Name of the layout.
-        because: What was seen.
+        because: Reason, in words.
     """
 
     source: Path

@@ -1,4 +1,4 @@
-"""Which patients teach, which choose, which judge: by patient, stable however many others come or go."""
+"""Train/validation/test splits by patient, stable when other patients are added or removed."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class SplitConfig:
-    """How patients are shared out.
+    """How patients are divided into splits.
 
     Args:
         fractions: Expected shares of train, val and test; they sum to 1.
-        seed: Another seed is another split.
-        overrides: Patient to split, where the split is given rather than drawn.
+        seed: Seed of the split; another seed gives another split.
+        overrides: Map from patient to split, for splits that are given rather than drawn.
 
     Raises:
-        ConfigError: The fractions are no shares of a whole, or an override names no split.
+        ConfigError: The fractions do not sum to 1, or an override does not name a split.
     """
 
     fractions: tuple[float, float, float] = (0.8, 0.1, 0.1)
@@ -31,7 +31,7 @@ class SplitConfig:
 
     def __post_init__(self) -> None:
         if min(self.fractions) < 0 or not math.isclose(sum(self.fractions), 1.0, abs_tol=1e-6):
-            fix = "three shares of train, val and test, such as 0.8 0.1 0.1"
+            fix = "give three shares, of train, val and test, such as 0.8 0.1 0.1"
             raise ConfigError(f"the fractions {self.fractions} are not shares that sum to 1", fix=fix)
         for split in self.overrides.values():
             if split not in SPLITS:
@@ -39,10 +39,10 @@ class SplitConfig:
 
 
 def split_of(patient: str, config: SplitConfig) -> str:
-    """The split of a patient: a function of the patient's name, the fractions and the seed alone.
+    """The split of a patient, which depends only on the patient's name, the fractions and the seed.
 
-    All scans of a patient are in one split, and a patient keeps its split when others are added. Shares are met on
-    average: few patients can leave a split empty, which `overrides` are for.
+    All scans of a patient are in one split, and a patient keeps its split when others are added. Shares hold on
+    average: with few patients a split can be empty; use `overrides` then.
 
     Returns:
         "train", "val" or "test".
@@ -58,6 +58,6 @@ def split_of(patient: str, config: SplitConfig) -> str:
 
 
 def rank_of(patient: str, config: SplitConfig) -> float:
-    """A number in [0, 1) that depends on the patient's name and the seed alone."""
+    """A number in [0, 1) that depends only on the patient's name and the seed."""
     digest = hashlib.sha256(f"{config.seed}\0{patient}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64

@@ -7,9 +7,9 @@ Tree::
 
     s0000/ct.nii.gz    s0000/segmentations/*.nii.gz    meta.csv (";" between columns; image_id, split, ...)
 
-`meta.csv` divides the scans into train, val and test; that split is used, and can be overridden.
+`meta.csv` divides the scans into train, val and test; this split is used, and can be overridden.
 
-Known faults: the paper's 1,204 scans and 104 classes are version 1's, under the name of version 2. A scan shows any
+Known faults: the paper's 1,204 scans and 104 classes are those of version 1, but it cites version 2. A scan shows any
 part of the body, so most masks are empty in most scans.
 """
 
@@ -28,7 +28,7 @@ from maesil.datasets.scan import FoundScans, Problem, Scan
 from maesil.datasets.splits import SPLITS
 
 VERSIONS = {104: "v1", 117: "v2"}
-"""Structures with a mask, by release."""
+"""Map from the number of structures with a mask to the release."""
 
 _CASE = re.compile(r"^s\d{4}$")
 _IMAGES = ("ct.nii.gz", "ct.nii")
@@ -37,14 +37,14 @@ _NAMED = 3
 
 @final
 class TotalSegmentator(Layout):
-    """Folders s0000 with ct.nii.gz and a mask per structure."""
+    """Folders s0000, each with ct.nii.gz and a mask per structure."""
 
     name = "totalsegmentator"
     dataset = "TotalSegmentator"
     region = "any"
 
     def match(self, root: Path) -> str | None:
-        """Case folders with a ct.nii.gz, and masks or a meta.csv: a name like s0001 alone says little."""
+        """Matches case folders with a ct.nii.gz, and masks or a meta.csv: a name like s0001 alone is not enough."""
         cases = [folder for folder in _case_folders(root) if _image(folder)]
         if not cases or not ((root / "meta.csv").is_file() or any(map(_masks, cases))):
             return None
@@ -55,7 +55,7 @@ class TotalSegmentator(Layout):
         return f"{len(cases)} folders s0000 with ct.nii.gz, {masks}: {version}{table}"
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
-        """The cases; what has no image, no masks or no row in meta.csv is told."""
+        """The cases; those without an image, masks or a row in meta.csv are reported."""
         given, notices = _given_splits(root)
         scans, problems, labels = list[Scan](), list[Problem](), 0
         folders = _case_folders(root)
@@ -92,13 +92,13 @@ def _masks(folder: Path) -> list[Path]:
 
 
 def _lacks(names: Collection[str]) -> str:
-    """Which masks that other cases have are missing."""
+    """A message that lists masks which other cases have and this one lacks."""
     first = ", ".join(stem_of(name) for name in sorted(names)[:_NAMED])
     return f"it lacks {len(names)} of the masks that others have: {first}{', ...' if len(names) > _NAMED else ''}"
 
 
 def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
-    """Case to split from meta.csv; a table that cannot be read is told, and splits are drawn."""
+    """Map from case to split, from meta.csv; if it cannot be read, this is reported and splits are drawn."""
     path = root / "meta.csv"
     if not path.is_file():
         return {}, []
@@ -107,7 +107,7 @@ def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
         rows = list(csv.DictReader(text.splitlines(), delimiter=";" if ";" in text.partition("\n")[0] else ","))
         splits = {row["image_id"].strip(): row["split"].strip().lower() for row in rows}
     except (OSError, UnicodeDecodeError, csv.Error, KeyError, AttributeError):
-        fix = "download it again; splits are drawn meanwhile"
+        fix = "download it again; until then splits are drawn"
         return {}, [Problem("meta.csv", "it has no columns image_id and split", fix, path)]
     strange = sorted(set(splits.values()) - set(SPLITS))
     told = [Problem("meta.csv", f"unknown split '{name}'", "splits of these cases are drawn", path) for name in strange]

@@ -1,8 +1,8 @@
-"""Files and folders of any arrangement: volume files, and series of DICOM files.
+"""Files and folders in any arrangement: volume files, and series of DICOM files.
 
-Tree: anything. Volume files are NIfTI, NRRD and MetaImage; any other file is looked at for DICOM, and grouped by
-series. Files whose name or folder says "label", "mask" or "segmentation" are counted as labels; those called as a scan
-beside them with a suffix (scan_labels.nii.gz) are that scan's.
+Tree: anything. Volume files are NIfTI, NRRD and MetaImage; any other file is checked for DICOM, and grouped by
+series. Files with "label", "mask" or "segmentation" in their name or folder count as labels; those named like a scan in
+the same folder plus a suffix (scan_labels.nii.gz) belong to that scan.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from maesil.datasets.scan import FoundScans, Problem
 from maesil.datasets.volume_files import volume_scan
 
 READABLE = "readable: NIfTI, NRRD, MetaImage, DICOM series"
-EMPTY = "a source holds no scan"
+EMPTY = "the source holds no scan"
 
 
 @final
 class Tree(Layout):
-    """Whatever is readable; every source is one, so it comes last."""
+    """Anything readable; every source matches, so this comes last."""
 
     name = "folder"
     dataset = None
     region = "not said"
 
     def match(self, root: Path) -> str | None:
-        """Any file or folder."""
+        """Matches any file or folder."""
         if not root.exists():
             return None
         return "everything readable in it" if root.is_dir() else "one file"
@@ -44,7 +44,7 @@ class Tree(Layout):
         home = root if root.is_dir() else root.parent
         files = sorted(files_below(root))
         volumes = [path for path in files if ending_of(path.name)]
-        # What was named itself is meant, whatever it is called.
+        # A file that was given by name is read, whatever its name.
         kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
         series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], home, naming)
         others = [path for path in volumes if path not in kept]
@@ -55,12 +55,12 @@ class Tree(Layout):
         return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)
 
     def owns(self, root: Path, path: Path) -> bool:
-        """Everything: a plain tree has no strangers."""
+        """True for everything: a plain tree has no leftovers."""
         return True
 
 
 def files_below(source: Path) -> Iterator[Path]:
-    """Every file of a source, but hidden ones and those of prepared stores; links to folders are followed."""
+    """Every file of a source, except hidden ones and those of prepared stores; links to folders are followed."""
     if source.is_file():
         yield source
         return

@@ -1,4 +1,4 @@
-"""Several collections as one dataset: found, looked into, split, listed."""
+"""Unifies several collections into one dataset: finds, inspects, splits and lists their scans."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ class Unified:
     """Several collections as one dataset.
 
     Attributes:
-        collections: Table I, a row each.
-        scans: Every usable scan, in its split.
-        problems: What cannot be used, with reasons.
-        notices: What a user of labels and splits should know.
-        matched: What each source was taken for, and why.
+        collections: Table I, with one row per collection.
+        scans: All usable scans, with their splits.
+        problems: Files that cannot be used, with reasons.
+        notices: Notes for users of labels and splits.
+        matched: Layout that was recognised for each source, and why.
     """
 
     collections: tuple[Overview, ...]
@@ -49,17 +49,17 @@ def unify(
     temperature: float = 0.5,
     progress: Progress | None = None,
 ) -> Unified:
-    """Finds the scans of several roots, looks into their headers, splits them by patient, and lists them.
+    """Finds the scans of several roots, reads their headers, splits them by patient, and lists them.
 
     Args:
         roots: Folders of collections.
-        layout: What they are, where it is known; None: each is taken for what its files match.
-        dataset: A name for all of them; None: each collection's own.
-        splits: Shares, seed and overrides; a collection's own split wins over the shares.
-        out: The list to write, for `maesil prepare`; patients that an earlier one has keep their split.
-        weighting: Under which Table I says how often training draws from each; the list does not keep it.
-        temperature: With the weighting "temperature".
-        progress: Called after every scan that was looked into.
+        layout: Layout of the roots, if known; None: recognised from the files of each root.
+        dataset: Name for all of them; None: each collection's own.
+        splits: Shares, seed and overrides; a collection's own split takes precedence over the shares.
+        out: File of the list to write, for `maesil prepare`; patients in an earlier list keep their split.
+        weighting: Weighting for the training shares in Table I; the list does not keep it.
+        temperature: Power for the weighting "temperature".
+        progress: Function called after every inspected scan.
 
     Raises:
         ConfigError: A root does not exist, none holds a scan, or the temperature is not in [0, 1].
@@ -85,7 +85,7 @@ def unify(
 
 
 def _layouts(found: FoundScans) -> dict[str, tuple[str, str]]:
-    """Dataset to the name of its layout and its region."""
+    """Map from dataset to the name of its layout and its region."""
     layouts: dict[str, tuple[str, str]] = {}
     for match in found.matched:
         kind = LAYOUTS.get(match.layout)
@@ -96,10 +96,10 @@ def _layouts(found: FoundScans) -> dict[str, tuple[str, str]]:
 
 
 def _unknown_patients(scans: Sequence[Scan], splits: SplitConfig) -> list[Problem]:
-    """Overrides that name nobody: a typing error would put a test patient into training."""
+    """Overrides of unknown patients: a typo would put a test patient into training."""
     known = {scan.patient for scan in scans}
     return [
-        Problem(".", f"no patient is called '{name}', whom --splits.overrides puts into {split}", _guess(name, known))
+        Problem(".", f"no patient is called '{name}', which --splits.overrides assigns to {split}", _guess(name, known))
         for name, split in splits.overrides.items()
         if name not in known
     ]
@@ -107,10 +107,10 @@ def _unknown_patients(scans: Sequence[Scan], splits: SplitConfig) -> list[Proble
 
 def _guess(name: str, known: Collection[str]) -> str:
     guess = nearest(name, known)
-    return f"did you mean '{guess}'?" if guess else "take a name from the list's column patient"
+    return f"did you mean '{guess}'?" if guess else "use a name from the field patient of the list"
 
 
 def _empty_splits(scans: Sequence[Scan]) -> list[Problem]:
     empty = [split for split in SPLITS if not any(scan.split == split for scan in scans)]
-    fix = "give patients to it: --splits.overrides PATIENT SPLIT ..., or change --splits.fractions"
+    fix = "assign patients to it: --splits.overrides PATIENT SPLIT ..., or change --splits.fractions"
     return [Problem(".", f"the split '{split}' is empty", fix) for split in empty]

@@ -1,4 +1,4 @@
-"""NIfTI, NRRD and MetaImage files as scans: known by their public case names, unless these are to be hashed."""
+"""NIfTI, NRRD and MetaImage files as scans, named by their public case names unless these are to be hashed."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from maesil.datasets.scan import HASHED, Scan
 
 _DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
 HEADER_BYTES = 65536
-"""A MetaImage's or NRRD's header fits into these."""
+"""Number of bytes that the header of a MetaImage or NRRD file fits into."""
 
 
 def volume_scan(path: Path, root: Path, naming: Naming) -> Scan:
-    """The scan of a volume file below `root`; the file's folders are part of its name, so that none is called alike.
+    """The scan of a volume file below `root`; its name includes the file's folders, so that names are unique.
 
     Raises:
-        ConfigError: The patient pattern does not fit the path.
+        ConfigError: The patient pattern does not match the path.
     """
     relative = path.relative_to(root)
     patient = patient_name(relative, naming.patient_pattern) or root.name
@@ -38,15 +38,15 @@ def volume_scan(path: Path, root: Path, naming: Naming) -> Scan:
 
 
 def files_of(path: Path) -> tuple[Path, ...]:
-    """The file, and the data file that a detached header (.mhd, .nhdr) names beside itself."""
+    """The file, and the data file that a detached header (.mhd, .nhdr) names."""
     data = data_file(path)
     return (path, data) if data is not None and data != path and data.is_file() else (path,)
 
 
 def data_file(path: Path) -> Path | None:
-    """The file with the voxels: the one that a detached header names, there or not, or the file itself.
+    """The file with the voxels: the one that a detached header names, whether it exists or not, or the file itself.
 
-    None where the header cannot be read, or names several files.
+    None if the header cannot be read, or names several files.
     """
     if path.suffix.lower() not in (".mhd", ".nhdr"):
         return path

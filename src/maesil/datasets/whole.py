@@ -1,7 +1,7 @@
-"""Whether files are as long as their headers say: found before their voxels are read.
+"""Checks that files are as long as their headers say, before their voxels are read.
 
-Formats that store voxels as they are tell their length; compressed ones (but gzip, which ends with its own) do not, and
-are found cut short where they are read.
+The length of a file is known for formats that store uncompressed voxels, and for gzip, which records it. Other
+compressed files that are cut short are only detected when they are read.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ _END_OF_HEADER = re.compile(rb"^ElementDataFile\s*=\s*LOCAL[ \t]*\r?\n|\r?\n\r?\
 
 
 def require_whole(path: Path, expected: int) -> None:
-    """A plain file's size, or what gzip wrote last: the size of what it holds, modulo 2^32. Costs four bytes.
+    """Checks a plain file's size, or the size (modulo 2^32) that gzip records in its last four bytes.
 
     Args:
-        path: The file.
-        expected: Its bytes, unpacked.
+        path: Path of the file.
+        expected: Number of bytes, uncompressed.
 
     Raises:
-        ScanError: It is shorter.
+        ScanError: The file is shorter.
     """
     with path.open("rb") as file:
         if path.suffix == ".gz":
@@ -45,22 +45,22 @@ def require_whole(path: Path, expected: int) -> None:
 
 
 def require_data(path: Path) -> None:
-    """That the file is there which a detached header (.mhd, .nhdr) names.
+    """Checks that the file named by a detached header (.mhd, .nhdr) exists.
 
     Raises:
-        ScanError: It is not.
+        ScanError: It does not exist.
     """
     data = data_file(path)
     if data is not None and not data.is_file():
-        raise ScanError(f"its data file {data.name} is not here", where=path, fix="copy it, too")
+        raise ScanError(f"its data file {data.name} is missing", where=path, fix="copy it too")
 
 
 def require_whole_image(path: Path, voxel_bytes: int) -> None:
-    """The same for MetaImage and NRRD, whose voxels follow the header or lie in a file that it names.
+    """Checks MetaImage and NRRD, whose voxels follow the header or lie in a file that it names.
 
     Args:
-        path: The header.
-        voxel_bytes: Of all voxels, uncompressed.
+        path: Path of the header.
+        voxel_bytes: Number of bytes of all voxels, uncompressed.
 
     Raises:
         ScanError: The file with the voxels is shorter.
@@ -76,11 +76,11 @@ def require_whole_image(path: Path, voxel_bytes: int) -> None:
 
 
 def is_whole_dicom(header: FileDataset, file: BinaryIO) -> bool:
-    """Whether a DICOM file holds the pixels that its header speaks of; compressed ones cannot be told.
+    """Whether a DICOM file has all pixels that its header declares; always True for compressed files.
 
     Args:
-        header: Read from `file` up to the pixels.
-        file: Stands where the pixels begin.
+        header: Header, read from `file` up to the pixels.
+        file: Open file, positioned at the start of the pixels.
     """
     syntax = header.file_meta.get("TransferSyntaxUID")
     if syntax is None or syntax.is_compressed or syntax.is_deflated:
@@ -88,4 +88,4 @@ def is_whole_dicom(header: FileDataset, file: BinaryIO) -> bool:
     start = file.tell()
     voxels = int(header.Rows) * int(header.Columns) * int(header.get("NumberOfFrames", 1) or 1)
     expected = voxels * int(header.get("SamplesPerPixel", 1)) * int(header.get("BitsAllocated", 16)) // 8
-    return file.seek(0, 2) - start >= expected + (8 if syntax.is_implicit_VR else 12)  # before them: tag, length
+    return file.seek(0, 2) - start >= expected + (8 if syntax.is_implicit_VR else 12)  # a tag and a length come first

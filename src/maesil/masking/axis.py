@@ -34,7 +34,7 @@ class AxisMasking(Masking):
         return self.axis_ratio
 
     def masked_count(self, grid: PatchGrid) -> int:
-        """Masked tokens per superpatch."""
+        """Number of masked tokens per superpatch."""
         return round(self.axis_ratio * grid.planes) * grid.tokens_per_plane
 
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:

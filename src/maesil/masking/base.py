@@ -1,4 +1,4 @@
-"""What a masking strategy promises (§III-A)."""
+"""The interface of a masking strategy (§III-A)."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ class Masking(ABC):
 
     @abstractmethod
     def masked_count(self, grid: PatchGrid) -> int:
-        """Masked tokens per superpatch, the same for every draw."""
+        """Number of masked tokens per superpatch, the same for every draw."""
 
     @abstractmethod
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]: ...
 
     def visible_count(self, grid: PatchGrid) -> int:
-        """Visible tokens per superpatch, the same for every draw."""
+        """Number of visible tokens per superpatch, the same for every draw."""
         return grid.tokens - self.masked_count(grid)
 
     def draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:
         """Draws one mask per row of a batch.
 
         Args:
-            batch: Rows to draw.
-            grid: The superpatch's grid; tokens are in its row-major order.
+            batch: Number of rows to draw.
+            grid: Grid of the superpatch; tokens are in its row-major order.
             generator: Source of randomness; the mask is made on its device.
 
         Returns:
@@ -86,4 +86,4 @@ def contiguous_planes(batch: int, planes: int, count: int, generator: torch.Gene
 def check_ratio(name: str, value: float) -> None:
     """Raises ConfigError unless 0 < value < 1."""
     if not 0.0 < value < 1.0:
-        raise ConfigError(f"{name} is {value}", fix="a ratio lies strictly between 0 and 1")
+        raise ConfigError(f"{name} is {value}", fix="choose a ratio strictly between 0 and 1")

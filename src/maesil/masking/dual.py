@@ -16,7 +16,7 @@ from maesil.masking.base import Masking, check_ratio, choose, contiguous_planes,
 @final
 @dataclass(frozen=True)
 class DualMasking(Masking):
-    """Hides a contiguous block of planes whole, and a share of the tokens in each plane outside it.
+    """Hides a contiguous block of whole planes, and a share of the tokens in each plane outside it.
 
     The paper states a plane-wise 75 %, an axis-wise 50 % and a total of 75 %, which cannot all hold:
     their union is 1 - 0.5 * 0.25 = 87.5 %. The default keeps the total of 75 % (1,024 of 4,096 tokens
@@ -41,7 +41,7 @@ class DualMasking(Masking):
         return 1.0 - (1.0 - self.axis_ratio) * (1.0 - self.plane_ratio)
 
     def masked_count(self, grid: PatchGrid) -> int:
-        """Masked tokens per superpatch."""
+        """Number of masked tokens per superpatch."""
         block = round(self.axis_ratio * grid.planes)
         masked_per_plane = round(self.plane_ratio * grid.tokens_per_plane)
         return block * grid.tokens_per_plane + (grid.planes - block) * masked_per_plane

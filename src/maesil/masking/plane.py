@@ -34,7 +34,7 @@ class PlaneMasking(Masking):
         return self.plane_ratio
 
     def masked_count(self, grid: PatchGrid) -> int:
-        """Masked tokens per superpatch."""
+        """Number of masked tokens per superpatch."""
         return grid.planes * round(self.plane_ratio * grid.tokens_per_plane)
 
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:

@@ -19,7 +19,7 @@ class SharedPlaneMasking(Masking):
     """Keeps the same in-plane positions in every plane, and hides a share of these in each plane at random.
 
     The dual masking of the method's sibling NEMESIS (arXiv:2604.01612) as its published code draws it: columns of
-    tokens along Superior-Inferior are hidden whole, and no plane is. The share of visible tokens is
+    tokens along Superior-Inferior are hidden entirely, but no plane is. The share of visible tokens is
     (1 - plane_ratio)^2.
 
     Args:
@@ -39,12 +39,12 @@ class SharedPlaneMasking(Masking):
         return 1.0 - (1.0 - self.plane_ratio) ** 2
 
     def masked_count(self, grid: PatchGrid) -> int:
-        """Masked tokens per superpatch."""
+        """Number of masked tokens per superpatch."""
         kept, hidden = self._counts(grid)
         return grid.tokens - grid.planes * (kept - hidden)
 
     def _counts(self, grid: PatchGrid) -> tuple[int, int]:
-        """Positions kept for all planes, and how many of these each plane hides."""
+        """Number of positions kept for all planes, and number of these that each plane hides."""
         kept = round((1.0 - self.plane_ratio) * grid.tokens_per_plane)
         return kept, round(self.plane_ratio * kept)
 

@@ -1,4 +1,4 @@
-"""Uniform masking: the plain MAE's, blind to planes."""
+"""Uniform masking, as in the original MAE: planes play no role."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class UniformMasking(Masking):
         return self.mask_ratio
 
     def masked_count(self, grid: PatchGrid) -> int:
-        """Masked tokens per superpatch."""
+        """Number of masked tokens per superpatch."""
         return round(self.mask_ratio * grid.tokens)
 
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:

@@ -1,4 +1,4 @@
-"""How close a reconstruction comes to its scan. Every metric can be taken over a region of voxels."""
+"""Metrics of how close a reconstruction is to its scan. Each can be restricted to a region of voxels."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The convolutional features of AlexNet and SqueezeNet 1.1, with torchvision's key names, and where LPIPS taps them."""
+"""The convolutional features of AlexNet and SqueezeNet 1.1, with torchvision's key names, and LPIPS's taps."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 SMALLEST_IMAGE = {"alex": 31, "squeeze": 17}
-"""Pixels; the networks' strides leave nothing of smaller images."""
+"""Smallest edge of an image in pixels; the networks' strides leave nothing of smaller ones."""
 
 
 @final
 class Fire(nn.Module):
-    """SqueezeNet's brick: narrow to `squeezed` channels, then widen by 1x1 and 3x3 side by side."""
+    """SqueezeNet's building block: narrow to `squeezed` channels, then widen by parallel 1x1 and 3x3 convolutions."""
 
     def __init__(self, channels: int, squeezed: int, expanded: int) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""How well probabilities name classes: discrimination, accuracy, calibration. On numpy arrays; no file, no network."""
+"""Metrics of predicted class probabilities: discrimination, accuracy, calibration. They work on numpy arrays only."""
 
 from __future__ import annotations
 
@@ -10,23 +10,23 @@ Truth = Int[np.ndarray, " s"]
 
 
 def auroc(score: Float[np.ndarray, " s"], positive: Int[np.ndarray, " s"]) -> float:
-    """Chance that a positive case scores above a negative one, ties counting half; NaN where one kind is absent.
+    """Probability that a positive case scores above a negative one; ties count half; NaN if there are none of either.
 
     Args:
-        score: The higher, the more likely positive.
-        positive: 1 or 0.
+        score: Score of each case; the higher, the more likely positive.
+        positive: Truth of each case, 1 or 0.
     """
     positives, negatives = int(positive.sum()), int((1 - positive).sum())
     if not positives or not negatives:
         return float("nan")
     _, place, count = np.unique(score, return_inverse=True, return_counts=True)
     last = np.cumsum(count)
-    ranks = (last - (count - 1) / 2)[place]  # of equal scores the mean rank
+    ranks = (last - (count - 1) / 2)[place]  # equal scores get their mean rank
     return float((ranks[positive == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
 def macro_auroc(probabilities: Probabilities, truth: Truth) -> float:
-    """Mean over classes of one against the rest; of two classes, the second's. NaN where no class can be told."""
+    """Mean one-vs-rest AUROC of the classes; for two classes, that of the second. NaN if it is undefined for all."""
     classes = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
     each = [auroc(probabilities[:, k], (truth == k).astype(np.int64)) for k in classes]
     defined = [value for value in each if np.isfinite(value)]
@@ -34,9 +34,9 @@ def macro_auroc(probabilities: Probabilities, truth: Truth) -> float:
 
 
 def fold_auroc(probabilities: Probabilities, truth: Truth, fold: Int[np.ndarray, " s"]) -> float:
-    """Mean over folds of `macro_auroc`; folds in which no class can be told are left out, NaN where none can.
+    """Mean of `macro_auroc` over folds; folds in which it is undefined are left out; NaN if that is all of them.
 
-    Every fold has a model of its own, and one model's probabilities cannot be ranked among another's.
+    Every fold has a model of its own, and probabilities of different models cannot be ranked together.
     """
     each = [macro_auroc(probabilities[fold == number], truth[fold == number]) for number in np.unique(fold)]
     defined = [value for value in each if np.isfinite(value)]
@@ -44,7 +44,7 @@ def fold_auroc(probabilities: Probabilities, truth: Truth, fold: Int[np.ndarray,
 
 
 def untold(truth: Truth, fold: Int[np.ndarray, " s"], classes: int) -> dict[int, tuple[int, ...]]:
-    """Folds that lack classes, or the rest: the classes that `fold_auroc` cannot tell there, all of two or more."""
+    """Map from fold to the classes whose AUROC is undefined there: the fold has no case of them, or no other case."""
     lacking = {}
     for number in np.unique(fold).tolist():
         found = truth[fold == number]
@@ -55,24 +55,24 @@ def untold(truth: Truth, fold: Int[np.ndarray, " s"], classes: int) -> dict[int,
 
 
 def case_accuracy(probabilities: Probabilities, truth: Truth) -> Float[np.ndarray, " s"]:
-    """1 for each case whose likeliest class is its own, else 0."""
+    """1 for each case whose most probable class is the true one, else 0."""
     right: Float[np.ndarray, " s"] = (probabilities.argmax(axis=1) == truth).astype(np.float64)
     return right
 
 
 def accuracy(probabilities: Probabilities, truth: Truth) -> float:
-    """Share of cases whose likeliest class is theirs."""
+    """Share of cases whose most probable class is the true one."""
     return float(case_accuracy(probabilities, truth).mean())
 
 
 def balanced_accuracy(probabilities: Probabilities, truth: Truth) -> float:
-    """Mean over the classes that occur of the share found."""
+    """Mean recall of the classes that occur."""
     found = probabilities.argmax(axis=1) == truth
     return float(np.mean([found[truth == k].mean() for k in np.unique(truth)]))
 
 
 def confusion(probabilities: Probabilities, truth: Truth) -> Int[np.ndarray, "k k"]:
-    """Counts: rows are the true classes, columns the likeliest ones."""
+    """Confusion matrix: rows are true classes, columns are the most probable ones."""
     classes = probabilities.shape[1]
     table = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(table, (truth, probabilities.argmax(axis=1)), 1)
@@ -80,7 +80,7 @@ def confusion(probabilities: Probabilities, truth: Truth) -> Int[np.ndarray, "k 
 
 
 def calibration_error(probabilities: Probabilities, truth: Truth, bins: int = 10) -> float:
-    """Expected calibration error: how far confidence and accuracy lie apart, over bins of equal width."""
+    """Expected calibration error: the gap between confidence and accuracy, over bins of equal width."""
     confidence = probabilities.max(axis=1)
     right = (probabilities.argmax(axis=1) == truth).astype(np.float64)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
@@ -89,12 +89,12 @@ def calibration_error(probabilities: Probabilities, truth: Truth, bins: int = 10
 
 
 def case_brier(probabilities: Probabilities, truth: Truth) -> Float[np.ndarray, " s"]:
-    """Squared distance of each case from its class's certainty, summed over classes: 0 best, 2 worst."""
+    """Brier score of each case: squared distance to the one-hot truth, summed over classes; 0 is best, 2 is worst."""
     wanted = np.eye(probabilities.shape[1])[truth]
     apart: Float[np.ndarray, " s"] = ((probabilities - wanted) ** 2).sum(axis=1)
     return apart
 
 
 def brier(probabilities: Probabilities, truth: Truth) -> float:
-    """Mean squared distance from the true class's certainty, summed over classes: 0 best, 2 worst."""
+    """Mean Brier score: squared distance to the one-hot truth, summed over classes; 0 is best, 2 is worst."""
     return float(case_brier(probabilities, truth).mean())

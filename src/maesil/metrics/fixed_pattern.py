@@ -21,25 +21,24 @@ def face_ratio(
     axis: int,
     apart: int | None = None,
 ) -> float:
-    """How much larger the steps across patch faces are than those inside patches, as a multiple of the scan's own.
+    """Ratio of steps across patch faces to steps inside patches, as a multiple of the same ratio in the scan.
 
-    A step is the absolute difference of two voxels that are neighbours along `axis`. Only pairs of voxels that are both
-    masked and both scored count.
+    A step is the absolute difference of two neighbouring voxels along `axis`. Only pairs of voxels that are both masked
+    and both scored count.
 
     Args:
-        reconstruction: Rebuilt voxels.
-        truth: The scan.
-        mask: True = masked.
+        reconstruction: Reconstructed voxels.
+        truth: Voxels of the scan.
+        mask: Mask of the voxels, True = masked.
         scored: Voxels that count.
-        period: Voxels from one face to the next, counted from the volume's first voxel: a patch's edge for seams
-            between patches, a superpatch's for seams between superpatches.
-        axis: 0 = S, 1 = P, 2 = L.
-        apart: Period of faces that are left out, being of another kind: between superpatches, which are rebuilt apart,
-            where patches are looked at. None: none is.
+        period: Number of voxels from one face to the next, from the first voxel of the volume on: a patch's edge for
+            seams between patches, a superpatch's for seams between superpatches.
+        axis: Axis of the steps: 0 = S, 1 = P, 2 = L.
+        apart: Period of faces to leave out because they are of another kind: those between superpatches, which are
+            reconstructed separately, when patches are measured. None: leave out none.
 
     Returns:
-        1 where nothing shows, more where faces show; nan without pairs of both kinds, or where steps inside are all
-        zero.
+        1 if faces do not show, more if they do; nan without pairs of both kinds, or if all steps inside are zero.
     """
     counted = (mask & scored).movedim(axis, 0)
     pairs = counted[1:] & counted[:-1]
@@ -64,19 +63,19 @@ def stencil_share(
 ) -> float:
     """Share of the error's energy that is the same pattern in every patch.
 
-    The pattern is the mean error at each place within a patch, over all patches that are masked and scored whole; its
-    own mean is left out, as an offset is no pattern. Chance alone gives N patches a pattern with 1/N of the energy:
-    that is taken off.
+    The pattern is the mean error at each place within a patch, over all patches that are fully masked and scored. Its
+    own mean is subtracted, because an offset is not a pattern. By chance alone, the pattern of N patches has 1/N of the
+    energy, which is subtracted too.
 
     Args:
-        reconstruction: Rebuilt voxels.
-        truth: The scan.
-        mask: True = masked.
+        reconstruction: Reconstructed voxels.
+        truth: Voxels of the scan.
+        mask: Mask of the voxels, True = masked.
         scored: Voxels that count.
-        patch: Voxels of a patch, counted from the volume's first voxel.
+        patch: Shape of a patch in voxels; patches start at the first voxel of the volume.
 
     Returns:
-        A share in [0, 1]; nan with fewer than two whole patches, or where there is no error.
+        A share in [0, 1]; nan with fewer than two whole patches, or without any error.
     """
     whole = _patches(mask & scored, patch).all(dim=1)
     if int(whole.sum()) < 2:
@@ -92,7 +91,7 @@ def stencil_share(
 
 
 def _patches(volume: Tensor, patch: Shape3) -> Tensor:
-    """(patches, voxels) of the whole patches of a volume; what is left over at its far ends is dropped."""
+    """The whole patches of a volume as (patches, voxels); the remainder at its far ends is dropped."""
     counts = [size // edge for size, edge in zip(volume.shape, patch, strict=True)]
     cut = volume[tuple(slice(count * edge) for count, edge in zip(counts, patch, strict=True))]
     split = cut.reshape(counts[0], patch[0], counts[1], patch[1], counts[2], patch[2])

@@ -1,7 +1,7 @@
 """Learned perceptual image patch similarity (Zhang et al. 2018), version 0.1, on AlexNet or SqueezeNet 1.1.
 
-Own module because torchvision cannot be counted on beside every build of torch. Keys are torchvision's and the
-published heads' own, so that their files load as they are.
+Implemented here because torchvision is not available for every build of torch. Keys are those of torchvision and of
+the published heads, so that their files load unchanged.
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ CHANNEL_SCALE = (0.458, 0.448, 0.450)
 class Lpips(nn.Module):
     """Perceptual distance of two images: 0 for identical ones, lower is closer.
 
-    Cannot be made from weights other than the published ones.
+    Accepts only the published weights.
 
     Args:
-        net: "alex" or "squeeze".
-        backbone: torchvision's state dict of the network; only `features.*` are used.
-        heads: The v0.1 linear heads, `lin{i}.model.1.weight`.
+        net: Backbone network, "alex" or "squeeze".
+        backbone: State dict of the network from torchvision; only `features.*` is used.
+        heads: State dict of the v0.1 linear heads, `lin{i}.model.1.weight`.
 
     Raises:
         WeightsError: The values are not the published ones.
@@ -58,13 +58,13 @@ class Lpips(nn.Module):
 
     @property
     def smallest_image(self) -> int:
-        """Least edge of an image in pixels; the network's strides leave nothing of a smaller one."""
+        """Smallest edge of an image in pixels; the network's strides leave nothing of a smaller one."""
         return SMALLEST_IMAGE[self.net]
 
     def forward(
         self, first: Float[Tensor, "b channels h w"], second: Float[Tensor, "b channels h w"]
     ) -> Float[Tensor, " b"]:
-        """Distances of images (b, 1 or 3, h, w) in [-1, 1]; one channel is repeated."""
+        """Distances of images (b, 1 or 3, h, w) in [-1, 1]; a single channel is repeated."""
         return self.distance(self.describe(first), self.describe(second))
 
     def describe(self, images: Float[Tensor, "b channels h w"]) -> list[Tensor]:
@@ -78,13 +78,13 @@ class Lpips(nn.Module):
         return layers
 
     def distance(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Float[Tensor, " b"]:
-        """Distances of described images, the published definition: each layer's mean over space, summed."""
+        """Distances of described images by the published definition: the sum of each layer's spatial mean."""
         return torch.stack([layer.mean(dim=(1, 2, 3)) for layer in self._layers(first, second)]).sum(0)
 
     def spatial(
         self, first: Sequence[Tensor], second: Sequence[Tensor], size: tuple[int, int]
     ) -> Float[Tensor, "b h w"]:
-        """Distance per pixel: each layer enlarged bilinearly to (h, w), summed."""
+        """Distance per pixel: the sum of all layers, each upsampled bilinearly to (h, w)."""
         layers = self._layers(first, second)
         enlarged = [F.interpolate(layer, size, mode="bilinear", align_corners=False) for layer in layers]
         return torch.stack(enlarged).sum(0)[:, 0]
@@ -100,12 +100,12 @@ def load_lpips(net: Net = "alex", folder: Path | None = None, *, fetch: bool = F
     """LPIPS with the published weights.
 
     Args:
-        net: "alex" or "squeeze".
-        folder: Where the weights are; None: the places `maesil.metrics.weights.folders` names.
-        fetch: Download an absent backbone from torchvision's own address.
+        net: Backbone network, "alex" or "squeeze".
+        folder: Folder of the weights; None: those listed by `maesil.metrics.weights.folders`.
+        fetch: Whether to download a missing backbone from torchvision's own address.
 
     Raises:
-        WeightsError: They are absent, cannot be fetched or read, or are not the published ones; LPIPS is then left out.
+        WeightsError: The weights are missing, unreadable or not the published ones; LPIPS is then left out.
     """
     backbone = f"{net} backbone"
     if fetch and find_weights(backbone, folder) is None:

@@ -10,14 +10,14 @@ from torch import Tensor
 
 
 def mean_over(values: Float[Tensor, "*voxels"], region: Bool[Tensor, "*voxels"] | None = None) -> float:
-    """Mean of the values of a region's voxels, rows summed in the values' own type and then in float64.
+    """Mean over the voxels of a region; rows are summed in the type of the values, then in float64.
 
     Args:
-        values: One value per voxel; those outside the region may be anything.
+        values: Value of each voxel; those outside the region may be anything.
         region: Voxels that count; None: all.
 
     Returns:
-        The mean; nan where the region is empty.
+        The mean; nan if the region is empty.
     """
     if region is None:
         return values.mean(dtype=torch.float64).item() if values.numel() else math.nan

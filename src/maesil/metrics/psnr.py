@@ -22,10 +22,10 @@ def psnr(
         prediction: Reconstructed voxels.
         target: True voxels.
         region: Voxels that count; None: all.
-        data_range: The range of the target's units, 1 over the window.
+        data_range: Range of the target's values; 1 over the HU window.
 
     Returns:
-        dB; `inf` where the two are identical, `nan` where the region is empty.
+        PSNR in dB; `inf` if the two are identical, `nan` if the region is empty.
     """
     error = mean_over((prediction - target).square_(), region)
     return math.inf if error == 0.0 else 10.0 * math.log10(data_range**2 / error)

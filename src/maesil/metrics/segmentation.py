@@ -1,4 +1,4 @@
-"""Overlap and surface distance of segmentations, per class, by MONAI."""
+"""Overlap and surface distance of segmentations, per class, computed with MONAI."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from monai.metrics.surface_dice import compute_surface_dice
 from torch import Tensor
 
 SURFACE_TOLERANCE_MM = 2.0
-"""How far surfaces may lie apart and still count as the same, for the normalised surface Dice."""
+"""Distance up to which surfaces count as the same, for the normalised surface Dice."""
 
 Spacing = tuple[float, float, float]
 
@@ -22,17 +22,17 @@ def segmentation_scores(
 ) -> list[dict[str, float]]:
     """Dice, HD95 in mm and normalised surface Dice (NSD) of every class of one scan.
 
-    NSD is a share of area: each piece of surface counts by its size in mm^2, which on voxels that are no cubes differs
-    from a share of voxels. HD95 is a percentile over surface voxels.
+    NSD is a share of area: each piece of surface counts by its size in mm^2, which differs from a share of voxels if
+    these are not cubes. HD95 is a percentile over surface voxels.
 
-    Where a structure is in neither, nothing is scored (NaN): there was nothing to find. Where it is in one only, Dice
-    and NSD are 0 and HD95 is infinite.
+    A structure that is in neither is not scored (NaN): there was nothing to find. For a structure that is in only one,
+    Dice and NSD are 0 and HD95 is infinite.
 
     Args:
-        predicted: Class per voxel, 0 is background.
-        truth: The same.
-        classes: Structures, the background not counted.
-        spacing_mm: Of a voxel along (S, P, L).
+        predicted: Predicted class of each voxel; 0 is background.
+        truth: True class of each voxel.
+        classes: Number of classes, without the background.
+        spacing_mm: Size of a voxel along (S, P, L).
     """
     return [_scores(predicted == number, truth == number, spacing_mm) for number in range(1, classes + 1)]
 
@@ -55,7 +55,7 @@ def _scores(predicted: Tensor, truth: Tensor, spacing_mm: Spacing) -> dict[str, 
 
 
 def _around(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
-    """Both cut to where either is, with a voxel around: distances within stay the same, and cost less."""
+    """Both cropped to where either is, with a margin of one voxel: distances stay the same, and cost less."""
     found = (predicted | truth).nonzero()
     low, high = (found.amin(dim=0) - 1).clamp_min(0), found.amax(dim=0) + 2
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
@@ -63,6 +63,6 @@ def _around(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def finite_mean(values: Tensor) -> float:
-    """The mean of what is finite; NaN where nothing is."""
+    """The mean of the finite values; NaN if there are none."""
     kept = values[torch.isfinite(values)]
     return float(kept.mean()) if len(kept) else float("nan")

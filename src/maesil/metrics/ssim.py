@@ -1,7 +1,7 @@
 """Structural similarity (Wang et al. 2004), in 3D or slice by slice, as a map.
 
 Equals scikit-image's `structural_similarity(gaussian_weights=True, sigma=1.5, use_sample_covariance=False)`. The map
-holds only voxels whose whole window lies in the volume: nothing is padded, so nothing is made up.
+holds only voxels whose whole window lies in the volume: nothing is padded, so no values are invented.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ K1, K2 = 0.01, 0.03
 VOLUME_AXES = (0, 1, 2)
 SLICE_AXES = (1, 2)
 SLAB = 32
-"""Planes of the map computed at a time: memory stays far below that of the volumes."""
+"""Number of planes of the map computed at a time: memory stays far below that of the volumes."""
 
 
 def ssim_map(
@@ -39,12 +39,12 @@ def ssim_map(
     Args:
         prediction: Reconstructed voxels.
         target: True voxels.
-        axes: Axes the window extends along: `VOLUME_AXES` for 3D, `SLICE_AXES` for axial slices.
-        data_range: The range of the target's units, 1 over the window.
-        slab: Planes computed at a time.
+        axes: Axes along which the window extends: `VOLUME_AXES` for 3D, `SLICE_AXES` for axial slices.
+        data_range: Range of the target's values; 1 over the HU window.
+        slab: Number of planes computed at a time.
 
     Returns:
-        The map, `RADIUS` voxels shorter at both ends of each of `axes`; empty where the volume is
+        The map, `RADIUS` voxels shorter at both ends of each of `axes`; empty if the volume is
         thinner than a window.
     """
     shape = interior_shape(target.shape, axes)
@@ -62,12 +62,12 @@ def ssim_map(
 def region_mean(
     ssim: Float[Tensor, "d_in h_in w_in"], region: Bool[Tensor, "d h w"], axes: tuple[int, ...] = VOLUME_AXES
 ) -> float:
-    """Mean of a map over the voxels of a region that the map holds; `nan` where it holds none."""
+    """Mean of a map over the voxels of a region that the map holds; `nan` if it holds none."""
     return mean_over(ssim, interior(region, axes)) if ssim.numel() else math.nan
 
 
 def interior_shape(shape: tuple[int, ...], axes: tuple[int, ...] = VOLUME_AXES) -> tuple[int, ...]:
-    """The shape of the map of a volume."""
+    """The shape of the map for a volume of this shape."""
     return tuple(max(0, size - 2 * RADIUS) if axis in axes else size for axis, size in enumerate(shape))
 
 
@@ -77,11 +77,11 @@ def interior(region: Bool[Tensor, "d h w"], axes: tuple[int, ...] = VOLUME_AXES)
 
 
 def undisturbed(counted: Bool[Tensor, "d h w"], axes: tuple[int, ...] = VOLUME_AXES) -> Bool[Tensor, "d h w"]:
-    """Voxels whose whole window counts: their SSIM depends on nothing else.
+    """Voxels whose whole window counts, so that their SSIM depends on no other voxels.
 
     Args:
         counted: Voxels that may influence a score.
-        axes: Axes the window extends along.
+        axes: Axes along which the window extends.
     """
     if bool(counted.all()):
         return counted
@@ -102,7 +102,7 @@ def _ssim(
     x: Float[Tensor, "d h w"], y: Float[Tensor, "d h w"], axes: tuple[int, ...], data_range: float
 ) -> Float[Tensor, "d_in h_in w_in"]:
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    moments = torch.stack((x, y, x * x + y * y, x * y))  # the two variances are only wanted as a sum
+    moments = torch.stack((x, y, x * x + y * y, x * y))  # only the sum of the two variances is needed
     for axis in axes:
         moments = _smooth(moments, axis + 1)
     mean_x, mean_y, mean_of_squares, mean_xy = moments

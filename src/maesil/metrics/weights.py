@@ -1,7 +1,7 @@
-"""The weights LPIPS needs: where they are looked for, how they are fetched, and proof that they are the published ones.
+"""The weights of LPIPS: finds them, downloads them, and verifies that they are the published ones.
 
-Backbones are torchvision's, fetched from its own address into torch.hub's cache. The v0.1 linear heads come inside the
-package `torchmetrics`, which is installed with PyTorch Lightning; none of it is imported.
+Backbones are torchvision's, downloaded from its own address into torch.hub's cache. The v0.1 linear heads come with the
+package `torchmetrics`, which PyTorch Lightning installs; it is not imported.
 """
 
 from __future__ import annotations
@@ -28,10 +28,10 @@ class Part:
     """One state dict.
 
     Attributes:
-        files: Names it is known under, the first found is read.
-        prefix: Keys that count; others in the same file (a classifier) are dropped.
-        digest: SHA-256 over the counting keys, shapes and float32 values: the same for every file that holds them.
-        url: torchvision's address; the name ends in the beginning of the file's own hash.
+        files: Names of its file; the first one found is read.
+        prefix: Prefix of the keys that count; others in the same file (a classifier) are dropped.
+        digest: SHA-256 over these keys, shapes and float32 values: the same for every file that holds them.
+        url: Address at torchvision; the name ends with the first digits of the file's own hash.
     """
 
     files: tuple[str, ...]
@@ -70,11 +70,11 @@ PARTS: Catalog[Part] = Catalog(
 
 
 def folders(folder: Path | None = None) -> list[Path]:
-    """Where weights are looked for.
+    """The folders that are searched for weights.
 
     Args:
-        folder: Looked into alone, if given. Otherwise the folder that `MAESIL_LPIPS_WEIGHTS` names, torch.hub's cache,
-            and the installed `torchmetrics`.
+        folder: Only folder to search, if given. Otherwise the folder named by `MAESIL_LPIPS_WEIGHTS`, torch.hub's cache
+            and the installed `torchmetrics` are searched.
     """
     if folder is not None:
         return [folder]
@@ -83,7 +83,7 @@ def folders(folder: Path | None = None) -> list[Path]:
 
 
 def find_weights(part: str, folder: Path | None = None) -> Path | None:
-    """The file that holds a part of `PARTS`, not yet verified; None where there is none."""
+    """The file that holds a part of `PARTS`, not yet verified; None if there is none."""
     places = folders(folder)
     if folder is not None and part.endswith("heads"):
         places = [folder, *_torchmetrics()]
@@ -95,7 +95,7 @@ def read_weights(part: str, folder: Path | None = None) -> dict[str, Tensor]:
     """A verified state dict on the CPU.
 
     Raises:
-        WeightsError: It is absent, unreadable, or its values are not the published ones.
+        WeightsError: The file is missing, unreadable, or its values are not the published ones.
     """
     path = find_weights(part, folder)
     if path is None:
@@ -109,12 +109,12 @@ def read_weights(part: str, folder: Path | None = None) -> dict[str, Tensor]:
 
 
 def verify(part: str, tensors: Mapping[str, Tensor], where: Path | None = None) -> dict[str, Tensor]:
-    """The tensors that count, keys shortened by "features.", if they are the published ones.
+    """The tensors that count, their keys without "features.", if they are the published ones.
 
     Args:
-        part: A name in `PARTS`.
-        tensors: Its state dict, with or without the prefix "features.".
-        where: The file they come from, for the error.
+        part: Name in `PARTS`.
+        tensors: State dict of the part, with or without the prefix "features.".
+        where: File that they come from, for the error message.
 
     Raises:
         WeightsError: The values differ.
@@ -139,11 +139,11 @@ def digest(tensors: Mapping[str, Tensor]) -> str:
 
 
 def fetch_backbone(net: str = "alex", folder: Path | None = None) -> Path:
-    """Downloads a backbone from torchvision's own address, checks its hash and its values.
+    """Downloads a backbone from torchvision's own address, and checks its hash and its values.
 
     Args:
-        net: "alex" (233 MB) or "squeeze" (5 MB).
-        folder: Where to put it; None: torch.hub's cache, which torchvision shares.
+        net: Backbone network, "alex" (233 MB) or "squeeze" (5 MB).
+        folder: Folder to save it in; None: torch.hub's cache, which torchvision shares.
 
     Raises:
         DownloadError: The address cannot be reached, or the file is damaged.
@@ -182,7 +182,7 @@ def _counting(tensors: Mapping[str, Tensor], prefix: str) -> Mapping[str, Tensor
 
 
 def _torchmetrics() -> list[Path]:
-    # Found without importing it: torchmetrics fails to import beside a torchvision that does not match torch.
+    # Found without an import: importing torchmetrics fails if the installed torchvision does not match torch.
     found = importlib.util.find_spec("torchmetrics")
     roots = found.submodule_search_locations if found is not None else None
     return [Path(root) / "functional" / "image" / "lpips_models" for root in roots or ()]

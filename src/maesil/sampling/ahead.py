@@ -1,4 +1,4 @@
-"""Reading ahead: the next batch comes from the disk while the device works on this one."""
+"""Read-ahead: the next batch is read from disk while the device works on the current one."""
 
 from __future__ import annotations
 
@@ -18,19 +18,19 @@ from maesil.tiling import Tile
 K = TypeVar("K")
 V = TypeVar("V")
 ReadsBoxes = Callable[[Shape3, Shape3], Int16[np.ndarray, "d h w"]]
-"""Gives the HU voxels of a box (start, shape), filled with air where it reaches past the volume."""
+"""Function that returns the HU voxels of a box (start, shape), filled with air outside the volume."""
 
 
 def ahead(read: Callable[[K], V], keys: Iterable[K], count: int = 2) -> Iterator[V]:
-    """What `read` gives for each key, in order; up to `count` are read by a thread before they are asked for.
+    """The values of `read` for each key, in order; a thread reads up to `count` of them in advance.
 
-    One thread is enough: decompression and reading leave the interpreter free, and a thread, unlike a process, hands
-    its arrays over as they are. An error in `read` is raised where its value would have come.
+    One thread is enough: decompression and reading release the GIL, and a thread, unlike a process, passes its arrays
+    on without a copy. An error in `read` is raised in place of its value.
 
     Args:
-        read: Called in one other thread, for one key after the other.
-        keys: In the order of the values.
-        count: Values in memory beside the one in use.
+        read: Function called in one other thread, for one key after the other.
+        keys: Keys, in the order of the values.
+        count: Number of values in memory besides the one in use.
     """
     rest = iter(keys)
     with ThreadPoolExecutor(1, thread_name_prefix="ahead") as reader:
@@ -51,10 +51,10 @@ def tile_batches(
     """Tiles with their HU voxels, `batch` at a time (the last ones fewer), read ahead.
 
     Args:
-        read: Gives boxes of the scan.
-        tiles: In the order of the batches.
-        shape: (d, h, w) of a tile.
-        batch: Tiles at a time.
+        read: Function that returns boxes of the scan.
+        tiles: Tiles, in the order of the batches.
+        shape: Shape (d, h, w) of a tile.
+        batch: Number of tiles at a time.
     """
     batches = [tiles[start : start + batch] for start in range(0, len(tiles), batch)]
     yield from zip(batches, ahead(partial(_boxes, read, shape), batches), strict=True)

@@ -15,7 +15,7 @@ def random_flips(
     """Flips every superpatch along each axis with probability one half.
 
     Args:
-        superpatch: (b, c, d, h, w).
+        superpatch: Batch of superpatches.
         axes: Axes to flip: 0 = S, 1 = P, 2 = L.
         generators: Sources of randomness, one for each superpatch, on its device.
     """
@@ -26,9 +26,9 @@ def random_flips(
 
 
 def draw_generators(device: torch.device, seed: int, numbers: Sequence[int]) -> list[torch.Generator]:
-    """A generator for each draw of a batch: what is drawn for a superpatch does not depend on those beside it.
+    """One generator per draw, so that a superpatch's random numbers do not depend on the rest of its batch.
 
-    So a batch that is shared out to several devices is masked and flipped as it would be on one.
+    A batch that is split over several devices is thus masked and flipped as it would be on one.
     """
     return [draw_generator(device, seed, number) for number in numbers]
 
@@ -37,9 +37,9 @@ def draw_generator(device: torch.device, seed: int, number: int) -> torch.Genera
     """A generator whose stream is a function of (seed, draw number).
 
     Args:
-        device: Where random numbers are needed.
-        seed: The run's seed.
-        number: A draw number, counted over the whole run.
+        device: Device on which random numbers are needed.
+        seed: Seed of the run.
+        number: Draw number, counted over the whole run.
     """
     mixed = _mix(_mix(seed & _MASK) ^ (number & _MASK))
     return torch.Generator(device).manual_seed(mixed >> 1)

@@ -1,4 +1,4 @@
-"""What is drawn from a store, and which part of it is kept for testing."""
+"""What is drawn from a store, and what is held out."""
 
 from __future__ import annotations
 
@@ -22,15 +22,15 @@ class HoldoutConfig:
     """How a store is divided into train, val and test.
 
     Args:
-        by: "patient" keeps whole patients apart, by a hash that never changes. "superpatch" keeps superpatches of every
-            scan apart: for a single patient only, since neighbours of a test superpatch have been trained on.
+        by: Unit that is held out. "patient" holds out whole patients, by a hash that never changes. "superpatch" holds
+            out superpatches of every scan: only for a single patient, as a test superpatch's neighbours are trained on.
         patients: Shares and overrides of the split by patient.
-        val_superpatches: Superpatches per scan kept for validation, with ``by="superpatch"``.
-        test_superpatches: Superpatches per scan kept for testing, with ``by="superpatch"``.
-            A scan that has fewer than both ask for shares them out in proportion, at least one to each.
-        held_tissue: Least share of tissue in a superpatch kept for val or test, with ``by="superpatch"``.
-        train_only: Datasets that are trained on and never scored.
-        given: Use the splits that the store carries from its collections or its list; patients' overrides come first.
+        val_superpatches: Number of superpatches per scan held out for validation, with ``by="superpatch"``.
+        test_superpatches: Number of superpatches per scan held out for testing, with ``by="superpatch"``.
+            If a scan has fewer than both settings require, they are divided in proportion, with at least one for each.
+        held_tissue: Smallest share of tissue in a superpatch held out for val or test, with ``by="superpatch"``.
+        train_only: Datasets that are only trained on, never scored.
+        given: Whether to use the splits that the store has from its collections or its list; overrides come first.
     """
 
     by: Literal["patient", "superpatch"] = "patient"
@@ -47,18 +47,18 @@ class DataConfig:
     """The data of a run.
 
     Args:
-        store: The prepared store to train on.
-        sampling: "random" crops anywhere, or the paper's non-overlapping "grid".
-        padded_crops: Random crops may reach past the far ends of a scan, into the air that a tiling pads superpatches
-            with: whole scans are rebuilt from such superpatches, so they should be known (docs/lab.md).
-        min_tissue: Superpatches with a smaller share of tissue (above -500 HU) are skipped as air.
-        weighting: How often each dataset is drawn from. "by-scan": as often as it has superpatches; "by-dataset": all
-            equally often; "temperature": by the power `temperature` of its superpatches, between the two.
-        temperature: 1 is "by-scan", 0 is "by-dataset".
-        superpatches_per_pass: Random crops that count as one pass over the store; None: as many as the grid has.
+        store: Prepared store to train on.
+        sampling: Source of superpatches: "random" crops anywhere, or the paper's non-overlapping "grid".
+        padded_crops: Whether random crops may extend past the far ends of a scan, into the air that a tiling pads with:
+            whole scans are rebuilt from such superpatches, so training should include them (docs/lab.md).
+        min_tissue: Smallest share of tissue (above -500 HU); superpatches with less are skipped as air.
+        weighting: Weight of each dataset. "by-scan": in proportion to its superpatches; "by-dataset": all equal;
+            "temperature": in proportion to its superpatches to the power `temperature`, between the two.
+        temperature: Exponent for "temperature": 1 is "by-scan", 0 is "by-dataset".
+        superpatches_per_pass: Number of random crops in one pass over the store; None: as many as the grid has.
         flip_axes: Axes flipped at random in training: 0 = S, 1 = P, 2 = L.
         window: HU window mapped to [0, 1].
-        holdout: What is kept for validation and test.
+        holdout: Settings of what is held out for validation and test.
     """
 
     store: Path | None = None
@@ -74,15 +74,15 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.min_tissue < 1.0:
-            raise ConfigError(f"min_tissue is {self.min_tissue}", fix="a share of voxels lies in [0, 1)")
+            raise ConfigError(f"min_tissue is {self.min_tissue}", fix="choose a share of voxels in [0, 1)")
         power_of(self.weighting, self.temperature)
         if self.sampling == "grid" and self.weighting != "by-scan":
             raise ConfigError(
-                "grid sampling takes every superpatch once, so datasets cannot weigh more or less",
+                "grid sampling takes every superpatch once, so datasets cannot be weighted",
                 fix="--data.sampling random, or --data.weighting by-scan",
             )
 
     @property
     def dataset_power(self) -> float:
-        """The power of a dataset's superpatches that it is drawn by."""
+        """The exponent of a dataset's number of superpatches in its weight."""
         return power_of(self.weighting, self.temperature)

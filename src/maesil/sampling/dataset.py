@@ -1,4 +1,4 @@
-"""Superpatches of a store as a PyTorch dataset and loader: the one door between files and tensors."""
+"""Superpatches of a store as a PyTorch dataset and loader: the only place where files become tensors."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from maesil.store.scanstore import ScanStore
 
 
 class Superpatches(NamedTuple):
-    """A batch as it comes from disk; windowing and augmentation happen on the device.
+    """A batch as read from disk; windowing and augmentation happen on the device.
 
     Attributes:
-        hu: (b, 1, d, h, w) int16 in HU; voxels outside the scan are air (-1024).
-        numbers: The draws, counted over the whole run.
-        places: Where each superpatch lies, for messages.
-        inside: (b, 3) voxels along each axis that lie inside the scan; those behind them are padding. None at all in a
-            superpatch that only fills a batch up.
+        hu: Voxels (b, 1, d, h, w) as int16 in HU; those outside the scan are air (-1024).
+        numbers: Draw numbers, counted over the whole run.
+        places: Place of each superpatch, for messages.
+        inside: Number of voxels (b, 3) along each axis that lie inside the scan; the rest is padding. It is 0 for a
+            superpatch that only fills up a batch.
     """
 
     hu: Int16[Tensor, "b 1 d h w"]
@@ -38,8 +38,8 @@ def inside_voxels(inside: Int64[Tensor, "b 3"], superpatch: Shape3) -> Bool[Tens
     """The voxels of superpatches that lie inside their scans.
 
     Args:
-        inside: How many along each axis, from the first on.
-        superpatch: (d, h, w).
+        inside: Number of them along each axis, from the first on.
+        superpatch: Shape (d, h, w) of a superpatch.
     """
     depth, height, width = (
         torch.arange(edge, device=inside.device) < inside[:, axis, None] for axis, edge in enumerate(superpatch)
@@ -49,13 +49,13 @@ def inside_voxels(inside: Int64[Tensor, "b 3"], superpatch: Shape3) -> Bool[Tens
 
 @final
 class SuperpatchDataset(Dataset[Superpatches]):
-    """Reads the superpatch of any draw number.
+    """Dataset of superpatches, indexed by draw number.
 
     Args:
-        store: The prepared store; reopened by itself in worker processes.
-        plan: Which superpatch comes when.
-        superpatch: Voxels of a superpatch.
-        count: Draws that count; what a batch is filled up with beyond them has no voxel inside. None: all.
+        store: Prepared store; it reopens itself in worker processes.
+        plan: Plan that says which superpatch comes when.
+        superpatch: Shape of a superpatch in voxels.
+        count: Number of draws that count; later ones, which fill up a batch, have no voxels inside. None: all.
     """
 
     def __init__(self, store: ScanStore, plan: Plan, superpatch: Shape3, count: int | None = None) -> None:
@@ -68,7 +68,7 @@ class SuperpatchDataset(Dataset[Superpatches]):
         return self.__getitems__([number])
 
     def __getitems__(self, numbers: list[int]) -> Superpatches:
-        """A whole batch, each superpatch decoded into its place: the loader asks for this where it is offered."""
+        """A whole batch, each superpatch decoded into its place; the loader calls this method if it exists."""
         places = [self.plan.place(number) for number in numbers]
         hu = _batch_buffer((len(numbers), 1, *self.superpatch))
         for box, place in zip(hu.numpy(), places, strict=True):
@@ -78,14 +78,14 @@ class SuperpatchDataset(Dataset[Superpatches]):
 
     @staticmethod
     def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
-        """Joins superpatches into a batch; one that is a batch already stays."""
+        """Joins superpatches into a batch; a complete batch is returned as it is."""
         return collate(items)
 
 
 def insides(
     store: ScanStore, numbers: Sequence[int], places: Sequence[Place], superpatch: Shape3, count: int | None
 ) -> Int64[Tensor, "b 3"]:
-    """How far superpatches lie inside their scans; not at all from draw `count` on."""
+    """Number of voxels of superpatches inside their scans, along each axis; 0 from draw `count` on."""
     found = [
         place.inside(store.entry(place.scan_id).shape, superpatch) if count is None or number < count else (0, 0, 0)
         for number, place in zip(numbers, places, strict=True)
@@ -94,7 +94,7 @@ def insides(
 
 
 def _batch_buffer(shape: tuple[int, ...]) -> Int16[Tensor, "b 1 d h w"]:
-    """Room for a batch: in a loader's worker, where the loader's own process can take it without a copy."""
+    """Memory for a batch; in a loader's worker it is shared, so that the main process gets it without a copy."""
     if get_worker_info() is None:
         return torch.from_numpy(np.empty(shape, dtype=np.int16))
     size = int(np.prod(shape)) * 2
@@ -103,7 +103,7 @@ def _batch_buffer(shape: tuple[int, ...]) -> Int16[Tensor, "b 1 d h w"]:
 
 
 def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
-    """Joins superpatches into a batch; one that is a batch already stays."""
+    """Joins superpatches into a batch; a complete batch is returned as it is."""
     if isinstance(items, Superpatches):
         return items
     return Superpatches(
@@ -116,17 +116,17 @@ def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
 
 @final
 class ResumableLoader:
-    """A loader of fixed length that starts where the run is.
+    """A loader of fixed length that starts at the current position of a run.
 
-    Lightning counts batches of the whole run and asks a resumed loader only for the rest; it takes a loader with
-    `state_dict` for resumable. The state is the start in `order`, so there is nothing to store.
+    Lightning counts batches of the whole run and asks a resumed loader only for the rest; it treats a loader with
+    `state_dict` as resumable. The state is the start in `order`, so there is nothing to store.
 
     Args:
-        dataset: The superpatches.
-        order: The draws of this rank.
-        workers: Reading processes; 0 reads in this one.
+        dataset: Dataset of superpatches.
+        order: Draws of this rank.
+        workers: Number of reading processes; 0 reads in this process.
         pin_memory: Whether batches go to page-locked memory, for a faster copy to a GPU.
-        collate_fn: Joins superpatches into a batch.
+        collate_fn: Function that joins superpatches into a batch.
 
     Attributes:
         waited_s: Seconds that the caller has waited for batches so far.
@@ -163,7 +163,7 @@ class ResumableLoader:
             asked = time.perf_counter()
 
     def state_dict(self) -> dict[str, Any]:
-        """Nothing: the order is arithmetic."""
+        """An empty state: the order is computed."""
         return {}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:

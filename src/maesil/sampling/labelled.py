@@ -1,4 +1,4 @@
-"""Superpatches with their labels: which scans carry the classes asked for, where they lie, what is drawn."""
+"""Superpatches with labels: which scans have the requested classes, where they lie, and what is drawn."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanEntry, ScanStore
 
 KEPT_VOXELS = 4096
-"""Labelled voxels remembered per scan and class; crops are drawn around them."""
+"""Number of labelled voxels kept per scan and class; crops are drawn around them."""
 
 
 class LabelledSuperpatches(NamedTuple):
-    """A batch as it comes from disk.
+    """A batch as read from disk.
 
     Attributes:
-        hu: (b, 1, d, h, w) int16 in HU.
-        labels: (b, 1, d, h, w) int64: 0 background, 1 to K the classes.
-        numbers: The draws, counted over the whole run.
-        places: Where each superpatch lies.
-        inside: (b, 3) voxels along each axis that lie inside the scan, as of `Superpatches`.
+        hu: Voxels (b, 1, d, h, w) as int16 in HU.
+        labels: Labels (b, 1, d, h, w) as int64: 0 is background, 1 to K are the classes.
+        numbers: Draw numbers, counted over the whole run.
+        places: Place of each superpatch.
+        inside: Number of voxels (b, 3) along each axis that lie inside the scan, as in `Superpatches`.
     """
 
     hu: Int16[Tensor, "b 1 d h w"]
@@ -46,10 +46,10 @@ class LabelledSuperpatches(NamedTuple):
 
 @dataclass(frozen=True)
 class Classes:
-    """The structures to tell apart.
+    """The classes to segment.
 
     Attributes:
-        names: In the order of their numbers, from 1 on; 0 is everything else.
+        names: Names in the order of their numbers, from 1 on; 0 is everything else.
     """
 
     names: tuple[str, ...]
@@ -58,7 +58,7 @@ class Classes:
         return len(self.names)
 
     def numbers(self, entry: ScanEntry) -> npt.NDArray[np.int64]:
-        """What each label number of a scan is here; a lookup table."""
+        """Lookup table from a scan's label numbers to class numbers."""
         assert entry.labels is not None
         table = np.zeros(2 + max(entry.labels.values(), default=0), dtype=np.int64)
         for number, name in enumerate(self.names, start=1):
@@ -66,7 +66,7 @@ class Classes:
         return table
 
     def read(self, store: ScanStore, scan_id: str, start: Shape3, shape: Shape3) -> npt.NDArray[np.int64]:
-        """Classes of a box of a scan; labels that were not asked for are background."""
+        """Classes in a box of a scan; labels that were not requested are background."""
         table = self.numbers(store.entry(scan_id))
         stored = store.read_labels(scan_id, start, shape)
         found: npt.NDArray[np.int64] = table[np.minimum(stored, len(table) - 1)]
@@ -74,13 +74,13 @@ class Classes:
 
 
 def annotated(store: ScanStore, names: Sequence[str]) -> tuple[Classes, tuple[str, ...]]:
-    """The classes, and the scans that were searched for all of them.
+    """The classes, and the scans that were annotated for all of them.
 
-    A scan counts where its labels name every class, found or not: elsewhere a structure might be there unmarked.
+    A scan counts if its labels name every class, found or not: in others, a structure might be there but unmarked.
 
     Args:
-        store: A store prepared with labels.
-        names: Structures; none: all that every labelled scan names.
+        store: Store prepared with labels.
+        names: Names of structures; if empty, all that every labelled scan names.
 
     Raises:
         StoreError: No scan of the store has labels.
@@ -88,7 +88,7 @@ def annotated(store: ScanStore, names: Sequence[str]) -> tuple[Classes, tuple[st
     """
     labelled = [entry for entry in store.entries if entry.labels is not None]
     if not labelled:
-        fix = "prepare the scans with --labels, their label files beside them"
+        fix = "prepare the scans with --labels, with their label files next to them"
         raise StoreError("no scan of this store has labels", where=store.path, fix=fix)
     counts = Counter(name for entry in labelled for name in entry.labels or ())
     chosen = tuple(dict.fromkeys(names)) or tuple(sorted(name for name, n in counts.items() if n == len(labelled)))
@@ -97,38 +97,38 @@ def annotated(store: ScanStore, names: Sequence[str]) -> tuple[Classes, tuple[st
         guess = nearest(unknown[0], counts)
         known = ", ".join(sorted(counts)[:20]) + (" ..." if len(counts) > 20 else "")
         hint = f"did you mean '{guess}'? " if guess else ""
-        unnamed = "; names of numbers come with `maesil prepare --label-names`" if "label_1" in counts else ""
+        unnamed = "; `maesil prepare --label-names` gives names to numbers" if "label_1" in counts else ""
         raise ConfigError(
             f"no scan has the class '{unknown[0]}'", where=store.path, fix=f"{hint}known: {known}{unnamed}"
         )
     scans = tuple(entry.scan_id for entry in labelled if set(chosen) <= set(entry.labels or ()))
     if not scans or not chosen:
         listed = ", ".join(f"{name} ({counts[name]})" for name in chosen) or "the labelled scans share none"
-        raise ConfigError(f"no scan was searched for all of these classes: {listed}", fix="name fewer: --classes ...")
+        raise ConfigError(f"no scan was annotated for all of these classes: {listed}", fix="name fewer: --classes ...")
     return Classes(chosen), scans
 
 
 @dataclass(frozen=True)
 class Marks:
-    """Where the classes lie in a scan.
+    """Positions of the classes in a scan.
 
     Attributes:
-        voxels: Class number to some of its voxels (n, 3).
+        voxels: Map from class number to some of its voxels (n, 3).
     """
 
     voxels: dict[int, npt.NDArray[np.int64]]
 
 
 def marks_of(store: ScanStore, classes: Classes, region: Region, seed: int) -> Marks:
-    """Up to `KEPT_VOXELS` voxels of every class in a scan's region, drawn evenly.
+    """Up to `KEPT_VOXELS` voxels of every class in a scan's region, drawn uniformly.
 
-    What the labels say of superpatches that are kept for other splits decides nothing.
+    Labels in superpatches that are held out for other splits have no influence.
 
     Args:
-        store: Prepared with labels.
-        classes: What is told apart.
-        region: The part of the scan that is trained on.
-        seed: Of the draws.
+        store: Store prepared with labels.
+        classes: Classes to segment.
+        region: Part of the scan that is trained on.
+        seed: Seed of the draws.
     """
     labels = classes.read(store, region.entry.scan_id, (0, 0, 0), region.entry.shape)
     if region.forbidden:
@@ -144,12 +144,12 @@ def marks_of(store: ScanStore, classes: Classes, region: Region, seed: int) -> M
 
 
 def _reachable(region: Region) -> Bool[np.ndarray, "d h w"]:
-    """Which voxels of the scan some superpatch can hold that touches none kept for other splits."""
+    """The voxels of the scan that lie in some superpatch that touches none held out for other splits."""
     reached = np.zeros(region.tiling.shape, dtype=np.bool_)
     ends = _ends(region)
     reached[: ends[0], : ends[1], : ends[2]] = region.allowed_origins((0, 0, 0), ends)
     for axis, edge in enumerate(region.tiling.tile):
-        # A voxel is reached along an axis where one of the `edge` origins up to it is.
+        # A voxel is reached along an axis if one of the `edge` origins up to it is allowed.
         origins = np.moveaxis(np.cumsum(reached, axis=axis, dtype=np.int32), axis, 0)
         origins[edge:] -= origins[:-edge].copy()
         reached = np.moveaxis(origins, 0, axis) > 0
@@ -164,19 +164,19 @@ def _ends(region: Region) -> Shape3:
 
 @final
 class ForegroundPlan:
-    """Crops, a share of them around a labelled voxel: every class equally often, every scan that has it as well.
+    """Crops, a share of them around a labelled voxel: classes are equally likely, and so are the scans of each.
 
-    No crop touches a superpatch that its region keeps for another split.
+    No crop touches a superpatch that its region holds out for another split.
 
     Args:
-        regions: The training scans.
-        marks: Where the classes lie, in the order of `regions`, as `marks_of` gives them.
-        plain: What the other crops are.
-        share: Of crops around a labelled voxel, in [0, 1].
-        seed: Of all draws.
+        regions: Regions of the training scans.
+        marks: Positions of the classes from `marks_of`, in the order of `regions`.
+        plain: Plan for the other crops.
+        share: Share of crops around a labelled voxel, in [0, 1].
+        seed: Seed of all draws.
 
     Raises:
-        StoreError: A class is in none of the scans.
+        StoreError: None of the scans has a voxel of the classes.
     """
 
     def __init__(self, regions: Sequence[Region], marks: Sequence[Marks], plain: Plan, share: float, seed: int) -> None:
@@ -202,7 +202,7 @@ class ForegroundPlan:
 
 
 def _around(region: Region, voxel: npt.NDArray[np.int64], random: np.random.Generator) -> Place:
-    """A superpatch with the voxel anywhere in it, as far inside the scan as it goes and where the region allows."""
+    """A random superpatch that contains the voxel, inside the scan where possible, and allowed by the region."""
     edges, ends = region.tiling.tile, _ends(region)
     starts = [int(voxel[axis]) - int(random.integers(edges[axis])) for axis in range(3)]
     d, h, w = (min(max(0, start), end - 1) for start, end in zip(starts, ends, strict=True))
@@ -211,7 +211,7 @@ def _around(region: Region, voxel: npt.NDArray[np.int64], random: np.random.Gene
 
 
 def _beside(region: Region, voxel: npt.NDArray[np.int64], random: np.random.Generator) -> Shape3:
-    """The origin of a superpatch that holds the voxel, any of those that the region allows."""
+    """The origin of a superpatch that contains the voxel: a random one of those that the region allows."""
     edges, ends = region.tiling.tile, _ends(region)
     low = [max(0, int(voxel[axis]) - edges[axis] + 1) for axis in range(3)]
     high = [min(int(voxel[axis]) + 1, ends[axis]) for axis in range(3)]
@@ -222,14 +222,14 @@ def _beside(region: Region, voxel: npt.NDArray[np.int64], random: np.random.Gene
 
 @final
 class LabelledDataset(Dataset[LabelledSuperpatches]):
-    """Reads the superpatch of any draw number, with its labels.
+    """Dataset of superpatches with labels, indexed by draw number.
 
     Args:
-        store: Prepared with labels.
-        classes: What is told apart.
-        plan: Which superpatch comes when.
-        superpatch: Voxels of a superpatch.
-        count: Draws that count, as of `SuperpatchDataset`; None: all.
+        store: Store prepared with labels.
+        classes: Classes to segment.
+        plan: Plan that says which superpatch comes when.
+        superpatch: Shape of a superpatch in voxels.
+        count: Number of draws that count, as in `SuperpatchDataset`; None: all.
     """
 
     def __init__(

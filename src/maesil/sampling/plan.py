@@ -21,7 +21,7 @@ from maesil.shapes import Shape3
 Floats = np.ndarray[tuple[int], np.dtype[np.float64]]
 
 TRIES = 200
-"""Random origins tried in one scan before a crop falls back to a tile of its grid."""
+"""Number of random origins tried in one scan before a crop falls back to a tile of its grid."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Place:
     origin: Shape3
 
     def inside(self, scan: Shape3, superpatch: Shape3) -> Shape3:
-        """Voxels of the superpatch along (S, P, L) that lie in a scan of that shape; those behind them are padding."""
+        """Number of voxels of the superpatch along (S, P, L) inside a scan of that shape; the rest is padding."""
         room = zip(superpatch, scan, self.origin, strict=True)
         along = tuple(max(0, min(edge, size - start)) for edge, size, start in room)
         return (along[0], along[1], along[2])
@@ -43,14 +43,14 @@ class Plan(Protocol):
     """The order of draws."""
 
     def __len__(self) -> int:
-        """Draws that make one pass."""
+        """Number of draws in one pass."""
 
     def place(self, number: int) -> Place:
         """The place of the draw `number`, counted over the whole run."""
 
 
 def make_plan(regions: Sequence[Region], config: DataConfig, seed: int) -> Plan:
-    """The plan that `config.sampling` names."""
+    """The plan selected by `config.sampling`."""
     if config.sampling == "grid":
         return GridPlan(regions, seed)
     power = config.dataset_power
@@ -68,8 +68,8 @@ class GridPlan:
     """Every superpatch of the grids once per pass, in a new order each pass (§III-A: 64 of a 512^3 volume).
 
     Args:
-        regions: The split's regions.
-        seed: Of the order; None keeps the grid's own order in every pass.
+        regions: Regions of the split.
+        seed: Seed of the order; None keeps the grid's own order in every pass.
     """
 
     def __init__(self, regions: Sequence[Region], seed: int | None) -> None:
@@ -99,15 +99,15 @@ class GridPlan:
 
 
 class RandomPlan:
-    """Crops anywhere in the regions; a scan is drawn in proportion to the superpatches of its grid.
+    """Random crops from the regions; a scan is drawn in proportion to the superpatches of its grid.
 
     Args:
-        regions: The split's regions.
-        seed: Of all draws.
-        min_tissue: Crops with a smaller share of tissue are drawn again.
-        per_pass: Draws that make one pass; None: the number of the grids' superpatches.
-        dataset_power: A dataset is drawn by this power of its superpatches: 1 as it has them, 0 all alike.
-        padded: Crops may reach past a scan's far ends, as far as its tiling does.
+        regions: Regions of the split.
+        seed: Seed of all draws.
+        min_tissue: Smallest share of tissue; crops with less are drawn again.
+        per_pass: Number of draws in one pass; None: as many as the grids have superpatches.
+        dataset_power: Exponent of a dataset's number of superpatches in its weight: 1 is in proportion, 0 all equal.
+        padded: Whether crops may extend past a scan's far ends, as far as its tiling does.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class RandomPlan:
     def place(self, number: int) -> Place:
         """The place of the draw `number`."""
         random = np.random.default_rng((self._seed, number))
-        # What `random.choice` with these shares would draw, without its sums over all scans at every draw.
+        # The same draw as `random.choice` with these shares, without its sums over all scans at every draw.
         region = self._regions[int(self._up_to.searchsorted(random.random(), side="right"))]
         for _ in range(TRIES):
             origin = _random_origin(region, random, self._padded)
@@ -149,7 +149,7 @@ class RandomPlan:
 
 
 def _shares(datasets: Sequence[str], tiles: Floats, power: float) -> Floats:
-    """How often each scan is drawn: by its superpatches within its dataset, the dataset by a power of all it has."""
+    """The share of draws of each scan: by superpatches within its dataset, and by a power of them between datasets."""
     if power == 1.0:
         plain: Floats = tiles / tiles.sum()
         return plain
@@ -172,11 +172,11 @@ class Order:
     """The draws of one rank, as a batch sampler for PyTorch's DataLoader.
 
     Args:
-        batch: Superpatches per micro-batch of one rank.
-        rank: This process.
+        batch: Number of superpatches per micro-batch of one rank.
+        rank: Rank of this process.
         world: Number of processes.
         start: First micro-batch, for a resumed run.
-        stop: Micro-batches of the whole run.
+        stop: Number of micro-batches of the whole run.
     """
 
     batch: int
@@ -198,14 +198,14 @@ class Order:
 class OnePass:
     """The draws 0 to `count` - 1, each once, as a batch sampler of one rank.
 
-    Every rank makes as many batches as the others, of as many superpatches: ranks wait for each other where they share
-    weights. The last batches are smaller; where they do not come out even, the last ranks fill theirs up with draws
-    from `count` on, which no score may count.
+    Every rank gets as many batches as the others, of the same sizes, because ranks that share weights wait for each
+    other. The last batches are smaller; if they do not divide evenly, the last ranks fill theirs up with draws from
+    `count` on, which must not count in any score.
 
     Args:
-        count: Draws in all.
-        batch: Superpatches per batch of one rank.
-        rank: This process.
+        count: Total number of draws.
+        batch: Number of superpatches per batch of one rank.
+        rank: Rank of this process.
         world: Number of processes.
     """
 

@@ -24,10 +24,10 @@ class Region:
     """The part of one scan that belongs to a split.
 
     Attributes:
-        entry: The scan.
-        tiling: Its grid of superpatches.
-        tiles: The grid's superpatches in this split that are not nearly all air.
-        forbidden: Origins of superpatches kept for other splits; no crop may touch them.
+        entry: Scan that it is part of.
+        tiling: Grid of superpatches of the scan.
+        tiles: Superpatches of the grid in this split that are not nearly all air.
+        forbidden: Origins of superpatches held out for other splits; no crop may touch them.
         occupancy: Share of tissue per block of 16^3 voxels, 0 to 255.
         partial: Whether other superpatches of the scan belong to another split.
     """
@@ -44,11 +44,11 @@ class Region:
         return tissue_share(self.occupancy, origin, self.tiling.tile)
 
     def is_allowed(self, origin: Shape3) -> bool:
-        """Whether a superpatch at `origin` shares no voxel with one that is kept for another split."""
+        """Whether a superpatch at `origin` shares no voxel with one that is held out for another split."""
         return not any(overlap(origin, held, self.tiling.tile) for held in self.forbidden)
 
     def allowed_origins(self, low: Shape3, high: Shape3) -> Bool[np.ndarray, "d h w"]:
-        """`is_allowed` of every origin from `low` on, below `high`, all at once."""
+        """`is_allowed` of all origins from `low` up to, but not including, `high`."""
         allowed = np.ones([stop - start for start, stop in zip(low, high, strict=True)], dtype=np.bool_)
         for held in self.forbidden:
             touching = [
@@ -60,7 +60,7 @@ class Region:
 
 
 def tissue_share(occupancy: npt.NDArray[np.uint8], origin: Shape3, shape: Shape3) -> float:
-    """Share of tissue in a box, from whole occupancy blocks; a box edge inside a block counts that block in part.
+    """Share of tissue in a box, from whole occupancy blocks; a block that the box cuts counts in part.
 
     Args:
         occupancy: Share of tissue per block of 16^3 voxels, 0 to 255.
@@ -88,20 +88,20 @@ def regions_of(store: ScanStore, config: DataConfig, superpatch: Shape3, split: 
     """The regions of a split, one per scan that has any.
 
     Args:
-        store: The prepared store.
-        config: What is held out, and what counts as air.
-        superpatch: Voxels of a superpatch.
-        split: "train", "val" or "test".
+        store: Prepared store.
+        config: Settings of what is held out, and what counts as air.
+        superpatch: Shape of a superpatch in voxels.
+        split: Name of the split: "train", "val" or "test".
 
     Raises:
         StoreError: The split is unknown, or the store has no scan.
         EmptySplitError: The split has no superpatch.
     """
     if split not in SPLITS:
-        raise StoreError(f"unknown split '{split}'", fix=f"one of: {', '.join(SPLITS)}")
+        raise StoreError(f"unknown split '{split}'", fix=f"choose one of: {', '.join(SPLITS)}")
     if not store.entries:
         raise StoreError(
-            "this store has no scan", where=store.path, fix="its quarantine.jsonl says why; prepare others"
+            "this store has no scans", where=store.path, fix="see why in its quarantine.jsonl; prepare others"
         )
     division = _by_patient if config.holdout.by == "patient" else _by_superpatch
     found = [division(store, entry, config, superpatch, split) for entry in store.entries]
@@ -118,14 +118,14 @@ def regions_of(store: ScanStore, config: DataConfig, superpatch: Shape3, split: 
 def _advice(config: DataConfig) -> str:
     if config.holdout.by == "patient":
         return (
-            "with few patients, name some while pre-training: --data.holdout.patients.overrides PATIENT test; or hold "
-            "superpatches out: --data.holdout.by superpatch. A run that is trained already needs a new --run"
+            "with few patients, name some when pre-training: --data.holdout.patients.overrides PATIENT test; or hold "
+            "out superpatches: --data.holdout.by superpatch. A run that is already trained needs a new --run"
         )
     return "use smaller superpatches, or fewer held-out ones (--data.holdout.test-superpatches)"
 
 
 def _split_of_entry(entry: ScanEntry, holdout: HoldoutConfig) -> str:
-    """What the user says of the patient, then what the store carries, then what is drawn."""
+    """The split of a scan: the user's override, else the split in the store, else the drawn one."""
     if entry.dataset in holdout.train_only:
         return "train"
     if holdout.given and entry.split is not None and entry.patient not in holdout.patients.overrides:
@@ -134,30 +134,30 @@ def _split_of_entry(entry: ScanEntry, holdout: HoldoutConfig) -> str:
 
 
 def training_scans(store: ScanStore, holdout: HoldoutConfig) -> tuple[ScanEntry, ...]:
-    """The scans that training sees: those of training patients, or, where superpatches are held out, all of them."""
+    """The scans seen in training: those of training patients, or all of them if superpatches are held out."""
     if holdout.by == "superpatch":
         return tuple(store.entries)
     return tuple(entry for entry in store.entries if _split_of_entry(entry, holdout) == "train")
 
 
 def split_summary(store: ScanStore, holdout: HoldoutConfig) -> str:
-    """Who is trained on and who is held out, in a line."""
+    """One line on what is trained on and what is held out."""
     if holdout.by == "superpatch":
-        return f"{len(store.entries)} scans to train on, but for superpatches of them that are held out"
+        return f"{len(store.entries)} scans to train on, except for their held-out superpatches"
     count = Counter(_splits(store, holdout).values())
     return f"{count['train']} patients to train on, {count['val']} for validation, {count['test']} for testing"
 
 
 def _splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:
-    """Patient to split."""
+    """Map from patient to split."""
     return {entry.patient: _split_of_entry(entry, holdout) for entry in store.entries}
 
 
 def check_overrides(store: ScanStore, holdout: HoldoutConfig) -> None:
-    """Refuses overrides that name nobody: by a typing error, a test patient would be trained on.
+    """Refuses overrides of unknown patients: after a typo, a test patient would be trained on.
 
     Raises:
-        ConfigError: Says who is meant, or who there is.
+        ConfigError: A patient is unknown; the message names the nearest one, or the existing ones.
     """
     if holdout.by == "superpatch":
         return
@@ -166,7 +166,7 @@ def check_overrides(store: ScanStore, holdout: HoldoutConfig) -> None:
         if name not in patients:
             guess = nearest(name, patients)
             raise ConfigError(
-                f"no patient is called '{name}', whom --data.holdout.patients.overrides puts into {split}",
+                f"no patient is called '{name}', which --data.holdout.patients.overrides assigns to {split}",
                 where=store.path,
                 fix=f"did you mean '{guess}'?" if guess else f"its patients: {_some(patients)}",
             )
@@ -178,10 +178,10 @@ def _some(names: Sequence[str], shown: int = 20) -> str:
 
 
 def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
-    """What is amiss with a split: no patient to test on, or patients who could be held out and are not."""
+    """Warnings about a split: no patient to test on, or patients who could be held out and are not."""
     patients = _splits(store, holdout)
     if holdout.by == "superpatch":
-        unseen = "scores will say nothing of unseen patients; to hold patients out: --data.holdout.by patient"
+        unseen = "scores will say nothing about unseen patients; to hold patients out: --data.holdout.by patient"
         return [f"all {len(patients)} patients are trained on: {unseen}"] if len(patients) > 1 else []
     if not patients or "test" in patients.values():
         return []
@@ -217,22 +217,22 @@ def _by_superpatch(
 
 
 def solid_tiles(tiling: Tiling, occupancy: npt.NDArray[np.uint8], least: float) -> Tiles:
-    """The tiles with at least this share of tissue, as `tissue_share` gives it."""
+    """The tiles with at least this share of tissue, as computed by `tissue_share`."""
     shares = _tile_shares(tiling, occupancy)
-    # All at once rounds otherwise than one by one: what lies at the limit is looked at again.
+    # Shares of all tiles at once are rounded differently: those at the limit are computed again.
     for number in np.flatnonzero(np.abs(shares - least) < 1e-9):
         shares[number] = tissue_share(occupancy, tiling[int(number)].origin, tiling.tile)
     return Tiles(tiling, tuple(np.flatnonzero(shares >= least).tolist()))
 
 
 def _tile_shares(tiling: Tiling, occupancy: npt.NDArray[np.uint8]) -> npt.NDArray[np.float64]:
-    """Share of tissue of every tile, row-major: a box's sum over blocks is one product per axis."""
+    """Share of tissue of every tile, row-major: the sum over a box's blocks is one product per axis."""
     tissue: npt.NDArray[np.float64] = occupancy / np.float64(255.0)
     for axis in range(3):
         edge = tiling.tile[axis]
         starts = np.arange(tiling.counts[axis]) * (edge - tiling.overlap[axis])
         weights = np.stack([_block_weights(int(start), edge, occupancy.shape[axis]) for start in starts])
-        # Tiles of this axis go last and the next axis comes first: after three rounds the order is the old one.
+        # Tiles of this axis go last and the next axis comes first: after three rounds the order is restored.
         tissue = np.tensordot(tissue, weights, axes=(0, 1))
     edges = tiling.tile
     return tissue.reshape(-1) / (edges[0] * edges[1] * edges[2])
@@ -241,7 +241,7 @@ def _tile_shares(tiling: Tiling, occupancy: npt.NDArray[np.uint8]) -> npt.NDArra
 def _held_tiles(
     entry: ScanEntry, tiling: Tiling, occupancy: npt.NDArray[np.uint8], config: HoldoutConfig
 ) -> dict[str, tuple[Tile, ...]]:
-    """Whole tiles with tissue, spread along S-I, no two of them neighbours so that training reaches all around."""
+    """Whole tiles with tissue, spread apart, no two of them adjacent, so that training reaches all around each."""
     if entry.dataset in config.train_only:
         return {"val": (), "test": ()}
     solid = solid_tiles(tiling, occupancy, config.held_tissue)
@@ -252,15 +252,15 @@ def _held_tiles(
 
 
 def _tested(held: int, config: HoldoutConfig) -> int:
-    """How many of the held tiles are for test: its share, where there are too few; one tile alone is for test."""
+    """Number of held-out tiles for test: in proportion if there are too few; a single tile is for test."""
     wanted = config.test_superpatches + config.val_superpatches
     share = round(held * config.test_superpatches / wanted)
-    spared = 1 if config.val_superpatches else 0  # a scan with two tiles or more spares one for validation
+    spared = 1 if config.val_superpatches else 0  # a scan with two tiles or more reserves one for validation
     return max(min(1, held), min(share, held - spared))
 
 
 def _spread(tiles: Sequence[Tile], shape: Shape3, count: int) -> list[Tile]:
-    """Up to `count` tiles that do not touch each other, each as far as possible from those before it."""
+    """Up to `count` tiles that do not touch each other, each as far as possible from the previous ones."""
     chosen: list[Tile] = []
     rest = list(tiles)
     while rest and len(chosen) < count:

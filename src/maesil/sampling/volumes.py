@@ -1,4 +1,4 @@
-"""Superpatches of a volume that is in memory, as a store would give them."""
+"""Superpatches of a volume in memory, as a store would return them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maesil.tiling import Tiling
 
 
 def box_reader(volume: Volume) -> Callable[[Shape3, Shape3], Int16[np.ndarray, "d h w"]]:
-    """A function of (start, shape) that gives boxes of an int16 volume, filled with air past its far ends."""
+    """A function of (start, shape) that returns boxes of an int16 volume, filled with air past its far ends."""
 
     def read(start: Shape3, shape: Shape3) -> Int16[np.ndarray, "d h w"]:
         tile = Tiling(volume.shape, shape).at(start)

@@ -1,4 +1,4 @@
-"""A scan's arrays on disk: three resolutions and the map of tissue, written block by block."""
+"""A scan's arrays on disk: three resolutions and the tissue map, written block by block."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from maesil.store.shards import ShardLayout, layout_of, write_shard
 
 Block = Int16[np.ndarray, "d h w"]
 
-# Upper and lower bytes of HU apart: most of the upper ones are alike. LZ4 that searches a little longer (hc) takes the
-# room of LZ4 with bits shuffled, and less than half of the time to read; searching on saves 5 % for twice the time.
+# Shuffling separates the upper and lower bytes of HU: most upper ones are alike. LZ4 with a longer search (hc) is as
+# small as bit-shuffled LZ4 and reads in less than half the time; an even longer search saves 5 % for twice the time.
 _COMPRESSORS: dict[Codec, dict[str, Any] | None] = {
     "lz4": {"cname": "lz4hc", "clevel": 2, "shuffle": Blosc.SHUFFLE},
     "zstd": {"cname": "zstd", "clevel": 3, "shuffle": Blosc.BITSHUFFLE},
@@ -39,12 +39,12 @@ class ScanWriter:
     """Writes a scan's volume block by block.
 
     Args:
-        path: The scan's folder.
-        group: The scan's Zarr group, in it.
-        levels: Its resolutions, each half of the one before.
-        occupancy: Share of tissue per block.
-        layout: Of the first level.
-        codec: Of its chunks.
+        path: Folder of the scan.
+        group: Zarr group of the scan, in that folder.
+        levels: Arrays of its resolutions, each half the size of the previous one.
+        occupancy: Array with the share of tissue per block.
+        layout: Layout of the first level.
+        codec: Codec of its chunks.
     """
 
     path: Path
@@ -56,21 +56,21 @@ class ScanWriter:
 
     @staticmethod
     def create(path: Path, shape: Shape3, chunk: int, shard: int, codec: Codec = "lz4") -> ScanWriter:
-        """Makes the arrays, empty."""
+        """Creates the empty arrays."""
         group = zarr.open_group(path, mode="w", zarr_format=3)
         levels = tuple(_make_level(group, level, shape, chunk, shard, codec) for level in range(LEVELS))
         blocks = tuple(-(-size // OCCUPANCY_BLOCK) for size in shape)
         occupancy = group.create_array(OCCUPANCY, shape=blocks, chunks=blocks, dtype=np.uint8, fill_value=0)
         layout = layout_of(json.loads((path / "0" / "zarr.json").read_text(encoding="utf-8")))
-        assert layout is not None, "this is the layout that shards are written in"
+        assert layout is not None, "shards are written in this layout"
         return ScanWriter(path, group, levels, occupancy, layout, codec)
 
     def write(self, first: tuple[int, int], block: Block) -> None:
-        """Writes a block to all levels and the map.
+        """Writes a block to all levels and to the tissue map.
 
         Args:
-            first: The block's first plane and first row, multiples of the shard.
-            block: Voxels of the scan's whole width; of a multiple of the shard along each axis but at the far ends.
+            first: First plane and first row of the block, multiples of the shard.
+            block: Voxels over the scan's full width; a multiple of the shard along each axis, except at the far ends.
         """
         _assign(self.occupancy, first, OCCUPANCY_BLOCK, _piecewise(tissue_blocks, block))
         self._write_shards(first, block)
@@ -95,13 +95,13 @@ def _assign(array: zarr.Array[Any], first: tuple[int, int], scale: int, block: n
 
 
 def _piecewise(reduce: Callable[[Block], npt.NDArray[Any]], block: Block) -> npt.NDArray[Any]:
-    """A reduction of blocks, a layer of blocks at a time: its intermediate copies stay small."""
+    """Reduces blocks, one layer of them at a time, so that intermediate copies stay small."""
     edge = OCCUPANCY_BLOCK
     return np.concatenate([reduce(block[start : start + edge]) for start in range(0, len(block), edge)])
 
 
 def _make_level(group: zarr.Group, level: int, shape: Shape3, chunk: int, shard: int, codec: Codec) -> zarr.Array[Any]:
-    """Level 0 in shards of chunks that divide a superpatch; the viewers' levels in chunks as deep as a slab."""
+    """Level 0 has shards of chunks that divide a superpatch; the viewers' levels have chunks as deep as a slab."""
     edge = chunk if level == 0 else shard // 2**level
     settings = _COMPRESSORS[codec]
     blosc = settings and BloscCodec(**{**settings, "shuffle": _SHUFFLES[settings["shuffle"]]}, typesize=2)
@@ -118,7 +118,7 @@ def _make_level(group: zarr.Group, level: int, shape: Shape3, chunk: int, shard:
 
 
 def tissue_blocks(voxels: Block) -> UInt8[np.ndarray, "bd bh bw"]:
-    """Share of tissue per block of 16^3 voxels, 0 to 255; what a block lacks at the far ends counts as air."""
+    """Share of tissue per block of 16^3 voxels, 0 to 255; voxels that a block lacks at the far ends count as air."""
     padding = [(0, -size % OCCUPANCY_BLOCK) for size in voxels.shape]
     tissue = np.pad(voxels > TISSUE_HU, padding)
     d, h, w = (size // OCCUPANCY_BLOCK for size in tissue.shape)
@@ -129,7 +129,7 @@ def tissue_blocks(voxels: Block) -> UInt8[np.ndarray, "bd bh bw"]:
 
 
 def halved(voxels: Block) -> Int16[np.ndarray, "half_d half_h half_w"]:
-    """The mean of every 2^3 voxels; an odd last one is repeated."""
+    """The mean of every 2^3 voxels; the last voxel of an odd axis is repeated."""
     pairs: npt.NDArray[Any] = np.pad(voxels, [(0, size % 2) for size in voxels.shape], mode="edge")
     pairs = np.add(pairs[::2], pairs[1::2], dtype=np.int32)
     pairs = pairs[:, ::2] + pairs[:, 1::2]

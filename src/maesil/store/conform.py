@@ -1,4 +1,4 @@
-"""A volume on the voxels that a store's policy asks for."""
+"""Resampling of a volume to the voxels that a store's policy requires."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maesil.shapes import product
 from maesil.store.settings import PrepareConfig
 
 MOST_VOXELS = 2**31
-"""Of a stored scan: a body of 2 m at 0.5 mm. More comes of a header that is wrong."""
+"""Largest size of a stored scan: a body of 2 m at 0.5 mm. Anything larger comes from a wrong header."""
 
 Blocks = Iterator[tuple[tuple[int, int], npt.NDArray[np.int16]]]
 _SLAB_PLANES = 32
@@ -27,8 +27,8 @@ def conform(volume: Volume, settings: Mapping[str, Any]) -> Volume:
     """A scan as a store with these settings would hold it: orientation SPL, HU clipped, resampled by the policy.
 
     Args:
-        volume: Any orientation and spacing.
-        settings: As a store's manifest records them.
+        volume: Volume of any orientation and spacing.
+        settings: Settings of the store, as its manifest records them.
     """
     known = {key: settings[key] for key in ("policy", "spacing_mm", "cube") if key in settings}
     low, high = settings["clip_hu"]
@@ -41,19 +41,19 @@ def conform(volume: Volume, settings: Mapping[str, Any]) -> Volume:
 
 
 def clip_in_place(volume: Volume, low: int, high: int) -> Volume:
-    """The volume with its own voxels clipped, where they can be written.
+    """The volume with its voxels clipped, in place if they are writeable.
 
-    Before resampling: padding below air, and metal, would bleed into what lies beside them.
+    Call this before resampling: padding below air, and metal, would bleed into neighbouring voxels.
     """
     writeable = volume.array.flags.writeable
     return Volume(np.clip(volume.array, low, high, out=volume.array if writeable else None), volume.geometry)
 
 
 def target_geometry(geometry: Geometry, config: PrepareConfig) -> Geometry:
-    """The stored voxels of a scan in orientation SPL, by the policy.
+    """The stored geometry of a scan in orientation SPL, according to the policy.
 
     Raises:
-        ScanError: They would be too many for a body.
+        ScanError: It would have too many voxels for a body.
     """
     target = geometry
     if config.policy == "spacing" and not np.allclose(geometry.spacing_mm, config.spacing_mm, rtol=1e-4, atol=0.0):
@@ -68,13 +68,13 @@ def target_geometry(geometry: Geometry, config: PrepareConfig) -> Geometry:
 
 
 def blocks(volume: Volume, geometry: Geometry, edge: int) -> Blocks:
-    """The volume on the voxels of `geometry`, in blocks of at most edge x edge x width voxels: whole shards.
+    """The volume resampled to `geometry`, in blocks of at most edge x edge x width voxels: whole shards.
 
-    Row by row of blocks, each from its first plane to its last. Blocks of a row share one buffer: each is done with
-    before the next one comes.
+    Blocks come row by row, each row from its first plane to its last. Blocks of a row share one buffer: use each one
+    before you ask for the next.
 
     Yields:
-        First plane and first row of a block, and its voxels (int16).
+        The first plane and first row of a block, and its voxels (int16).
     """
     for row in range(0, geometry.shape[1], edge):
         band = geometry.crop((0, row, 0), (geometry.shape[0], min(edge, geometry.shape[1] - row), geometry.shape[2]))

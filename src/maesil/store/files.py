@@ -1,4 +1,4 @@
-"""A store's files: whole ones and parts of them, from a folder or through fsspec."""
+"""Reads a store's files, whole or in part, from a folder or through fsspec."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from maesil.store.location import EXTRAS, address_of
 from maesil.store.recent import Recent
 
 OPEN_FILES = 256
-"""Shards kept open per process; systems commonly allow a process 1,024 files."""
+"""Number of shards kept open per process; systems commonly allow a process 1,024 files."""
 
 PAUSES_S = (0.5, 1.0, 2.0, 4.0)
-"""Waits before a remote read is tried again; after the last, it is an error."""
+"""Waits before a remote read is retried; after the last one, it fails."""
 
 T = TypeVar("T")
 
 
 class Part(NamedTuple):
-    """A stretch of a file.
+    """A byte range of a file.
 
     Attributes:
-        name: The file, below the store.
-        start: Its first byte; negative: counted from the file's end, to the end.
-        length: Bytes.
+        name: Path of the file below the store.
+        start: First byte; if negative, counted from the end of the file, to which the range then extends.
+        length: Number of bytes.
     """
 
     name: str
@@ -40,13 +40,13 @@ class Part(NamedTuple):
 
 @runtime_checkable
 class Files(Protocol):
-    """Reads a store's files; travels to other processes."""
+    """Reader of a store's files, which can be sent to other processes."""
 
     def whole(self, name: str) -> bytes:
-        """A file's bytes; raises FileNotFoundError."""
+        """The bytes of a file; raises FileNotFoundError."""
 
     def parts(self, parts: Sequence[Part]) -> Iterable[bytes]:
-        """The bytes of stretches, in their order, perhaps one at a time; raises FileNotFoundError."""
+        """The bytes of ranges, in order, possibly one at a time; raises FileNotFoundError."""
 
 
 def files_of(store: Path | str) -> Files:
@@ -56,7 +56,7 @@ def files_of(store: Path | str) -> Files:
 
 
 class _Descriptor:
-    """An open file that closes with its last user: threads may still read one that was forgotten."""
+    """An open file that closes with its last reference: threads may still read one that left the cache."""
 
     def __init__(self, path: Path) -> None:
         self.number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
@@ -65,7 +65,7 @@ class _Descriptor:
         self._seek = threading.Lock()
 
     def expect(self, start: int, length: int) -> None:
-        """Lets the disk fetch a stretch while others are being decoded."""
+        """Lets the disk fetch a range while others are being decoded."""
         if hasattr(os, "posix_fadvise") and start >= 0:
             os.posix_fadvise(self.number, start, length, os.POSIX_FADV_WILLNEED)
 
@@ -80,10 +80,10 @@ class _Descriptor:
 
 @final
 class LocalFiles:
-    """Files of a folder. Positioned reads rather than memory maps: a disk's fault is an error here, not a signal.
+    """Files of a folder. Uses positioned reads, not memory maps: a disk fault is then an error rather than a signal.
 
     Args:
-        folder: The store.
+        folder: Folder of the store.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -94,11 +94,11 @@ class LocalFiles:
         return LocalFiles, (self._folder,)
 
     def whole(self, name: str) -> bytes:
-        """A file's bytes."""
+        """The bytes of a file."""
         return (self._folder / name).read_bytes()
 
     def parts(self, parts: Sequence[Part]) -> Iterator[bytes]:
-        """The bytes of stretches, in their order, each read when it is asked for; the system is told of all at once."""
+        """The bytes of ranges, in order, each read on demand; the system is told about all of them in advance."""
         found = {name: self._descriptor(name) for name in {part.name for part in parts}}
         opened = [found[part.name] for part in parts]
         for part, descriptor in zip(parts, opened, strict=True):
@@ -112,11 +112,11 @@ class LocalFiles:
 
 @final
 class RemoteFiles:
-    """Files behind an address, read through fsspec; a lost connection is tried again.
+    """Files behind an address, read through fsspec; lost connections are retried.
 
     Args:
-        address: Such as https://host/store or s3://bucket/store.
-        pauses_s: Waits between the tries; None: the usual ones.
+        address: Address of the store, such as https://host/store or s3://bucket/store.
+        pauses_s: Waits between tries; None: `PAUSES_S`.
 
     Raises:
         MissingExtraError: The protocol's package is not installed.
@@ -133,12 +133,12 @@ class RemoteFiles:
         return RemoteFiles, (self._address, self._pauses_s)
 
     def whole(self, name: str) -> bytes:
-        """A file's bytes."""
+        """The bytes of a file."""
         whole: bytes = self._patiently(lambda: self._connect().cat_file(self._url(name)), name)
         return whole
 
     def parts(self, parts: Sequence[Part]) -> list[bytes]:
-        """The bytes of stretches, all asked for at once."""
+        """The bytes of ranges, all requested at once."""
         if not parts:
             return []
         first = parts[0].name
@@ -153,8 +153,8 @@ class RemoteFiles:
         )
         for part, piece in zip(parts, found, strict=True):
             if len(piece) > part.length:
-                fix = "use a server that answers range requests, or copy the store to a disk"
-                raise StoreError("the server sends whole files for parts of them", where=self._url(part.name), fix=fix)
+                fix = "use a server that supports range requests, or copy the store to a disk"
+                raise StoreError("the server sends whole files instead of parts", where=self._url(part.name), fix=fix)
             if len(piece) < part.length:
                 raise ConnectionError(f"{len(piece)} of {part.length} bytes arrived")
         return found
@@ -163,7 +163,7 @@ class RemoteFiles:
         return f"{self._address}/{name}"
 
     def _connect(self) -> Any:
-        """fsspec's file system; a process that was forked makes its own, as connections cannot be shared."""
+        """fsspec's file system; a forked process makes its own, because connections cannot be shared."""
         if self._system is None or self._process != os.getpid():
             self._system = _file_system(self._address)
             self._process = os.getpid()
@@ -189,12 +189,12 @@ class RemoteFiles:
         return StoreError(
             f"the store cannot be reached: {reason} ({tries} tries in {sum(self._pauses_s):g} s)",
             where=self._url(name),
-            fix="check the network and the server, then run the same command again; training resumes where it was",
+            fix="check the network and the server, then run the same command again; training resumes where it stopped",
         )
 
 
 def _may_pass(error: Exception) -> bool:
-    """Whether trying again may help: connections that fail, time that runs out, servers that are busy."""
+    """Whether a retry may help: failed connections, timeouts, busy servers."""
     status = getattr(error, "status", None)
     if isinstance(status, int):
         return status in (408, 429) or status >= 500

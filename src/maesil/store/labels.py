@@ -1,4 +1,4 @@
-"""A scan's labels in the store: nearest-neighbour on its own voxels, beside it."""
+"""A scan's labels in the store: resampled to its voxels by nearest neighbour, and stored next to it."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from maesil.store.layout import LABELS
 from maesil.store.settings import PrepareConfig
 
 GRID_TOLERANCE_MM = 0.5
-"""How far a label's corner may lie from the scan's: less than a voxel, more than a header's rounding."""
+"""Largest distance between corners of labels and scan: less than a voxel, more than a header's rounding."""
 
 Array = npt.NDArray[Any]
 
 
 def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, config: PrepareConfig) -> dict[str, int]:
-    """Writes the array `labels` into a scan's draft; returns structure to number.
+    """Writes the array `labels` into a scan's draft; returns a map from structure to number.
 
-    A file per structure gives numbers in the order of the files' names. One file of numbers takes its names from
-    `--label-names`, then from the layout; a lone 1 that nobody names takes the file's suffix, others are label_3.
+    With a file per structure, numbers follow the order of the file names. A single file of numbers takes its names from
+    `--label-names`, then from the layout; if 1 is its only number and unnamed, it takes the file's suffix, and other
+    unnamed numbers become label_3.
 
     Raises:
-        ScanError: A label file cannot be read, holds no whole numbers, or lies on another grid than the scan.
+        ScanError: A label file cannot be read, has values other than whole numbers, or is not on the scan's grid.
     """
     files = sorted(image_files(scan.labels))
     if len(files) == 1:
@@ -71,7 +72,7 @@ def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) ->
 
 
 def _merged(files: Sequence[Path], source: Geometry) -> tuple[Array, dict[str, int]]:
-    """A file per structure in one array; where two overlap, the later name wins."""
+    """Merges one file per structure into one array; where two overlap, the later name wins."""
     array = np.zeros(source.shape, dtype=np.int16)
     names = {}
     for number, path in enumerate(files, start=1):
@@ -83,18 +84,18 @@ def _merged(files: Sequence[Path], source: Geometry) -> tuple[Array, dict[str, i
 def _read(path: Path, source: Geometry) -> Array:
     volume = read(path)
     if volume.array.dtype.kind == "f" or volume.array.min(initial=0) < 0:
-        raise ScanError("these labels are no whole numbers from 0 on", where=path, fix="export them as integers")
+        raise ScanError("the labels are not whole numbers from 0 upwards", where=path, fix="export them as integers")
     if volume.shape != source.shape or _apart_mm(volume.geometry, source) > GRID_TOLERANCE_MM:
         raise ScanError(
-            f"the labels lie on another grid than the scan: {_grid(volume.geometry)} against {_grid(source)}",
+            f"the labels are not on the scan's grid: {_grid(volume.geometry)}, not {_grid(source)}",
             where=path,
-            fix="resample the labels onto the scan's voxels; without --labels the scan alone is prepared",
+            fix="resample the labels to the scan's voxels, or prepare the scan alone, without --labels",
         )
     return volume.array
 
 
 def _apart_mm(first: Geometry, second: Geometry) -> float:
-    """The farthest that the same corner lies apart."""
+    """Largest distance between the same corner of two geometries."""
     corners = np.array([(k, j, i, 1.0) for k in (0, 1) for j in (0, 1) for i in (0, 1)])
     corners[:, :3] *= np.asarray(first.shape) - 1
     return float(np.linalg.norm((corners @ (first.affine - second.affine).T)[:, :3], axis=1).max())

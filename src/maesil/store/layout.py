@@ -10,24 +10,24 @@ from maesil.ct.geometry import Geometry
 from maesil.shapes import Shape3
 
 FORMAT = 1
-"""Of the store; raised when an old reader could not read a new store."""
+"""Version of the store's format; increased when an old reader cannot read a new store."""
 
 MANIFEST, QUARANTINE, LOCK, SCANS, OCCUPANCY = "manifest.json", "quarantine.jsonl", ".lock", "scans", "occupancy"
 LABELS = "labels"
 DRAFT = ".draft-"
-"""What the folder of a scan begins with until it is whole."""
+"""Prefix of a scan's folder until the scan is complete."""
 
 LEVELS = 3
-"""Resolutions of a scan: the first is trained on, each next one halves it for viewers."""
+"""Number of resolutions of a scan: the first is for training, each further one halves it for viewers."""
 
 OCCUPANCY_BLOCK = 16
-"""Edge in voxels of the blocks whose share of tissue is kept."""
+"""Edge, in voxels, of the blocks whose share of tissue is stored."""
 
 TISSUE_HU = -500
-"""Voxels above are tissue, below air or lung."""
+"""Threshold of tissue: voxels below it are air or lung."""
 
 LOWEST_HU, HIGHEST_HU = -1024, 3071
-"""Stored HU are clipped to the 12-bit range: scanners pad below, metal lies above."""
+"""Stored HU are clipped to the 12-bit range: scanner padding lies below it, metal above."""
 
 
 def scan_path(store: Path, scan_id: str) -> Path:
@@ -42,7 +42,7 @@ def level_shape(shape: Shape3, level: int) -> Shape3:
 
 
 def multiscales(name: str, geometry: Geometry) -> dict[str, Any]:
-    """OME-NGFF 0.5 metadata: axes z, y, x along S, P, L in millimetres, voxel centres where they are.
+    """OME-NGFF 0.5 metadata: axes z, y, x along S, P, L in millimetres, with exact voxel centres.
 
     OME-NGFF scales and translates but does not rotate: an oblique scan's exact affine is in `maesil.geometry`.
     """
@@ -52,7 +52,7 @@ def multiscales(name: str, geometry: Geometry) -> dict[str, Any]:
     for level in range(LEVELS):
         factor = 2.0**level
         scale = [step * factor for step in spacing]
-        # The centre of a voxel made of 2^level others lies half of what it gained further on.
+        # The centre of a voxel merged from 2^level others is shifted by half of the gain in size.
         shift = [start + step * (factor - 1) / 2 for start, step in zip(first, spacing, strict=True)]
         transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
         datasets.append({"path": str(level), "coordinateTransformations": transforms})

@@ -9,7 +9,7 @@ from pathlib import Path
 _ADDRESS = re.compile(r"^(https?|s3|gs):/{1,2}(?=[^/])")
 
 EXTRAS = {"http": "aiohttp", "https": "aiohttp", "s3": "s3fs", "gs": "gcsfs"}
-"""Protocol to the package that fsspec reads it with; the extra `remote` installs all of them."""
+"""Map from protocol to the package that fsspec uses for it; the extra `remote` installs all of them."""
 
 
 def address_of(store: Path | str) -> str | None:
@@ -27,10 +27,10 @@ def address_of(store: Path | str) -> str | None:
 
 
 def absolute(store: Path) -> Path:
-    """The store independent of the working folder; an address is so already."""
+    """The store as an absolute path; an address is returned unchanged."""
     return store if address_of(store) else store.resolve()
 
 
 def is_there(store: Path) -> bool:
-    """Whether a folder exists; an address is only asked when it is read."""
+    """Whether a folder exists; an address counts as existing, as it is only checked when it is read."""
     return address_of(store) is not None or store.exists()

@@ -13,7 +13,7 @@ from maesil.store.layout import LOCK
 
 @contextmanager
 def locked(store: Path) -> Iterator[None]:
-    """Holds the store for one `prepare`. The system drops the lock with its process, so that a killed one leaves none.
+    """Locks the store for one `prepare`. The system releases the lock with its process, even if that is killed.
 
     Raises:
         StoreError: The store cannot be written, or another process holds it.
@@ -23,12 +23,14 @@ def locked(store: Path) -> Iterator[None]:
         file = (store / LOCK).open("a+")
     except OSError as error:
         what = f"the store cannot be written: {error.strerror}"
-        raise StoreError(what, where=store, fix="give another --out") from error
+        raise StoreError(what, where=store, fix="choose another --out") from error
     with file:
         try:
             _lock(file)
         except OSError:
-            raise StoreError("another `maesil prepare` is writing this store", where=store, fix="wait for it") from None
+            raise StoreError(
+                "another `maesil prepare` is writing this store", where=store, fix="let it finish"
+            ) from None
         yield
 
 

@@ -1,4 +1,4 @@
-"""Work on many scans: on dask workers, or in this process."""
+"""Runs work on many scans, on dask workers or in this process."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maesil.store.settings import PrepareConfig
 
 Work = Callable[[Path, Scan, PrepareConfig], Any]
 Worked = tuple[Scan, Any]
-"""A scan with what the work returned, or the exception it raised."""
+"""A scan, and what the work returned or the exception that it raised."""
 
 _QUIET = {
     "distributed.scheduler.allowed-failures": 1,  # a scan that kills two workers will kill a third
@@ -24,7 +24,7 @@ _QUIET = {
     "distributed.worker.memory.terminate": False,
     "distributed.admin.log-format": "%(message)s",
 }
-_GUARD = "in a script, put what it does under `if __name__ == '__main__':`; or use workers=0"
+_GUARD = "in a script, put the call under `if __name__ == '__main__':`, or use workers=0"
 
 
 def run_all(
@@ -37,22 +37,22 @@ def run_all(
     workers: int | None,
     progress: Callable[[int, int, str], None] | None,
 ) -> list[Worked]:
-    """Does the work for every scan; an exception, or a worker's death, is that scan's outcome.
+    """Runs the work for every scan; an exception, or a worker's death, becomes the outcome of that scan.
 
     Args:
-        work: A module-level function of store, scan and settings.
-        store: The store.
-        scans: What to work on.
-        config: Settings.
+        work: Module-level function of store, scan and settings.
+        store: Path of the store.
+        scans: Scans to work on.
+        config: Settings of the store.
         scheduler: Address of a dask scheduler; None: processes on this machine.
-        workers: Processes on this machine; None: one per core; 0: none.
-        progress: Called before the first scan and after every one.
+        workers: Number of processes on this machine; None: one per core; 0: none.
+        progress: Function called before the first scan and after every one.
 
     Returns:
-        Outcomes in the order of `scans`.
+        The outcomes, in the order of `scans`.
 
     Raises:
-        StoreError: The store cannot be written: no other scan would fare better.
+        StoreError: The store cannot be written, so that no other scan would succeed.
         ConfigError: No scheduler answers, or no worker can be started.
     """
     outcomes: dict[Scan, Any] = {}
@@ -93,13 +93,13 @@ def _on_dask(
                 suspects.append(scan)
             else:
                 yield scan, outcome
-        for scan in suspects:  # a dying worker takes others' results with it: one at a time, the blame is certain
+        for scan in suspects:  # a dying worker loses other results too: run one at a time, the cause is certain
             outcome = _outcome(_submit(client, work, store, scan, config))
             yield scan, _killed() if _is_death(outcome) else outcome
 
 
 def _submit(client: Any, work: Work, store: Path, scan: Scan, config: PrepareConfig) -> Any:
-    # A scheduler that others use, too, tells tasks apart by their keys.
+    # A scheduler shared with others tells tasks apart by their keys.
     key = f"scan-{uuid.uuid4().hex}"
     return client.submit(_alone, work, store, scan, config, pure=False, retries=0, key=key)
 
@@ -120,12 +120,12 @@ def _is_death(outcome: Any) -> bool:
 
 
 def _killed() -> MaesilError:
-    fix = "most often for memory: use fewer --workers, or a machine with more memory"
-    return MaesilError("the process that read it was killed", fix=fix)
+    fix = "usually for lack of memory: use fewer --workers, or a machine with more memory"
+    return MaesilError("the process that read the scan was killed", fix=fix)
 
 
 def _alone(work: Work, store: Path, scan: Scan, config: PrepareConfig) -> Any:
-    """Runs in a worker: one thread each, as there is one worker per core."""
+    """Runs the work in a worker, with one thread, because there is one worker per core."""
     import SimpleITK
 
     SimpleITK.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
@@ -161,7 +161,7 @@ def local_cluster(workers: int) -> Any:
     """Dask workers on this machine, each a process of one thread.
 
     Raises:
-        ConfigError: They cannot be started.
+        ConfigError: The workers cannot be started.
     """
     from distributed import LocalCluster
 
@@ -171,7 +171,7 @@ def local_cluster(workers: int) -> Any:
                 n_workers=workers,
                 threads_per_worker=1,
                 processes=True,
-                # None would still listen, on a port that others may hold.
+                # None would still listen, on a port that may be taken.
                 dashboard_address="127.0.0.1:0",
                 scheduler_kwargs={"dashboard": False},
                 memory_limit=0,
@@ -183,9 +183,9 @@ def local_cluster(workers: int) -> Any:
 
 @contextmanager
 def _interrupts_held() -> Iterator[None]:
-    """Ctrl-C reaches every process of a terminal; only this one may act on it.
+    """Lets only this process act on Ctrl-C, which reaches every process of a terminal.
 
-    The cluster's thread is born with the signal blocked, and so are the workers that it starts, now or after a death.
+    The cluster's thread starts with the signal blocked, and so do its workers, including later replacements.
     """
     import signal
 
@@ -194,7 +194,7 @@ def _interrupts_held() -> Iterator[None]:
         return
     from multiprocessing.resource_tracker import ensure_running
 
-    ensure_running()  # where it starts with the first worker, it lets that thread's signals through again
+    ensure_running()  # if it started with the first worker, it would unblock the signals of that thread
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
@@ -203,7 +203,7 @@ def _interrupts_held() -> Iterator[None]:
 
 
 def refuse_in_starting_worker() -> None:
-    """A script without a main guard runs again in every worker it starts; there, this ends it with a reason.
+    """Stops a script without a main guard in the workers, each of which runs the script again.
 
     Raises:
         ConfigError: This process is a worker that is still starting.

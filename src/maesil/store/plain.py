@@ -1,4 +1,4 @@
-"""Arrays of another layout than shards: the map of tissue, one small chunk; and whatever zarr-python reads."""
+"""Arrays without shards: the tissue map, which is one small chunk, and anything else that zarr-python reads."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ Array = npt.NDArray[Any]
 
 
 def open_plain(files: Files, store: Path, name: str, metadata: Mapping[str, Any]) -> Any:
-    """An array that is indexed as NumPy's are: read at once where it is one chunk as we write it, else zarr's.
+    """An array with NumPy's indexing: read at once if it is one chunk as written here, else opened by zarr.
 
     Args:
-        files: The store's.
-        store: The store.
-        name: The array's folder below it.
-        metadata: The array's zarr.json.
+        files: Files of the store.
+        store: Path of the store.
+        name: Folder of the array below it.
+        metadata: Content of the array's zarr.json.
 
     Raises:
-        ValueError: It is no array that zarr-python reads.
+        ValueError: zarr-python cannot read the array.
     """
     codecs = [codec["name"] for codec in metadata["codecs"]]
     one = metadata["chunk_grid"]["configuration"]["chunk_shape"] == metadata["shape"]
@@ -41,7 +41,7 @@ def _one_chunk(files: Files, name: str, metadata: Mapping[str, Any], *, packed: 
     shape = tuple(metadata["shape"])
     try:
         raw = files.whole(f"{name}/c/" + "/".join("0" for _ in shape))
-    except FileNotFoundError:  # a chunk of nothing but fill is not stored
+    except FileNotFoundError:  # a chunk that holds only the fill value is not stored
         return np.full(shape, metadata["fill_value"], dtype=np.uint8)
     try:
         return np.frombuffer(zstd.decompress(raw) if packed else raw, dtype=np.uint8).reshape(shape)

@@ -1,4 +1,4 @@
-"""Many scans into one store: in parallel, resumable, one bad scan never stopping the others."""
+"""Prepares many scans into one store: in parallel, resumable, and no bad scan ever stops the others."""
 
 from __future__ import annotations
 
@@ -26,16 +26,16 @@ __all__ = ["PrepareConfig", "PrepareReport", "Progress", "Quarantined", "prepare
 
 @dataclass(frozen=True)
 class PrepareReport:
-    """What a `prepare` did.
+    """Outcome of a `prepare`.
 
     Attributes:
-        prepared: Scans written now.
-        skipped: Scans that were there already, from the same bytes.
-        quarantined: Sources left out, with reasons.
-        labels: Label files passed over.
-        changed: Those of `prepared` that replaced an earlier version, as their files had changed.
-        warnings: What had to be assumed of which scan; may name paths.
-        matched: What each source was taken for: its path, the layout, and what was seen.
+        prepared: Scans that were written.
+        skipped: Scans that were already there, from the same bytes.
+        quarantined: Sources that were left out, with reasons.
+        labels: Number of label files that were skipped.
+        changed: Scans in `prepared` that replaced an earlier version because their files had changed.
+        warnings: Scans and what had to be assumed about them; may contain paths.
+        matched: Path of each source, the layout that was recognised, and the reason.
     """
 
     prepared: tuple[str, ...]
@@ -56,21 +56,21 @@ def prepare(
     workers: int | None = None,
     progress: Progress | None = None,
 ) -> PrepareReport:
-    """Prepares scans into the store `out`, continuing what an interrupted call left.
+    """Prepares scans into the store `out`, continuing where an interrupted call stopped.
 
-    A scan is written beside its place and moved there whole; the manifest comes last. So a store that was killed at any
-    point, and prepared again, has the same bytes as one that was not.
+    A scan is written as a draft and moved into place when it is complete; the manifest comes last. So a store that was
+    killed at any point, and prepared again, has the same bytes as one that was not.
 
-    A process needs less than 4 times the size of the scan that it reads, and never less than about 100 MB. The size is
-    that of its voxels as int16; of formats that are read whole (NRRD, compressed MetaImage) in the file's own type.
+    A process needs less than 4 times the size of the scan that it reads, and at least about 100 MB. The size is that of
+    the voxels as int16, or in the file's own type for formats that are read at once (NRRD, compressed MetaImage).
 
     Args:
         sources: Volume files, DICOM folders, or trees of these.
-        out: The store, made if absent; scans it has from earlier calls stay.
-        config: Resampling, layout, naming; None: the defaults.
+        out: Path of the store, created if missing; scans from earlier calls are kept.
+        config: Settings of resampling, layout and naming; None: the defaults.
         scheduler: Address of a dask scheduler; None: processes on this machine.
-        workers: Processes on this machine; None: one per core; 0: none.
-        progress: Called after every scan.
+        workers: Number of processes on this machine; None: one per core; 0: none.
+        progress: Function called after every scan.
 
     Raises:
         ConfigError: A source does not exist, none holds a scan, or no scheduler answers.
@@ -78,7 +78,7 @@ def prepare(
     """
     refuse_in_starting_worker()
     config = config or PrepareConfig()
-    config.named_labels()  # a file that cannot be read is told before any scan is
+    config.named_labels()  # reports a file that cannot be read before any scan is read
     salt = config.salt if config.salt is not None else kept_salt
     found = find_scans(
         sources,
@@ -92,7 +92,7 @@ def prepare(
     with locked(out):
         hashing = any(scan.hashed for scan in found.scans)
         _guarded(out, lambda: _open_store(out, config, _check_of(salt) if hashing else None))
-        # Compared with what was there at first, not as workers saw it: a scan may be done twice where a worker dies.
+        # Compared with the store before the run, not with what workers saw: a scan may run twice if a worker dies.
         before = {scan.scan_id: stored_row(out, scan.scan_id) for scan in found.scans}
         outcomes = run_all(
             write_scan, out, found.scans, config, scheduler=scheduler, workers=workers, progress=progress
@@ -137,15 +137,15 @@ def _guarded(out: Path, write: Callable[[], None]) -> None:
 
 
 def _open_store(out: Path, config: PrepareConfig, check: str | None) -> None:
-    """Makes the group, or checks that it was made alike; sweeps what a killed call left (the lock says it is dead)."""
+    """Makes the group, or checks its settings; removes drafts of a killed call (the lock proves that it has ended)."""
     if not (out / "zarr.json").exists():
         if any(not entry.name.startswith(".") for entry in out.iterdir()):
-            raise StoreError("this folder is not empty and is no store", where=out, fix="give another --out")
+            raise StoreError("this folder is not empty and is not a store", where=out, fix="choose another --out")
         _write_group(out, {"maesil": {"format": FORMAT, "settings": config.recorded()}})
     known = _known_store(out)
     _require_same_settings(out, known["settings"], config.recorded())
     if check is not None and known.setdefault("salt_check", check) != check:
-        fix = "give the salt of the first time (--salt), or another --out"
+        fix = "use the salt of the first call (--salt), or choose another --out"
         raise StoreError("the store's names were made with another salt", where=out, fix=fix)
     _write_group(out, {"maesil": known})
     _write_group(out / SCANS, {})
@@ -159,23 +159,23 @@ def _known_store(out: Path) -> dict[str, Any]:
         if known["format"] == FORMAT:
             return known
     except (KeyError, ValueError, TypeError):
-        raise StoreError("this is a Zarr group of another kind", where=out, fix="give another --out") from None
-    raise StoreError(f"the store has format {known['format']}, not {FORMAT}", where=out, fix="give another --out")
+        raise StoreError("this Zarr group is not a store of maesil", where=out, fix="choose another --out") from None
+    raise StoreError(f"the store has format {known['format']}, not {FORMAT}", where=out, fix="choose another --out")
 
 
 def _require_same_settings(out: Path, before: dict[str, Any], now: dict[str, Any]) -> None:
-    before = {"codec": "zstd", **before}  # the only one, once
+    before = {"codec": "zstd", **before}  # the only codec of early stores
     changed = [key for key in {**before, **now} if before.get(key) != now.get(key)]
     if changed:
         listed = ", ".join(f"{key} {before.get(key)} -> {now.get(key)}" for key in changed)
-        fix = "give another --out, or the settings of the first time"
+        fix = "choose another --out, or use the settings of the first call"
         raise StoreError(f"the store was prepared with other settings: {listed}", where=out, fix=fix)
 
 
 def _drop_refused(out: Path, outcomes: Sequence[tuple[Scan, Any]]) -> None:
-    """A scan whose files have changed to what is refused is not what the store has of it.
+    """Removes scans whose files have changed and are now refused: the stored version is out of date.
 
-    A file that could not be opened just now, or a worker that was killed, says nothing about the earlier version.
+    A file that could not be opened this time, or a worker that was killed, says nothing about the earlier version.
     """
     for scan, outcome in outcomes:
         if isinstance(outcome, ScanError):
@@ -183,7 +183,7 @@ def _drop_refused(out: Path, outcomes: Sequence[tuple[Scan, Any]]) -> None:
 
 
 def _finish(out: Path, config: PrepareConfig, bad: Sequence[Quarantined]) -> None:
-    """The list of what was left out, then the manifest: it says that the store is whole."""
+    """Writes the list of what was left out, then the manifest, which shows that the store is complete."""
     names = sorted(entry.name for entry in (out / SCANS).iterdir() if not entry.name.startswith("."))
     rows = [row for name in names if (row := stored_row(out, name)) is not None]
     manifest = {"format": FORMAT, "settings": config.recorded(), "scans": rows}

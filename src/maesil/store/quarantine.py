@@ -24,11 +24,11 @@ class Quarantined:
     """A source that was left out.
 
     Attributes:
-        source: As the store names it: relative to what was given, or a hash; never a patient's name.
-        scan_id: Its name in the store, had it been sound.
-        reason: Why.
-        fix: What to do about it.
-        path: Where it lies, for those who called; the store does not keep it.
+        source: Name of the source in the store: a relative path, or a hash; never a patient's name.
+        scan_id: Name that the scan would have in the store if it were sound.
+        reason: Reason for leaving it out.
+        fix: Advice on what to do about it.
+        path: Path of the source, for the caller; not stored.
     """
 
     source: str
@@ -38,7 +38,7 @@ class Quarantined:
     path: str | None = None
 
     def row(self) -> dict[str, str | None]:
-        """What the store keeps."""
+        """The row that the store keeps."""
         return {"source": self.source, "scan_id": self.scan_id, "reason": self.reason, "fix": self.fix}
 
 
@@ -50,7 +50,7 @@ def quarantined_problem(problem: Problem) -> Quarantined:
 
 
 def quarantined_scan(scan: Scan, error: BaseException) -> Quarantined:
-    """A scan that could not be prepared, in words that tell no more of it than its name does."""
+    """A scan that could not be prepared, described in words that reveal no more than its name."""
     what, fix = _explained(error)
     return Quarantined(
         scan.shown, scan.scan_id, _without_secrets(what, scan), _without_secrets(fix, scan), str(scan.path)
@@ -61,14 +61,14 @@ def _explained(error: BaseException) -> tuple[str, str]:
     if isinstance(error, MaesilError):
         return error.what, error.fix or ""
     if isinstance(error, MemoryError):
-        return "it needs more memory than there is", "use fewer --workers, or a machine with more memory"
+        return "it needs more memory than is available", "use fewer --workers, or a machine with more memory"
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__, "check that the file can be read"
     return f"unexpected {type(error).__name__}: {error}", "please report it: every scan should be read or refused"
 
 
 def _without_secrets(text: str, scan: Scan) -> str:
-    """Readers name files and series in their messages; these may be a patient's."""
+    """Removes names of files and series from readers' messages: they may identify a patient."""
     names = {str(scan.path), scan.path.name, scan.series or "", *(name for file in scan.files for name in _names(file))}
     public = not scan.hashed
     for name in () if public else sorted(filter(None, names), key=len, reverse=True):

@@ -1,4 +1,4 @@
-"""A bounded memory of what was used last, shared by threads."""
+"""A bounded cache of recently used values, shared by threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ V = TypeVar("V")
 
 @final
 class Recent(Generic[K, V]):
-    """Keeps the values of the `size` keys that were asked for last; the rest is made anew when asked for.
+    """Keeps the values of the `size` most recently used keys; others are made again on demand.
 
     Args:
-        size: Values kept.
+        size: Number of values kept.
     """
 
     def __init__(self, size: int) -> None:

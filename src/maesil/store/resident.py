@@ -1,4 +1,4 @@
-"""Decoded scans in memory, shared with forked processes: a loader's workers decode each scan once, in all."""
+"""Decoded scans in memory, shared with forked processes: the workers of a loader together decode each scan once."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ Voxels = npt.NDArray[np.int16]
 
 @final
 class Resident:
-    """Room for the volumes of a store, filled as they are asked for.
+    """Memory for the volumes of a store, filled on demand.
 
-    The pages belong to no file and have no name, so that nothing is left behind whatever ends the process; they take
+    The pages belong to no file and have no name, so that nothing is left behind however the process ends; they take
     memory only once they are written. A worker that is spawned rather than forked cannot share them.
 
     Args:
-        shapes: Scan to voxels.
+        shapes: Map from scan to its shape in voxels.
     """
 
     def __init__(self, shapes: Mapping[str, Shape3]) -> None:
@@ -36,11 +36,11 @@ class Resident:
         self._fence = threading.Lock()
 
     def get(self, scan_id: str, read: Callable[[], Voxels]) -> Voxels:
-        """A scan's volume (d, h, w), shared and not to be written to; `read` gives it the first time."""
+        """A scan's volume (d, h, w), shared and read-only; `read` provides it the first time."""
         shape, start, number = self._shapes[scan_id], self._starts[scan_id], self._numbers[scan_id]
         volume = self._voxels[start : start + product(shape)].reshape(shape)
         if not self._is_filled[number]:
-            # Two processes may both come here: they write the same bytes.
+            # Two processes may both get here: they write the same bytes.
             volume[:] = read()
             with self._fence:  # taking a lock orders the voxels before the mark, for other cores too
                 self._is_filled[number] = 1

@@ -1,4 +1,4 @@
-"""A prepared store: the only door to its voxels."""
+"""Reads a prepared store: all access to its voxels goes through here."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from maesil.store.shards import DamagedChunkError, Indices, ShardedArray, layout
 __all__ = ["OCCUPANCY_BLOCK", "ScanEntry", "ScanStore"]
 
 KEPT_ARRAYS, KEPT_INDICES = 512, 512
-"""Open arrays and shards' indices remembered per process.
+"""Number of open arrays and of shard indices cached per process.
 
-Few, as an index is small and lives long among large buffers that do not: every one may keep the heap from shrinking.
+Kept low, because an index is small and long-lived among large short-lived buffers, and may keep a heap from shrinking.
 """
 
 
@@ -40,18 +40,18 @@ class ScanEntry:
     """One scan of a store, as its manifest lists it.
 
     Attributes:
-        scan_id: Unique in the store.
-        dataset: The collection it is of.
-        patient: What splits go by: a salted hash, or a public case name.
-        geometry: Of the stored volume, orientation SPL.
-        spacing_mm: Of the stored volume along (S, P, L).
-        shape: Of the stored volume along (S, P, L).
+        scan_id: Name of the scan, unique in the store.
+        dataset: Collection that it belongs to.
+        patient: Name that splits go by: a salted hash, or a public case name.
+        geometry: Geometry of the stored volume, in orientation SPL.
+        spacing_mm: Voxel size of the stored volume along (S, P, L).
+        shape: Shape of the stored volume in voxels, along (S, P, L).
         tissue_share: Share of voxels above -500 HU.
-        source_sha256: Of the files it was made of.
-        source_geometry: Of the scan as it was read.
-        labels: Structure to its number in the scan's labels; None: it has none. A structure that is named and marks no
-            voxel was looked for and is not there.
-        split: Where its collection, or the list it was prepared from, puts it; None: to be drawn.
+        source_sha256: SHA-256 of its source files.
+        source_geometry: Geometry of the scan as it was read.
+        labels: Map from structure to its number in the scan's labels; None if it has no labels. A structure that is
+            named but has no voxel was looked for and is not there.
+        split: Split given by its collection or by the list it was prepared from; None: still to be drawn.
     """
 
     scan_id: str
@@ -68,7 +68,7 @@ class ScanEntry:
 
     @staticmethod
     def from_dict(row: dict[str, Any]) -> ScanEntry:
-        """An entry from the manifest's row."""
+        """The entry of a row of the manifest."""
         geometry = Geometry.from_dict(row["geometry"])
         return ScanEntry(
             scan_id=row["scan_id"],
@@ -87,16 +87,16 @@ class ScanEntry:
 
 @final
 class ScanStore:
-    """Reads a prepared store. Opens arrays when they are first read, so it travels to worker processes by its path.
+    """Reader of a prepared store. It opens arrays on first use, so it can be sent to worker processes.
 
     Args:
-        path: The store's folder, or its address: http(s)://, s3:// or gs://.
-        resident_gib: A store of at most this size is kept in memory once read, shared with forked workers: random
+        path: Folder of the store, or its address: http(s)://, s3:// or gs://.
+        resident_gib: Size up to which a store is kept in memory once read, shared with forked workers: random
             superpatches of few scans cost more to look up and decompress than to copy.
 
     Raises:
-        StoreError: There is no finished store, or one of a newer format, or it cannot be reached.
-        MissingExtraError: Its address needs a package that is not installed.
+        StoreError: The store is missing or unfinished, has another format, or cannot be reached.
+        MissingExtraError: The address needs a package that is not installed.
     """
 
     def __init__(self, path: Path | str, *, resident_gib: float = 0.0) -> None:
@@ -135,7 +135,7 @@ class ScanStore:
         return {entry.scan_id: entry for entry in self.entries}
 
     def entry(self, scan_id: str) -> ScanEntry:
-        """The scan of that name; raises StoreError where there is none."""
+        """The scan of that name; raises StoreError if there is none."""
         try:
             return self._by_id[scan_id]
         except KeyError:
@@ -147,9 +147,9 @@ class ScanStore:
         """Voxels of a box, in HU.
 
         Args:
-            scan_id: The scan.
-            start: First voxel; may lie outside the volume.
-            shape: Voxels of the box; may reach outside.
+            scan_id: Name of the scan.
+            start: First voxel of the box; may lie outside the volume.
+            shape: Shape of the box in voxels; may extend outside.
             fill: HU of voxels outside the volume.
         """
         box = np.empty(shape, dtype=np.int16)
@@ -157,12 +157,12 @@ class ScanStore:
         return box
 
     def read_into(self, box: Int16[np.ndarray, "d h w"], scan_id: str, start: Shape3, fill: int = AIR_HU) -> None:
-        """Voxels of a box, in HU, into an array that is there, such as a batch's.
+        """Reads the voxels of a box, in HU, into an existing array, such as a batch.
 
         Args:
-            box: Overwritten; its shape is the box's.
-            scan_id: The scan.
-            start: First voxel; may lie outside the volume.
+            box: Array to overwrite; its shape is that of the box.
+            scan_id: Name of the scan.
+            start: First voxel of the box; may lie outside the volume.
             fill: HU of voxels outside the volume.
         """
         array = self._array(scan_id, "0")
@@ -182,7 +182,7 @@ class ScanStore:
             StoreError: The scan was prepared without labels.
         """
         if self.entry(scan_id).labels is None:
-            fix = "prepare it with --labels, its label file beside it"
+            fix = "prepare it with --labels, with its label file next to it"
             raise StoreError(f"'{scan_id}' has no labels in this store", where=self.path, fix=fix)
         array = self._array(scan_id, LABELS)
         box = np.empty(shape, dtype=array.dtype)
@@ -233,7 +233,7 @@ class ScanStore:
             what, fix = f"the arrays of '{entry.scan_id}' are damaged", "run `maesil prepare` again"
             raise StoreError(what, where=self.path, fix=fix) from error
         if name == "0" and array.shape != entry.shape:
-            what = f"'{entry.scan_id}' was prepared anew, and the manifest tells of its earlier version"
+            what = f"'{entry.scan_id}' was prepared again, but the manifest describes its earlier version"
             raise StoreError(what, where=self.path, fix="let `maesil prepare` finish, then open the store again")
         return array
 
@@ -252,6 +252,6 @@ def _read_manifest(path: Path, files: Files) -> dict[str, Any]:
         ) from error
     if manifest.get("format") != FORMAT:
         raise StoreError(
-            f"the store has format {manifest.get('format')}, not {FORMAT}", where=path, fix="prepare it anew"
+            f"the store has format {manifest.get('format')}, not {FORMAT}", where=path, fix="prepare it again"
         )
     return manifest

@@ -1,4 +1,4 @@
-"""How scans are prepared: part of a store's identity."""
+"""How scans are prepared: these settings are part of a store's identity."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ class PrepareConfig:
     """Resampling, layout and naming of a store.
 
     Args:
-        policy: Resample to isotropic "spacing" or to a "cube" of voxels (as the paper has it), or keep "native" ones.
-        spacing_mm: Edge of a voxel, for "spacing".
-        cube: Voxels along each axis, for "cube".
-        chunk: Edge of the smallest readable block; divides the shard.
-        shard: Edge of a file's block; a multiple of 16.
-        codec: How chunks are compressed: "lz4" reads fastest, "zstd" takes a tenth less room and longer to read, "none"
-            is for disks that are faster than the processor.
-        dataset: The collection's name; None: each source's folder name, where that can be no patient's.
-        hash_names: Keep no case name of volume files either; DICOM is always known by salted hashes.
+        policy: Voxel grid: isotropic "spacing", a "cube" of voxels (as in the paper), or the "native" one.
+        spacing_mm: Edge of a voxel in mm, for "spacing".
+        cube: Number of voxels along each axis, for "cube".
+        chunk: Edge of the smallest readable block in voxels; must divide the shard.
+        shard: Edge of the block in one file, in voxels; a multiple of 16.
+        codec: Compression of chunks: "lz4" reads fastest, "zstd" is a tenth smaller but slower to read, "none" is for
+            disks that are faster than the processor.
+        dataset: Name of the collection; None: the folder name of each source, unless it may be a patient's name.
+        hash_names: Whether to hash case names of volume files too; DICOM scans always get salted hashes.
         patient_pattern: Regular expression that finds the patient in a volume file's path below its source, such as
-            "^([^/]+)/" for the first folder; None: every case is a patient. DICOM says itself whose a scan is.
-        layout: What the sources are, where it is known: btcv, lidc, totalsegmentator, nnunet or folder; None: each is
-            taken for what its files match.
-        salt: Makes the hashes; None: a random one of yours, kept in your configuration folder.
-        labels: Write the scans' segmentations beside them, for downstream tasks; scans that were prepared without are
-            prepared again.
-        label_names: What the numbers of label files mean: JSON {"1": "liver"}, or CSV with the columns id and name.
+            "^([^/]+)/" for the first folder; None: every case is a patient. DICOM files name the patient themselves.
+        layout: Layout of the sources, if known: btcv, lidc, totalsegmentator, nnunet or folder; None: recognised from
+            the files of each source.
+        salt: Secret that the hashes are made with; None: a random one, kept in your configuration folder.
+        labels: Whether to store the scans' segmentations, for downstream tasks; scans that were prepared without them
+            are prepared again.
+        label_names: File that names the numbers of label files: JSON {"1": "liver"}, or CSV with columns id and name.
     """
 
     policy: Literal["spacing", "cube", "native"] = "spacing"
@@ -57,16 +57,16 @@ class PrepareConfig:
     def __post_init__(self) -> None:
         if self.shard % self.chunk or self.shard % 16:
             raise ConfigError(
-                f"chunk {self.chunk} and shard {self.shard} do not fit",
-                fix="the shard is a multiple of the chunk and of 16; chunks that divide a superpatch read fastest",
+                f"chunk {self.chunk} and shard {self.shard} do not fit together",
+                fix="make the shard a multiple of the chunk and of 16; chunks that divide a superpatch read fastest",
             )
 
     def named_labels(self) -> dict[int, str]:
-        """Number to structure, from the file that was given."""
+        """Map from number to structure, from the given file."""
         return read_names(self.label_names) if self.label_names is not None else {}
 
     def recorded(self) -> dict[str, Any]:
-        """What a store keeps of them: everything that decides its bytes, no salt."""
+        """The settings that a store records: everything that decides its bytes, but not the salt."""
         sizes: dict[str, dict[str, Any]] = {"spacing": {"spacing_mm": self.spacing_mm}, "cube": {"cube": self.cube}}
         return {
             "policy": self.policy,
@@ -80,10 +80,10 @@ class PrepareConfig:
 
 
 def voxels(recorded: Mapping[str, Any]) -> str:
-    """What the voxels of a store are, in words.
+    """A description of a store's voxels.
 
     Args:
-        recorded: Settings as `PrepareConfig.recorded` gives them.
+        recorded: Settings from `PrepareConfig.recorded`.
     """
     if recorded.get("policy") == "spacing":
         return f"{recorded['spacing_mm']:g} mm isotropic"

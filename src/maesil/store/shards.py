@@ -1,7 +1,7 @@
-"""An array in Zarr v3's sharding layout: shards written, boxes read, without zarr's machinery around every chunk.
+"""Writes shards and reads boxes of arrays in Zarr v3's sharding layout, without zarr-python's overhead per chunk.
 
-zarr-python reads what this writes, and makes its metadata; for a random box, its bookkeeping per chunk costs several
-times what the decompression does, and for a shard as much as the compression. This knows one layout: see `layout_of`.
+zarr-python reads what this writes, and makes its metadata. Its bookkeeping per chunk costs several times as much as
+decompression for a random box, and as much as compression for a shard. Only one layout is supported: see `layout_of`.
 """
 
 from __future__ import annotations
@@ -33,24 +33,24 @@ _INDEX_CODECS = ["bytes", "crc32c"]
 
 Voxels = npt.NDArray[Any]
 Indices = Recent[str, "npt.NDArray[np.uint64] | None"]
-"""Shard's file to offset and length of its chunks (n, n, n, 2); None: there is no such file, all is fill."""
+"""Map from a shard's file to offset and length of its chunks (n, n, n, 2); None: there is no file, all is fill."""
 
 
 class DamagedChunkError(ValueError):
-    """A chunk's bytes are not what was written."""
+    """The bytes of a chunk are not those that were written."""
 
 
 @dataclass(frozen=True)
 class ShardLayout:
-    """How an array lies in its files.
+    """How an array is stored in files.
 
     Attributes:
-        shape: Voxels.
-        dtype: Little-endian.
-        fill: Value of what is not stored.
-        shard: Voxels of a file.
-        chunk: Voxels of the smallest readable block.
-        compressed: Whether chunks went through Blosc.
+        shape: Shape of the array in voxels.
+        dtype: Type of the voxels, little-endian.
+        fill: Value of voxels that are not stored.
+        shard: Shape in voxels of a shard, which is one file.
+        chunk: Shape in voxels of the smallest readable block.
+        compressed: Whether chunks are compressed with Blosc.
     """
 
     shape: Shape3
@@ -62,7 +62,7 @@ class ShardLayout:
 
 
 def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
-    """The layout that an array's zarr.json tells; None where it is another than `ScanWriter` writes."""
+    """The layout described by an array's zarr.json; None if it is not the one that `ScanWriter` writes."""
     codecs = metadata.get("codecs", [])
     keys = metadata.get("chunk_key_encoding", {})
     if [codec["name"] for codec in codecs] != ["sharding_indexed"] or keys.get("name") != "default":
@@ -86,13 +86,13 @@ def layout_of(metadata: Mapping[str, Any]) -> ShardLayout | None:
 
 
 def write_shard(path: Path, voxels: Voxels, layout: ShardLayout, compress: Callable[[Voxels], bytes]) -> None:
-    """Writes a shard's file: its chunks one after the other, then their index. Where all is fill there is no file.
+    """Writes a shard's file: its chunks one after the other, then their index; no file if all voxels are fill.
 
     Args:
-        path: The file.
-        voxels: Those of the shard that the array has: at the array's far ends fewer than a shard's.
-        layout: The array's.
-        compress: A chunk's bytes; as they are where the layout is not compressed.
+        path: Path of the file.
+        voxels: Voxels of the shard; fewer than a whole shard at the far ends of the array.
+        layout: Layout of the array.
+        compress: Function from a chunk to its bytes; must not compress if the layout does not.
     """
     counts = tuple(a // b for a, b in zip(layout.shard, layout.chunk, strict=True))
     index = np.full((*counts, 2), _EMPTY, dtype="<u8")
@@ -100,7 +100,7 @@ def write_shard(path: Path, voxels: Voxels, layout: ShardLayout, compress: Calla
     end = 0
     for place in np.ndindex(*counts):
         part = voxels[tuple(slice(at * edge, (at + 1) * edge) for at, edge in zip(place, layout.chunk, strict=True))]
-        if (part == layout.fill).all():  # as is one that lies outside
+        if (part == layout.fill).all():  # also true of a chunk that lies outside
             continue
         stored.append(compress(_padded(part, layout)))
         index[place] = end, len(stored[-1])
@@ -112,7 +112,7 @@ def write_shard(path: Path, voxels: Voxels, layout: ShardLayout, compress: Calla
 
 
 def _padded(part: Voxels, layout: ShardLayout) -> Voxels:
-    """A whole chunk, in one piece."""
+    """A whole, contiguous chunk."""
     if part.shape == layout.chunk:
         return np.ascontiguousarray(part, dtype=layout.dtype)
     chunk = np.full(layout.chunk, layout.fill, dtype=layout.dtype)
@@ -121,13 +121,13 @@ def _padded(part: Voxels, layout: ShardLayout) -> Voxels:
 
 
 class _Span(NamedTuple):
-    """What a chunk gives to a box along one axis.
+    """The overlap of a chunk and a box along one axis.
 
     Attributes:
         shard: Number of the shard.
-        place: Of the chunk, in its shard.
-        inside: The voxels that both have, in the box.
-        own: The same voxels, in the chunk.
+        place: Position of the chunk in its shard.
+        inside: Voxels of the overlap, in the coordinates of the box.
+        own: The same voxels, in the coordinates of the chunk.
     """
 
     shard: int
@@ -137,7 +137,7 @@ class _Span(NamedTuple):
 
 
 class _Piece(NamedTuple):
-    """What a chunk gives to a box: where its bytes are, None where all of it is fill, and the voxels that both have."""
+    """The overlap of a chunk and a box: where its bytes are (None if all of it is fill), and the shared voxels."""
 
     part: Part | None
     inside: tuple[slice, slice, slice]
@@ -146,13 +146,13 @@ class _Piece(NamedTuple):
 
 @final
 class ShardedArray:
-    """An array that is read by boxes.
+    """An array that is read in boxes.
 
     Args:
-        files: The store's.
-        name: The array's folder below the store.
-        layout: From its zarr.json.
-        indices: Of shards that were read, shared by a store's arrays.
+        files: Files of the store.
+        name: Folder of the array below the store.
+        layout: Layout from its zarr.json.
+        indices: Indices of shards that were read, shared by the arrays of a store.
     """
 
     def __init__(self, files: Files, name: str, layout: ShardLayout, indices: Indices) -> None:
@@ -161,13 +161,13 @@ class ShardedArray:
         self.shape, self.dtype = layout.shape, layout.dtype
 
     def __getitem__(self, box: tuple[slice, ...]) -> Voxels:
-        """The voxels of a box that lies within the array, its bounds given."""
+        """The voxels of a box within the array, given by explicit bounds."""
         found = np.empty([part.stop - part.start for part in box], dtype=self.dtype)
         self.read_into(found, box)
         return found
 
     def read_into(self, found: Voxels, box: tuple[slice, ...]) -> None:
-        """The same into an array of the box's shape, or a view of one."""
+        """Reads a box into an array of the same shape, or a view of one."""
         pieces = list(self._pieces(box))
         stored = self._files.parts([piece.part for piece in pieces if piece.part is not None])
         chunk = np.empty(self._layout.chunk, dtype=self.dtype)
@@ -176,7 +176,7 @@ class ShardedArray:
             found[inside] = self._layout.fill if part is None else self._decoded(next(raws), chunk)[own]
 
     def _pieces(self, box: tuple[slice, ...]) -> Iterator[_Piece]:
-        """Shard by shard: there are a hundred chunks in a box, and what can be done per shard is not done per chunk."""
+        """The pieces of a box, shard by shard: a box has a hundred chunks, so work is done per shard where possible."""
         along = [
             [(shard, list(spans)) for shard, spans in groupby(_spans(part, edge, chunks), key=lambda span: span.shard)]
             for part, edge, chunks in zip(box, self._layout.chunk, self._chunks, strict=True)
@@ -203,14 +203,14 @@ class ShardedArray:
         return np.frombuffer(raw, dtype="<u8", count=length // 8).reshape(*self._chunks, 2)
 
     def _decoded(self, raw: bytes, into: Voxels) -> Voxels:
-        """A chunk's voxels: in `into`, which the next chunk overwrites, or in the bytes themselves."""
+        """The voxels of a chunk: decoded into `into`, which the next chunk overwrites, or a view of the bytes."""
         if not self._layout.compressed:
             if len(raw) != into.nbytes:
                 raise DamagedChunkError(f"a chunk has {len(raw)} bytes, not {into.nbytes}")
             return np.frombuffer(raw, dtype=self.dtype).reshape(into.shape)
         # Blosc trusts the lengths in its header.
         if len(raw) < _HEADER_BYTES or _lengths(raw) != (into.nbytes, len(raw)):
-            raise DamagedChunkError("a chunk is cut off, or is no Blosc chunk")
+            raise DamagedChunkError("a chunk is cut off, or is not a Blosc chunk")
         try:
             blosc.decompress(raw, into)
         except RuntimeError as error:
@@ -219,13 +219,13 @@ class ShardedArray:
 
 
 def _lengths(raw: bytes) -> tuple[int, int]:
-    """Bytes of a Blosc chunk once decompressed, and as it is."""
+    """Size of a Blosc chunk in bytes, decompressed and compressed."""
     whole, _, packed = struct.unpack_from("<III", raw, 4)
     return whole, packed
 
 
 def _spans(part: slice, edge: int, chunks: int) -> Iterator[_Span]:
-    """The chunks that hold a stretch of one axis: `edge` voxels each, `chunks` of them to a shard."""
+    """The chunks that cover a slice of one axis: `edge` voxels each, `chunks` of them per shard."""
     for number in range(part.start // edge, -(-part.stop // edge)):
         first = number * edge
         low, high = max(part.start, first), min(part.stop, first + edge)
@@ -235,6 +235,6 @@ def _spans(part: slice, edge: int, chunks: int) -> Iterator[_Span]:
 
 
 def read_metadata(files: Files, name: str) -> dict[str, Any]:
-    """An array's zarr.json; raises FileNotFoundError, or ValueError where it is no JSON."""
+    """An array's zarr.json; raises FileNotFoundError, or ValueError if it is not JSON."""
     found: dict[str, Any] = json.loads(files.whole(f"{name}/zarr.json"))
     return found

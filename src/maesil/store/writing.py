@@ -1,4 +1,4 @@
-"""One scan into the store: read, turn, clip, resample, write; slab by slab, then moved into place whole."""
+"""Writes one scan into the store: read, reorient, clip, resample and write slab by slab, then move into place."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class Written:
     """A scan that is in the store.
 
     Attributes:
-        row: Its row of the manifest.
-        warnings: What the reader had to assume.
+        row: Row of the scan in the manifest.
+        warnings: Assumptions that the reader had to make.
     """
 
     row: dict[str, Any]
@@ -49,7 +49,7 @@ def fingerprint(files: tuple[Path, ...]) -> str:
 
 
 def stored_row(store: Path, scan_id: str) -> dict[str, Any] | None:
-    """The manifest row of a scan that is whole in the store; None where it is not."""
+    """The manifest row of a scan that is complete in the store; None if it is not."""
     try:
         attributes = json.loads((scan_path(store, scan_id) / "zarr.json").read_text(encoding="utf-8"))["attributes"]
         row: dict[str, Any] = attributes["maesil"]
@@ -59,7 +59,7 @@ def stored_row(store: Path, scan_id: str) -> dict[str, Any] | None:
 
 
 def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
-    """Prepares one scan, unless it is there already from the same bytes, under the same names.
+    """Prepares one scan, unless it is already there from the same bytes, under the same names.
 
     Raises:
         ScanError: The scan cannot be read, or is not sound.
@@ -87,13 +87,13 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
 
 
 def _is_current(known: dict[str, Any], source: dict[str, str], split: str | None, labels: str | None) -> bool:
-    """Whether a stored scan is of these bytes and names; labels it has beyond what is asked for stay."""
+    """Whether a stored scan has these bytes and names; labels that were not asked for are kept."""
     same = known.get("split") == split and source.items() <= known.items()
     return same and labels in (None, known.get("labels", {}).get("source"))
 
 
 def _label_source(scan: Scan, config: PrepareConfig) -> str | None:
-    """What a scan's labels in the store are made of; None where none are wanted, or it has none."""
+    """Fingerprint of the source of a scan's stored labels; None if none are wanted, or it has none."""
     files = image_files(scan.labels)
     if not config.labels or not files:
         return None
@@ -146,7 +146,7 @@ def _write_draft(
 
 
 def _move_into_place(draft: Path, final: Path) -> None:
-    """Replaces the scan's folder; a reader sees the old one, none, or the whole new one."""
+    """Replaces the scan's folder; a reader sees the old one, none, or the complete new one."""
     _flush(draft)
     if final.exists():
         shutil.rmtree(final)
@@ -154,7 +154,7 @@ def _move_into_place(draft: Path, final: Path) -> None:
 
 
 def _flush(folder: Path) -> None:
-    """Voxels reach the disk before the name that says they are there, in a power cut, too."""
+    """Writes voxels to the disk before the name that says they are there, to survive a power cut."""
     for path in folder.rglob("*"):
         if path.is_file():
             with path.open("rb+") as file:

@@ -178,7 +178,7 @@ def test_read_dicom__a_missing_decoder_names_the_extra(tmp_path: Path, monkeypat
     for decoder in ("pydicom", "gdcm", "pylibjpeg"):  # as where no plugin can be imported
         monkeypatch.setitem(RLELosslessDecoder._unavailable, decoder, (decoder,))
     monkeypatch.setattr(RLELosslessDecoder, "_available", {})
-    with pytest.raises(MissingExtraError, match="no decoder for their kind is installed") as caught:
+    with pytest.raises(MissingExtraError, match="no decoder for this compression is installed") as caught:
         read_dicom(tmp_path)
     assert caught.value.fix == "pip install 'maesil[dicom]'"
     assert caught.value.exit_code == 2
@@ -206,7 +206,7 @@ def test_read_dicom__several_series_must_be_named(tmp_path: Path) -> None:
     assert one[-8:] in str(caught.value)
     np.testing.assert_array_equal(read_dicom(tmp_path, series=two).array, second)
     np.testing.assert_array_equal(read_dicom(tmp_path, series=one[-8:]).array, first)
-    with pytest.raises(ScanError, match="0 series have the uid"):
+    with pytest.raises(ScanError, match="0 series match the UID"):
         read_dicom(tmp_path, series="9.9.9")
 
 
@@ -245,15 +245,15 @@ def drop(name: str) -> Change:
     ("change", "message"),
     [
         (set_value("Modality", "MR"), "of modality MR, not CT"),
-        (set_value("ImagePositionPatient", [-3.0, 7.0, 13.5], at=3), "lie where another one lies"),
+        (set_value("ImagePositionPatient", [-3.0, 7.0, 13.5], at=3), "have the position of another slice"),
         (set_value("ImagePositionPatient", [-3.0, 7.0, 22.3], at=5), "unevenly spaced"),
         (set_value("PixelSpacing", [0.75, 0.6], at=2), "differ in pixel spacing"),
         (set_value("ImageOrientationPatient", [1, 0, 0, 0, 0, -1], at=2), "differ in direction"),
         (set_value("PixelData", b"\0" * 10, at=1), "pixels are damaged"),
         (shear, "gantry tilt"),
         (colour, "in colour"),
-        (drop("ImagePositionPatient"), "ImagePositionPatient is absent"),
-        (drop("PixelSpacing"), "PixelSpacing is absent"),
+        (drop("ImagePositionPatient"), "ImagePositionPatient is missing"),
+        (drop("PixelSpacing"), "PixelSpacing is missing"),
         (drop("PixelData"), "has no pixels"),
         (set_value("PixelSpacing", [0.0, 0.5]), "impossible values"),
     ],
@@ -273,13 +273,13 @@ def test_read_dicom__counts_missing_slices(tmp_path: Path) -> None:
     files = sorted(tmp_path.iterdir(), key=lambda path: float(pydicom.dcmread(path).ImagePositionPatient[2]))
     files[3].unlink()
     files[4].unlink()
-    with pytest.raises(ScanError, match=r"2 slices are missing: gaps of up to 7\.50 mm where 2\.50 mm are usual"):
+    with pytest.raises(ScanError, match=r"2 slices are missing: gaps of up to 7\.50 mm where 2\.50 mm is usual"):
         read_dicom(tmp_path)
 
 
 def test_read_dicom__one_slice_is_no_volume(tmp_path: Path) -> None:
     write_series(tmp_path, voxels((1, 9, 7)))
-    with pytest.raises(ScanError, match="no volume"):
+    with pytest.raises(ScanError, match="a volume needs 2 image planes"):
         read_dicom(tmp_path)
     with pytest.raises(ScanError, match="one slice of a series"):
         read(next(tmp_path.iterdir()))

@@ -111,7 +111,7 @@ def test_read_itk__nrrd_space_ras_becomes_lps(tmp_path: Path) -> None:
 def test_read_itk__nrrd_without_space_is_warned_of(tmp_path: Path) -> None:
     header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 5 4 3\nspacings: 0.5 2 3\nendian: little\nencoding: raw\n\n"
     (tmp_path / "v.nrrd").write_bytes(header.encode() + hu("<i2").tobytes())
-    with pytest.warns(GeometryWarning, match="no patient space"):
+    with pytest.warns(GeometryWarning, match="not name a patient space"):
         volume = read_itk(tmp_path / "v.nrrd")
     assert volume.spacing_mm == pytest.approx((3.0, 2.0, 0.5))
 

@@ -248,7 +248,7 @@ def test_annotated__only_scans_that_were_searched_for_every_class(store: Path, t
     mixed = ScanStore(tmp_path / "store")
     assert annotated(mixed, ("bright",))[1] == tuple(f"scans-{name}" for name in "abcd")
     assert annotated(mixed, ("tumour",))[1] == ("more-e",)
-    with pytest.raises(ConfigError, match=r"searched for all of these classes: bright \(4\), tumour \(1\)"):
+    with pytest.raises(ConfigError, match=r"annotated for all of these classes: bright \(4\), tumour \(1\)"):
         annotated(mixed, ("bright", "tumour"))
     with pytest.raises(ConfigError, match="share none"):
         annotated(mixed, ())
@@ -365,7 +365,7 @@ def test_command__wrong_calls(capsys: pytest.CaptureFixture[str]) -> None:
         (["finetune", "segmentatoin"], "did you mean 'segmentation'"),
         (["finetune", "segmentation", "--init", "none"], "no run folder"),
         (["predict", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "does not exist"),
-        (["predict", "nowhere", "scan.nii.gz", "--out", "x.png"], "no NIfTI file name"),
+        (["predict", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),
     ):
         assert main(words) == 2
         assert said in capsys.readouterr().err

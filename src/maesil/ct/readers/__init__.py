@@ -1,4 +1,4 @@
-"""Readers: a file or folder on disk to a `Volume` in HU, or a `ScanError` that says what is wrong with it."""
+"""Readers: they turn a file or folder into a `Volume` in HU, or raise a `ScanError` that says what is wrong."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ READABLE = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), 
 def read(path: str | Path, *, series: str | None = None) -> Volume:
     """Reads one scan.
 
-    The array keeps the file's own axes (slowest first); `Volume.reorient()` brings it to "SPL". Voxels are int16 where
+    The array keeps the file's own axes (slowest first); `Volume.reorient()` brings it to "SPL". Voxels are int16 if
     every value of the file is a whole number (values outside the type's range are clipped), else float32.
 
     Args:
         path: A NIfTI, NRRD or MetaImage file, a DICOM file, or a folder with DICOM files.
-        series: Which series of a DICOM folder; needed where the folder has several.
+        series: Series of a DICOM folder; required if the folder has several.
 
     Raises:
         NoScanError: The path does not exist.
-        ScanError: It is of no readable kind, is damaged, or is no sound 3D scan.
+        ScanError: The format is not supported, the file is damaged, or it is not a sound 3D scan.
         ConfigError: `series` is given for something that is not DICOM.
     """
     path = Path(path)
@@ -47,7 +47,7 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
 
 def _kind_of(path: Path) -> str:
     if not path.exists():
-        raise NoScanError("there is no such file or folder", where=path, fix="check the path")
+        raise NoScanError("no such file or folder", where=path, fix="check the path")
     name = path.name.lower()
     if path.is_dir() or name.endswith(DICOM):
         return "dicom"
@@ -56,11 +56,11 @@ def _kind_of(path: Path) -> str:
             return kind
     if has_dicom_magic(path):
         return "dicom"
-    raise ScanError("this is no scan that maesil can read", where=path, fix=f"readable: {READABLE}")
+    raise ScanError("maesil cannot read this file as a scan", where=path, fix=f"readable: {READABLE}")
 
 
 def has_dicom_magic(path: Path) -> bool:
-    """Whether a file has the preamble of a DICOM file; raises ScanError where it cannot be opened."""
+    """Whether a file has the preamble of a DICOM file; raises ScanError if it cannot be opened."""
     try:
         with path.open("rb") as stream:
             return stream.read(132)[128:] == b"DICM"

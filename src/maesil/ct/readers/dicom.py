@@ -23,18 +23,18 @@ __all__ = ["Series", "find_series", "read_dicom"]
 def read_dicom(path: Path, *, series: str | None = None) -> Volume:
     """Reads one CT series.
 
-    Slices are sorted by their position along the slice normal, whatever their names or numbers; each is rescaled by its
-    own slope and intercept. HU below air, as scanners pad with, are kept as they are.
+    Slices are sorted by position along the slice normal, regardless of names and numbers; each is rescaled with its own
+    slope and intercept. HU below air, which scanners use as padding, are kept.
 
     Args:
-        path: A folder with the series, or an enhanced multi-frame file.
-        series: SeriesInstanceUID, or its last digits; needed where the folder has several CT series.
+        path: Folder with the series, or an enhanced multi-frame file.
+        series: SeriesInstanceUID, or its last digits; required if the folder has several CT series.
 
     Returns:
-        (slices, rows, columns); int16 where all HU are whole numbers, else float32.
+        Volume of (slices, rows, columns); int16 if all HU are whole numbers, else float32.
 
     Raises:
-        ScanError: There is no CT series or more than one, or it is not sound; says what and what to do.
+        ScanError: There is no CT series, more than one, or it is not sound; the message says what to do.
         MissingExtraError: The files are compressed and no decoder is installed.
     """
     files = _series_files(path, series)
@@ -53,13 +53,13 @@ def _series_files(path: Path, wanted: str | None) -> tuple[Path, ...]:
             raise ScanError("the file cannot be read as DICOM", where=path, fix="copy or export it again")
         _require_ct(str(header.get("Modality", "")), path)
         if is_localizer(header):
-            raise ScanError("the image is a localizer, no slice of a volume", where=path, fix="leave it out")
+            raise ScanError("the image is a localizer, not a slice of a volume", where=path, fix="leave it out")
         if int(header.get("NumberOfFrames", 1) or 1) < 2:
             raise ScanError("this file is one slice of a series", where=path, fix="give the folder of the series")
         return (path,)
     found = find_series(path)
     if not found:
-        raise ScanError("there are no DICOM files in this folder", where=path, fix="give the folder of a CT series")
+        raise ScanError("the folder has no DICOM files", where=path, fix="give the folder of a CT series")
     return _choose(found, path, wanted).paths
 
 
@@ -68,17 +68,19 @@ def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
         found = [one for one in found if one.uid.endswith(wanted.lstrip("."))]
         if len(found) != 1:
             raise ScanError(
-                f"{len(found)} series have the uid {wanted}", where=path, fix="give its last digits, or all"
+                f"{len(found)} series match the UID {wanted}",
+                where=path,
+                fix="give more of its last digits, or the whole UID",
             )
     ct = [one for one in found if one.modality == "CT"]
     if not ct:
         _require_ct(found[0].modality, path)
     imaged = [one for one in ct if one.paths]
     if not imaged:
-        raise ScanError("there are only localizers in this folder", where=path, fix="give the folder of a CT series")
+        raise ScanError("the folder has only localizers", where=path, fix="give the folder of a CT series")
     if len(imaged) > 1:
         listed = ", ".join(f"{one.short_uid} ({len(one.paths)} files)" for one in imaged)
-        raise ScanError(f"the folder has {len(imaged)} CT series: {listed}", where=path, fix="name one: series=")
+        raise ScanError(f"the folder has {len(imaged)} CT series: {listed}", where=path, fix="choose one with series=")
     return imaged[0]
 
 
@@ -96,7 +98,9 @@ def _slabs(slices: Sequence[Slice]) -> Slabs:
         frames = opened[1]
         plane = frames[one.frame] if frames.ndim == 3 else frames
         if plane.shape != (one.rows, one.columns):
-            raise ScanError(f"the image has {plane.shape} voxels, its header says otherwise", where=one.path)
+            raise ScanError(
+                f"the image has {plane.shape} voxels, but its header declares {(one.rows, one.columns)}", where=one.path
+            )
         yield index, _rescaled(plane, one)[None]
 
 
@@ -109,7 +113,7 @@ def _rescaled(plane: npt.NDArray[Any], one: Slice) -> npt.NDArray[Any]:
 def _pixels(path: Path) -> npt.NDArray[Any]:
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns of excess padding bytes and the like
+            warnings.simplefilter("ignore")  # pydicom warns about excess padding bytes and the like
             image = pydicom.dcmread(path)
             if "PixelData" not in image:
                 raise ScanError("the file has no pixels", where=path, fix="export the images, not only their headers")
@@ -120,7 +124,7 @@ def _pixels(path: Path) -> npt.NDArray[Any]:
     except Exception as error:  # every decoder has its own exceptions
         if "missing" in str(error) and ("plugin" in str(error) or "dependenc" in str(error)):
             raise MissingExtraError(
-                "the DICOM files are compressed, and no decoder for their kind is installed",
+                "the DICOM files are compressed, and no decoder for this compression is installed",
                 where=path,
                 fix="pip install 'maesil[dicom]'",
             ) from error

@@ -1,4 +1,4 @@
-"""What the headers of DICOM files say: which series they make, and where each slice lies. No identity is kept."""
+"""Headers of DICOM files: which series they form, and where each slice lies. No patient identity is kept."""
 
 from __future__ import annotations
 
@@ -31,16 +31,16 @@ class Slice:
     """One image plane of a series.
 
     Attributes:
-        path: Its file.
-        frame: Its frame in the file; 0 in a file of one.
-        rows: Voxels along the column direction.
-        columns: Voxels along the row direction.
-        spacing_mm: Distance of rows, distance of columns.
+        path: File that holds it.
+        frame: Index of its frame in the file; 0 in a single-frame file.
+        rows: Number of voxels along the column direction.
+        columns: Number of voxels along the row direction.
+        spacing_mm: Distance between rows, distance between columns.
         row_direction: Unit vector in LPS along which the column index grows.
         column_direction: Unit vector in LPS along which the row index grows.
         position_mm: Centre of the first voxel, LPS.
         slope: HU per stored unit.
-        intercept: HU of stored zero.
+        intercept: HU of a stored 0.
     """
 
     path: Path
@@ -56,7 +56,7 @@ class Slice:
 
     @property
     def normal(self) -> Vector:
-        """Unit vector across the plane."""
+        """Unit vector perpendicular to the plane."""
         return np.cross(self.row_direction, self.column_direction)
 
 
@@ -65,10 +65,10 @@ class Series:
     """The files of one series.
 
     Attributes:
-        uid: SeriesInstanceUID; it identifies a patient's examination, so it stays in memory.
-        modality: Such as CT.
-        paths: Its image files, localizers left out; sorted by name.
-        localizers: Number of localizer images left out.
+        uid: SeriesInstanceUID; it identifies a patient's examination, so it is kept in memory only.
+        modality: Modality, such as CT.
+        paths: Image files without localizers, sorted by name.
+        localizers: Number of localizer images that were left out.
     """
 
     uid: str
@@ -78,12 +78,12 @@ class Series:
 
     @property
     def short_uid(self) -> str:
-        """The uid's last digits, enough to tell the series of a folder apart."""
+        """The last digits of the UID, enough to tell the series of a folder apart."""
         return f"...{self.uid[-8:]}"
 
 
 def find_series(folder: Path) -> tuple[Series, ...]:
-    """All series in a folder and the folders below it, of any modality; files that are not DICOM are passed over."""
+    """All series in a folder and its subfolders, of any modality; files that are not DICOM are skipped."""
     files: dict[str, list[Path]] = {}
     modality: dict[str, str] = {}
     localizers: dict[str, int] = {}
@@ -110,10 +110,10 @@ def dicom_files(folder: Path) -> Iterable[Path]:
 
 
 def read_header(path: Path) -> Dataset | None:
-    """The tags that matter of a DICOM file; None for any other file."""
+    """The relevant tags of a DICOM file; None for any other file."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values in tags we do not use are no news
+            warnings.simplefilter("ignore")  # odd values in unused tags do not matter
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
     except (InvalidDicomError, OSError, EOFError, ValueError, KeyError):
         return None
@@ -129,7 +129,7 @@ def slices_of(paths: Sequence[Path]) -> list[Slice]:
     """The image planes of the files of one series.
 
     Raises:
-        ScanError: A file is not grey-scale CT, or a tag that places it is absent.
+        ScanError: A file is not grey-scale CT, or a geometry tag is missing.
     """
     planes: list[Slice] = []
     for path in paths:
@@ -165,7 +165,7 @@ def _frames(header: Dataset, path: Path) -> list[Slice]:
     shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     frames = header.get("PerFrameFunctionalGroupsSequence") or []
     if not frames:
-        raise ScanError("a multi-frame image without per-frame positions", where=path, fix="export it again")
+        raise ScanError("the multi-frame image has no per-frame positions", where=path, fix="export it again")
 
     def find(frame: Dataset, group: str, name: str, default: Any = None) -> Any:
         for item in (frame, shared):
@@ -173,7 +173,7 @@ def _frames(header: Dataset, path: Path) -> list[Slice]:
             if sequence and name in sequence[0]:
                 return sequence[0].get(name)
         if default is None:
-            raise ScanError(f"the tag {name} is absent", where=path, fix="export the series again")
+            raise ScanError(f"the tag {name} is missing", where=path, fix="export the series again")
         return default
 
     return [
@@ -210,13 +210,13 @@ def _slice(
         rows, columns = int(header.Rows), int(header.Columns)
     except (TypeError, ValueError, AttributeError) as error:
         raise ScanError(
-            f"a tag that places the image is damaged: {error}", where=path, fix="export it again"
+            f"a geometry tag of the image is damaged: {error}", where=path, fix="export it again"
         ) from error
     if min(between_rows, between_columns) <= 0 or not np.isfinite([x, y, z, scale, shift, *directions.flat]).all():
-        raise ScanError("the tags that place the image hold impossible values", where=path, fix="export it again")
+        raise ScanError("the geometry tags of the image have impossible values", where=path, fix="export it again")
     lengths = np.linalg.norm(directions, axis=1)
     if np.abs(lengths - 1).max() > 1e-2 or abs(directions[0] @ directions[1]) > 1e-2:
-        raise ScanError("the image's directions are not at right angles", where=path, fix="export it again")
+        raise ScanError("the row and column directions are not at right angles", where=path, fix="export it again")
     along_row, along_column = directions / lengths[:, None]
     return Slice(
         path=path,
@@ -235,5 +235,5 @@ def _slice(
 def _required(header: Dataset, name: str, path: Path) -> Any:
     value = header.get(name)
     if value is None or value == "":
-        raise ScanError(f"the tag {name} is absent", where=path, fix="export the series again, with its geometry")
+        raise ScanError(f"the tag {name} is missing", where=path, fix="export the series again, with its geometry")
     return value

@@ -1,4 +1,4 @@
-"""From image planes in any order to a sound stack: sorted along the normal, evenly spaced, at right angles."""
+"""Turns image planes in any order into a sound stack: sorted along the normal, evenly spaced, at right angles."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from maesil.errors import ScanError
 SAME_DIRECTION = 1e-3
 SAME_PLACE_MM = 1e-2
 SPACING_TOLERANCE = 0.05
-"""Gaps may differ from their median by this share, and at least by `SAME_PLACE_MM`: scanners round positions."""
+"""Gaps may differ from their median by this share, or by `SAME_PLACE_MM` if that is more: scanners round positions."""
 TILT_TOLERANCE_DEGREES = 0.2
 
 
@@ -24,8 +24,8 @@ class Stack:
     """Slices in order, and where their voxels lie.
 
     Attributes:
-        slices: Along axis 0.
-        geometry: (slices, rows, columns); axis 0 is the planes' normal.
+        slices: Slices in order along axis 0.
+        geometry: Geometry of (slices, rows, columns); axis 0 is the normal of the planes.
     """
 
     slices: tuple[Slice, ...]
@@ -36,10 +36,12 @@ def stack(planes: Sequence[Slice]) -> Stack:
     """Sorts planes and checks that they fill a box.
 
     Raises:
-        ScanError: Too few planes, planes of different size or direction, duplicates, gaps, uneven spacing, gantry tilt.
+        ScanError: Too few planes, different sizes or directions, duplicates, gaps, uneven spacing, or gantry tilt.
     """
     if len(planes) < 2:
-        raise ScanError(f"{len(planes)} image plane is no volume", fix="give the folder of the whole series")
+        raise ScanError(
+            f"a volume needs 2 image planes or more, not {len(planes)}", fix="give the folder of the whole series"
+        )
     _require_alike(planes)
     first = planes[0]
     along = np.array([first.normal @ np.asarray(plane.position_mm) for plane in planes])
@@ -76,8 +78,8 @@ def _require_no_duplicates(along: npt.NDArray[np.float64]) -> None:
     doubled = int((np.diff(along) < SAME_PLACE_MM).sum())
     if doubled:
         raise ScanError(
-            f"{doubled} of {len(along)} slices lie where another one lies",
-            fix="remove copies; a series of several phases must be split into one folder per phase",
+            f"{doubled} of {len(along)} slices have the position of another slice",
+            fix="remove duplicates; split a series of several phases into one folder per phase",
         )
 
 
@@ -89,7 +91,7 @@ def _require_no_tilt(ordered: Sequence[Slice], along: npt.NDArray[np.float64]) -
     degrees = float(np.degrees(np.arctan2(drift, along[-1] - along[0])))
     if degrees > TILT_TOLERANCE_DEGREES and drift > SAME_PLACE_MM:
         raise ScanError(
-            f"gantry tilt: each slice is shifted sideways, the stack leans by {degrees:.1f} degrees"
+            f"gantry tilt: the slices are shifted sideways, and the stack leans by {degrees:.1f} degrees"
             + (" and its slices are unevenly spaced" if _is_uneven(along) else ""),
             fix="undo the tilt when converting (dcm2niix does, as *_Tilt), then prepare the NIfTI file",
         )
@@ -116,7 +118,7 @@ def _require_even(along: npt.NDArray[np.float64]) -> None:
         missing = int((whole - 1).sum())
         where = float(along[int(np.argmax(gaps))] - along[0])
         raise ScanError(
-            f"{missing} slices are missing: gaps of up to {gaps.max():.2f} mm where {middle:.2f} mm are usual, "
+            f"{missing} slices are missing: gaps of up to {gaps.max():.2f} mm where {middle:.2f} mm is usual, "
             f"the widest {where:.1f} mm after the first slice",
             fix="export the whole series again",
         )

@@ -17,21 +17,21 @@ from maesil.errors import ScanError
 from maesil.shapes import Shape3
 
 HEADER_BYTES = 2**16
-"""Read of a MetaImage file to see whether its voxels are compressed; headers are a few hundred bytes of text."""
+"""Bytes of a MetaImage file that are searched for its compression flag; headers are a few hundred bytes of text."""
 WIDEST_BYTES = 8
-"""Of a voxel, in the widest type there is."""
+"""Size of a voxel in the widest type."""
 
 
 def read_itk(path: Path) -> Volume:
-    """Reads what SimpleITK reads; array axes are (k, j, i), the file's fastest axis last.
+    """Reads a file with SimpleITK; array axes are (k, j, i), so the file's fastest axis comes last.
 
-    MetaImage is streamed slab by slab; NRRD and what is compressed is in memory once as the file has it, besides.
+    Uncompressed MetaImage is streamed slab by slab; other files are also held in memory once, in their own type.
 
     Raises:
-        ScanError: The file is damaged, RGB, has several frames, NaN, or no sound geometry.
+        ScanError: The file is damaged or RGB, has several frames or NaN values, or no sound geometry.
 
     Warns:
-        GeometryWarning: An NRRD file names no patient space.
+        GeometryWarning: An NRRD file does not name a patient space.
     """
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
@@ -52,8 +52,8 @@ def _shape(reader: Any) -> Shape3:
         sizes.pop()
     if len(sizes) > 3:
         raise ScanError(
-            f"the image has {len(sizes)} dimensions {tuple(sizes)}, a scan has 3",
-            fix="split it into one file per frame, and read each",
+            f"the image has {len(sizes)} dimensions {tuple(sizes)}, but a scan has 3",
+            fix="split it into one file per frame, and read each of them",
         )
     sizes += [1] * (3 - len(sizes))
     return (sizes[2], sizes[1], sizes[0])
@@ -63,12 +63,12 @@ def _require_numbers(reader: Any) -> None:
     components = int(reader.GetNumberOfComponents())
     if components != 1:
         kind = "RGB" if components in (3, 4) else f"vectors of {components}"
-        raise ScanError(f"the voxels are {kind}, not HU", fix="export the scan in grey values")
+        raise ScanError(f"the voxels are {kind}, not HU", fix="export the scan as grey values")
 
 
 def _geometry(reader: Any, shape: Shape3) -> Geometry:
     dims = int(reader.GetDimension())
-    if dims < 3:  # refused as flat; its place does not matter
+    if dims < 3:  # refused later as flat; its position does not matter
         return Geometry.from_parts(shape, (1.0, 1.0, 1.0))
     direction = np.array(reader.GetDirection()).reshape(dims, dims)[:3, 2::-1]
     return Geometry.from_parts(shape, reader.GetSpacing()[2::-1], reader.GetOrigin()[:3], direction)
@@ -76,12 +76,12 @@ def _geometry(reader: Any, shape: Shape3) -> Geometry:
 
 def _warn_of_missing_space(reader: Any, path: Path) -> None:
     if path.suffix.lower() in (".nrrd", ".nhdr") and not reader.HasMetaDataKey("NRRD_space"):
-        message = f"{path}: the header names no patient space; left-posterior-superior was assumed"
+        message = f"{path}: the header does not name a patient space; left-posterior-superior was assumed"
         warnings.warn(message, GeometryWarning, stacklevel=2)
 
 
 def _can_stream(path: Path) -> bool:
-    """Whether ITK reads a part of a file without the rest: of these formats, MetaImage that is not compressed."""
+    """Whether ITK can read part of a file without the rest: only uncompressed MetaImage, among these formats."""
     if path.suffix.lower() not in (".mha", ".mhd"):
         return False
     with path.open("rb") as file:
@@ -90,8 +90,8 @@ def _can_stream(path: Path) -> bool:
 
 
 def _streamed(reader: Any, shape: Shape3) -> Slabs:
-    """Slabs read one by one: no more than one of them is in memory in the file's own type."""
-    further = int(reader.GetDimension()) - 3  # axes of a single frame
+    """Slabs read one by one: at most one is in memory in the file's own type."""
+    further = int(reader.GetDimension()) - 3  # axes of length 1
     planes = planes_per_slab(shape, WIDEST_BYTES)
     for start in range(0, shape[0], planes):
         count = min(planes, shape[0] - start)
@@ -102,7 +102,7 @@ def _streamed(reader: Any, shape: Shape3) -> Slabs:
 
 
 def _whole(reader: Any, shape: Shape3) -> Slabs:
-    """The volume in the file's own type at once, in slabs."""
+    """Slabs of a volume that is read at once, in the file's own type."""
     image = reader.Execute()
     voxels = _view(image).reshape(shape)
     planes = planes_per_slab(shape, voxels.itemsize)
@@ -111,5 +111,5 @@ def _whole(reader: Any, shape: Shape3) -> Slabs:
 
 
 def _view(image: Any) -> Any:
-    """The image's own voxels, not copied: it has to outlive them."""
+    """The voxels of the image without a copy: the image must outlive them."""
     return SimpleITK.GetArrayViewFromImage(image)

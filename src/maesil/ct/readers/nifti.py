@@ -22,14 +22,14 @@ from maesil.errors import ScanError
 from maesil.shapes import Shape3
 
 DISAGREEMENT_MM = 0.1
-"""How far sform and qform may place the same voxel apart before it is worth a warning."""
+"""Distance between a voxel's positions under sform and qform above which a warning is issued."""
 
 MOST_WHOLE = 2**14
-"""Slopes and intercepts below it take 16-bit voxels nowhere beyond int32."""
+"""Slopes and intercepts below this keep scaled 16-bit voxels within int32."""
 
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
-_CannotUnpack: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stubs take it for an instance
+_CannotUnpack: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stubs declare an instance
 _DAMAGED = (
     OSError,
     EOFError,
@@ -46,7 +46,7 @@ def read_nifti(path: Path) -> Volume:
     """Reads a NIfTI file; array axes are (k, j, i), so that the file's fastest axis stays the fastest.
 
     Raises:
-        ScanError: The file is damaged, cut short, RGB, has several frames, NaN, or no sound geometry.
+        ScanError: The file is damaged, cut short or RGB, has several frames or NaN values, or no sound geometry.
 
     Warns:
         GeometryWarning: sform and qform disagree (the sform is used), or neither is set.
@@ -66,8 +66,8 @@ def _shape(image: Any) -> Shape3:
         shape.pop()
     if len(shape) > 3:
         raise ScanError(
-            f"the image has {len(shape)} dimensions {tuple(shape)}, a scan has 3",
-            fix="split it into one file per frame (nibabel.four_to_three), and read each",
+            f"the image has {len(shape)} dimensions {tuple(shape)}, but a scan has 3",
+            fix="split it into one file per frame (nibabel.four_to_three), and read each of them",
         )
     shape += [1] * (3 - len(shape))
     return (shape[0], shape[1], shape[2])
@@ -77,11 +77,11 @@ def _require_numbers(image: Any) -> None:
     dtype = image.header.get_data_dtype()
     if dtype.kind not in "iuf":
         kind = "RGB" if dtype.fields else f"of type {dtype}"
-        raise ScanError(f"the voxels are {kind}, not HU", fix="export the scan in grey values")
+        raise ScanError(f"the voxels are {kind}, not HU", fix="export the scan as grey values")
 
 
 def _affine(header: Any, shape: Shape3, path: Path) -> npt.NDArray[np.float64]:
-    """Of the array's axes (k, j, i), in LPS mm."""
+    """The affine of the array axes (k, j, i), in LPS mm."""
     ras = np.asarray(header.get_best_affine(), dtype=np.float64)
     to_mm = np.diag([_mm_per_unit(header, path)] * 3 + [1.0])
     _warn_of_ambiguity(header, shape, to_mm, path)
@@ -100,7 +100,7 @@ def _mm_per_unit(header: Any, path: Path) -> float:
 def _warn_of_ambiguity(header: Any, shape: Shape3, to_mm: npt.NDArray[np.float64], path: Path) -> None:
     sform, qform = header.get_sform(coded=True)[0], _qform(header, path)
     if sform is None and qform is None:
-        _warn(f"{path}: neither sform nor qform is set; spacing is from pixdim, the axes' directions are assumed")
+        _warn(f"{path}: neither sform nor qform is set; spacing is from pixdim, the directions of the axes are assumed")
     if sform is None or qform is None:
         return
     corners = np.array([(*index, 1.0) for index in product(*((0.0, n - 1.0) for n in shape))])
@@ -123,7 +123,7 @@ def _warn(message: str) -> None:
 
 
 def _slabs(image: Any, shape: Shape3, path: Path) -> Slabs:
-    """Scaled voxels in the file's order; reads to the very end, where gzip keeps its checksum."""
+    """Scaled voxels in the file's order; reads to the very end of the file, where gzip stores its checksum."""
     proxy = image.dataobj
     dtype, slope, inter = proxy.dtype, float(proxy.slope), float(proxy.inter)
     planes, plane_bytes = planes_per_slab(shape, dtype.itemsize), shape[1] * shape[2] * dtype.itemsize
@@ -140,7 +140,7 @@ def _slabs(image: Any, shape: Shape3, path: Path) -> Slabs:
 
 
 def _opened(path: Path) -> Any:
-    """The file's bytes, unpacked: gzip by ISA-L, at three times zlib's speed, anything else by nibabel."""
+    """The decompressed bytes of a file: gzip through ISA-L, at three times zlib's speed, the rest through nibabel."""
     return igzip.open(path, "rb") if path.suffix == ".gz" else ImageOpener(str(path))
 
 

@@ -1,4 +1,4 @@
-"""What every reader asks of a scan before it hands it over: whole voxels, finite values, a rectangular grid."""
+"""Checks that every reader makes before it returns a scan: all voxels are there, finite, and on a rectangular grid."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from maesil.errors import ScanError
 from maesil.shapes import Shape3
 
 SLAB_BYTES = 4 * 2**20
-"""Of a file's voxels held at a time beside the result, so that float64 files need no float64 volume."""
+"""Bytes of a file's voxels held at a time in addition to the result: float64 files need no float64 volume."""
 
 _AGAIN = "copy, download or convert it again"
 
@@ -26,22 +26,22 @@ Slabs = Iterator[tuple[int, npt.NDArray[Any]]]
 
 @contextmanager
 def located(path: Path, damaged: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Names the file in every `ScanError` raised inside, and turns a library's own errors into one.
+    """Adds the file to every `ScanError` raised inside, and converts a library's own errors to one.
 
     Args:
         path: The file being read.
-        damaged: What the library raises on files that are damaged or of another kind.
+        damaged: Exceptions that the library raises on files that are damaged or have another format.
 
     Raises:
-        ScanError: Instead of any of these.
+        ScanError: Raised in place of any of these.
     """
-    kinds: tuple[type[Exception], ...] = (*damaged, MemoryError)  # a header may claim any size
+    kinds: tuple[type[Exception], ...] = (*damaged, MemoryError)  # a header may declare any size
     try:
         yield
     except ScanError as error:
         raise ScanError(error.what, where=path, fix=error.fix or _AGAIN) from error
     except kinds as error:
-        raise ScanError(f"the file is damaged or of another kind: {_gist(error)}", where=path, fix=_AGAIN) from error
+        raise ScanError(f"the file is damaged or has another format: {_gist(error)}", where=path, fix=_AGAIN) from error
 
 
 def _gist(error: Exception) -> str:
@@ -58,7 +58,7 @@ def require_sound(geometry: Geometry) -> None:
     if min(geometry.shape) < 2:
         raise ScanError(
             f"a volume needs at least 2 voxels along each axis, this one has {geometry.shape}",
-            fix="leave single slices, localizers and projections out",
+            fix="leave out single slices, localizers and projections",
         )
     if geometry.shear > MAX_SHEAR:
         degrees = np.degrees(np.arcsin(min(1.0, geometry.shear)))
@@ -69,11 +69,11 @@ def require_sound(geometry: Geometry) -> None:
 
 
 def collect(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:
-    """Puts slabs of any numeric type together: int16 where all values are whole numbers, else float32.
+    """Puts slabs of any numeric type together: int16 if all values are whole numbers, else float32.
 
     Args:
-        shape: Of the volume.
-        slabs: Starts reading; called a second time where a value turns out to be no whole number.
+        shape: Shape of the volume.
+        slabs: Function that starts reading; called again if a value turns out not to be a whole number.
 
     Raises:
         ScanError: A value is NaN or infinite.
@@ -94,7 +94,7 @@ def collect(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:
 
 
 def planes_per_slab(shape: Shape3, itemsize: int) -> int:
-    """Planes along axis 0 that make about `SLAB_BYTES` of voxels of `itemsize` bytes."""
+    """Number of planes along axis 0 that take about `SLAB_BYTES`, with voxels of `itemsize` bytes."""
     return max(1, SLAB_BYTES // (shape[1] * shape[2] * itemsize))
 
 
