@@ -1,4 +1,4 @@
-"""What is on this machine that decides whether and how fast maesil runs."""
+"""Checks of what determines whether, and how fast, maesil runs on this machine."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ GIB = 2**30
 
 
 def examine(*, fetch_lpips: Net | None = None) -> dict[str, str]:
-    """Findings in the order a person asks: name to value.
+    """Returns the findings, name to value, in the order to print.
 
     Args:
-        fetch_lpips: Whose weights are fetched first, if they are not here.
+        fetch_lpips: LPIPS network whose weights are downloaded first if absent.
 
     Raises:
-        WeightsError: They cannot be fetched, or are not the published ones.
+        WeightsError: The weights cannot be downloaded, or are not the published ones.
     """
     if fetch_lpips is not None:
         load_lpips(fetch_lpips, fetch=True)
@@ -71,7 +71,7 @@ def _compressed_dicom() -> str:
 
 def _lpips() -> str:
     found, absent = [], []
-    for net in ("alex", "squeeze"):  # the protocol's own first: its reason is the one to know
+    for net in ("alex", "squeeze"):  # the protocol's network first: if absent, its reason is shown
         try:
             load_lpips(net)
             found.append(net)

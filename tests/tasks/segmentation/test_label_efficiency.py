@@ -80,7 +80,7 @@ def test_command__a_trial_that_cannot_be_is_told(
 
 def test_command__wrong_calls(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, said in (
-        ([*words, "--scans", "1"], "no folder is given"),
+        ([*words, "--scans", "1"], "no output folder is given"),
         ([*words, "--out", str(tmp_path / "out")], "no amounts of labels"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--init", "none"], "nothing to compare with"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--seed", "1"], "--seed would change nothing"),

@@ -361,7 +361,7 @@ def test_labels_config__refuses(wrong: dict[str, float]) -> None:
 
 def test_command__wrong_calls(capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
-        (["finetune"], "no task is named"),
+        (["finetune"], "no task is given"),
         (["finetune", "segmentatoin"], "did you mean 'segmentation'"),
         (["finetune", "segmentation", "--init", "none"], "no run folder"),
         (["predict", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "does not exist"),
