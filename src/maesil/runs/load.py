@@ -53,7 +53,7 @@ def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: st
 
 
 def default_device() -> str:
-    """ "cuda" if there is a GPU, else "cpu"."""
+    """Returns "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 

@@ -67,7 +67,7 @@ def test_command__experiment_and_its_continuation(
     told = json.loads((out / "experiment.json").read_text())
     (out / "experiment.json").write_text(json.dumps({k: v for k, v in told.items() if k not in ("scratch", "rates")}))
     assert main([*words, "--scans", "1", "--out", str(out)]) == 2
-    assert "an experiment with other settings: scratch, rates" in capsys.readouterr().err, "of an earlier version"
+    assert "an experiment with other settings: scratch, rates" in capsys.readouterr().err, "from an earlier version"
 
 
 def test_command__a_trial_that_cannot_be_is_told(
@@ -93,7 +93,7 @@ def test_command__wrong_calls(words: list[str], tmp_path: Path, capsys: pytest.C
             [*words, "--shares", "0.5", "--out", str(tmp_path / "out"), "--model.foreground", "0.1"],
             "--model.foreground",
         ),
-        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "1", "2"], "no labelled scan is of one"),
+        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "1", "2"], "none has a labelled scan"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "0", "2"], "a learning rate of 0"),
         (
             [*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "1", "--scratch.peak-lr", "2"],
