@@ -257,5 +257,5 @@ def test_window__is_the_encoders_and_written_so(store: Path, tmp_path: Path) -> 
     assert "low_hu: -200.0" in text
     assert "high_hu: 300.0" in text
     wrong = part("data", window=replace(config.data.window, low_hu=-500.0))(config)
-    with pytest.raises(ConfigError, match="a window of -500 to 1000 HU, and the encoder knows -200 to 300 HU"):
+    with pytest.raises(ConfigError, match=r"the window is -500 to 1000 HU, but the encoder.s is -200 to 300 HU"):
         pipeline.finetune_segmentation(wrong, tmp_path / "other")
