@@ -61,7 +61,7 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
         (["compare", "nowhere", "--out", "x"], "there is no store here"),
         (["compare", "nowhere", "--out", "x", "--models", "vea"], "did you mean 'vae'?"),
         (["compare", "nowhere", "--out", "x", "--models", "ae", "--preset", "bottlenecks"], "give only one of them"),
-        (["compare", "nowhere", "--out", "x", "--budget", "hours=2"], "is no budget"),
+        (["compare", "nowhere", "--out", "x", "--budget", "hours=2"], "is not a budget"),
         (["compare", "nowhere", "--out", "x", "--beside", "dmo"], "did you mean 'demo'?"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "no NIfTI file name"),

@@ -68,7 +68,7 @@ def test_load__truncated_weights(copied: Path) -> None:
 
 
 def test_load__another_format(copied: Path) -> None:
-    with pytest.raises(CheckpointError, match="format 99, this maesil reads 1 and 2"):
+    with pytest.raises(CheckpointError, match="format 99; this maesil reads 1 and 2"):
         maesil.load(edited(copied, format=99))
 
 

@@ -1,1 +1,1 @@
-"""Full configurations by name, and the baselines sized to match one."""
+"""Named full configurations, and baselines sized to match one."""

@@ -1,4 +1,4 @@
-"""A run is a Python function that returns its full configuration. Adapt with flags, or with `dataclasses.replace`."""
+"""Presets: functions that return a full configuration. Adapt it with flags, or with `dataclasses.replace`."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.training.config import MonitorConfig, TrainConfig
 
 DEMO_SPACING_MM = 1.5
-"""Voxels the demo's scan is prepared to."""
+"""Voxel spacing the demo's scan is prepared to."""
 
 GRID_WAVELENGTHS = (4.0, 120.0)
-"""Shortest and longest wavelength of the positions in patches; see docs/lab.md for what they gain over ViT's."""
+"""Shortest and longest wavelength of the position encoding, in patches; docs/lab.md has the gain over ViT's."""
 
 
 def paper() -> RunConfig:
     """The paper's method: 128^3 superpatches, 4,096 tokens of 768, dual masking of 75 % in total.
 
-    Superpatches are those of the grid that partitions a scan, as in §III-A: a 512^3 volume is 64 of them, each drawn
-    once per pass, none overlapping another. Our own presets crop anywhere instead. Grid superpatches that are nearly
-    all air are left out, of which the paper says nothing; --data.min-tissue 0 draws them too.
+    Superpatches form a grid that partitions a scan, as in §III-A: a 512^3 volume has 64 of them, each drawn once per
+    pass, without overlap. Our own presets use random crops instead. Grid superpatches that are nearly all air are left
+    out, which the paper does not mention; --data.min-tissue 0 draws them, too.
 
-    ViT-B encoder and MAE's decoder (512 wide, 8 deep), AdamW at 1.5e-4 per 256, flips: the paper is silent on these
+    ViT-B encoder and MAE's decoder (512 wide, 8 deep), AdamW at 1.5e-4 per 256, flips: the paper does not specify these
     (see docs/reproducing.md). About 2 TFLOP per superpatch and step.
     """
     return RunConfig(
@@ -42,16 +42,16 @@ def paper() -> RunConfig:
 def paper_union() -> RunConfig:
     """The literal §III-A: 75 % of every plane and half of the planes, 87.5 % in total, 512 visible tokens.
 
-    All else is `paper`'s, the grid of superpatches too.
+    Everything else, including the grid of superpatches, is the same as in `paper`.
     """
     return replace(paper(), preset="paper_union", masking=DualMasking(plane_ratio=0.75, axis_ratio=0.5))
 
 
 def base() -> RunConfig:
-    """What we recommend: the paper's input and masking in a smaller network that learns faster.
+    """The recommended preset: the paper's input and masking with a smaller network that learns faster.
 
-    384 wide and 8 deep with a decoder of 192 x 2, about a tenth of `paper`'s cost per superpatch; positions whose
-    wavelengths fit the grid, a start with local attention, and Muon: what docs/lab.md found to learn fastest on 64^3.
+    384 wide and 8 deep with a decoder of 192 x 2, about a tenth of `paper`'s cost per superpatch; position wavelengths
+    that fit the grid, initial local attention, and Muon: the fastest to learn on 64^3 in docs/lab.md.
     """
     model = MAEConfig(
         encoder_width=384,
@@ -72,10 +72,10 @@ def base() -> RunConfig:
 
 
 def demo() -> RunConfig:
-    """Minutes on two CPU cores: 64^3 superpatches, 2.4 M parameters, one patient's scan.
+    """A demo that takes minutes on two CPU cores: 64^3 superpatches, 2.4 M parameters, one patient's scan.
 
-    Held out are superpatches of the same scan, never touched by a training crop: it shows that the method learns, and
-    says nothing about unseen patients.
+    Superpatches of the same scan are held out, and no training crop touches them: this shows that the method learns,
+    but says nothing about unseen patients.
     """
     model = MAEConfig(
         superpatch=(64, 64, 64),
@@ -91,7 +91,7 @@ def demo() -> RunConfig:
     return RunConfig(
         preset="demo",
         data=DataConfig(
-            padded_crops=False,  # the superpatches it holds out lie inside the scan
+            padded_crops=False,  # held-out superpatches lie inside the scan
             holdout=HoldoutConfig(by="superpatch", test_superpatches=3, val_superpatches=1),
         ),
         model=model,
