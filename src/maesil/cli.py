@@ -1,6 +1,6 @@
-"""The door for people: finds the command, parses its words, runs it, turns errors into messages and exit codes.
+"""The command line: finds the command, runs it, and turns errors into messages and exit codes.
 
-Exit codes: 0 done; 1 done in part, interrupted, or failed on the way; 2 the call itself cannot work.
+Exit codes: 0 done; 1 partly done, interrupted, or failed while running; 2 invalid call.
 """
 
 from __future__ import annotations
@@ -24,33 +24,33 @@ Three steps from your scans to a pre-trained encoder:
 
 All commands:
 
-  demo         the whole path on one real CT, within ten minutes on two cores
-  datasets     see what folders of CT hold (Table I), and make one dataset of them
-  prepare      read scans into a store that trains fast
+  demo         the whole pipeline on one real CT, within ten minutes on two cores
+  datasets     list what folders of CT contain (Table I), and merge them into one dataset
+  prepare      convert scans into a store that training can read fast
   pretrain     pre-train a model
   evaluate     score a run on held-out scans
   compare      train models under one budget, score them, write tables and a page
   report       write a run's HTML page
-  reconstruct  rebuild one scan; reconstruction and mask as NIfTI on the scan's own grid
+  reconstruct  mask and reconstruct one scan; both as NIfTI on the scan's own grid
   export       write the encoder for MONAI, nnU-Net, Hugging Face, ONNX, TorchScript
   finetune     train a task (segmentation, classification) on a pre-trained encoder
   embed        one vector per scan and superpatch, for pandas and scikit-learn
-  similar      the nearest scans or regions of a query
+  similar      the scans or regions nearest to a query
   predict      segment one scan, on its own grid
   compare-transfer   does pre-training help? few labels and many, against random weights
-  masks        draw the masking strategies
+  masks        plot the masking strategies
   nodules      nodules of LIDC-IDRI as label files, with volume and malignancy
   doctor       versions, devices, memory, metric weights
 
-`maesil COMMAND --help` explains each, with examples. Exit codes: 0 done, 1 in part or interrupted, 2 wrong call.
+`maesil COMMAND --help` explains each, with examples. Exit codes: 0 done, 1 partly done or interrupted, 2 invalid call.
 """
 
 
 class Command(Protocol):
-    """A command: reads its words, does its work through `maesil.pipeline`, returns an exit code."""
+    """A command: parses its arguments, does its work through `maesil.pipeline`, returns an exit code."""
 
     def __call__(self, words: Sequence[str]) -> int:
-        """Runs the command with the words after its name."""
+        """Runs the command with the arguments after its name."""
 
 
 COMMANDS = Catalog(
@@ -68,7 +68,7 @@ COMMANDS = Catalog(
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; no traceback of a user's error gets out."""
+    """Runs one command and returns its exit code; user errors print a message, never a traceback."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     if not words or words[0] in ("-h", "--help", "help"):
         print(OVERVIEW)
@@ -85,7 +85,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("\nmaesil: interrupted; the same command continues where it stopped", file=sys.stderr)
         return 1
-    except SystemExit as stop:  # tyro leaves this way after --help or a wrong flag
+    except SystemExit as stop:  # tyro exits like this after --help or a wrong flag
         return stop.code if isinstance(stop.code, int) else 2
     except BrokenPipeError:
         return 1

@@ -1,4 +1,4 @@
-"""The whole path on one real CT: fetch, prepare, pre-train, evaluate, look."""
+"""The whole pipeline on one real CT: fetch, prepare, pre-train, evaluate, report."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ from maesil.screen import prepare_text, scan_bar
 from maesil.store.prepare import PrepareConfig, prepare
 
 PHANTOMS = 6
-"""Synthetic patients of a demo without network: four to train, one to validate, one to test."""
+"""Number of synthetic patients in a demo without network: four for training, one for validation, one for test."""
 
 
 @dataclass(frozen=True)
 class DemoResult:
-    """What the demo came to.
+    """Result of the demo.
 
     Attributes:
         table: The scores as text.
-        page: The HTML report.
-        finished: False where it was interrupted.
+        page: Path of the HTML report; None if interrupted.
+        finished: Whether the demo ran to the end; False if interrupted.
     """
 
     table: str
@@ -45,17 +45,17 @@ class DemoResult:
 def run_demo(
     out: Path = Path("demo"), *, phantom: bool = False, steps: int | None = None, console: Console | None = None
 ) -> DemoResult:
-    """Runs the demo, or continues one that was interrupted, in the folder `out`.
+    """Runs the demo, or continues an interrupted one, in the folder `out`.
 
     Args:
-        out: Gets `store`, `run` and, with `phantom`, `scans`.
-        phantom: Use synthetic CT of our own, for machines without network.
+        out: Output folder for `store`, `run` and, with `phantom`, `scans`.
+        phantom: Use generated synthetic CT, for machines without network.
         steps: Optimiser steps; None: the preset's.
         console: Where to show progress; None: nowhere.
 
     Raises:
-        ConfigError: No steps are asked for, or the folder holds a demo with other settings.
-        DownloadError: The sample CT cannot be fetched; the message names `--phantom`.
+        ConfigError: `steps` is less than 1, or the folder contains a demo with other settings.
+        DownloadError: The sample CT cannot be fetched; the message suggests `--phantom`.
     """
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps is {steps}: it should be greater than 0")

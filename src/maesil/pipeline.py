@@ -1,4 +1,4 @@
-"""The public verbs as Python functions; `maesil VERB` has the same names and options.
+"""The public commands as Python functions; `maesil COMMAND` has the same names and options.
 
 Example:
     >>> from pathlib import Path
@@ -82,15 +82,15 @@ __all__ = [
 
 
 def write_table1(unified: Unified, path: Path) -> None:
-    """Writes Table I as the kind of file its name says: .md, .tex or .csv.
+    """Writes Table I in the format of the file's suffix: .md, .tex or .csv.
 
     Raises:
-        ConfigError: Another ending.
+        ConfigError: The suffix is another one.
     """
     sheet = Sheet(HEADER, rows_of(unified.collections), texts=3, title="Table I")
     writers = {".md": sheet_to_markdown, ".tex": sheet_to_latex, ".csv": sheet_to_csv}
     if path.suffix not in writers:
-        raise ConfigError(f"a table is no '{path.suffix}' file", where=path, fix="end its name in .md, .tex or .csv")
+        raise ConfigError(f"a table can't be a '{path.suffix}' file", where=path, fix="use .md, .tex or .csv")
     write_text(path, writers[path.suffix](sheet))
 
 
@@ -98,14 +98,14 @@ def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last
     """Writes a pre-trained encoder for another tool, with transfer.json and a model card.
 
     Args:
-        run: What `maesil.load` reads: a run, a checkpoint, an exported folder, a model on the hub.
+        run: Anything `maesil.load` accepts: a run, a checkpoint, an exported folder, a model on the hub.
         target: "safetensors", "huggingface", "monai", "nnunet", "onnx" or "torchscript".
-        out: The folder: new, empty, or an earlier export, which is replaced.
-        checkpoint: Which of the run's checkpoints.
+        out: The output folder: new, empty, or an earlier export, which is replaced.
+        checkpoint: Which of the run's checkpoints to load.
 
     Raises:
         CheckpointError: There is no such encoder.
-        ConfigError: The folder holds something else.
+        ConfigError: The output folder contains something else.
         MissingExtraError: The target needs a package that is not installed.
     """
     backbone, card = load_with_card(run, checkpoint=checkpoint)
@@ -123,14 +123,14 @@ def embed(
     """Writes one vector per scan and per superpatch of a store, with positions in mm.
 
     Args:
-        run: What `maesil.load` reads.
-        store: The scans, on the voxels of the pre-training.
-        out: .parquet, .csv or .npz.
-        console: Where to say how many of the patients the encoder was trained on; None: nowhere.
+        run: Anything `maesil.load` accepts.
+        store: The scans, resampled as for the pre-training.
+        out: The table: .parquet, .csv or .npz.
+        console: Where to report how many of the patients the encoder was trained on; None: nowhere.
         progress: Called after every scan.
 
     Raises:
-        ConfigError: Another ending, or other voxels.
+        ConfigError: The suffix is another one, or the store's voxels differ from the pre-training's.
         MissingExtraError: Parquet needs pandas and pyarrow.
     """
     require_table(out)
@@ -150,13 +150,13 @@ def similar(
     count: int = 5,
     same_patient: bool = False,
 ) -> list[Match]:
-    """The nearest scans of a scan, or, with a position, the nearest regions of its region there.
+    """Finds the scans nearest to a scan or, with a position, the regions nearest to its region there.
 
     Args:
-        features: What `embed` wrote.
-        scan_id: The query.
-        at_mm: A position in LPS mm.
-        count: Neighbours.
+        features: The table that `embed` wrote.
+        scan_id: The query scan.
+        at_mm: A position in LPS mm; None: whole scans are compared.
+        count: Number of neighbours.
         same_patient: Whether the query's own patient may be among them.
     """
     level = "scan" if at_mm is None else "superpatch"
@@ -179,14 +179,14 @@ def finetune_classification(
     Args:
         config: Encoder, mode, folds.
         store: The scans.
-        labels: CSV with the columns scan_id (or patient) and one of classes.
-        run: The folder to write.
-        label: The column of classes; None: the only other one.
+        labels: CSV file with a column scan_id (or patient) and a column of classes.
+        run: The run folder to write.
+        label: The column of classes; None: the only other column.
         console: Where trainings show their progress.
-        progress: Called after every scan, or fold.
+        progress: Called after every scan or fold.
 
     Raises:
-        ConfigError: Labels that do not fit the store, or folds that cannot be.
+        ConfigError: The labels do not match the store, or the folds are impossible.
     """
     scans = ScanStore(store, resident_gib=config.efficiency.resident_gib)
     cases = read_cases(labels, scans, label)
@@ -194,12 +194,12 @@ def finetune_classification(
 
 
 def masks(out: Path, grid: Shape3 = (16, 16, 16), seed: int = 0) -> None:
-    """Draws one mask of every strategy, plane by plane.
+    """Plots one mask of every strategy, plane by plane.
 
     Args:
-        out: The picture: .png, .svg or .pdf.
-        grid: Patches along (S, P, L).
-        seed: Of the draws.
+        out: The image file: .png, .svg or .pdf.
+        grid: Number of patches along (S, P, L).
+        seed: Seed of the masks.
     """
     patches = PatchGrid(grid, (1, 1, 1))
     drawn = {}

@@ -1,4 +1,4 @@
-"""What a person sees of work on many scans in a terminal."""
+"""Terminal output of work on many scans."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from maesil.store.prepare import PrepareReport
 
 PLAIN_LINES = 10
-"""Lines printed over all scans where the output is no terminal."""
+"""Number of lines printed over all scans if the output is not a terminal."""
 
 
 @contextmanager
 def scan_bar(console: Console, title: str) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar over scans, plain lines where there is no terminal.
+    """Shows a progress bar over scans, or plain lines if the output is not a terminal.
 
-    Yields what is called with scans done, scans in all, and the last one's name.
+    Yields a callback that takes the scans done, the total, and the last scan's name.
     """
     if not console.is_terminal:
         yield _plain_lines(console, title)
@@ -49,11 +49,11 @@ def _plain_lines(console: Console, title: str) -> Callable[[int, int, str], None
 
 
 def prepare_text(report: PrepareReport, out: Path) -> str:
-    """What a `prepare` did, in a few lines; every source that was left out with its reason."""
+    """Summarises a `prepare` in a few lines, with every source that was left out and the reason."""
     lines = [f"{source}: {layout} ({because})" for source, layout, because in report.matched]
     lines += [f"{len(report.prepared)} scans prepared, {len(report.skipped)} already there: {out}"]
     if report.labels:
-        lines.append(f"{report.labels} label files passed over")
+        lines.append(f"{report.labels} label files skipped")
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]
     if report.quarantined:
         lines.append(f"{len(report.quarantined)} left out (also in {out / 'quarantine.jsonl'}):")

@@ -30,7 +30,7 @@ def test_pretrain_apart__says_what_the_training_said(tiny_config: RunConfig, tmp
 
 
 def test_reason__names_the_signal() -> None:
-    assert "SIGKILL, probably for want of memory" in _reason(-9, "")
+    assert "SIGKILL, probably out of memory" in _reason(-9, "")
     assert _reason(2, "step 1\nmaesil: no store\n  fix: a store\n") == "no store; fix: a store"
     assert "Boom" in _reason(1, "Traceback\nBoom\n")
 

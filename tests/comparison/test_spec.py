@@ -35,11 +35,11 @@ def test_parse_models__titles_are_short() -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ([], "no model is named"),
+        ([], "no model is given"),
         (["aee"], "did you mean 'ae'"),
         (["ae", "ae"], "two models are called 'ae'"),
         (["ae:corrupt=true", "ae:model.corrupt=true"], "two models are called 'ae, corrupt true'"),
-        (["ae:latent"], "is no setting"),
+        (["ae:latent"], "is not a setting"),
         (["ae:optics.x=1"], "unknown section"),
         (["mean:x=1"], "learns nothing"),
     ],

@@ -68,7 +68,7 @@ def test_load__truncated_weights(copied: Path) -> None:
 
 
 def test_load__another_format(copied: Path) -> None:
-    with pytest.raises(CheckpointError, match="format 99, this maesil reads 1 and 2"):
+    with pytest.raises(CheckpointError, match="format 99; this maesil reads 1 and 2"):
         maesil.load(edited(copied, format=99))
 
 
@@ -79,7 +79,7 @@ def test_load__wrong_patch_size(copied: Path) -> None:
 
 
 def test_load__unknown_or_unfitting_settings(copied: Path) -> None:
-    with pytest.raises(CheckpointError, match="no such file of ours"):
+    with pytest.raises(CheckpointError, match="was not written by maesil"):
         maesil.load(edited(copied, surprise=1))
 
 

@@ -44,7 +44,7 @@ def test_read_scores__names_the_damaged_line(tmp_path: Path, line: str) -> None:
     path = tmp_path / "scores.jsonl"
     write_scores(path, [SCORE])
     path.write_text(path.read_text() + line + "\n")
-    with pytest.raises(CheckpointError, match="line 2 is no score"):
+    with pytest.raises(CheckpointError, match="line 2 is not a score"):
         read_scores(path)
 
 

@@ -54,7 +54,7 @@ def test_baseline__changes_model_and_optimiser_only(name: str) -> None:
 
 
 def test_baseline__refuses_to_stand_beside_another() -> None:
-    with pytest.raises(ConfigError, match="beside a masked autoencoder"):
+    with pytest.raises(ConfigError, match="to match a masked autoencoder"):
         baseline("vae", baseline("ae", demo()))
 
 

@@ -251,7 +251,7 @@ def test_report__refuses_a_checkpoint_that_was_not_scored(tiny_config: RunConfig
     evaluated = pipeline.evaluate(run, protocol=Protocol(lpips=None))
     record = evaluated.folder / "notes.json"
     record.write_text(record.read_text().replace('"step": 12', '"step": 9'))
-    with pytest.raises(CheckpointError, match="step 9 was evaluated, and checkpoint 'last' is of step 12 by now"):
+    with pytest.raises(CheckpointError, match="step 9 was evaluated, but checkpoint 'last' is now at step 12"):
         pipeline.report(run)
     record.write_text('["a note of an earlier version"]')
     with pytest.raises(CheckpointError, match="does not say what it scored"):

@@ -1,4 +1,4 @@
-"""One module per command: its words and its help; the work is `maesil.pipeline`'s.
+"""One module per command: its arguments and its help text; `maesil.pipeline` does the work.
 
-Each imports the pipeline after it has read its words: a wrong one is told before Lightning and the rest are loaded.
+Each command imports the pipeline only after parsing its arguments, so a wrong one is reported before Lightning loads.
 """

@@ -26,10 +26,10 @@ from maesil.screen import scan_bar
 class Compare:
     """Train models under one budget, score them under one protocol, and write tables, figures and a page.
 
-    Models are words: ae, vae:kl_per_voxel=1, maesil:masking.name=uniform. Or --preset names a whole comparison:
-    {model_sets}. --beside PRESET says which run of ours they stand beside (data, batch, superpatches): {presets}; its
-    settings are flags, as in `maesil pretrain`. The same command resumes, model by model; exit status 1 says that a
-    model failed.
+    A model is a name with optional settings: ae, vae:kl_per_voxel=1, maesil:masking.name=uniform. Or --preset names a
+    whole comparison: {model_sets}. --beside PRESET sets what all models share (data, batch, superpatches): {presets};
+    its settings are flags, as in `maesil pretrain`. The same command resumes, model by model. Exit status 1: a model
+    failed.
 
     Examples:
       maesil compare store --models maesil,ae,vae,vqvae,slice_mae,interpolation --budget steps=20000 --out compared
@@ -38,27 +38,27 @@ class Compare:
     """
 
     config: Settings[RunConfig]
-    """What is equal for all."""
+    """The settings that all models share."""
     store: tyro.conf.Positional[Path | None] = None
     """The prepared store."""
     out: Path | None = None
     """The folder to write or to resume."""
     budget: str = "steps=20000"
-    """What each training may take: steps=N, seconds=N or flops=N."""
+    """Budget of each training: steps=N, seconds=N or flops=N."""
     models: tuple[str, ...] = ()
-    """The models, ours first."""
+    """The models; ours comes first."""
     preset: str | None = None
-    """A whole comparison in place of --models."""
+    """A whole comparison, in place of --models."""
     beside: str = "base"
-    """The preset of ours that all models stand beside."""
+    """The preset whose settings all models share."""
     split: Literal["train", "val", "test"] = "test"
-    """Which scans to score."""
+    """The split to score."""
     protocol: Protocol = field(default_factory=Protocol)
     """What is scored, and how."""
     pictures: int = 3
-    """Scans whose reconstructions the page shows."""
+    """Number of scans whose reconstructions the page shows."""
     seeds: PositiveInt = 1
-    """Trainings of every model, with consecutive seeds from --seed; scores are averaged over them."""
+    """Training runs per model, with consecutive seeds from --seed; scores are averaged over them."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
 
@@ -69,13 +69,13 @@ Compare.__doc__ = (
 
 
 def main(words: Sequence[str]) -> int:
-    """Compares, or resumes."""
+    """Runs or resumes a comparison."""
     preset = by_patient(PRESETS[value_of(words, "--beside") or "base"]())
     call = parse(Compare, "compare", words, Compare(config=preset))
     from maesil import pipeline
 
     if call.store is None or call.out is None:
-        raise ConfigError("a store and a folder to write must be given", fix="maesil compare STORE --out DIR ...")
+        raise ConfigError("a store and an output folder are required", fix="maesil compare STORE --out DIR ...")
     preset = replace(call.config, data=replace(call.config.data, store=call.store))
     screen = console()
     with scan_bar(screen, "scoring") as progress:
@@ -104,14 +104,14 @@ def main(words: Sequence[str]) -> int:
 
 
 def by_patient(preset: RunConfig) -> RunConfig:
-    """The preset with whole patients held out (`demo` has one only) and padded crops: whole scans are padded."""
+    """Returns the preset with whole patients held out (`demo` has only one) and padded crops, as scans are padded."""
     holdout = replace(preset.data.holdout, by="patient")
     return replace(preset, data=replace(preset.data, padded_crops=True, holdout=holdout))
 
 
 def _lineup(named: str | None, models: Sequence[str], preset: RunConfig) -> ModelSet:
     if named is not None and models:
-        raise ConfigError("--preset and --models both say which models", fix="give one of them")
+        raise ConfigError("--preset and --models both select the models", fix="give only one of them")
     if named is not None:
         return MODEL_SETS[named](preset)
     return ModelSet("Models compared", parse_models(models)) if models else MODEL_SETS["paper-table"](preset)

@@ -17,12 +17,12 @@ from maesil.tasks.segmentation.trials import Amount
 class CompareTransfer:
     """Does pre-training help? Segmentation from a pre-trained encoder and from random weights, by amount of labels.
 
-    Equal steps, the same labelled superpatches, the same test scans, several seeds; writes a table (.md, .tex, .csv), a
-    curve with intervals, every score and a page. The same command continues an interrupted experiment.
+    Both use equal steps, the same labelled superpatches, the same test scans and several seeds. Writes a table (.md,
+    .tex, .csv), a curve with intervals, every score and a page. The same command continues an interrupted experiment.
 
-    Lower blocks of the pre-trained encoder learn more slowly (--model.layer-decay), random weights at one rate in all
-    layers (--scratch.layer-decay). With --rates, each start takes the learning rate that is best for it on the
-    validation patients; without, both take --train.peak-lr, unless --scratch.peak-lr says otherwise.
+    Lower blocks of the pre-trained encoder learn more slowly (--model.layer-decay); random weights learn at one rate
+    in all layers (--scratch.layer-decay). With --rates, each start uses the learning rate that scores best for it on
+    the validation patients; without, both use --train.peak-lr, unless --scratch.peak-lr is given.
 
     Examples:
       maesil compare-transfer --init runs/base --data.store store --scans 1 2 5 10 --out transfer
@@ -31,7 +31,7 @@ class CompareTransfer:
     """
 
     config: Settings[FinetuneConfig]
-    """What is equal for all."""
+    """The settings that all trainings share."""
     out: Path | None = None
     """The folder to write or to continue."""
     scans: tuple[int, ...] = ()
@@ -39,25 +39,25 @@ class CompareTransfer:
     shares: tuple[float, ...] = ()
     """Shares of the labelled scans' superpatches to try."""
     seeds: int = 3
-    """Repetitions of each."""
+    """Repetitions per amount and start."""
     rates: tuple[float, ...] = ()
-    """Peak learning rates to try; each start takes its best on the validation patients, with the largest amount."""
+    """Peak learning rates to try; each start uses the one that is best on validation patients at the largest amount."""
     scratch: ScratchConfig = field(default_factory=ScratchConfig)
-    """What is trained otherwise where the weights are random."""
+    """Settings that differ for random weights."""
 
 
 def main(words: Sequence[str]) -> int:
     """Runs the experiment and prints its table."""
     call = parse(CompareTransfer, "compare-transfer", words, CompareTransfer(config=FinetuneConfig()))
     if call.out is None:
-        raise ConfigError("no folder is given", fix="--out DIR, a new folder or that of an experiment to continue")
+        raise ConfigError("no output folder is given", fix="--out DIR, a new folder or an experiment to continue")
     from maesil import pipeline
 
     keep_freed_memory(EVERYTHING)  # this process does nothing but train
     amounts = [Amount(scans=count) for count in sorted(call.scans)] + [Amount(share=s) for s in sorted(call.shares)]
     screen = console()
 
-    def told(done: int, total: int, name: str) -> None:
+    def report(done: int, total: int, name: str) -> None:
         screen.print(f"{done}/{total} {name}", highlight=False)
 
     page = pipeline.compare_transfer(
@@ -68,7 +68,7 @@ def main(words: Sequence[str]) -> int:
         scratch=call.scratch,
         rates=sorted(call.rates),
         console=screen,
-        progress=told,
+        progress=report,
     )
     print((call.out / "table.md").read_text(encoding="utf-8"))  # noqa: T201 (the result, on standard output)
     screen.print(f"page: {page}")

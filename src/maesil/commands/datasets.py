@@ -18,21 +18,21 @@ from maesil.datasets.weights import Weighting
 from maesil.screen import scan_bar
 
 LISTED = 20
-"""Problems and notices that are printed one by one; the others are counted."""
+"""How many problems, and how many notices, are printed one by one; the rest are only counted."""
 
 DRAWN = (
-    "drawn in training: by-scan weighs a dataset by its superpatches, not by its scans; here they are counted from "
-    "headers, at 1.5 mm and with those that are all air"
+    "drawn in training: by-scan weights a dataset by its superpatches, not by its scans; this table counts them from "
+    "headers, at 1.5 mm, including those that are all air"
 )
 
 
 @dataclass(frozen=True)
 class Datasets:
-    """See what folders of CT hold (Table I of the paper), and make one dataset of them.
+    """List what folders of CT contain (Table I of the paper), and merge them into one dataset.
 
-    Says what each folder was taken for: btcv, lidc, totalsegmentator, nnunet, or a plain folder. Looks into headers
-    only. With --out, writes the list of scans with splits by patient, which `maesil prepare` takes as a source; the
-    list holds paths of this machine and is as private as the scans. Exit status 1: something cannot be used.
+    Reports the layout detected for each folder: btcv, lidc, totalsegmentator, nnunet, or a plain folder. Reads only
+    headers. With --out, writes the list of scans with splits by patient, which `maesil prepare` accepts as a source;
+    the list contains local paths and is as private as the scans. Exit status 1: something cannot be used.
 
     Examples:
       maesil datasets BTCV LIDC-IDRI Totalsegmentator_dataset --out scans.json
@@ -43,25 +43,25 @@ class Datasets:
     roots: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of collections."""
     out: Path | None = None
-    """The list of scans to write; patients that an earlier one has keep their split."""
+    """The list of scans to write; patients in an existing list keep their split."""
     table: Path | None = None
-    """Write Table I, too: .md, .tex or .csv."""
+    """Also write Table I to this file: .md, .tex or .csv."""
     layout: Literal["btcv", "lidc", "totalsegmentator", "nnunet", "folder"] | None = None
-    """What the folders are; by default each is taken for what its files match."""
+    """Layout of the folders; by default detected from each folder's files."""
     dataset: str | None = None
-    """A name for all of them; by default each collection's own."""
+    """One dataset name for all of them; by default each collection's own."""
     splits: SplitConfig = field(default_factory=SplitConfig)
-    """Splits of patients whose collection does not say."""
+    """Splits of patients whose collection defines none."""
     weighting: Weighting = "by-scan"
-    """Under which Table I says how often training draws from each; the same as --data.weighting of `pretrain`."""
+    """Weighting for Table I's share of training draws per dataset; the same as `pretrain`'s --data.weighting."""
     temperature: float = 0.5
-    """With the weighting temperature: 1 is by-scan, 0 is by-dataset."""
+    """Exponent of the weighting `temperature`: 1 equals by-scan, 0 equals by-dataset."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Looks, prints Table I, and lists."""
+    """Reads the folders, prints Table I, and writes the list of scans."""
     call = parse(Datasets, "datasets", words)
     from maesil import pipeline
 
@@ -97,14 +97,14 @@ def _print_table(unified: Unified) -> None:
 
     rows = rows_of(unified.collections)
     table = Table("", *(row[0] for row in rows), title="Table I", title_justify="left")
-    for place, name in enumerate(HEADER[1:], start=1):  # collections side by side: a terminal is narrow
+    for place, name in enumerate(HEADER[1:], start=1):  # a column per collection: a terminal is narrow
         table.add_row(name, *(row[place] for row in rows))
     Console().print(table)
 
 
 def _print_problems(unified: Unified) -> None:
     screen = console()
-    for what, listed in (("cannot be used", unified.problems), ("to know", unified.notices)):
+    for what, listed in (("cannot be used", unified.problems), ("note", unified.notices)):
         for problem in listed[:LISTED]:
             fix = f" ({problem.fix})" if problem.fix else ""
             screen.print(f"{what}: {problem.path or problem.source}: {problem.reason}{fix}", markup=False)

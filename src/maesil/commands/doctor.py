@@ -13,7 +13,7 @@ from maesil.commands.parsing import console, parse, print_json
 
 @dataclass(frozen=True)
 class Doctor:
-    """Say what is here: versions, devices, memory, optional packages, metric weights, the sample CT.
+    """Show what is installed: versions, devices, memory, optional packages, metric weights, the sample CT.
 
     Examples:
       maesil doctor
@@ -22,14 +22,14 @@ class Doctor:
     """
 
     fetch_lpips: Literal["alex", "squeeze"] | None = None
-    """First fetch the network that LPIPS looks through, from torchvision's address: alex (233 MB), which the protocol
-    uses, or squeeze (5 MB)."""
+    """First download the network that LPIPS uses, from torchvision's server: alex (233 MB), the protocol's, or squeeze
+    (5 MB)."""
     json: bool = False
     """Print the findings as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Fetches what is asked for, examines and prints; 0 whatever is found."""
+    """Downloads what is requested and prints the findings; returns 0 whatever they are."""
     call = parse(Doctor, "doctor", words)
     from maesil import pipeline
 

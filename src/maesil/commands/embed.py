@@ -16,8 +16,8 @@ from maesil.screen import scan_bar
 class Embed:
     """Write one vector per scan and per superpatch, with its position in mm.
 
-    A superpatch's vector is the mean of its tokens whose patches are not air; a scan's the mean over all of them. The
-    column `seen` says whether the encoder was trained on the patient.
+    A superpatch's vector is the mean of its tokens whose patches are not air; a scan's vector is the mean over all such
+    tokens. The column `seen` says whether the encoder was trained on the patient.
 
     Examples:
       maesil embed runs/base store --out features.parquet        (pandas.read_parquet; needs maesil[tables])

@@ -17,7 +17,7 @@ from maesil.screen import scan_bar
 
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a run on held-out scans, beside a mean fill, an interpolation and kriging, which learn nothing.
+    """Score a run on held-out scans against a mean fill, an interpolation and kriging, which learn nothing.
 
     --reading names the protocol: {readings}. Its settings are flags.
 
@@ -28,31 +28,31 @@ class Evaluate:
       maesil evaluate runs/base
       maesil evaluate runs/base --data.store other-store --split val
       maesil evaluate runs/base --json scores.json
-      maesil evaluate runs/base --reading unmasked       (the network sees every voxel; never beside masked scores)
+      maesil evaluate runs/base --reading unmasked       (the network sees every voxel; don't mix with masked scores)
       maesil evaluate runs/base --protocol.masks shared_plane
     """
 
     run: tyro.conf.Positional[Path | None] = None
     """The run folder."""
     store: Annotated[Path | None, tyro.conf.arg(name="data.store")] = None
-    """Another store than the run's own."""
+    """A store to use in place of the run's own."""
     split: Literal["train", "val", "test"] = "test"
-    """Which scans to score."""
+    """The split to score."""
     checkpoint: Literal["last", "best"] = "last"
-    """Which of the run's checkpoints."""
+    """Which of the run's checkpoints to load."""
     reading: str = "masked"
-    """A named protocol that the protocol's flags start from."""
+    """The named protocol whose settings the protocol's flags change."""
     protocol: Protocol = field(default_factory=Protocol)
     """What is scored, and how."""
     json: Path | None = None
-    """Write the scores as one JSON file, too."""
+    """Also write the scores to this JSON file."""
 
 
 Evaluate.__doc__ = (Evaluate.__doc__ or "").replace("{readings}", ", ".join(PROTOCOLS))
 
 
 def main(words: Sequence[str]) -> int:
-    """Scores and prints the table."""
+    """Scores the run and prints the table."""
     reading = value_of(words, "--reading") or "masked"
     call = parse(Evaluate, "evaluate", words, Evaluate(protocol=PROTOCOLS[reading]()))
     if call.run is None:

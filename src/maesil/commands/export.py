@@ -14,14 +14,14 @@ from maesil.commands.parsing import parse
 
 @dataclass(frozen=True)
 class Export:
-    """Write a pre-trained encoder for another tool: weights, transfer.json, a model card with the lines that load them.
+    """Write a pre-trained encoder for another tool: weights, transfer.json, a model card with the code to load them.
 
     Targets:
       safetensors   for maesil.load and plain PyTorch
       huggingface   config.json and model.safetensors, as huggingface_hub pushes and loads them
-      monai         for monai.networks.nets.ViT and UNETR, strictly
-      nnunet        for a Primus network of dynamic_network_architectures, by an adapter
-      onnx          one graph of one superpatch size, any batch
+      monai         for monai.networks.nets.ViT and UNETR, loaded with strict=True
+      nnunet        for a Primus network of dynamic_network_architectures, through an adapter
+      onnx          one graph for one superpatch size and any batch size
       torchscript   the same for libtorch
 
     Examples:
@@ -32,11 +32,11 @@ class Export:
     run: tyro.conf.Positional[Path]
     """The run or checkpoint folder, or an exported folder (safetensors, huggingface)."""
     to: Literal["safetensors", "huggingface", "monai", "nnunet", "onnx", "torchscript"]
-    """What to write for."""
+    """The target to export for."""
     out: Path
-    """The folder: new, empty, or an earlier export."""
+    """The output folder: new, empty, or an earlier export."""
     checkpoint: Literal["last", "best"] = "last"
-    """Which of the run's checkpoints."""
+    """Which of the run's checkpoints to load."""
 
 
 def main(words: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ TASKS = Catalog(
 OVERVIEW = """maesil finetune: train a downstream task on a pre-trained encoder
 
   segmentation     a UNETR-style decoder on the encoder, on scans prepared with --labels
-  classification   probes of fixed features, or the encoder trained too, from a CSV of classes
+  classification   probes of frozen features, or full fine-tuning, from a CSV of classes
 
 `maesil finetune TASK --help` explains each.
 
@@ -32,10 +32,10 @@ Examples:
 def main(words: Sequence[str]) -> int:
     """Runs the task's command."""
     if words and words[0] in ("-h", "--help"):
-        print(OVERVIEW)  # noqa: T201 (it was asked for)
+        print(OVERVIEW)  # noqa: T201 (the requested help)
         return 0
     if not words or words[0].startswith("-"):
-        raise ConfigError("no task is named", fix=f"maesil finetune TASK ..., one of: {', '.join(TASKS)}")
+        raise ConfigError("no task is given", fix=f"maesil finetune TASK ..., one of: {', '.join(TASKS)}")
     command = import_module(TASKS[words[0]]).main
     code: int = command(words[1:])
     return code

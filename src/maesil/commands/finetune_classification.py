@@ -18,10 +18,10 @@ from maesil.tasks.classification.config import ClassificationConfig
 
 @dataclass(frozen=True)
 class FinetuneClassification:
-    """Classify whole scans, cross-validated by patient: a probe of fixed features, or the encoder trained too.
+    """Classify whole scans, cross-validated by patient: a probe of frozen features, or full fine-tuning.
 
-    Labels are a CSV with the columns scan_id (or patient) and one of classes. Writes RUN/predictions.csv, scores.json
-    and table.md: AUROC, accuracy, calibration, confusion, with bootstrap intervals over patients.
+    Labels are a CSV file with a column scan_id (or patient) and a column of classes. Writes RUN/predictions.csv,
+    scores.json and table.md: AUROC, accuracy, calibration, confusion, with bootstrap intervals over patients.
 
     Examples:
       maesil finetune classification --init runs/base --data.store store --labels labels.csv --run runs/probe
@@ -34,11 +34,11 @@ class FinetuneClassification:
     store: Annotated[Path | None, tyro.conf.arg(name="data.store", aliases=("--store",))] = None
     """The prepared store."""
     labels: Path | None = None
-    """The CSV."""
+    """The CSV file of labels."""
     label: str | None = None
-    """Its column of classes; by default the only other one."""
+    """The CSV's column of classes; by default the only other column."""
     run: Path | None = None
-    """The folder to write."""
+    """The run folder to write."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -46,7 +46,7 @@ def main(words: Sequence[str]) -> int:
     default = FinetuneClassification(config=ClassificationConfig())
     call = parse(FinetuneClassification, "finetune classification", words, default)
     if call.store is None or call.labels is None or call.run is None:
-        raise ConfigError("store, labels and run must be given", fix="--data.store STORE --labels labels.csv --run RUN")
+        raise ConfigError("store, labels and run are required", fix="--data.store STORE --labels labels.csv --run RUN")
     from maesil import pipeline
 
     keep_freed_memory(EVERYTHING)  # this process does nothing but train

@@ -17,8 +17,8 @@ from maesil.tasks.segmentation.config import FinetuneConfig
 class FinetuneSegmentation:
     """Train a segmentation network on a pre-trained encoder, and score it on the test scans.
 
-    The store has to be prepared with --labels. Writes RUN/scores.jsonl (Dice, HD95, NSD per scan and class) and the
-    table. The same command resumes a run that was interrupted.
+    The store must be prepared with --labels. Writes RUN/scores.jsonl (Dice, HD95, NSD per scan and class) and the
+    table. The same command resumes an interrupted run.
 
     Examples:
       maesil finetune segmentation --init runs/base --data.store store --run runs/organs
@@ -40,7 +40,7 @@ def main(words: Sequence[str]) -> int:
     """Trains or resumes, then scores."""
     call = parse(FinetuneSegmentation, "finetune segmentation", words, FinetuneSegmentation(config=FinetuneConfig()))
     if call.run is None:
-        raise ConfigError("no run folder is given", fix="--run RUN, a new folder or that of a run to resume")
+        raise ConfigError("no run folder is given", fix="--run RUN, a new folder or a run to resume")
     from maesil import pipeline
 
     keep_freed_memory(EVERYTHING)  # this process does nothing but train

@@ -12,7 +12,7 @@ from maesil.shapes import Shape3
 
 @dataclass(frozen=True)
 class Masks:
-    """Draw the masking strategies: every plane of one superpatch's grid, visible and hidden tokens.
+    """Plot the masking strategies: visible and hidden tokens in every plane of one superpatch's grid.
 
     Examples:
       maesil masks --out masks.png
@@ -20,15 +20,15 @@ class Masks:
     """
 
     out: Path
-    """The picture: .png, .svg or .pdf."""
+    """The image file: .png, .svg or .pdf."""
     grid: Shape3 = (16, 16, 16)
-    """Patches along S, P, L."""
+    """Number of patches along S, P, L."""
     seed: int = 0
-    """Of the draw."""
+    """Seed of the masks."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Draws and says where the picture is."""
+    """Plots the masks and prints the image's path."""
     call = parse(Masks, "masks", words)
     from maesil import pipeline
 

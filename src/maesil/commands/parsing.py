@@ -1,4 +1,4 @@
-"""Words to a command's settings, and the two places output goes: a person's and a machine's."""
+"""Parsing arguments into a command's settings, and output: messages on standard error, results on standard output."""
 
 from __future__ import annotations
 
@@ -20,33 +20,33 @@ from maesil.errors import ConfigError
 
 T = TypeVar("T")
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-"""Where torchrun, Lightning and SLURM say which process of a run this one is; the first that is set counts."""
+"""Environment variables of torchrun, Lightning and SLURM with the process's rank in a run; the first one set counts."""
 TRUTHS = ("True", "False")
-"""What a switch is set to."""
+"""Values of a boolean flag."""
 Settings = Annotated[T, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
-"""A run's settings: flags without a prefix, switches with a value."""
+"""A run's settings: flags without a prefix, boolean flags with a value."""
 
 
 def parse(kind: type[T], command: str, words: Sequence[str], default: T | None = None) -> T:
-    """Reads words into `kind`, a dataclass whose docstring is the command's help.
+    """Parses arguments into `kind`, a dataclass whose docstring is the command's help.
 
     Args:
         kind: The dataclass.
         command: The command's name.
-        words: What follows it.
-        default: Values for everything that is not given; None: the fields' own.
+        words: The arguments after the command's name.
+        default: Values for everything that is not given; None: the fields' own defaults.
 
     Raises:
         ConfigError: A value is out of range.
-        SystemExit: Help was asked for (0), or a word is not understood (2).
+        SystemExit: Help was requested (0), or an argument is unknown (2).
     """
     settings: dict[str, Any] = {} if default is None else {"default": default}
     config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
-    description = inspect.cleandoc(kind.__doc__ or "")  # tyro's own reading of a docstring drops its examples
+    description = inspect.cleandoc(kind.__doc__ or "")  # tyro drops a docstring's examples
     given = with_values(words, set(_switches(getattr(default, "config", None))))
-    told = io.StringIO()
+    messages = io.StringIO()
     try:
-        with redirect_stderr(told):
+        with redirect_stderr(messages):
             call: T = tyro.cli(
                 kind, prog=f"maesil {command}", description=description, args=given, config=config, **settings
             )
@@ -54,20 +54,20 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
         refused = _validation_behind(stop)
         if refused is not None:
             raise _explain(refused, command, words) from stop
-        sys.stderr.write(told.getvalue())
+        sys.stderr.write(messages.getvalue())
         raise
-    sys.stderr.write(told.getvalue())
+    sys.stderr.write(messages.getvalue())
     return call
 
 
 def with_values(words: Sequence[str], switches: Collection[str]) -> list[str]:
-    """Words with a value behind every switch: `--x` alone is `--x True`, and `--no-x` is `--x False`.
+    """Returns the arguments with a value after every boolean flag: `--x` becomes `--x True`, `--no-x` `--x False`.
 
-    So a run's switches can be set and, where a preset or file has set them, taken back, in any of the usual ways.
+    So boolean settings can be set, or unset where a preset or file has set them, in any of the usual ways.
 
     Args:
-        words: What follows a command's name.
-        switches: The flags that are true or false.
+        words: The arguments after the command's name.
+        switches: The boolean flags.
     """
     offs = {_off(switch): switch for switch in switches}
     found: list[str] = []
@@ -84,7 +84,7 @@ def with_values(words: Sequence[str], switches: Collection[str]) -> list[str]:
 
 
 def _switches(settings: object, prefix: str = "--") -> Iterator[str]:
-    """The flags of settings, and of settings in them, that are true or false."""
+    """The boolean flags of settings, nested ones included."""
     if not is_dataclass(settings):
         return
     for field in fields(settings):
@@ -101,7 +101,7 @@ def _off(switch: str) -> str:
 
 
 def _validation_behind(stop: SystemExit) -> ValidationError | None:
-    """What a part's own check said, where that is why tyro gave up; its text is made for developers."""
+    """The validation error that made tyro exit, if there is one: tyro's own text for it is written for developers."""
     cause: BaseException | None = stop
     while cause is not None and not isinstance(cause, ValidationError):
         cause = cause.__context__
@@ -118,18 +118,18 @@ def _explain(error: ValidationError, command: str, words: Sequence[str]) -> Conf
 
 
 def value_of(words: Sequence[str], flag: str) -> str | None:
-    """The value of a flag that must be known before the words are parsed, as it decides which other flags there are."""
+    """The value of a flag that must be known before parsing, because it decides which other flags exist."""
     named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == flag), None)
     return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
 
 
 def speaks() -> bool:
-    """Whether this process is the one of its run that prints: of many devices' processes, the first."""
+    """Whether this process prints: with one process per device, only the first does."""
     return next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"
 
 
 def console() -> Console:
-    """Where progress and messages go: standard error, so that standard output stays for results."""
+    """The console for progress and messages: standard error, so that standard output holds only results."""
     return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not speaks())
 
 

@@ -14,7 +14,7 @@ from maesil.commands.parsing import parse
 
 @dataclass(frozen=True)
 class Predict:
-    """Segment one scan: class numbers as NIfTI on the scan's own grid, their names as JSON beside it.
+    """Segment one scan: class numbers as NIfTI on the scan's own grid, their names as JSON next to it.
 
     Examples:
       maesil predict runs/organs scan.nii.gz --out organs.nii.gz      (and organs_classes.json)
@@ -24,13 +24,13 @@ class Predict:
     run: tyro.conf.Positional[Path]
     """The segmentation run or checkpoint."""
     scan: tyro.conf.Positional[Path]
-    """A file or DICOM folder."""
+    """The scan: a file or DICOM folder."""
     out: Path
-    """The segmentation, .nii or .nii.gz."""
+    """The segmentation file, .nii or .nii.gz."""
     series: str | None = None
-    """Which DICOM series, where a folder holds several."""
+    """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
-    """Which of the run's checkpoints."""
+    """Which of the run's checkpoints to load."""
 
 
 def main(words: Sequence[str]) -> int:

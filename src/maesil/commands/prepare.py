@@ -15,10 +15,10 @@ from maesil.store.prepare import PrepareConfig
 
 @dataclass(frozen=True)
 class Prepare:
-    """Read scans into a store that trains fast.
+    """Convert scans into a store that training can read fast.
 
-    Killed at any point and run again, it continues. One bad scan stops no other: it is listed at the end with its
-    reason, and in STORE/quarantine.jsonl, and the exit status is 1.
+    If killed at any point, run the same command again to continue. A bad scan does not stop the others: it is listed
+    with the reason, at the end and in STORE/quarantine.jsonl, and the exit status is 1.
 
     Examples:
       maesil prepare scans/ --out store
@@ -29,21 +29,21 @@ class Prepare:
     """
 
     sources: tyro.conf.Positional[tuple[Path, ...]]
-    """Files, DICOM folders, or trees of these."""
+    """Files, DICOM folders, or folder trees that contain them."""
     out: Path
     """The store to write or to continue."""
     config: tyro.conf.OmitArgPrefixes[PrepareConfig] = field(default_factory=PrepareConfig)
     """Resampling and layout."""
     scheduler: str | None = None
-    """Address of a running dask scheduler; by default processes on this machine."""
+    """Address of a running dask scheduler; by default, local processes are used."""
     workers: int | None = None
-    """Processes on this machine, by default one per core; 0 works in this one."""
+    """Number of local processes, by default one per core; 0 uses the main process."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Prepares, then lists what was left out."""
+    """Prepares the scans, then lists what was left out."""
     call = parse(Prepare, "prepare", words)
     from maesil import pipeline
 

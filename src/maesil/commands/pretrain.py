@@ -19,8 +19,8 @@ from maesil.presets.baselines import baseline
 class Pretrain:
     """Pre-train a model on a store: maesil pretrain PRESET --data.store STORE --run RUN.
 
-    PRESET is one of: {presets}; or --config FILE takes the place of it. Every setting is a flag. The same command
-    resumes a run that was interrupted (Ctrl-C, SIGTERM, a kill) from its last checkpoint.
+    PRESET is one of: {presets}; --config FILE replaces it. Every setting is a flag. The same command resumes an
+    interrupted run (Ctrl-C, SIGTERM, a kill) from its last checkpoint.
 
     Examples:
       maesil pretrain base --data.store store --run runs/base
@@ -43,11 +43,11 @@ Pretrain.__doc__ = (Pretrain.__doc__ or "").replace("{presets}", ", ".join(PRESE
 
 
 def main(words: Sequence[str]) -> int:
-    """Trains, or resumes."""
+    """Starts or resumes a run."""
     base, rest = _starting_point(list(words))
     call = parse(Pretrain, "pretrain", rest, Pretrain(config=base))
     if call.run is None:
-        raise ConfigError("no run folder is given", fix="--run RUN, a new folder or that of a run to resume")
+        raise ConfigError("no run folder is given", fix="--run RUN, a new folder or a run to resume")
     from maesil import pipeline
 
     keep_freed_memory(EVERYTHING)  # this process does nothing but train
@@ -64,7 +64,7 @@ def main(words: Sequence[str]) -> int:
 
 
 def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
-    """The preset or file that the flags change, with the model and masking they name; and the words left over."""
+    """The preset or file that the flags modify, with the model and masking they name; and the remaining arguments."""
     if words and not words[0].startswith("-"):
         config, rest = PRESETS[words[0]](), words[1:]
     elif "--config" in words and words.index("--config") + 1 < len(words):
@@ -73,12 +73,12 @@ def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
     elif {"-h", "--help"} & set(words):
         config, rest = PRESETS["base"](), words
     else:
-        raise ConfigError("no preset is named", fix=f"maesil pretrain PRESET ..., one of: {', '.join(PRESETS)}")
+        raise ConfigError("no preset is given", fix=f"maesil pretrain PRESET ..., one of: {', '.join(PRESETS)}")
     return _with_parts(config, rest), rest
 
 
 def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:
-    """Another strategy or model has other flags, so it must be known before they are parsed."""
+    """Replaces masking and model as named: each has flags of its own, so they must be known before parsing."""
     masking, model = value_of(words, "--masking.name"), value_of(words, "--model.name")
     if masking is not None:
         config = replace(config, masking=MASKINGS[masking]())  # type: ignore[arg-type]

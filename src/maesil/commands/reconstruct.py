@@ -14,9 +14,9 @@ from maesil.commands.parsing import parse, print_json
 
 @dataclass(frozen=True)
 class Reconstruct:
-    """Mask and rebuild one scan; write the reconstruction in HU and the mask as NIfTI on the scan's own grid.
+    """Mask and reconstruct one scan; write the reconstruction in HU and the mask as NIfTI on the scan's own grid.
 
-    Voxels that the network sees pass through: only masked ones are rebuilt.
+    Visible voxels are copied from the scan: only masked ones are reconstructed.
 
     Examples:
       maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz      (and rebuilt_mask.nii.gz)
@@ -26,17 +26,17 @@ class Reconstruct:
     run: tyro.conf.Positional[Path]
     """The run or checkpoint folder."""
     scan: tyro.conf.Positional[Path]
-    """A file or DICOM folder."""
+    """The scan: a file or DICOM folder."""
     out: Path
-    """The reconstruction, .nii or .nii.gz; the mask is written beside it."""
+    """The reconstruction, .nii or .nii.gz; the mask is written next to it."""
     predicted: bool = False
-    """Write the network's own rebuilding of the visible voxels, too."""
+    """Use the network's prediction for the visible voxels, too."""
     seed: int = 0
     """Seed of the masks."""
     series: str | None = None
-    """Which DICOM series, where a folder holds several."""
+    """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
-    """Which of the run's checkpoints."""
+    """Which of the run's checkpoints to load."""
     json: bool = False
     """Print the files' paths as JSON on standard output."""
 

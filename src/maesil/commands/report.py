@@ -15,7 +15,7 @@ from maesil.screen import scan_bar
 
 @dataclass(frozen=True)
 class Report:
-    """Write a run's page: protocol, table, loss curve, and reconstructions in three views. One file, no network.
+    """Write a run's page: protocol, table, loss curve, and reconstructions in three views. One self-contained file.
 
     Examples:
       maesil report runs/base
@@ -23,15 +23,15 @@ class Report:
     """
 
     run: tyro.conf.Positional[Path]
-    """The run folder, evaluated before."""
+    """The run folder; it must have been evaluated."""
     out: Path | None = None
     """The page; RUN/report.html by default."""
     split: Literal["train", "val", "test"] = "test"
-    """Which evaluation to show."""
+    """The split whose evaluation is shown."""
     scans: tuple[str, ...] = ()
     """Scans to show; the first two of the split by default."""
     store: Annotated[Path | None, tyro.conf.arg(name="data.store")] = None
-    """The store that was scored, where it is not the run's own."""
+    """The store that was scored, if it is not the run's own."""
     json: bool = False
     """Print the page's path as JSON on standard output."""
 

@@ -13,7 +13,7 @@ from maesil.commands.parsing import parse, print_json
 
 @dataclass(frozen=True)
 class Similar:
-    """Find the nearest scans of a scan, or the nearest regions of one of its regions, among embedded ones.
+    """Find the scans nearest to a scan, or the regions nearest to one of its regions, in a table of features.
 
     Examples:
       maesil similar features.parquet lidc-LIDC-IDRI-0314
@@ -21,17 +21,17 @@ class Similar:
     """
 
     features: tyro.conf.Positional[Path]
-    """What `maesil embed` wrote."""
+    """The table that `maesil embed` wrote."""
     scan: tyro.conf.Positional[str]
     """The query: a scan of the table."""
     at: tuple[float, float, float] | None = None
-    """A position in the scan, LPS mm: compare regions in place of whole scans."""
+    """A position in the scan, in LPS mm: compare regions rather than whole scans."""
     count: int = 5
-    """Neighbours to list."""
+    """Number of neighbours to list."""
     same_patient: bool = False
-    """List the query's own patient, too."""
+    """Also list the query's own patient."""
     json: bool = False
-    """Print JSON."""
+    """Print the neighbours as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:

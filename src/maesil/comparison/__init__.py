@@ -1,1 +1,1 @@
-"""Models against each other: equal data, masks and budget, one protocol, one set of tables."""
+"""Comparisons of models: equal data, masks and budget, one protocol, one set of tables."""

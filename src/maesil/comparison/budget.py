@@ -14,25 +14,25 @@ UNITS: tuple[Unit, ...] = get_args(Unit)
 
 @dataclass(frozen=True)
 class Budget:
-    """What every model's training may take.
+    """The training budget of every model.
 
     Attributes:
-        unit: "steps" of the optimiser; "seconds" of training on this machine, from a short measured run; "flops",
-            forwards and backwards, of the whole training.
-        amount: How many.
+        unit: "steps" of the optimiser; "seconds" of training on this machine, estimated from a short run; "flops" of
+            the whole training, forward and backward.
+        amount: Number of units.
     """
 
     unit: Unit
     amount: float
 
     def steps(self, train: TrainConfig, world: int, *, seconds_per_step: float = 0.0, flops: float = 0.0) -> int:
-        """Optimiser steps that the budget buys, at least one.
+        """Number of optimiser steps within the budget, at least one.
 
         Args:
             train: Batch and accumulation.
-            world: Devices that train together.
-            seconds_per_step: As measured on all of them; needed for "seconds".
-            flops: Per superpatch; needed for "flops".
+            world: Number of devices that train together.
+            seconds_per_step: Time per step, measured on all devices; needed for "seconds".
+            flops: FLOPs per superpatch; needed for "flops".
         """
         if self.unit == "steps":
             return int(self.amount)
@@ -46,19 +46,19 @@ class Budget:
 
 
 def parse_budget(text: str) -> Budget:
-    """A budget from words such as "steps=1500", "seconds=600", "flops=1e17".
+    """Parses a budget such as "steps=1500", "seconds=600" or "flops=1e17".
 
     Raises:
-        ConfigError: It cannot be read, or is not positive.
+        ConfigError: The budget cannot be parsed, or is not positive.
     """
     unit, _, amount = text.partition("=")
     fix = "--budget steps=N, seconds=N or flops=N"
     if unit not in UNITS:
-        raise ConfigError(f"'{text}' is no budget", fix=fix)
+        raise ConfigError(f"'{text}' is not a budget", fix=fix)
     try:
         value = float(amount)
     except ValueError:
-        raise ConfigError(f"'{amount}' is no number", where=f"--budget {text}", fix=fix) from None
+        raise ConfigError(f"'{amount}' is not a number", where=f"--budget {text}", fix=fix) from None
     if not (1 if unit == "steps" else 0) <= value < float("inf") or not value:
-        raise ConfigError(f"a budget of {amount} {unit} buys nothing", fix=fix)
+        raise ConfigError(f"a budget of {amount} {unit} is too small or infinite", fix=fix)
     return Budget(unit, value)

@@ -1,4 +1,4 @@
-"""One training in a process of its own: its memory is its own, and what kills it kills nothing else."""
+"""Running a training in a separate process: its memory is its own, and if it is killed, nothing else is."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from typing import IO, Any
 from maesil.errors import MaesilError
 
 TAIL = 64
-"""Chunks of the child's messages that are kept, for the reason why it failed."""
+"""Number of the child's last output chunks that are kept, to report why it failed."""
 
 
 class ChildFailedError(MaesilError):
-    """A training ended without being finished; the message is its own."""
+    """A training ended before it was finished; the message is the child's own."""
 
 
 def pretrain_apart(config: Path, run: Path) -> None:
-    """Runs `maesil pretrain --config CONFIG --run RUN`; its progress shows here.
+    """Runs `maesil pretrain --config CONFIG --run RUN` and shows its progress.
 
-    Ctrl-C and SIGTERM are passed on once, so that it can save, and then end this process's work too.
+    Ctrl-C and SIGTERM are passed on once, so that the child can save; then this process is interrupted, too.
 
     Raises:
-        ChildFailedError: It failed, or was killed.
-        KeyboardInterrupt: It was interrupted.
+        ChildFailedError: The training failed, or was killed.
+        KeyboardInterrupt: The training was interrupted.
     """
     command = [sys.executable, "-m", "maesil", "pretrain", "--config", str(config), "--run", str(run)]
-    # A session of its own: the terminal's Ctrl-C reaches only us, and it gets one signal, not two.
+    # In its own session: the terminal's Ctrl-C reaches only this process, and the child gets one signal, not two.
     with subprocess.Popen(command, stderr=subprocess.PIPE, env=_environment(), start_new_session=True) as child:
         with _PassedOn(child) as passed:
             said = _relay(child.stderr)
@@ -47,7 +47,7 @@ def pretrain_apart(config: Path, run: Path) -> None:
 
 
 class _Relay(threading.Thread):
-    """Copies a child's messages to our own as they come, and keeps the last of them."""
+    """Copies a child's standard error to ours as it arrives, and keeps the end of it."""
 
     def __init__(self, source: IO[bytes]) -> None:
         super().__init__(daemon=True)
@@ -55,7 +55,7 @@ class _Relay(threading.Thread):
         self.tail: deque[bytes] = deque(maxlen=TAIL)
 
     def run(self) -> None:
-        """Until the child closes its end."""
+        """Copies until the child closes its end."""
         while chunk := os.read(self.source.fileno(), 65536):
             self.tail.append(chunk)
             with suppress(OSError, ValueError):
@@ -98,7 +98,7 @@ class _PassedOn:
 
 
 def _environment() -> dict[str, str]:
-    """Ours; and the child's messages go through a pipe, but to the same terminal."""
+    """Our environment, with terminal settings: the child's output reaches the same terminal, but through a pipe."""
     environment = dict(os.environ)
     if sys.stderr.isatty():
         environment["FORCE_COLOR"] = "1"
@@ -109,7 +109,7 @@ def _environment() -> dict[str, str]:
 def _reason(code: int, said: str) -> str:
     if code < 0:
         name = signal.Signals(-code).name
-        hint = ", probably for want of memory" if -code == signal.SIGKILL else ""
+        hint = ", probably out of memory" if -code == signal.SIGKILL else ""
         return f"its training was killed by {name}{hint}"
     _, found, message = said.rpartition("maesil: ")
     lines = [line.strip() for line in (message if found else said).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""The verb: models trained under one budget and scored under one protocol, written as tables, figures and a page."""
+"""The command `compare`: trains models under one budget, scores them, and writes tables, figures and a page."""
 
 from __future__ import annotations
 
@@ -45,37 +45,38 @@ def compare(
 ) -> tuple[Comparison, Path]:
     """Trains models under one budget, scores them under one protocol, and writes their tables, figures and page.
 
-    The same call resumes an interrupted comparison, model by model. A model that fails leaves its row, with the reason.
+    The same call resumes an interrupted comparison, model by model. A model that fails keeps its row, with the reason.
 
     Args:
-        preset: The run of the masked autoencoder that every model stands beside; `preset.data.store` must be set.
+        preset: The masked autoencoder's run, whose settings all models share; `preset.data.store` must be set.
         model_set: The models, ours first.
-        budget: What each training may take.
-        out: The comparison's folder, made if absent.
+        budget: Budget of each training.
+        out: The comparison's folder, created if absent.
         split: "test", "val" or "train".
         protocol: What is scored, and how; its window is the preset's.
-        pictures: Scans whose reconstructions are shown.
-        seeds: Trainings of every model, with consecutive seeds from the preset's; a scan's scores are their mean.
-        command: What makes the comparison again, for its page.
+        pictures: Number of scans whose reconstructions are shown.
+        seeds: Training runs per model, with consecutive seeds from the preset's; a scan's scores are averaged over
+            them.
+        command: Command that reproduces the comparison, for its page.
         console: Where to show progress; None: nowhere.
         progress: Called after every scan and row that is scored.
 
     Returns:
-        The comparison, and its page.
+        The comparison, and the path of its page.
 
     Raises:
-        ConfigError: No store is given, an override names no patient, a model's settings do not fit, or `out` holds
-            another comparison.
+        ConfigError: No store is given, an override names an unknown patient, a model's settings are invalid, or `out`
+            contains another comparison.
         StoreError: A split is empty.
     """
     if preset.data.store is None:
-        raise ConfigError("no store is given", fix="maesil compare STORE ..., as `maesil prepare` wrote it")
+        raise ConfigError("no store is given", fix="maesil compare STORE ..., a folder that `maesil prepare` wrote")
     path = absolute(preset.data.store)
     preset = replace(preset, data=replace(preset.data, store=path), efficiency=counted(preset.efficiency))
     store = ScanStore(path)
     check_overrides(store, preset.data.holdout)
     regions = regions_of(store, preset.data, preset.model.superpatch, split)
-    regions_of(store, preset.data, preset.model.superpatch, "train")  # better refused now than by every model
+    regions_of(store, preset.data, preset.model.superpatch, "train")  # fail now rather than in every model
     protocol = replace(protocol or Protocol(), window=preset.data.window)
     scorer = Scorer(store, regions, protocol, preset.model.grid, protocol.masking_of(preset.masking))
     shown, screen = shown_regions(regions, pictures), console or Console(quiet=True)
@@ -107,7 +108,7 @@ def compare(
 
 
 def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress | None) -> list[Entered]:
-    """Every model, trained and scored; none is begun before all settings are known to fit."""
+    """Trains and scores every model, after checking the settings of all of them."""
     for spec in model_set.specs:
         if spec.trained:
             spec.configure(experiment.preset)
@@ -122,7 +123,7 @@ def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress |
 def describe(
     preset: RunConfig, budget: Budget, store: ScanStore, scorer: Scorer, seeds: int = 1
 ) -> Mapping[str, Mapping[str, str]]:
-    """What was equal for all models, in words."""
+    """The settings that all models shared, in words."""
     train, model, data, masking = preset.train, preset.model, preset.data, preset.masking
     window, hidden = data.window, masking.masked_count(model.grid) / model.grid.tokens
     counts = dataset_counts(store.entries).items()

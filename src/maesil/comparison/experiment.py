@@ -1,4 +1,4 @@
-"""Trains every model of a comparison under one budget, one after the other, and scores it; resumable by model."""
+"""Training every model of a comparison under one budget, one after the other, and scoring it; resumable by model."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ from maesil.sampling.regions import Region
 from maesil.training.devices import world_size
 
 PROBE_STEPS = 16
-"""Steps of the short run that tells what a step costs here."""
+"""Steps of the short run that measures the time per step."""
 KEPT_RESULT = "entrant.json"
-"""What a finished model is and took, beside its scores: with them, its run folder is no longer needed."""
+"""File with a finished model's entries and cost, next to its scores: with both, its run folder is no longer needed."""
 
 Entered = tuple[ModelResult, tuple[Score, ...]]
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """What is equal for all models, and where they are kept.
+    """What all models share, and where their results are kept.
 
     Attributes:
-        preset: The run of the masked autoencoder that all models stand beside; its store is set.
-        budget: Of every training.
-        scorer: Scores them.
+        preset: The masked autoencoder's run, whose settings all models share; its store is set.
+        budget: Budget of each training.
+        scorer: Scorer of the models.
         shown: Scans whose reconstructions are kept for pictures.
         out: The comparison's folder.
-        console: Where progress is told.
-        seeds: Trainings of every model, with consecutive seeds from the preset's.
+        console: Where progress is shown.
+        seeds: Training runs per model, with consecutive seeds from the preset's.
     """
 
     preset: RunConfig
@@ -63,10 +63,10 @@ class Experiment:
     seeds: int = 1
 
     def settle(self) -> None:
-        """Writes down what is equal for all; or checks that the folder's earlier comparison had the same.
+        """Writes the shared settings into the folder, or checks that they agree with its earlier comparison's.
 
         Raises:
-            ConfigError: It had other settings.
+            ConfigError: The earlier comparison had other settings.
         """
         equal = {
             "budget": asdict(self.budget),
@@ -80,14 +80,14 @@ class Experiment:
         claim(self.out / "comparison.json", now, holds="a comparison", fix=fix, changed=self._changed)
 
     def _changed(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        """Settings that differ; one that an earlier version did not write down is taken as equal."""
+        """Names of the settings that differ; those that an earlier version did not record count as equal."""
         names = [name for name in now if name != "preset" and before.get(name, now[name]) != now[name]]
         return names + changed_keys(from_dict(before["preset"], where=self.out), anywhere(self.preset))
 
     def enter(self, spec: Spec, progress: Progress | None) -> Entered:
-        """Trains and scores one model with every seed, or takes up what an earlier call has done.
+        """Trains and scores one model with every seed, or reuses an earlier call's results.
 
-        A failure is told, not raised.
+        A failure is reported, not raised.
         """
         first = self.preset.seed
         seeds = range(first, first + self.seeds) if spec.trained else (first,)
@@ -98,7 +98,7 @@ class Experiment:
         failure.unlink(missing_ok=True)
         try:
             return self._trained(spec, seed, progress) if spec.trained else self._untrained(spec, progress)
-        except Exception as error:  # whatever it is, it must not take the other models' rows with it
+        except Exception as error:  # no failure may stop the other models
             reason = error.what if isinstance(error, MaesilError) else f"{type(error).__name__}: {error}"
             write_text(failure, traceback.format_exc())
             self.console.print(f"{spec.label} failed: {reason} (see {failure})", markup=False)
@@ -123,7 +123,7 @@ class Experiment:
         return self._scored(spec, seed, self.scorer.entries(spec.label, loaded.model), stamp, cost, progress)
 
     def _kept(self, spec: Spec, seed: int, stamp: str) -> Entered | None:
-        """What an earlier call came to, from its scores and `KEPT_RESULT` alone; None where anything is missing."""
+        """An earlier call's outcome, from only its scores and `KEPT_RESULT`; None if anything is missing."""
         folder = self._folder(spec, seed)
         try:
             record = json.loads((folder / KEPT_RESULT).read_text(encoding="utf-8"))
@@ -151,7 +151,7 @@ class Experiment:
                 self.scorer.show(name, entry, self.shown, pictures_folder(folder, stamp))
         sees = {name: self.scorer.sees(entry) for name, entry in entries.items()}
         result = self._result(spec, seed, sees)
-        own = list(entries.values())[-1]  # of an autoencoder the one that sees the visible voxels only
+        own = list(entries.values())[-1]  # for an autoencoder, the one that sees only visible voxels
         shown = result.shown(list(entries)[-1])
         notes = (*told_note(shown, own), *constant_note(shown, own, self.scorer.protocol.window))
         if cost is not None:
@@ -167,7 +167,7 @@ class Experiment:
         )
 
     def pictures(self, results: Sequence[ModelResult]) -> dict[str, tuple[Path, str]]:
-        """Row, as figures name it, to the folder that keeps its pictures and its name there.
+        """Row, as named in figures, to its pictures' folder and its name there.
 
         Rows without pictures, whose scores came from elsewhere, are left out.
         """
@@ -180,7 +180,7 @@ class Experiment:
         return kept
 
     def _budgeted(self, spec: Spec, seed: int) -> RunConfig:
-        """The model's run with the steps that the budget buys; decided once, so that a resumed run keeps them."""
+        """The model's run with the steps within the budget; decided once, so that a resumed run keeps them."""
         config, run = replace(spec.configure(self.preset), seed=seed), self._run(spec, seed)
         decided = self._folder(spec, seed) / "budget.json"
         if decided.is_file():
@@ -188,7 +188,7 @@ class Experiment:
             changed = changed_keys(from_dict(before["config"], where=decided), anywhere(config))
             if changed or before["budget"] != asdict(self.budget):
                 differs = ", ".join(changed) or "budget"
-                raise ConfigError(f"it was trained here with another {differs}", where=run, fix="give another --out")
+                raise ConfigError(f"this model was trained with other {differs}", where=run, fix="give another --out")
             return with_steps(config, before["steps"])
         steps = self._first_steps(spec, seed) or self.budget.steps(
             config.train,
@@ -201,14 +201,14 @@ class Experiment:
         return with_steps(config, steps)
 
     def _first_steps(self, spec: Spec, seed: int) -> int | None:
-        """The steps of the first seed's training, for all seeds alike; None where that is this one, or not decided."""
+        """The first seed's steps, which all seeds use; None if this is the first seed, or the steps are undecided."""
         decided = self._folder(spec, self.preset.seed) / "budget.json"
         if seed == self.preset.seed or not decided.is_file():
             return None
         return int(json.loads(decided.read_text(encoding="utf-8"))["steps"])
 
     def _flops(self, spec: Spec, config: RunConfig) -> float:
-        """Counted once: at the paper's size it takes a step's time and memory."""
+        """FLOPs per superpatch, counted only once: at the paper's size, it takes a step's time and memory."""
         path = self._folder(spec, self.preset.seed) / "flops.json"
         if not path.is_file():
             torch.manual_seed(config.seed)
@@ -216,19 +216,19 @@ class Experiment:
         return float(json.loads(path.read_text()))
 
     def _probed(self, spec: Spec, config: RunConfig) -> float:
-        """Seconds of a step, from a short run that is thrown away."""
+        """Seconds per step, from a short run that is deleted afterwards."""
         run = self._folder(spec, self.preset.seed) / "probe"
         shutil.rmtree(run, ignore_errors=True)
         monitor = replace(config.monitor, validate_every=0, image_every=0, log_every=1, checkpoint_every=PROBE_STEPS)
         probe = replace(with_steps(config, PROBE_STEPS), monitor=monitor)
-        self.console.print(f"{spec.label}: measuring what a step takes", markup=False)
+        self.console.print(f"{spec.label}: measuring the time per step", markup=False)
         pretrain_apart(write_text(run / "wanted.yaml", dump_yaml(probe)), run)
         seconds = seconds_per_step(run, config)
         shutil.rmtree(run)
         return seconds
 
     def _folder(self, spec: Spec, seed: int) -> Path:
-        """A model's folder; further seeds have theirs below the first one's."""
+        """A model's folder; folders of further seeds are inside the first one's."""
         first = self.out / "models" / spec.folder
         return first if seed == self.preset.seed or not spec.trained else first / f"seed-{seed}"
 
@@ -237,7 +237,7 @@ class Experiment:
 
 
 def merged(outcomes: Sequence[Entered]) -> Entered:
-    """One result of all seeds: its time is the trainings' mean, its memory their peak; a failure names its seed."""
+    """Merges all seeds: time is the mean over trainings, memory their peak; a failure names its seed."""
     results = [result for result, _ in outcomes]
     done = [result for result in results if not result.failed]
     failed = [result for result in results if result.failed]
@@ -259,12 +259,12 @@ def merged(outcomes: Sequence[Entered]) -> Entered:
 
 
 def anywhere(config: RunConfig) -> RunConfig:
-    """The run without its store's path: the same comparison can go on on another machine."""
+    """The run without its store's path, so that the comparison can continue on another machine."""
     return replace(config, data=replace(config.data, store=None))
 
 
 def with_steps(config: RunConfig, steps: int) -> RunConfig:
-    """The run with another length; it logs and validates at least ten times, so that curves can be drawn."""
+    """The run with another length; it logs and validates at least ten times, so that curves can be plotted."""
     monitor = replace(config.monitor, log_every=max(1, min(config.monitor.log_every, steps // 10)))
     if monitor.validate_every:
         monitor = replace(monitor, validate_every=max(1, min(monitor.validate_every, steps // 10)))

@@ -1,4 +1,4 @@
-"""Pictures of a comparison: the paper's Figure 3 for all models, PSNR against compression, learning curves."""
+"""Figures of a comparison: the paper's Figure 3 for all models, PSNR against compression, learning curves."""
 
 from __future__ import annotations
 
@@ -18,26 +18,26 @@ from maesil.report.figures import HIDDEN, edge_letters, grey, heat, view_size_mm
 from maesil.training.logs import curve
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6b6b", "#b8a000")
-"""Okabe and Ito's, told apart by colour-blind eyes too."""
+"""Okabe and Ito's palette, safe for colour-blind readers."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
 STYLES = {kind: (COLOURS[place], MARKERS[place]) for place, kind in enumerate(("ae", "vae", "vqvae"), start=1)}
-"""Colour and marker of each kind of model whose bottleneck is a choice."""
+"""Colour and marker of each kind of model with a choice of bottleneck."""
 PANELS = {
     (VISIBLE, "masked"): "every model sees the visible voxels only",
     (EVERYTHING, "predicted"): "the paper's setting: autoencoders see everything",
 }
-"""What rows see, and which voxels are scored: a plot each."""
+"""What rows see, and which voxels are scored, to the title of the plot."""
 DOTTED: dict[str, Any] = {"lw": 0.8, "ls": (0, (1, 3))}
 SHOWN_HU = (-1000.0, 500.0)
 ERROR_HU = 400.0
 
 
 def figure3(cases: Mapping[str, Case], *, error: bool = False) -> Figure:
-    """One scan, rebuilt by every model, in three views; or the absolute error of each.
+    """One scan in three views, reconstructed by every model; or the absolute error of each.
 
     Args:
-        cases: Row to the same scan, rebuilt by it.
-        error: Show the absolute error, white at `ERROR_HU`, in place of the reconstruction.
+        cases: Row to its reconstruction of the same scan.
+        error: Show the absolute error, white at `ERROR_HU`, instead of the reconstruction.
     """
     first = next(iter(cases.values()))
     rows: list[tuple[str, Case, str]] = [("original", first, "truth"), ("masked input", first, "input")]
@@ -79,9 +79,9 @@ def _wrapped(name: str) -> str:
 
 
 def compression_figure(comparison: Comparison) -> Figure | None:
-    """PSNR against the bits of the bottleneck, by kind of model: on visible voxels only, and seeing everything.
+    """PSNR against the bits of the bottleneck, by kind of model: seeing only visible voxels, and seeing everything.
 
-    None where no model with a bottleneck was scored.
+    None if no model with a bottleneck was scored.
     """
     drawn = [(panel, points) for panel in PANELS if (points := _points(comparison, *panel))]
     if not drawn:
@@ -103,7 +103,7 @@ Point = tuple[str, float, float]
 
 
 def _points(comparison: Comparison, sees: str, region: str) -> list[Point]:
-    """Kind of autoencoder, bits per voxel and PSNR of those that see the same."""
+    """Kind, bits per voxel and PSNR of the autoencoders that see the same."""
     means = _means(comparison, region)
     return [
         (result.model, result.cost.bits_per_voxel, means[entry])
@@ -132,7 +132,7 @@ def _draw(axes: Axes, points: Sequence[Point]) -> None:
 
 
 def _lines(axes: Axes, comparison: Comparison, region: str) -> None:
-    """Ours, and what learns nothing: no bottleneck is chosen there."""
+    """Lines for our model and the models that learn nothing, which have no choice of bottleneck."""
     means = _means(comparison, region)
     for name, colour, width, dashes in (
         (comparison.ours, COLOURS[0], 2.0, "-"),
@@ -144,14 +144,14 @@ def _lines(axes: Axes, comparison: Comparison, region: str) -> None:
 
 
 def _paper_lines(axes: Axes, kinds: Sequence[str]) -> None:
-    """What the paper prints, dotted in the colour of its kind."""
+    """Dotted lines for the paper's figures, in the colour of the kind of model."""
     for kind in dict.fromkeys(kinds):
         axes.axhline(TABLE_2[kind]["psnr"], color=STYLES[kind][0], **DOTTED)
     axes.axhline(TABLE_2["maesil"]["psnr"], color=COLOURS[0], label="as the paper prints it", **DOTTED)
 
 
 def curves_figure(comparison: Comparison) -> Figure | None:
-    """Masked PSNR on validation superpatches while training, every model on visible voxels only; None without logs."""
+    """Masked PSNR on validation superpatches during training, every model seeing only visible voxels; None: no logs."""
     figure = Figure(figsize=(7.5, 4.2), layout="constrained", facecolor="white")
     axes = figure.subplots()
     lines = 0

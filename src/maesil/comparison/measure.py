@@ -1,4 +1,4 @@
-"""What a model is and takes: parameters, bottleneck, FLOPs; and what its training took, from its logs."""
+"""The cost of a model: parameters, bottleneck, FLOPs; and of its training, from its logs."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from maesil.training.logs import read_log
 
 
 def _attention_forward(query: Any, key: Any, value: Any, *rest: Any, out_shape: Any = None, **more: Any) -> int:
-    """Scores and weighted sum: two matrix products, from the shapes (b, heads, n, width)."""
+    """FLOPs of scores and weighted sum: two matrix products, from the shapes (b, heads, n, width)."""
     batch, heads, count, width = query
     return int(4 * batch * heads * count * key[2] * width)
 
 
 def _attention_backward(gradient: Any, query: Any, key: Any, value: Any, *rest: Any, **more: Any) -> int:
-    """Five matrix products: the scores anew, and four gradients."""
+    """FLOPs of five matrix products: the recomputed scores, and four gradients."""
     return 5 * _attention_forward(query, key, value) // 2
 
 
@@ -32,19 +32,19 @@ ATTENTION_ON_CPU = {
     _ATEN._scaled_dot_product_flash_attention_for_cpu: _attention_forward,
     _ATEN._scaled_dot_product_flash_attention_for_cpu_backward: _attention_backward,
 }
-"""PyTorch's counter knows the GPU's attention kernels, not the CPU's: the same formulas, as it counts them there."""
+"""The same formulas as PyTorch's counter uses for attention on GPUs; it does not know the CPU's kernels."""
 
 
 def count_flops(model: Pretrainer) -> float:
-    """Floating-point operations of one superpatch's training step, forwards and backwards.
+    """Floating-point operations of one superpatch's training step, forward and backward.
 
-    Matrix products, convolutions and attention, as PyTorch counts them: a multiplication and an addition are two.
+    Matrix products, convolutions and attention, as PyTorch counts them: a multiplication and an addition count as two.
     """
     generator = torch.Generator().manual_seed(0)
     superpatch = torch.rand(1, 1, *model.grid.superpatch, generator=generator)
     mask = model.draw_mask(1, generator)
     was_training = model.training
-    # In evaluation mode nothing that follows the data (a codebook) learns from this made-up superpatch.
+    # In evaluation mode, nothing that tracks the data (a codebook) is updated by this random superpatch.
     with FlopCounterMode(display=False, custom_mapping=ATTENTION_ON_CPU) as counter:
         model.eval().loss(superpatch, mask).backward()  # type: ignore[no-untyped-call]
     model.zero_grad(set_to_none=True)
@@ -57,8 +57,8 @@ def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path) -> Co
 
     Args:
         model: The network.
-        config: Its run's, for the batch and the devices: the logged rate is that of all together.
-        flops: Per superpatch, from `count_flops`.
+        config: Its run's settings, for batch and devices: the logged rate is over all devices together.
+        flops: FLOPs per superpatch, from `count_flops`.
         run: Its run folder, for the logs.
     """
     latent = model.latent
@@ -74,14 +74,14 @@ def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path) -> Co
         flops=flops,
         steps=steps,
         superpatches=superpatches,
-        # Every row is the rate over as many superpatches as any other.
+        # Every row is the rate over the same number of superpatches.
         seconds=superpatches * sum(1.0 / rate for rate in rates) / len(rates) if rates else 0.0,
         memory_gib=max((float(row["memory_gib"]) for row in rows), default=0.0),
     )
 
 
 def seconds_per_step(run: Path, config: RunConfig) -> float:
-    """Wall time of a step of a short run, from the later half of its log: the first steps warm up."""
+    """Wall time per step of a short run, from the second half of its log: the first steps are warm-up."""
     rows = [row for row in read_log(run / "logs" / "metrics.csv") if row.get("superpatches_per_s")]
     later = sorted(float(row["superpatches_per_s"]) for row in rows[len(rows) // 2 :])
     return config.train.global_batch(world_size(config.efficiency)) / later[len(later) // 2]

@@ -1,4 +1,4 @@
-"""Named comparisons: which models stand against each other, and what each of them is to show."""
+"""Named comparisons: which models each contains, and what it is meant to show."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class ModelSet:
     """The models of a comparison.
 
     Attributes:
-        title: Of its page.
+        title: Title of its page.
         specs: The models, ours first.
     """
 
@@ -26,15 +26,15 @@ class ModelSet:
 
     @property
     def ours(self) -> str:
-        """The entry that the others are tested against: the first that learns."""
+        """The entry that the others are tested against: the first trained model."""
         return next((spec.label for spec in self.specs if spec.trained), self.specs[0].label)
 
 
 def paper(preset: RunConfig) -> ModelSet:
-    """Table II: ours, rivals trained on the same task, the paper's three autoencoders, the slice MAE, and no learning.
+    """Table II: our model, others trained on its task, the paper's autoencoders, the slice MAE, untrained baselines.
 
-    `unet` and the corrupted autoencoder are trained to fill holes, as ours is. The slice MAE is there twice: under our
-    masks, so that it sees the very voxels that ours sees, and under its own.
+    `unet` and the corrupted autoencoder are trained to fill masked voxels, like ours. The slice MAE is included twice:
+    under our masks, so that it sees exactly the voxels that ours sees, and under its own.
     """
     models = (
         "maesil", "unet", "ae:corrupt=true", shared_slices(preset), "slice_mae",
@@ -44,28 +44,28 @@ def paper(preset: RunConfig) -> ModelSet:
 
 
 def shared_slices(preset: RunConfig) -> str:
-    """The slice MAE under our masks, in words."""
+    """The slice MAE under our masks, as a word for `parse_models`."""
     return f"slice_mae:masks=shared:patch={[1, *preset.model.patch[1:]]}"
 
 
 def slices(preset: RunConfig) -> ModelSet:
-    """2D against 3D: the same masks for both, to be run under plane-wise masks (`--masking.name plane`) too.
+    """2D against 3D under the same masks; also meant for plane-wise masks (`--masking.name plane`).
 
-    Under dual masks most masked voxels lie in slices with nothing visible, where a 2D model can say nothing: the
-    ceiling is what it could reach at best.
+    Under dual masks, most masked voxels lie in slices with nothing visible, about which a 2D model knows nothing: the
+    ceiling is the best it could reach.
     """
     models = ("maesil", shared_slices(preset), *UNTRAINED, *CEILINGS)
     return ModelSet("2D against 3D under the same masks", parse_models(models))
 
 
 def bottlenecks(preset: RunConfig) -> ModelSet:
-    """The paper gives no bottleneck: each autoencoder in three sizes; and what a referee would ask for besides.
+    """Each autoencoder in three sizes, as the paper does not report its bottlenecks; and what a referee might ask for.
 
-    That is the VAE's failure at a weight that leaves its latent nothing to say, a million times the default's, and an
-    autoencoder trained on masked input.
+    That is a VAE that fails because its KL weight, a million times the default, empties its latent, and an autoencoder
+    trained on masked input.
 
-    The largest latent has as many numbers as our encoder hands on, the smallest 1/64 of them. A VQ-VAE is sized by its
-    positions: a level more or less makes an eighth or eight times as many codes.
+    The largest latent has as many numbers as our encoder's output, the smallest 1/64 of them. A VQ-VAE is sized by its
+    positions: one level more or less means an eighth or eight times as many codes.
     """
     width = ours_width(preset)
     body = baseline("vqvae", preset).model
@@ -87,7 +87,7 @@ def bottlenecks(preset: RunConfig) -> ModelSet:
 
 
 def ablation_masking(preset: RunConfig) -> ModelSet:
-    """Strategies at equal visible tokens, the literal 87.5 %, patches of 16, normalised targets; all from our model."""
+    """Variants of our model: masking with equal visible tokens, the literal 87.5 %, patches of 16, other targets."""
     settings: dict[str, dict[str, object]] = {
         "dual 75 %": {},
         "uniform 75 %": {"masking.name": "uniform", "masking.mask_ratio": 0.75},
@@ -103,7 +103,7 @@ def ablation_masking(preset: RunConfig) -> ModelSet:
 
 
 def ours_width(preset: RunConfig) -> int:
-    """Latent channels of an autoencoder with as many latent numbers as our encoder hands on, at 1/8 resolution."""
+    """Latent channels of an autoencoder with as many latent numbers as our encoder's output, at 1/8 resolution."""
     ours = preset.model
     assert isinstance(ours, MAEConfig)
     tokens = preset.masking.visible_count(ours.grid) * ours.encoder_width

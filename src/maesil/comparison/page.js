@@ -39,7 +39,7 @@
     control.slice.max = view.slices.length - 1;
     const slice = Math.min(Number(control.slice.value), view.slices.length - 1);
     const [truth, rebuilt, mask] = await Promise.all([view.truth, model.image, view.masks[model.mask]].map(decode));
-    if (turn !== latest) return; // something newer is asked for
+    if (turn !== latest) return; // a newer request has started
     const [low, high] = scan.window;
     const hu = (level) => low + (level / 252) * (high - low);
     const [black, white] = control.window.value.split(",").map(Number);

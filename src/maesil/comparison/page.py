@@ -1,4 +1,4 @@
-"""One self-contained HTML page of a comparison: opens from disk, asks no network."""
+"""The self-contained HTML page of a comparison: opens from disk, needs no network."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def write_page(
     figures: Mapping[str, Figure],
     cases: Mapping[str, Sequence[Case]],
 ) -> Path:
-    """Writes the page, in one step.
+    """Writes the page atomically.
 
     Args:
-        path: The page.
-        comparison: What is shown.
-        sheets: Its tables, in order.
+        path: File to write.
+        comparison: The comparison to show.
+        sheets: The tables, in order.
         figures: Caption to plot.
-        cases: Row to the rebuilt scans; empty where none are kept.
+        cases: Row to the reconstructed scans; empty if none are kept.
     """
     here, report = resources.files("maesil.comparison"), resources.files("maesil.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)

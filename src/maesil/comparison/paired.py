@@ -1,4 +1,4 @@
-"""Every entry against ours, scan by scan: the same scans and masks, so only the differences matter."""
+"""Paired differences of every entry from ours, scan by scan, on the same scans and masks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.scores import Score
 
 FEWEST_PAIRS = 6
-"""With fewer pairs the signed-rank test cannot come below 0.05 whatever they are."""
+"""With fewer pairs, the signed-rank test can never fall below 0.05."""
 
 
 @dataclass(frozen=True)
@@ -21,18 +21,18 @@ class Paired:
     """One entry's scores minus ours.
 
     Attributes:
-        entry: The other.
-        region: A name of `maesil.evaluation.protocol.REGIONS`.
-        metric: A name of `maesil.evaluation.measures.METRICS`.
-        n: Scans with a finite difference; each is the mean over training seeds.
-        patients: Patients that these scans are of.
-        larger: Scans on which the entry's number is larger than ours.
-        difference: Mean over scans; negative where the entry's number is smaller than ours.
-        median: Median over scans.
+        entry: The entry compared with ours.
+        region: A name in `maesil.evaluation.protocol.REGIONS`.
+        metric: A name in `maesil.evaluation.measures.METRICS`.
+        n: Number of scans with a finite difference; each is the mean over training seeds.
+        patients: Number of patients of these scans.
+        larger: Number of scans on which the entry's value is larger than ours.
+        difference: Mean difference over scans; negative if the entry's value is smaller than ours.
+        median: Median difference over scans.
         low: Lower end of the 95 % bootstrap interval of the mean, patients resampled; nan for one patient.
-        high: Its upper end.
-        p: Two-sided Wilcoxon signed-rank; nan with fewer than `FEWEST_PAIRS` pairs.
-        p_holm: The same, corrected for the number of entries tested in one region and metric (Holm 1979).
+        high: Upper end of the interval.
+        p: Two-sided Wilcoxon signed-rank p-value; nan with fewer than `FEWEST_PAIRS` pairs.
+        p_holm: The p-value corrected for the number of entries tested in one region and metric (Holm 1979).
     """
 
     entry: str
@@ -50,10 +50,9 @@ class Paired:
 
 
 def pair(scores: Sequence[Score], ours: str, leave_out: Sequence[str] = ()) -> list[Paired]:
-    """All entries but ours and those to be left out, in every region and metric.
+    """Compares all entries with ours, except those to be left out, in every region and metric.
 
-    Scans of one patient are no independent witnesses: the interval resamples patients. The test takes scans as they are
-    where every patient has one, and patients' means where some have several.
+    Scans of one patient are not independent: the interval resamples patients, and the test uses patients' means.
     """
     values = _means_over_seeds(scores)
     entries = [entry for entry in dict.fromkeys(score.model for score in scores) if entry not in (ours, *leave_out)]
@@ -65,7 +64,7 @@ def pair(scores: Sequence[Score], ours: str, leave_out: Sequence[str] = ()) -> l
 
 
 Scans = dict[tuple[str, str], float]
-"""A number per scan, which a pair (scan, patient) names."""
+"""A number per scan; the key is (scan, patient)."""
 
 
 def _means_over_seeds(scores: Sequence[Score]) -> dict[tuple[str, str, str], Scans]:
@@ -117,7 +116,7 @@ def _signed_rank(differences: Float[np.ndarray, " n"]) -> float:
 
 
 def _holm(rows: Sequence[Paired]) -> list[Paired]:
-    """Holm's step-down correction; rows without a p-value are not among those tested."""
+    """Holm's step-down correction; rows without a p-value do not count as tested."""
     tested = sorted((row for row in rows if not math.isnan(row.p)), key=lambda row: row.p)
     corrected: dict[str, float] = {}
     worst = 0.0

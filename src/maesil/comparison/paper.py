@@ -1,4 +1,4 @@
-"""What the paper prints (arXiv:2604.00514, Tables II and III): quoted beside ours, never mixed with ours."""
+"""The paper's results (arXiv:2604.00514, Tables II and III): quoted next to ours, never mixed with them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ TABLE_2 = {
     "vqvae": {"psnr": 20.04, "ssim": 0.88, "lpips": 0.49},
     "maesil": {"psnr": 30.28, "ssim": 0.98, "lpips": 0.26},
 }
-"""Kind of model to metric; which voxels were scored is not said."""
+"""Kind of model to metric to value; the paper does not say which voxels were scored."""
 
 TABLE_3 = {"btcv": 32.09, "lidc-idri": 22.58, "totalsegmentator": 18.72}
 """PSNR of MAESIL by dataset."""
 
 PAPER_NOTE = (
     "Paper: as printed in arXiv:2604.00514, on other data, with autoencoders that see everything; its bottlenecks, "
-    "scored voxels and aggregation are not given, and no mean of its Table III (32.09, 22.58, 18.72 dB) gives its "
+    "scored voxels and aggregation are not reported, and no mean of its Table III (32.09, 22.58, 18.72 dB) equals its "
     "Table II (30.28 dB)."
 )

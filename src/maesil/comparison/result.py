@@ -1,4 +1,4 @@
-"""What a comparison came to: everything that its tables, figures and page are made of."""
+"""The result of a comparison: everything that its tables, figures and page are made from."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from pathlib import Path
 from maesil.evaluation.scores import Score
 
 BITS_PER_NUMBER = 32
-"""Of a latent number that no codebook names: a float, as it is handed on."""
+"""Bits of a latent number that does not come from a codebook: the decoder receives a float."""
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What a model is, and what its training took.
+    """The size of a model, and the cost of its training.
 
     Attributes:
-        parameters: Trained numbers.
+        parameters: Number of trained parameters.
         voxels: Voxels of a superpatch.
-        latent_elements: Numbers that the encoder hands to the decoder, per superpatch; None: there is no bottleneck.
-        latent_bits: Bits that name them where they come from a codebook; None: each number is free.
-        flops: Floating-point operations of a training step per superpatch, forwards and backwards, as PyTorch counts.
+        latent_elements: Numbers that the encoder passes to the decoder, per superpatch; None: there is no bottleneck.
+        latent_bits: Bits that encode them if they come from a codebook; None: each number is free.
+        flops: Floating-point operations of a training step per superpatch, forward and backward, as PyTorch counts.
         steps: Optimiser steps done.
         superpatches: Superpatches trained on, by all devices together.
-        seconds: Wall time of the training steps, without validation and start.
+        seconds: Wall time of the training steps, without validation and start-up.
         memory_gib: Peak memory of the training process, or of the GPU.
     """
 
@@ -45,24 +45,24 @@ class Cost:
 
     @property
     def bits(self) -> float | None:
-        """Bits of a superpatch's latent: those that name codes, or `BITS_PER_NUMBER` for each free number."""
+        """Bits of a superpatch's latent: those that encode codes, or `BITS_PER_NUMBER` for each free number."""
         if self.latent_bits is not None:
             return self.latent_bits
         return float(BITS_PER_NUMBER * self.latent_elements) if self.latent_elements else None
 
     @property
     def bits_per_voxel(self) -> float | None:
-        """Bits of the latent per voxel: one scale for codes and for free numbers."""
+        """Bits of the latent per voxel: one scale for both codes and free numbers."""
         return None if self.bits is None else self.bits / self.voxels
 
 
 VISIBLE, OWN_MASKS, TOLD, EVERYTHING = "visible voxels", "others: own masks", "visible voxels, and hints", "everything"
 """What a row of a table sees."""
 SIGHTS = (VISIBLE, OWN_MASKS, TOLD, EVERYTHING)
-"""In the order of the tables."""
+"""All of them, in the order of the tables."""
 RANKED = (VISIBLE, EVERYTHING)
-"""Rows that compete, each with those that see the same. The others are shown only: with masks of their own they are
-scored on other voxels, and with hints they are told something of the hidden ones."""
+"""Rows that are ranked, among those that see the same. The others are only shown: rows with their own masks are scored
+on other voxels, and rows with hints are given information about the hidden ones."""
 
 
 @dataclass(frozen=True)
@@ -70,18 +70,18 @@ class ModelResult:
     """One model of a comparison.
 
     Attributes:
-        label: Its name in the comparison.
-        model: Its kind, a name of `maesil.models.MODELS` or `UNTRAINED`.
-        entries: Its rows in the tables, which are names in the scores, and what each sees, one of `SIGHTS`.
-        title: Its name in tables and figures; empty: the label.
+        label: The model's name in the comparison.
+        model: Kind of model, a name in `maesil.models.MODELS` or `UNTRAINED`.
+        entries: The model's rows in the tables (names in the scores) to what each sees, one of `SIGHTS`.
+        title: The model's name in tables and figures; empty: the label.
         plain: Whether it has the default settings of its kind.
-        notes: What has to be said of it below a table.
-        cost: Cost of a training, times and memory over all seeds; None for a model that learns nothing, and for one
-            that failed before it was measured.
-        failed: Why a training or its scores are missing; None where none is.
+        notes: Notes on the model, below a table.
+        cost: Cost of a training, with time and memory over all seeds; None for a model that learns nothing, and for
+            one that failed before it was measured.
+        failed: Why a training or its scores are missing; None if none are.
         run: Run folder of the first seed; None for a model that learns nothing.
         seeds: Training seeds with scores.
-        stamp: Names the weights that were scored, such as "step 4000".
+        stamp: Name of the weights that were scored, such as "step 4000".
     """
 
     label: str
@@ -97,7 +97,7 @@ class ModelResult:
     stamp: str = ""
 
     def shown(self, entry: str) -> str:
-        """One of its rows as tables and figures name it."""
+        """The name of one of its rows in tables and figures."""
         return (self.title or self.label) + entry.removeprefix(self.label)
 
 
@@ -106,14 +106,14 @@ class Comparison:
     """Models trained under one budget and scored under one protocol.
 
     Attributes:
-        title: Of the page.
+        title: Title of the page.
         ours: The entry that the others are tested against.
         budget: The training budget in words.
-        results: In the order of the tables.
-        scores: A row per scan, entry, metric and region.
-        notes: Below every table: protocol notes, what the split means.
-        commands: What makes this comparison again.
-        settings: Names and values of what was equal for all, in words, grouped: for the page.
+        results: Results of the models, in the order of the tables.
+        scores: One row per scan, entry, metric and region.
+        notes: Lines below every table: protocol notes, what the split means.
+        commands: Commands that reproduce this comparison.
+        settings: Section to names and values of the shared settings, in words, for the page.
     """
 
     title: str
@@ -131,5 +131,5 @@ class Comparison:
         return {entry: sees for result in self.results for entry, sees in result.entries.items()}
 
     def shown(self, entry: str) -> str:
-        """A row as tables and figures name it."""
+        """The name of a row in tables and figures."""
         return next((result.shown(entry) for result in self.results if entry in result.entries), entry)

@@ -1,4 +1,4 @@
-"""Scores of one model of a comparison, kept beside it, so that no scan is rebuilt twice."""
+"""Scoring the models of a comparison; scores are kept with each model, so that no scan is reconstructed twice."""
 
 from __future__ import annotations
 
@@ -31,23 +31,23 @@ from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
 
 OWN = "own masks"
-"""How tables name a model that is scored under the masks it was trained with, where others are scored under others."""
+"""Suffix of a row in which a model is scored under the masks it was trained with, if the other rows' masks differ."""
 SCORES, MARK = "scores.jsonl", "scored.json"
-"""A model's scores, and what they are of."""
+"""Files of a model's scores, and of what was scored."""
 DRAWN = 4
-"""Masks that are compared to tell whether two models hide the same voxels."""
+"""Number of masks that are compared to decide whether two models hide the same voxels."""
 
 
 @dataclass(frozen=True)
 class Scorer:
-    """What is equal for all models.
+    """Scores models on the same scans, masks and protocol.
 
     Attributes:
-        store: Holds the scans.
+        store: The store of the scans.
         regions: The held-out part of each scan.
         protocol: What is scored, and how.
-        grid: The patches that are hidden or shown.
-        masking: Which of them are hidden.
+        grid: Grid of the patches that are masked or visible.
+        masking: Masking strategy.
     """
 
     store: ScanStore
@@ -57,7 +57,7 @@ class Scorer:
     masking: Masking
 
     def entries(self, label: str, model: Pretrainer) -> dict[str, Pretrainer]:
-        """The rows of a model: under the comparison's masks, and under its own; one only where it has no others."""
+        """The rows of a model: under the comparison's masks and, if they differ, under its own."""
         rows: dict[str, Pretrainer] = {}
         for name, own in model.entries(label).items():
             common = under(own, self.masking)
@@ -82,12 +82,12 @@ class Scorer:
         progress: Progress | None,
         seed: int = 0,
     ) -> tuple[Score, ...]:
-        """The scores of a model's rows; read from `folder` where they lie there from the same weights and protocol.
+        """The scores of a model's rows; read from `folder` if it contains scores of the same weights and protocol.
 
         Args:
-            entries: Row to what rebuilds.
-            folder: Where scores are kept.
-            stamp: Names the weights.
+            entries: Row to the model that reconstructs.
+            folder: Folder of the scores.
+            stamp: Name of the weights.
             progress: Called after every scan and row.
             seed: Training seed of the weights.
         """
@@ -104,7 +104,7 @@ class Scorer:
         return scored.scores
 
     def mark(self, rows: Sequence[str], stamp: str, seed: int) -> dict[str, Any]:
-        """What scores are of: they are taken up again where all of it is the same."""
+        """A record of what is scored: kept scores are reused only if it is the same."""
         return {
             "protocol": self.protocol.id,
             "weights": stamp,
@@ -116,13 +116,13 @@ class Scorer:
 
     @cached_property
     def scores_lpips(self) -> bool:
-        """Whether LPIPS is asked for and its weights are here."""
+        """Whether LPIPS is requested and its weights are available."""
         return lpips_or_reason(self.protocol, None)[0] is not None
 
     def hides_others(self, model: Pretrainer) -> bool:
-        """Whether a row is scored on other voxels than the comparison's masks hide.
+        """Whether a row hides voxels other than those the comparison's masks hide.
 
-        Drawn rather than concluded from settings: masks of another strategy, share, grid or plane all show here.
+        Masks are drawn and compared, which covers differences in strategy, ratio, grid and plane.
         """
         tokens = self.masking.draw(DRAWN, self.grid, _generator())
         common = self.grid.unpatchify(tokens[..., None].expand(-1, -1, self.grid.voxels_per_patch))
@@ -130,22 +130,22 @@ class Scorer:
 
     @property
     def voxels(self) -> dict[str, Any]:
-        """What the store's voxels are: the settings it was prepared with."""
+        """The settings that the store was prepared with."""
         return dict(self.store.manifest["settings"])
 
     @property
     def sources(self) -> str:
-        """One hash of every scan of the store, training scans too: its name and the bytes that it was made of."""
+        """One hash over all scans of the store, training scans included: their names and source files."""
         every = sorted((entry.scan_id, entry.source_sha256) for entry in self.store.entries)
         return hashlib.sha256(json.dumps(every).encode()).hexdigest()
 
     @property
     def scans(self) -> list[str]:
-        """Names of the scans that are scored."""
+        """Ids of the scans that are scored."""
         return [region.entry.scan_id for region in self.regions]
 
     def show(self, name: str, model: Pretrainer, regions: Sequence[Region], folder: Path) -> None:
-        """Keeps a row's reconstructions of some scans, for pictures."""
+        """Writes a row's reconstructions of some scans, for pictures."""
         for region in regions:
             path = picture_path(folder, name, region)
             if not path.is_file():
@@ -153,7 +153,7 @@ class Scorer:
 
 
 def kept_scores(folder: Path, mark: Mapping[str, Any]) -> tuple[Score, ...] | None:
-    """What an earlier call has scored; None where that was something else, or the files are damaged."""
+    """An earlier call's scores; None if they are of something else, or the files are damaged."""
     try:
         done = json.loads((folder / MARK).read_text(encoding="utf-8"))
         if not answers(done["mark"], mark):
@@ -162,12 +162,12 @@ def kept_scores(folder: Path, mark: Mapping[str, Any]) -> tuple[Score, ...] | No
     except (OSError, ValueError, LookupError, TypeError, CheckpointError):
         return None
     whole = {(score.scan, score.model) for score in scores} == set(product(mark["scans"], mark["rows"]))
-    # A file that was cut off at the end of a line reads well.
+    # A file that was cut off at the end of a line can still be read.
     return scores if whole and len(scores) == done.get("scores") else None
 
 
 def answers(kept: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether kept scores are of what is wanted; they may have more metrics, such as LPIPS where its weights are."""
+    """Whether kept scores are the wanted ones; they may have more metrics, such as LPIPS if weights were available."""
     less = {**kept, "metrics": [name for name in kept["metrics"] if name in wanted["metrics"]]}
     return less == dict(wanted)
 
@@ -177,35 +177,35 @@ def _generator() -> torch.Generator:
 
 
 def pictures_folder(folder: Path, stamp: str) -> Path:
-    """Where a model's rebuilt scans are kept, as a user gets them: apart for all weights."""
+    """Folder of a model's reconstructions, as a user gets them; one for each set of weights."""
     return folder / "pictures" / stamp.replace(" ", "-")
 
 
 def picture_path(folder: Path, name: str, region: Region) -> Path:
-    """Where a row's reconstruction of a scan is kept."""
+    """File of a row's reconstruction of a scan."""
     return folder / f"{name.replace('/', '_')}--{region.entry.scan_id}.npz"
 
 
 def write_picture(path: Path, rebuilt: RebuiltScan) -> None:
-    """Keeps a reconstruction in thousandths of the window, and its mask."""
+    """Writes a reconstruction, in thousandths of the window, and its mask."""
     volume = np.rint(rebuilt.whole * 1000).astype(np.int16)
     with replacing(path) as fresh:
         np.savez_compressed(fresh, volume=volume, mask=np.packbits(rebuilt.mask))
 
 
 class Pictures(Mapping[str, Sequence[Case]]):
-    """Reconstructions of some scans by row, read when they are looked at: all at once would fill the memory.
+    """Reconstructions of some scans by row, read only when accessed: all at once would fill the memory.
 
     Args:
-        kept: Row, as figures name it, to the folder that keeps its pictures and its name there.
+        kept: Row, as named in figures, to its pictures' folder and its name there.
         regions: The scans.
-        scorer: The comparison's.
+        scorer: The comparison's scorer.
     """
 
     def __init__(self, kept: Mapping[str, tuple[Path, str]], regions: Sequence[Region], scorer: Scorer) -> None:
         self._kept = kept
         self._regions = regions
-        self._judge = scorer
+        self._scorer = scorer
 
     def __getitem__(self, name: str) -> Sequence[Case]:
         return [self._case(*self._kept[name], region) for region in self._regions]
@@ -217,9 +217,9 @@ class Pictures(Mapping[str, Sequence[Case]]):
         return len(self._kept)
 
     def _case(self, folder: Path, name: str, region: Region) -> Case:
-        entry, window = region.entry, self._judge.protocol.window
+        entry, window = region.entry, self._scorer.protocol.window
         kept = np.load(picture_path(folder, name, region))
-        truth = window.normalize(self._judge.store.read(entry.scan_id, (0, 0, 0), entry.shape).astype(np.float32))
+        truth = window.normalize(self._scorer.store.read(entry.scan_id, (0, 0, 0), entry.shape).astype(np.float32))
         mask = np.unpackbits(kept["mask"], count=truth.size).astype(bool).reshape(entry.shape)
         return Case(
             scan_id=entry.scan_id,

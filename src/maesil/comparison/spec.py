@@ -1,4 +1,4 @@
-"""Which models a comparison has, as words: `ae`, `ae:latent_channels=6`, `maesil:masking.name=uniform`."""
+"""The models of a comparison, given as words: `ae`, `ae:latent_channels=6`, `maesil:masking.name=uniform`."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._=-]+")
 
 @dataclass(frozen=True)
 class Spec:
-    """One model of a comparison, and how it differs from its default.
+    """One model of a comparison, and how it differs from its defaults.
 
     Attributes:
-        label: Its name in scores and folders.
-        model: Its kind, a name of `MODELS`, `UNTRAINED` or `CEILINGS`.
+        label: The model's name in scores and folders.
+        model: Kind of model, a name in `MODELS`, `UNTRAINED` or `CEILINGS`.
         settings: Dotted setting to value, such as {"model.latent_channels": 6}.
-        title: Its name where there is little room, with spaces to break lines at; empty: the label.
+        title: The model's name in tables and figures, with spaces to break lines at; empty: the label.
     """
 
     label: str
@@ -45,19 +45,19 @@ class Spec:
 
     @property
     def trained(self) -> bool:
-        """Whether it is a model that learns."""
+        """Whether the model is trained."""
         return self.model in MODELS
 
     @property
     def folder(self) -> str:
-        """Its label as a folder's name."""
+        """The label as a folder name."""
         return _UNSAFE.sub("_", self.label)
 
     def configure(self, preset: RunConfig) -> RunConfig:
-        """The run of this model beside a preset of the masked autoencoder.
+        """This model's run, sized to match a preset of the masked autoencoder.
 
         Raises:
-            ConfigError: A setting is unknown or does not fit; it names the model.
+            ConfigError: A setting is unknown or invalid; the message names the model.
         """
         values = to_dict(baseline(self.model, preset))
         named = self.settings.get("masking.name")
@@ -73,13 +73,14 @@ class Spec:
 
 
 def parse_models(words: Iterable[str]) -> tuple[Spec, ...]:
-    """Models from words, each a name with settings, or several of them between commas.
+    """Parses models from words, each a name with optional settings, or several separated by commas.
 
     Args:
-        words: Such as ("maesil,ae", "vae:kl_per_voxel=1"). A setting without a section is the model's; values are YAML.
+        words: Words such as ("maesil,ae", "vae:kl_per_voxel=1"). A setting without a section belongs to the model;
+            values are YAML.
 
     Raises:
-        ConfigError: A word cannot be read, or two have one label.
+        ConfigError: A word cannot be parsed, or two models have the same label.
         UnknownNameError: There is no such model.
     """
     specs = tuple(_parse(part.strip()) for word in words for part in _COMMA.split(word) if part.strip())
@@ -88,16 +89,16 @@ def parse_models(words: Iterable[str]) -> tuple[Spec, ...]:
 
 
 def check_labels(specs: Sequence[Spec]) -> None:
-    """Raises ConfigError where there is no model, or two would share a label or a folder."""
+    """Raises ConfigError if there is no model, or if two would share a label or a folder."""
     if not specs:
-        raise ConfigError("no model is named", fix=f"--models, of: {', '.join((*MODELS, *UNTRAINED, *CEILINGS))}")
+        raise ConfigError("no model is given", fix=f"--models, any of: {', '.join((*MODELS, *UNTRAINED, *CEILINGS))}")
     folders = [spec.folder.lower() for spec in specs]
     twice = next((spec.label for spec in specs if folders.count(spec.folder.lower()) > 1), None)
     if twice is None:
         titles = [spec.title for spec in specs if spec.title]
         twice = next((title for title in titles if titles.count(title) > 1), None)
     if twice is not None:
-        raise ConfigError(f"two models are called '{twice}'", fix="give each other settings, or name it once")
+        raise ConfigError(f"two models are called '{twice}'", fix="give them different settings, or list it once")
 
 
 def _parse(text: str) -> Spec:
@@ -107,7 +108,7 @@ def _parse(text: str) -> Spec:
 
 
 def _titled(setting: str) -> str:
-    """A setting in few letters: "latent_channels=6" as "latent channels 6", "patch=[1, 8, 8]" as "patch 1x8x8"."""
+    """A setting in short form: "latent_channels=6" as "latent channels 6", "patch=[1, 8, 8]" as "patch 1x8x8"."""
     key, _, value = setting.partition("=")
     name = key.removeprefix("model.").removesuffix(".name")
     return f"{re.sub('[-_.]', ' ', name)} {re.sub(', *', 'x', value.strip('[]'))}"
@@ -116,7 +117,7 @@ def _titled(setting: str) -> str:
 def _setting(text: str, where: str) -> tuple[str, Any]:
     key, equals, value = text.partition("=")
     if not equals or not key:
-        raise ConfigError(f"'{text}' is no setting", where=where, fix="NAME:KEY=VALUE, such as ae:latent_channels=6")
+        raise ConfigError(f"'{text}' is not a setting", where=where, fix="NAME:KEY=VALUE, as in ae:latent_channels=6")
     dotted = key.replace("-", "_")
     if "." not in dotted:
         dotted = f"model.{dotted}"

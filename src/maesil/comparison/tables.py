@@ -1,4 +1,4 @@
-"""Tables II and III, and what each model cost."""
+"""Tables II and III, and the table of costs."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from maesil.evaluation.tables import CELL, cell_text, metric_notes, shown_metric
 CELLS = f"Cells: {CELL}; best of its kind in bold."
 DIFFERENCES = (
     "Δ PSNR: the row minus ours, mean over scans [95 % bootstrap interval, patients resampled]; "
-    "median; scans on which the row is ahead. p: two-sided Wilcoxon signed-rank over patients, Holm-corrected; – where "
-    "fewer than 6 patients could not show any. Rows with masks of their own are scored on other voxels, and rows with "
-    "hints are told something of the hidden ones: neither ranked nor tested."
+    "median; scans on which the row is ahead. p: two-sided Wilcoxon signed-rank test over patients, Holm-corrected; – "
+    "with fewer than 6 patients, where p is never below 0.05. Rows with their own masks are scored on other voxels, "
+    "and rows with hints are given information about the hidden ones: neither ranked nor tested."
 )
 
 
 def table2(comparison: Comparison) -> list[Sheet]:
-    """Table II, once per region that was scored: the masked voxels first, where all that see only the rest compete."""
+    """Table II, once per region that was scored; first for masked voxels, on which models that do not see them rank."""
     return [_table2(comparison, region) for region in REGIONS if _has(comparison, region)]
 
 
@@ -86,7 +86,7 @@ def _table3(comparison: Comparison, region: str) -> Sheet:
 
 
 def cost_table(comparison: Comparison) -> Sheet:
-    """Parameters, bottleneck and what the training took."""
+    """The table of parameters, bottlenecks and training costs."""
     header = (
         "model", "parameters", "latent elements", "compression", "latent bits", "bits per voxel",
         "GFLOP per superpatch", "of ours", "seeds", "steps", "superpatches", "seconds", "superpatches/s", "peak GiB",
@@ -105,27 +105,27 @@ def cost_table(comparison: Comparison) -> Sheet:
     ]
     notes = (
         f"Budget: {comparison.budget}.",
-        f"Compression: voxels of a superpatch per latent element. Latent bits: those that name codes, or "
-        f"{BITS_PER_NUMBER} for each free number. FLOPs: of a training step, forwards and backwards, as PyTorch counts "
-        "them; of ours: as a multiple of our row's. Superpatches: of all devices together. Seconds: of training steps, "
-        "the mean over seeds, on a machine that may have been shared. Peak GiB: of the training process.",
+        f"Compression: voxels of a superpatch per latent element. Latent bits: those that encode codes, or "
+        f"{BITS_PER_NUMBER} for each free number. FLOPs: of a training step, forward and backward, as PyTorch counts "
+        "them; of ours: as a multiple of our row's. Superpatches: over all devices. Seconds: time of training steps, "
+        "the mean over seeds, on a machine that may have been shared. Peak GiB: memory of the training process.",
         *_failures(comparison),
     )
     return Sheet(header, rows, notes, 1, title="What each model is, and took")
 
 
 def paired_csv(comparison: Comparison) -> str:
-    """Every difference to ours, unrounded."""
+    """Every difference from ours as CSV, unrounded."""
     return _csv([field.name for field in fields(Paired)], [astuple(row) for row in _paired(comparison)])
 
 
 def table2_csv(comparison: Comparison) -> str:
-    """Every mean over all scans, unrounded, beside the paper's figure; and why a model has none."""
+    """Every mean over all scans as CSV, unrounded, with the paper's value; and why a model has none."""
     return _means_csv(comparison, [row for row in summarize(comparison.scores) if row.group == ALL_SCANS])
 
 
 def table3_csv(comparison: Comparison) -> str:
-    """Every mean by dataset, unrounded, beside the paper's figure; and why a model has none."""
+    """Every mean by dataset as CSV, unrounded, with the paper's value; and why a model has none."""
     return _means_csv(comparison, summarize(comparison.scores))
 
 
@@ -144,7 +144,7 @@ def _means_csv(comparison: Comparison, means: Sequence[Summary]) -> str:
 
 
 def cost_csv(comparison: Comparison) -> str:
-    """Every cost, unrounded, and why a model has none."""
+    """Every cost as CSV, unrounded; and why a model has none."""
     names = [field.name for field in fields(Cost)]
     rows = [
         (
@@ -159,7 +159,7 @@ def cost_csv(comparison: Comparison) -> str:
 
 
 def _rows(comparison: Comparison, region: str | None = None) -> list[tuple[ModelResult, str]]:
-    """Rows in order: by what they see, as `SIGHTS` has it; those that have scores in a region, or failed."""
+    """Rows that have scores in a region, or failed; ordered by what they see, as in `SIGHTS`."""
     scored = {score.model for score in comparison.scores if region is None or score.region == region}
     every = [
         (result, entry)
@@ -171,16 +171,16 @@ def _rows(comparison: Comparison, region: str | None = None) -> list[tuple[Model
 
 
 def _paired(comparison: Comparison) -> list[Paired]:
-    """Ranked rows against ours; none where ours is not ranked itself."""
+    """Ranked rows compared with ours; none if ours is not ranked itself."""
     sees = comparison.sees
     unranked = [entry for entry in sees if sees[entry] not in RANKED]
     return [] if comparison.ours in unranked else pair(comparison.scores, comparison.ours, unranked)
 
 
 def _printed(comparison: Comparison, result: ModelResult, entry: str, group: str = ALL_SCANS) -> Mapping[str, float]:
-    """The paper's figures for a row by metric; none for variants, nor outside of the paper's setting.
+    """The paper's values for a row by metric; none for variants, or outside the paper's setting.
 
-    That is ours seeing the visible voxels, and autoencoders seeing everything.
+    In that setting, our model sees the visible voxels, and autoencoders see everything.
     """
     setting = VISIBLE if result.model == "maesil" else EVERYTHING
     ours = entry == comparison.ours

@@ -1,4 +1,4 @@
-"""Slices of every model's reconstructions, small enough for one page."""
+"""Encodes slices of every model's reconstructions, small enough for one page."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from PIL import Image
 from maesil.report.case import EDGES, VIEWS, Case, View, cut, pixel_mm
 
 SLICES = 9
-"""Of each view; whole volumes of every model would make a page of hundreds of megabytes."""
+"""Slices per view; whole volumes of every model would make a page of hundreds of megabytes."""
 LEVELS = 64
-"""Greys over the window: 30 HU a step, a third of the size of 256."""
+"""Grey levels over the window: 30 HU per step, and a third of the size of 256 levels."""
 
 
 def encode_cases(cases: Mapping[str, Sequence[Case]]) -> list[dict[str, Any]]:
-    """The scans for the page's script: per view the slices of scan, masks and reconstructions, side by side as PNG.
+    """Encodes scans for the page's script: per view, slices of scan, masks and reconstructions, side by side as PNG.
 
     Args:
-        cases: Row to the rebuilt scans, the same ones in the same order in every row.
+        cases: Row to the reconstructed scans, the same ones in the same order in every row.
     """
     encoded: list[dict[str, Any]] = []
     for name in cases:
@@ -68,7 +68,7 @@ def _add(scan: dict[str, Any], name: str, case: Case) -> None:
 
 
 def chosen_slices(case: Case, view: View) -> list[int]:
-    """Slices of a view, evenly over those that hold tissue."""
+    """Indices of a view's slices, spread evenly over those with tissue."""
     axis = VIEWS.index(view)
     others = tuple(other for other in range(3) if other != axis)
     tissue = np.flatnonzero((case.held_out & (case.truth_hu > -500)).any(axis=others))

@@ -1,4 +1,4 @@
-"""Everything that a comparison leaves behind: tables, figures, one page."""
+"""Writing the output files of a comparison: tables, figures, one page."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
     """Writes tables (.md, .tex, .csv), figures (.png) and index.html.
 
     Args:
-        comparison: Whole or in part: results may have failed.
-        cases: Row to the rebuilt scans, the same ones in the same order in every row; may be empty.
-        out: The folder.
+        comparison: The comparison, complete or in part: results may have failed.
+        cases: Row to the reconstructed scans, the same ones in the same order in every row; may be empty.
+        out: The output folder.
 
     Returns:
-        The page.
+        Path of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
     tables = {"table2": table2(comparison), "table3": table3(comparison), "cost": [cost_table(comparison)]}
@@ -41,7 +41,7 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
         caption: figure
         for caption, name, figure in (
             ("PSNR against the bits of the bottleneck", "compression", compression_figure(comparison)),
-            ("Held-out masked PSNR while training", "curves", curves_figure(comparison)),
+            ("Held-out masked PSNR during training", "curves", curves_figure(comparison)),
         )
         if figure is not None and _saved(figure, out / f"{name}.png")
     }
@@ -51,7 +51,7 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
 
 
 def _write_figure3(cases: Mapping[str, Sequence[Case]], out: Path) -> None:
-    """The first scan in figure3.png, the others numbered; errors beside them."""
+    """Writes the first scan to figure3.png and the others to numbered files; errors to figure3-error files."""
     count = len(next(iter(cases.values()), ()))
     for number in range(count):
         shown = {name: cases[name][number] for name in cases}
@@ -66,7 +66,7 @@ def _saved(figure: Figure, path: Path) -> bool:
 
 
 def _once(sheets: Sequence[Sheet]) -> list[Sheet]:
-    """The sheets, each note below the first that has it only."""
+    """The sheets, with repeated notes only below the first."""
     said: set[str] = set()
     shown = []
     for sheet in sheets:

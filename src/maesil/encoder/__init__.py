@@ -1,1 +1,1 @@
-"""A pre-trained encoder: what is known of it, how it is loaded, where a task starts from, its features."""
+"""Pre-trained encoders: their description, loading them, the starting point of a task, and their features."""

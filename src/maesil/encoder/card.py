@@ -1,4 +1,4 @@
-"""What travels with exported weights: `transfer.json` for programs, a model card for people."""
+"""The description that accompanies exported weights: `transfer.json` for programs, a model card for people."""
 
 from __future__ import annotations
 
@@ -21,34 +21,32 @@ from maesil.store.settings import voxels
 TRANSFER = "transfer.json"
 WEIGHTS = "model.safetensors"
 FORMAT = 2
+"""Format version of transfer.json, raised whenever old versions of maesil could not read a new file."""
 READABLE = (1, 2)
-"""Of transfer.json, raised when an old reader could not read a new file; and those that this one reads.
-
-Format 1 does not say whom the encoder was trained on.
-"""
+"""Format versions that can be read; version 1 does not record which patients the encoder was trained on."""
 
 _MODEL = TypeAdapter(MAEConfig)
 
 
 @dataclass(frozen=True)
 class Transfer:
-    """Everything that has to be known to use the weights.
+    """Everything needed to use the weights.
 
     Attributes:
         model: The network's settings (`MAEConfig`): superpatch, patch, widths, depths, heads, input mean and deviation.
-        low_hu: HU that the network knows as 0.
-        high_hu: HU that the network knows as 1.
-        voxels: How scans were resampled before: policy and spacing, as in a store's settings.
+        low_hu: HU value that is mapped to 0.
+        high_hu: HU value that is mapped to 1.
+        voxels: How scans were resampled: policy and spacing, as in a store's settings.
         masking: Strategy and ratios of the pre-training.
-        datasets: Scans per dataset that it was trained on; held-out patients' are not among them.
-        preset: What the run began from.
-        maesil: Version that trained it.
-        commit: Its commit, where known.
+        datasets: Number of training scans per dataset; held-out patients are excluded.
+        preset: Preset the run started from.
+        maesil: Version of maesil that trained the encoder.
+        commit: Git commit of that version, if known.
         step: Optimiser steps done.
-        target: What this folder was exported for.
-        weights: File name to the prefix of the encoder's tensors in it.
-        notes: What the target needs to know besides.
-        seen: Whom it was trained on, without their names, as `maesil.seen` reads it; None: unknown.
+        target: Target this folder was exported for.
+        weights: Weight file's name to the prefix of the encoder's tensors in it.
+        notes: Further information for the target.
+        seen: The training patients, without their names, in the form `maesil.seen` reads; None: unknown.
     """
 
     model: Mapping[str, Any]
@@ -73,7 +71,7 @@ class Transfer:
         """From a checkpoint's config.json.
 
         Raises:
-            CheckpointError: The checkpoint is of a model without a transferable encoder.
+            CheckpointError: The checkpoint's model has no transferable encoder.
         """
         config = record["config"]
         if config["model"].get("name", "maesil") != "maesil":
@@ -102,7 +100,7 @@ class Transfer:
         """Reads a folder's transfer.json.
 
         Raises:
-            CheckpointError: It is absent, damaged, or of a newer format.
+            CheckpointError: The file is absent, damaged, or in a newer format.
         """
         path = folder / TRANSFER
         try:
@@ -111,14 +109,14 @@ class Transfer:
             raise CheckpointError(f"unreadable {TRANSFER}: {error}", where=folder) from error
         if values.get("format") not in READABLE:
             raise CheckpointError(
-                f"{TRANSFER} has format {values.get('format')}, this maesil reads {' and '.join(map(str, READABLE))}",
+                f"{TRANSFER} has format {values.get('format')}; this maesil reads {' and '.join(map(str, READABLE))}",
                 where=path,
                 fix="export the run again with this version, or install the version that wrote it",
             )
         try:
             return Transfer(**{**values, "format": FORMAT})
         except TypeError as error:
-            raise CheckpointError(f"{TRANSFER} is no such file of ours: {error}", where=path) from error
+            raise CheckpointError(f"{TRANSFER} was not written by maesil: {error}", where=path) from error
 
     def write(self, folder: Path) -> None:
         """Writes transfer.json."""
@@ -142,8 +140,8 @@ def model_card(transfer: Transfer, usage: str) -> str:
     """The folder's README.md, with the front matter that model hubs read.
 
     Args:
-        transfer: What to tell.
-        usage: Lines of Python that load the folder, run in this folder.
+        transfer: The description of the weights.
+        usage: Lines of Python that load the weights when run in this folder.
     """
     model = transfer.config()
     shape = "x".join(map(str, model.superpatch))
@@ -171,7 +169,7 @@ def model_card(transfer: Transfer, usage: str) -> str:
 
 
 def save_weights(weights: dict[str, Tensor], path: Path) -> None:
-    """Writes tensors as safetensors, on the CPU and each with memory of its own."""
+    """Writes tensors as safetensors: copied to the CPU, sharing no memory."""
     save_file(
         {name: tensor.detach().cpu().contiguous().clone() for name, tensor in weights.items()},
         path,

@@ -1,4 +1,4 @@
-"""One vector per scan and per superpatch: what an encoder makes of a store, as a table."""
+"""Features of a store as a table: one vector per scan and per superpatch."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.tiling import Tile, Tiling
 
 BARE_HU = -950.0
-"""A patch whose mean lies below is air around the body or padding: its token says nothing of the patient."""
+"""A patch with a lower mean is air around the body or padding: its token says nothing about the patient."""
 BLOCK = 4
-"""Patches along each axis that make one token of `region_tokens`: a scan's then fit in a few MB."""
+"""Patches along each axis that are averaged into one token of `region_tokens`: a scan's tokens then fit in a few MB."""
 LEAST_TISSUE_TO_EMBED = 0.02
 """Superpatches with a smaller share of tissue are left out."""
 LEVELS = ("scan", "superpatch")
 TEXTS = ("level", "scan_id", "dataset", "patient", "seen")
 SEEN, UNSEEN, UNKNOWN = "yes", "no", "unknown"
-"""Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint tells."""
+"""Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint records it."""
 NUMBERS = ("x_mm", "y_mm", "z_mm", "start_s", "start_p", "start_l", "tissue_share", "tokens")
 
 
@@ -48,11 +48,11 @@ class Features:
     """A table of vectors.
 
     Attributes:
-        texts: level ("scan" or "superpatch"), scan_id, dataset, patient, and whether the encoder was trained on the
-            patient (seen: "yes", "no", "unknown"): one list of strings each.
-        numbers: Centre in LPS mm, first voxel (S, P, L), share of tissue, tokens pooled: one array each; a scan's row
-            has its volume's centre.
-        vectors: (rows, e) float32.
+        texts: Text columns, one list each: level ("scan" or "superpatch"), scan_id, dataset, patient, and whether the
+            encoder was trained on the patient (seen: "yes", "no", "unknown").
+        numbers: Number columns, one array each: centre in LPS mm, first voxel (S, P, L), share of tissue, tokens
+            pooled; a scan's row has its volume's centre.
+        vectors: Feature vectors, (rows, e) float32.
     """
 
     texts: dict[str, list[str]]
@@ -63,7 +63,7 @@ class Features:
         return len(self.vectors)
 
     def rows(self, level: str) -> list[int]:
-        """Places of a level's rows."""
+        """Indices of a level's rows."""
         return [at for at, name in enumerate(self.texts["level"]) if name == level]
 
 
@@ -72,17 +72,17 @@ def embed(
 ) -> Features:
     """Embeds every scan of a store.
 
-    A superpatch's vector is the mean of its tokens whose patch is not air; a scan's is the mean over all of them.
+    A superpatch's vector is the mean of its tokens whose patch is not air; a scan's is the mean over all such tokens.
 
     Args:
         backbone: The encoder, on its device.
-        card: Its card: the store's voxels must be those of the pre-training.
+        card: The encoder's card; the store must be resampled as for the pre-training.
         store: The scans.
-        batch: Superpatches at a time.
+        batch: Superpatches per batch.
         progress: Called after every scan.
 
     Raises:
-        ConfigError: The store has other voxels.
+        ConfigError: The store's voxels differ from the pre-training's, or no scan has tissue.
     """
     require_same_voxels(card, store)
     texts: dict[str, list[str]] = {name: [] for name in TEXTS}
@@ -114,10 +114,10 @@ def embed(
 def scan_tokens(
     backbone: Backbone, store: ScanStore, entry: ScanEntry, *, batch: int = 4
 ) -> Iterator[tuple[Tile, Float[Tensor, "n e"], Bool[Tensor, " n"]]]:
-    """The tokens of a scan's superpatches, and which of them are not of air; superpatches all of air are left out.
+    """Yields the tokens of a scan's superpatches, and which of them are not air; all-air superpatches are skipped.
 
-    No superpatch reaches past its scan, as none did in pre-training; where the last ones overlap those before them, the
-    tokens there come twice.
+    Superpatches lie inside the scan, as in pre-training; where the last ones overlap the ones before, the tokens of the
+    overlap occur twice.
     """
     tiling = Tiling(entry.shape, backbone.config.superpatch)
     occupancy = store.occupancy(entry.scan_id)
@@ -138,7 +138,7 @@ def scan_tokens(
 def region_tokens(
     backbone: Backbone, tokens: Float[Tensor, "n e"], solid: Bool[Tensor, " n"]
 ) -> Float[Tensor, "regions e"]:
-    """Means over blocks of `BLOCK`^3 patches of the tokens that are not of air; blocks of air are left out."""
+    """Means of the non-air tokens over blocks of `BLOCK`^3 patches; blocks of air are left out."""
     grid = backbone.config.grid.shape
     block = tuple(min(BLOCK, size) for size in grid)
     weight = solid.to(tokens.dtype)
@@ -174,16 +174,14 @@ def _append(
 
 
 def require_table(path: Path) -> None:
-    """Whether `write_features` could write here: asked before the work.
+    """Checks, before the work, that `write_features` can write here.
 
     Raises:
-        ConfigError: Another ending, or no such folder.
+        ConfigError: The suffix is another one, or the folder does not exist.
         MissingExtraError: Parquet needs pandas and pyarrow.
     """
     if path.suffix not in (".parquet", ".csv", ".npz"):
-        raise ConfigError(
-            f"features are no '{path.suffix}' file", where=path, fix="end its name in .parquet, .csv or .npz"
-        )
+        raise ConfigError(f"features can't be a '{path.suffix}' file", where=path, fix="use .parquet, .csv or .npz")
     if not path.resolve().parent.is_dir():
         raise ConfigError("its folder does not exist", where=path, fix=f"mkdir -p {path.parent}")
     if path.suffix == ".parquet":
@@ -192,10 +190,10 @@ def require_table(path: Path) -> None:
 
 
 def write_features(features: Features, path: Path) -> Path:
-    """Writes the table as .parquet, .csv or .npz, in one step.
+    """Writes the table as .parquet, .csv or .npz, atomically.
 
     Raises:
-        ConfigError: Another ending, or no such folder.
+        ConfigError: The suffix is another one, or the folder does not exist.
         MissingExtraError: Parquet needs pandas and pyarrow.
     """
     require_table(path)
@@ -224,7 +222,7 @@ def read_features(path: Path) -> Features:
     """Reads what `write_features` wrote.
 
     Raises:
-        ConfigError: There is no such file, or it is no table of features.
+        ConfigError: The file does not exist, or is not a table of features.
     """
     if not path.is_file():
         raise ConfigError("there is no such file", where=path, fix="write it: maesil embed RUN STORE --out FILE")
@@ -232,12 +230,12 @@ def read_features(path: Path) -> Features:
         columns = _read_columns(path)
         names = sorted(name for name in columns if name[0] == "f" and name[1:].isdigit())
         vectors = columns["vectors"] if "vectors" in columns else np.stack([columns[name] for name in names], axis=1)
-        columns.setdefault("seen", [UNKNOWN] * len(vectors))  # tables from before it was told
+        columns.setdefault("seen", [UNKNOWN] * len(vectors))  # older tables lack this column
         texts = {name: [str(value) for value in columns[name]] for name in TEXTS}
         numbers = {name: np.asarray(columns[name], dtype=np.float64) for name in NUMBERS}
         return Features(texts, numbers, np.asarray(vectors, dtype=np.float32))
     except (KeyError, ValueError, OSError) as error:
-        raise ConfigError(f"this is no table of features: {error}", where=path, fix="write it: maesil embed") from error
+        raise ConfigError(f"not a table of features: {error}", where=path, fix="write one: maesil embed") from error
 
 
 def _read_columns(path: Path) -> dict[str, Any]:
@@ -258,10 +256,10 @@ class Match:
     """A neighbour of a query.
 
     Attributes:
-        similarity: Cosine of the centred vectors, in [-1, 1].
-        scan_id: Whose it is.
-        patient: Whose scan it is.
-        position_mm: Its centre, LPS.
+        similarity: Cosine similarity of the centred vectors, in [-1, 1].
+        scan_id: The neighbour's scan.
+        patient: The scan's patient.
+        position_mm: The neighbour's centre, LPS.
     """
 
     similarity: float
@@ -279,14 +277,14 @@ def similar(
     count: int = 5,
     same_patient: bool = False,
 ) -> list[Match]:
-    """The nearest scans of a scan, or the nearest regions of one of its regions.
+    """Finds the scans nearest to a scan, or the regions nearest to one of its regions.
 
     Args:
-        features: As `embed` gives them.
-        scan_id: The query.
+        features: The table, as returned by `embed`.
+        scan_id: The query scan.
         level: "scan", or "superpatch" with `at_mm`.
         at_mm: A position in LPS mm; the superpatch with the nearest centre is the query.
-        count: Neighbours.
+        count: Number of neighbours.
         same_patient: Whether the query's own patient may be among them.
 
     Raises:
@@ -302,7 +300,7 @@ def similar(
             fix=f"did you mean '{guess}'?" if guess else f"it has {len(known)} scans, such as {known[0]}",
         )
     if level == "superpatch" and at_mm is None:
-        raise ConfigError("a region is named by a position", fix="--at X Y Z in mm (LPS), or --level scan")
+        raise ConfigError("a region needs a position", fix="--at X Y Z in mm (LPS), or --level scan")
     places = np.stack([features.numbers[name] for name in ("x_mm", "y_mm", "z_mm")], axis=1)
     query = own[0] if at_mm is None else min(own, key=lambda at: float(np.linalg.norm(places[at] - np.array(at_mm))))
     patient = features.texts["patient"][query]

@@ -1,4 +1,4 @@
-"""A pre-trained encoder in one line: `maesil.load("runs/base")`."""
+"""Loading a pre-trained encoder in one line: `maesil.load("runs/base")`."""
 
 from __future__ import annotations
 
@@ -18,29 +18,30 @@ from maesil.runs.load import load as load_run
 
 HUB = "hf://"
 NATIVE = ("safetensors", "huggingface")
-"""Targets whose folders `load` reads; the others are read by the tools they are for."""
+"""Targets whose folders `load` reads; the others are read by the target's own tools."""
 
 
 def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", device: str = "cpu") -> Backbone:
-    """A pre-trained encoder, in evaluation mode.
+    """Loads a pre-trained encoder, in evaluation mode.
 
-    Nothing is unpickled: weights are safetensors, all else is JSON. Every tensor has to fit.
+    Nothing is unpickled: weights are safetensors, the rest is JSON. Every tensor must match.
 
     Args:
         source: A run, one of its checkpoints, an exported folder (safetensors, huggingface), or a model on the Hugging
-            Face hub: "hf://organisation/name", or "organisation/name" where no folder of either name is here.
-        checkpoint: Which of a run's checkpoints.
-        device: Where to put it.
+            Face hub: "hf://organisation/name", or "organisation/name" if neither is a local folder.
+        checkpoint: Which of a run's checkpoints to load.
+        device: The encoder's device.
 
     Raises:
-        CheckpointError: There is nothing there, it is damaged, or names or shapes differ; says which.
+        CheckpointError: The source does not exist or is damaged, or tensors' names or shapes differ; the message lists
+            them.
         DownloadError: The hub cannot be reached, or has no such model.
     """
     return load_with_card(source, checkpoint=checkpoint)[0].to(device)
 
 
 def load_with_card(source: str | Path, *, checkpoint: Literal["last", "best"] = "last") -> tuple[Backbone, Transfer]:
-    """As `load`, with what is to be known of the weights."""
+    """Like `load`, but also returns the description of the weights."""
     folder = _local(str(source))
     if (folder / TRANSFER).is_file():
         return _exported(folder)
@@ -58,7 +59,7 @@ def _exported(folder: Path) -> tuple[Backbone, Transfer]:
         raise CheckpointError(
             f"this folder was exported for {card.target}",
             where=folder,
-            fix=f"load it there, as its README.md says; for maesil.load: maesil export RUN --to {NATIVE[0]} --out DIR",
+            fix=f"see its README.md to load it; for maesil.load: maesil export RUN --to {NATIVE[0]} --out DIR",
         )
     backbone = card.backbone()
     try:
@@ -81,21 +82,21 @@ def _local(source: str) -> Path:
             "there is no such folder", where=path, fix="give a run, an exported folder, or hf://organisation/name"
         )
     if name.count("/") != 1:
-        raise ConfigError(f"'{source}' names no model of the hub", fix="hf://organisation/name")
+        raise ConfigError(f"'{source}' is not the name of a model on the hub", fix="hf://organisation/name")
     return _downloaded(name)
 
 
 def _is_near(path: Path) -> bool:
-    """Whether this is a wrong name in a folder that is here, such as runs/: nobody means the hub by it."""
+    """Whether the path's parent folder exists, as in runs/WRONG: then it is a mistyped path, not a name on the hub."""
     return path.parent.is_dir()
 
 
 def _downloaded(name: str) -> Path:
     try:
         return Path(snapshot_download(name, allow_patterns=["*.json", "*.safetensors", "README.md"]))
-    except Exception as error:  # its own errors, those of its HTTP library, and OSError
+    except Exception as error:  # the hub's errors, its HTTP library's, and OSError
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise DownloadError(
-            f"'{name}' is neither a folder here nor could it be fetched from the Hugging Face hub: {reason}",
+            f"'{name}' is not a local folder and could not be fetched from the Hugging Face hub: {reason}",
             fix="check the name and the network; a private model needs your own token (hf auth login)",
         ) from error

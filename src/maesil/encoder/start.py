@@ -1,4 +1,4 @@
-"""What a task begins from: a pre-trained encoder, or the same architecture with random weights."""
+"""The starting point of a task: a pre-trained encoder, or the same architecture with random weights."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ from maesil.store.scanstore import ScanEntry, ScanStore
 
 NONE = "none"
 PRETRAINED_DECAY = 0.75
-"""Learning rate of a block as a share of the block's above it, where the encoder is pre-trained."""
+"""Ratio of a block's learning rate to that of the block above, for a pre-trained encoder."""
 RANDOM_DECAY = 1.0
-"""The same where its weights are random: the embedding has as much to learn as the head."""
+"""The same for random weights: the embedding has as much to learn as the head."""
 VOXEL_KEYS = ("policy", "spacing_mm", "cube")
 
 
 def starting_point(init: str, preset: str, store: ScanStore, *, random_start: bool) -> tuple[Backbone, Transfer]:
-    """The encoder and its card.
+    """Returns the encoder and its card.
 
     Args:
-        init: What `maesil.load` takes, or "none".
-        preset: Architecture where `init` is "none".
-        store: Whose voxels it will see.
-        random_start: Random weights, also where `init` names an encoder.
+        init: Anything `maesil.load` accepts, or "none".
+        preset: Preset whose architecture is used if `init` is "none".
+        store: The store the encoder will be used on.
+        random_start: Use random weights even if `init` names an encoder.
 
     Raises:
         CheckpointError: There is no such encoder.
-        ConfigError: The encoder was pre-trained on voxels of another size than the store's.
+        ConfigError: The encoder was pre-trained on voxels that differ from the store's.
     """
     if init == NONE:
         return _fresh(_preset_card(preset, store))
@@ -47,11 +47,11 @@ def starting_point(init: str, preset: str, store: ScanStore, *, random_start: bo
 
 
 def seen_notes(record: Mapping[str, Any], scans: Sequence[ScanEntry]) -> tuple[str, ...]:
-    """How many test patients the encoder saw before fine-tuning and, where there are any, in it.
+    """How many test patients the encoder was trained on, in pre-training and, if any, in fine-tuning.
 
     Args:
-        record: The config.json of a fine-tuned checkpoint.
-        scans: Those that are scored.
+        record: Contents of a fine-tuned checkpoint's config.json.
+        scans: The scans that are scored.
     """
     notes, own = [seen_note(record["encoder"].get("seen"), scans)], record.get("seen")
     if seen_patients(own, scans):
@@ -60,12 +60,12 @@ def seen_notes(record: Mapping[str, Any], scans: Sequence[ScanEntry]) -> tuple[s
 
 
 def decay_of(asked: float | None, init: str, *, random_start: bool) -> float:
-    """The layer decay of a training: what is asked for, else what suits the start.
+    """The layer decay of a training: the setting, or else the default for its starting weights.
 
     Args:
-        asked: The setting; None: whatever suits.
-        init: What `maesil.load` takes, or "none".
-        random_start: Random weights, also where `init` names an encoder.
+        asked: The setting; None: the default.
+        init: Anything `maesil.load` accepts, or "none".
+        random_start: Use random weights even if `init` names an encoder.
     """
     if asked is not None:
         return asked
@@ -73,14 +73,14 @@ def decay_of(asked: float | None, init: str, *, random_start: bool) -> float:
 
 
 def require_same_voxels(card: Transfer, store: ScanStore) -> None:
-    """Raises ConfigError where the store's voxels are not those of the pre-training."""
+    """Raises ConfigError if the store's voxels differ from the pre-training's."""
     theirs, ours = ({key: settings.get(key) for key in VOXEL_KEYS} for settings in (card.voxels, _settings(store)))
     if theirs != ours:
-        told = " against ".join(", ".join(f"{k} {v}" for k, v in d.items() if v is not None) for d in (theirs, ours))
+        both = " against ".join(", ".join(f"{k} {v}" for k, v in d.items() if v is not None) for d in (theirs, ours))
         raise ConfigError(
-            f"the encoder knows other voxels than the store has: {told}",
+            f"the encoder was pre-trained on other voxels than the store's: {both}",
             where=store.path,
-            fix="prepare the scans as for the pre-training: the same --policy and --spacing-mm",
+            fix="prepare the scans as for the pre-training, with the same --policy and --spacing-mm",
         )
 
 
@@ -89,7 +89,7 @@ def _settings(store: ScanStore) -> dict[str, Any]:
 
 
 def _fresh(card: Transfer) -> tuple[Backbone, Transfer]:
-    """As a pre-training starts: the same initialisation, so that a comparison is of pre-training alone."""
+    """A random encoder, initialised as for pre-training, so that a comparison measures pre-training alone."""
     config = card.config()
     encoder = MaskedAutoencoder(config, DualMasking()).encoder
     return backbone_of(encoder, config, low_hu=card.low_hu, high_hu=card.high_hu), replace(card, seen=trained_on(()))

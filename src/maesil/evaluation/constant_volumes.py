@@ -15,16 +15,16 @@ MATERIALS_HU: Mapping[str, float] = {"air": -1000.0, "water": 0.0, "bone": 700.0
 
 @torch.inference_mode()
 def constant_deviation(model: Pretrainer, window: Window, *, draws: int = 4, seed: int = 0) -> dict[str, float]:
-    """How far rebuilt superpatches of air, water and bone are from constant.
+    """How far reconstructed superpatches of air, water and bone are from constant.
 
     Args:
-        model: In evaluation mode, on its device.
+        model: The model, in evaluation mode and on its device.
         window: HU window mapped to [0, 1].
-        draws: Masks drawn for each material.
+        draws: Number of masks drawn per material.
         seed: Seed of the masks.
 
     Returns:
-        Material to the standard deviation of the masked voxels, in HU, the mean over draws.
+        Material to the standard deviation of the masked voxels, in HU, averaged over masks.
     """
     device = device_of(model)
     mask = model.draw_mask(draws, torch.Generator().manual_seed(seed)).to(device)
@@ -41,7 +41,7 @@ def constant_deviation(model: Pretrainer, window: Window, *, draws: int = 4, see
 
 
 def constant_note(name: str, model: Pretrainer, window: Window) -> tuple[str, ...]:
-    """What becomes of constant volumes, in a sentence for below a table; nothing for a model that learns nothing."""
+    """A note below a table on how constant volumes are reconstructed; nothing for a model that learns nothing."""
     if not model.trainable:
         return ()
     found = ", ".join(

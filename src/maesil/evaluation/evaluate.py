@@ -1,4 +1,4 @@
-"""The verb `evaluate`: a run's scores on held-out scans."""
+"""The command `evaluate`: scores a run on held-out scans."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ class Evaluation:
     """Scores of a run and their table.
 
     Attributes:
-        scores: A row per scan, model, metric and region.
-        table: Markdown, with the protocol and notes below.
-        folder: Where scores.jsonl and the tables were written.
+        scores: One row per scan, model, metric and region.
+        table: The table in Markdown, with the protocol and notes below.
+        folder: Folder that scores.jsonl and the tables were written to.
     """
 
     scores: tuple[Score, ...]
@@ -47,13 +47,13 @@ def evaluate(
     json_path: Path | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
-    """Scores a run on held-out scans, beside a mean fill and an interpolation that see the same voxels.
+    """Scores a run on held-out scans, next to models that learn nothing and see the same voxels.
 
     Args:
         run: The run folder.
         store: The store; None: the run's own.
         split: "test", "val" or "train".
-        checkpoint: Which of the run's checkpoints.
+        checkpoint: Which of the run's checkpoints to load.
         protocol: What is scored, and how; its window is the run's.
         json_path: Also write the scores as one JSON file.
         progress: Called after every scan and model.
@@ -78,7 +78,7 @@ def evaluate(
     seen = seen_note(loaded.record.get("seen"), [region.entry for region in regions], by="the model", whom=whom)
     notes = (*notes, *constant_note(model.name, loaded.model, data.window), seen)
     table = tabulate(scored.scores, notes)
-    # A reading of another kind has a folder of its own: it must not take the place of masked scores.
+    # Unmasked scores go to a separate folder, so that they never overwrite masked ones.
     folder = run / "evaluation" / (split if protocol.masking == "drawn" else f"{split}-unmasked")
     write_scores(folder / "scores.jsonl", scored.scores)
     write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes))
@@ -90,7 +90,7 @@ def evaluate(
 
 
 def compared_models(loaded: LoadedModel) -> dict[str, Pretrainer]:
-    """The run's model, and those that learn nothing, on the same grid and masks."""
+    """The run's model, and the models that learn nothing, with the same grid and masks."""
     model = loaded.model
     device = next(model.parameters()).device
     untrained = {name: fill(model.grid, model.masking).to(device) for name, fill in UNTRAINED.items()}

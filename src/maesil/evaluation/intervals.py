@@ -1,4 +1,4 @@
-"""How sure a mean is: intervals over patients, the same way in every table."""
+"""Confidence intervals of means over patients, computed the same way for every table."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ def resampled_means(
 ) -> Float[np.ndarray, " r"]:
     """Means of `values` over resamples of whole patients, drawn with replacement.
 
-    Scans of one patient are no independent witnesses, so they are drawn together.
+    Scans of one patient are not independent, so they are drawn together.
 
     Args:
-        values: A number per row, such as a scan's score; finite.
+        values: A finite number per row, such as a scan's score.
         patients: The patient of each row.
-        resamples: Resamples to draw.
-        seed: Seed of the draws; the same seed draws the same patients.
+        resamples: Number of resamples.
+        seed: Seed of the resamples; the same seed draws the same patients.
     """
     numbers, number_of = np.unique(np.asarray(patients), return_inverse=True)
     sums = np.bincount(number_of, weights=np.asarray(values, dtype=np.float64))
@@ -42,17 +42,17 @@ def patient_interval(
     resamples: int = RESAMPLES,
     seed: int = BOOTSTRAP_SEED,
 ) -> tuple[float, float]:
-    """Percentile bootstrap interval of the mean of `values`, whole patients resampled.
+    """Percentile bootstrap interval of the mean of `values`, with whole patients resampled.
 
     Args:
-        values: A number per row, such as a scan's score; finite.
+        values: A finite number per row, such as a scan's score.
         patients: The patient of each row.
-        confidence: Share of the resampled means that the interval holds.
-        resamples: Resamples to draw.
-        seed: Seed of the draws.
+        confidence: Share of the resampled means inside the interval.
+        resamples: Number of resamples.
+        seed: Seed of the resamples.
 
     Returns:
-        Its ends; (nan, nan) with fewer than two patients.
+        The interval's ends; (nan, nan) with fewer than two patients.
     """
     if len(set(patients)) < 2:
         return math.nan, math.nan
@@ -60,7 +60,7 @@ def patient_interval(
 
 
 def interval_of(means: Float[np.ndarray, " r"], confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """The middle `confidence` of resampled means."""
+    """The central interval that contains the share `confidence` of resampled means."""
     tail = 100 * (1 - confidence) / 2
     low, high = np.percentile(means, [tail, 100 - tail])
     return float(low), float(high)

@@ -1,4 +1,4 @@
-"""Metrics as a catalogue: what a metric is called, what is better, and how it measures a rebuilt scan."""
+"""The catalogue of metrics: a metric's name, which values are better, and how it scores a reconstructed scan."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ Measured = Iterator[tuple[Region, float]]
 
 @dataclass(frozen=True)
 class Metric:
-    """A number about a rebuilt scan.
+    """A metric of a reconstructed scan.
 
     Attributes:
-        heading: Title of its column, with its unit.
+        heading: Column title, with the unit.
         better: Which values are better.
-        decimals: Digits after the point in tables.
-        measure: Gives a value per region that the metric is defined for; nan where it is not defined on these voxels.
-            Takes LPIPS's network, or None where that is left out.
+        decimals: Number of decimals in tables.
+        measure: Yields a value per region that the metric applies to; nan if it is undefined on these voxels. Takes
+            the LPIPS network, or None if LPIPS is left out.
         mean: Averages a scan's values over mask draws.
-        explained: A sentence for the notes of a table; empty where the protocol's line says it.
+        explained: A sentence for the notes of a table; empty if the protocol's line explains the metric.
     """
 
     heading: str
@@ -44,23 +44,23 @@ class Metric:
 
     @property
     def title(self) -> str:
-        """The column's title with an arrow that says what is better."""
+        """The column title with an arrow that shows which values are better."""
         arrow = {"higher": "↑", "lower": "↓", "near one": "→ 1"}[self.better]
         return f"{self.heading} {arrow}"
 
     def goodness(self, value: float) -> float:
-        """A number that is larger the better the value."""
+        """A number that is larger for better values."""
         return {"higher": value, "lower": -value, "near one": -abs(value - 1.0)}[self.better]
 
 
 def plain_mean(values: Sequence[float]) -> float:
-    """The mean of the values that are defined; nan where none is."""
+    """The mean of the defined values; nan if there are none."""
     defined = [value for value in values if not math.isnan(value)]
     return math.fsum(defined) / len(defined) if defined else math.nan
 
 
 def mean_psnr(values: Sequence[float]) -> float:
-    """The PSNR of the mean squared error, in dB, at a data range of 1; inf where every error is zero."""
+    """The PSNR of the mean squared error, in dB, at a data range of 1; inf if every error is zero."""
     error = plain_mean([10.0 ** (-value / 10.0) for value in values])
     return math.inf if error == 0.0 else -10.0 * math.log10(error) if not math.isnan(error) else math.nan
 
@@ -73,7 +73,7 @@ def _psnr(volumes: Volumes, protocol: Protocol, lpips: Lpips | None) -> Measured
 def _ssim(volumes: Volumes, protocol: Protocol, lpips: Lpips | None) -> Measured:
     axes = SLICE_AXES if protocol.ssim == "2d" else VOLUME_AXES
     safe = undisturbed(volumes.scored, axes)
-    maps: dict[int, Tensor] = {}  # "masked" shares its volume with another region
+    maps: dict[int, Tensor] = {}  # "masked" may share its volume with another region
     for region, seen in volumes.seen.items():
         if id(seen) not in maps:
             maps[id(seen)] = ssim_map(seen, volumes.truth, axes=axes)
@@ -92,8 +92,8 @@ def _lpips(volumes: Volumes, protocol: Protocol, lpips: Lpips | None) -> Measure
 def _lpips_view(volumes: Volumes, axis: int, protocol: Protocol, network: Lpips) -> dict[Region, float]:
     """LPIPS per region over the slices of one view.
 
-    Where every voxel of the scan counts, the published distance of whole images; else the mean of the spatial map over
-    the voxels that count.
+    If every voxel of the scan counts, this is the published distance of whole images; otherwise it is the mean of the
+    spatial map over the voxels that count.
     """
     size = tuple(edge for other, edge in enumerate(volumes.truth.shape) if other != axis)
     if min(size) < network.smallest_image:
@@ -117,7 +117,7 @@ def _lpips_view(volumes: Volumes, axis: int, protocol: Protocol, network: Lpips)
 def _sum_over(
     network: Lpips, first: list[Tensor], second: list[Tensor], counted: Bool[Tensor, "b h w"], complete: bool
 ) -> tuple[float, int]:
-    """Distance times voxels, and voxels, over a batch of slices."""
+    """Distance times number of voxels, and number of voxels, over a batch of slices."""
     if complete:
         return network.distance(first, second).sum().item() * counted[0].numel(), counted.numel()
     spatial = network.spatial(first, second, (counted.shape[1], counted.shape[2]))
@@ -179,4 +179,4 @@ METRICS: Catalog[Metric] = Catalog(
         ),
     },
 )
-"""Name to metric: what is scored, stored and shown, in the order of the tables."""
+"""Name to metric: all metrics that are scored, stored and shown, in the order of the tables."""

@@ -1,4 +1,4 @@
-"""Sentences that stand below a table: what was seen, and what the split means."""
+"""Notes below a table: what the models saw, and what the split means."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ def input_note(model: AnyModel, masking: Masking, store: ScanStore) -> str:
 
 
 def told_note(name: str, model: Pretrainer) -> tuple[str, ...]:
-    """What a model is told of the voxels that are hidden from the others; nothing where it is told nothing."""
-    return (f"{name}: told {model.told}, hidden patches too; rows beside it are not.",) if model.told else ()
+    """What a model is given about the voxels that are hidden from the others; empty if nothing."""
+    return (f"{name}: told {model.told}, hidden patches too; other rows are not.",) if model.told else ()
 
 
 def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:
-    """What the split means, in a sentence; whom training saw of it is `maesil.seen`'s to say."""
+    """What the split means, in a sentence; `maesil.seen` reports which of its patients were trained on."""
     patients = len({region.entry.patient for region in regions})
     if data.holdout.by == "patient":
         return held_out_note(split, patients, 0)
@@ -45,9 +45,9 @@ def held_out_note(split: str, patients: int, trained: int, superpatches: int | N
 
     Args:
         split: Name of the split that was scored.
-        patients: Number of its patients.
-        trained: Number of those of them whose other scans or superpatches were trained on.
-        superpatches: Number of superpatches that were scored; None: whole scans were.
+        patients: Number of patients in the split.
+        trained: Number of these patients whose other scans or superpatches were trained on.
+        superpatches: Number of superpatches that were scored; None: whole scans were scored.
     """
     if superpatches is None and not trained:
         return f"Split '{split}' by patient: {patients} patient(s)."

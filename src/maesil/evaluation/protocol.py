@@ -1,4 +1,4 @@
-"""What is scored, and how: frozen, and named in every score and under every table."""
+"""The evaluation protocol: what is scored, and how; frozen, and named in every score and below every table."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ REGION_TEXT: dict[str, str] = {
     "predicted": "predicted = every voxel as the network predicts it, visible ones too; no row for methods that do not",
 }
 NOT_SCIENCE = ("batch",)
-"""Fields that no score depends on."""
+"""Fields that do not affect any score."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +34,24 @@ class Protocol:
     """How reconstructions are scored. The paper leaves most of this open; see docs/reproducing.md.
 
     Args:
-        regions: The voxels that count. "masked" is what was learnt; "whole" is what a user gets, visible voxels passed
-            through; "predicted" is the network's own rebuilding of every voxel.
-        masking: "drawn" hides tokens; "off" shows the network everything, so that only the region "predicted" says
-            anything.
+        regions: The voxels that count. "masked" is what was learnt; "whole" is what a user gets, with visible voxels
+            copied from the scan; "predicted" is the network's own prediction of every voxel.
+        masking: "drawn" hides tokens; "off" shows the network everything, so that only the region "predicted" is
+            meaningful.
         masks: Name of the strategy whose masks are drawn, at its default ratios; None: the run's own masking.
-        window: HU window mapped to [0, 1] for the network; the data range of PSNR and SSIM is 1 over it.
+        window: HU window mapped to [0, 1] for the network; PSNR and SSIM use a data range of 1.
         scored_window: HU window that errors are measured in, mapped to [0, 1] and clipped; None: `window`.
-        clip: Predictions are clipped to the window, as the scan is.
+        clip: Clip predictions to the window, like the scan.
         aggregation: Each scan is scored as one volume, then tables take means over scans.
         ssim: Gaussian windows (sigma 1.5) over volumes ("3d") or axial slices ("2d").
         lpips: Backbone of LPIPS v0.1; None: no LPIPS.
         lpips_views: Planes that slices are cut in; their means are averaged.
-        lpips_every: Every which slice LPIPS sees, from the middle of the first such stretch.
-        paste: In "masked", what SSIM's windows and LPIPS see of visible voxels comes from the scan, not the network.
-        mask_seed: Seed of the masks; with the scan, the draw and the tile it decides each of them.
-        mask_draws: Masks drawn for each superpatch. A scan's errors are averaged over them: PSNR is that of the mean
-            squared error, other metrics are means; the spread over draws stands beside each score.
-        batch: Superpatches, or slices, at a time.
+        lpips_every: Step between the slices that LPIPS sees, starting half a step in.
+        paste: In "masked", take visible voxels within SSIM's windows and LPIPS's slices from the scan, not the network.
+        mask_seed: Seed of the masks; each mask depends on it, the scan, the draw and the tile.
+        mask_draws: Masks drawn for each superpatch. A scan's errors are averaged over them: PSNR is computed from the
+            mean squared error, other metrics are means; the spread over draws is stored with each score.
+        batch: Superpatches, or slices, per batch.
     """
 
     regions: tuple[Region, ...] = REGIONS
@@ -73,23 +73,23 @@ class Protocol:
     def __post_init__(self) -> None:
         for name, values in (("regions", self.regions), ("lpips_views", self.lpips_views)):
             if not values or len(set(values)) != len(values):
-                raise ConfigError(f"{name} must name at least one, each once, not {list(values)}")
+                raise ConfigError(f"{name} must contain at least one value and no duplicates, not {list(values)}")
         if self.masks is not None:
-            MASKINGS[self.masks]  # an unknown name is refused here, with the nearest one
+            MASKINGS[self.masks]  # raises for an unknown name and suggests the nearest one
         if self.masking == "off" and (self.regions != ("predicted",) or self.mask_draws != 1):
             raise ConfigError(
-                "with masking off nothing is drawn, and every voxel is visible",
+                "with masking off, no masks are drawn and every voxel is visible",
                 fix="--protocol.regions predicted --protocol.mask-draws 1",
             )
 
     @property
     def id(self) -> str:
-        """Eight characters that differ wherever a score could: scores of different ids are never put in one table."""
+        """Eight characters that differ whenever scores could: scores with different ids never share a table."""
         settings = {key: value for key, value in asdict(self).items() if key not in NOT_SCIENCE}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
     def describe(self) -> str:
-        """The protocol in one line of plain words, ending in its id."""
+        """The protocol in one line of plain text, ending in its id."""
         parts = [
             f"HU window {_bounds(self.window)} mapped to [0, 1], data range 1",
             *([f"errors measured in the window {_bounds(self.scored_window)}"] if self.scored_window else []),
@@ -113,7 +113,7 @@ class Protocol:
         return f"{what}{self.mask_draws} mask draws a scan, seed {self.mask_seed}, errors averaged over them"
 
     def masking_of(self, run: Masking) -> Masking:
-        """The masking that is scored under, for a run's own."""
+        """The masking used for scoring, given the run's own."""
         return MASKINGS[self.masks]() if self.masks else run
 
     def _ssim(self) -> str:
@@ -138,14 +138,14 @@ def _bounds(window: Window) -> str:
 
 
 def unmasked() -> Protocol:
-    """The reading of the method's published sibling (NEMESIS, arXiv:2604.01612): masking is off in evaluation.
+    """The protocol of the method's published sibling (NEMESIS, arXiv:2604.01612): masking is off in evaluation.
 
     Its code takes ``-10 log10`` of the mean squared error over every voxel, in a window of [-175, 250] HU. Here each
-    scan is scored as one volume; there superpatches are averaged by batches, without resampling. Never to be put beside
-    scores of masked voxels: the network is shown what it is scored on.
+    scan is scored as one volume; there superpatches are averaged by batches, without resampling. Do not compare with
+    scores of masked voxels: the network sees the voxels it is scored on.
     """
     return Protocol(regions=("predicted",), masking="off", scored_window=Window(-175.0, 250.0), mask_draws=1)
 
 
 PROTOCOLS: Catalog[Callable[[], Protocol]] = Catalog("protocol", {"masked": Protocol, "unmasked": unmasked})
-"""Readings of what a score means: ours, and the one that the method's sibling was published with."""
+"""Named protocols: ours, and the one that the method's sibling was published with."""

@@ -1,4 +1,4 @@
-"""A whole scan through a model: tiled, masked with fixed seeds, rebuilt, stitched."""
+"""Reconstructing a whole scan with a model: tiling, masking with fixed seeds, reconstruction, stitching."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from maesil.tiling import Tile, Tiling
 
 @dataclass(frozen=True)
 class RebuiltScan:
-    """A scan as a model rebuilds it, on the store's grid.
+    """A scan and its reconstruction by a model, on the store's grid.
 
     Attributes:
-        truth: (d, h, w) in window units [0, 1].
-        reconstruction: (d, h, w) in window units, as the network predicts it, visible voxels too.
-        mask: (d, h, w), True = masked.
+        truth: The scan (d, h, w) in window units [0, 1].
+        reconstruction: The network's prediction (d, h, w) in window units, visible voxels included.
+        mask: Masked voxels (d, h, w), True = masked.
     """
 
     truth: Float[np.ndarray, "d h w"]
@@ -35,22 +35,22 @@ class RebuiltScan:
 
     @property
     def whole(self) -> Float[np.ndarray, "d h w"]:
-        """What a user gets: masked voxels as rebuilt, clipped to the window, visible ones as they are in the scan."""
+        """What a user gets: masked voxels reconstructed and clipped to the window, visible ones unchanged."""
         rebuilt: Float[np.ndarray, "d h w"] = np.where(self.mask, self.reconstruction.clip(0.0, 1.0), self.truth)
         return rebuilt
 
 
 def scan_seed(seed: int, scan_id: str, draw: int = 0) -> int:
-    """A seed that differs from scan to scan and from draw to draw, and depends on nothing else."""
+    """A seed that depends only on `seed`, the scan and the number of the mask draw."""
     counted = f"\0{draw}" if draw else ""
     digest = hashlib.sha256(f"{seed}\0{scan_id}{counted}".encode()).digest()
     return int.from_bytes(digest[:8], "big")
 
 
 def tile_masks(model: Pretrainer, tiles: Sequence[Tile], seed: int | None) -> Bool[Tensor, "b n"]:
-    """One mask per tile, a function of (seed, the tile's index) alone: not of batch size, device or model weights.
+    """One mask per tile, a function of only the seed and the tile's index: not of batch size, device or model weights.
 
-    Nothing is masked where `seed` is None.
+    If `seed` is None, nothing is masked.
     """
     if seed is None:
         return torch.zeros(len(tiles), model.grid.tokens, dtype=torch.bool)
@@ -69,16 +69,16 @@ def rebuild(
     batch: int = 8,
     chosen: Collection[int] | None = None,
 ) -> RebuiltScan:
-    """Rebuilds a whole scan, superpatch by superpatch.
+    """Reconstructs a whole scan, superpatch by superpatch.
 
     Args:
-        model: In evaluation mode, on its device.
-        read: Gives boxes of the scan.
+        model: The model, in evaluation mode and on its device.
+        read: Reads boxes of the scan.
         tiling: The scan's superpatches.
         window: HU window mapped to [0, 1].
         seed: Seed of the scan's masks, from `scan_seed`; None: nothing is masked.
-        batch: Superpatches at a time.
-        chosen: Numbers of the superpatches to rebuild; the others are read alone. None: all.
+        batch: Superpatches per batch.
+        chosen: Indices of the superpatches to reconstruct; the others are only read. None: all.
     """
     truth, volume = (np.zeros(tiling.shape, dtype=np.float32) for _ in range(2))
     mask = np.zeros(tiling.shape, dtype=bool)
@@ -100,10 +100,10 @@ def rebuild(
 
 
 def device_of(model: Pretrainer) -> torch.device:
-    """Where a model's parameters are; the CPU for one that has none."""
+    """The device of a model's parameters; the CPU if it has none."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 
 
 def inference_precision(device: torch.device) -> AbstractContextManager[object]:
-    """bf16 on a GPU, as trained; exact fp32 on a CPU, so that scores are the same on every CPU."""
+    """Inference in bf16 on a GPU, as in training; fp32 on a CPU, so that scores are the same on every CPU."""
     return torch.autocast("cuda", torch.bfloat16) if device.type == "cuda" else nullcontext()

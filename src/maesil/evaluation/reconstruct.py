@@ -1,4 +1,4 @@
-"""The verb `reconstruct`: one scan, masked and rebuilt on its own grid."""
+"""The command `reconstruct`: masks and reconstructs one scan on its own grid."""
 
 from __future__ import annotations
 
@@ -28,23 +28,23 @@ def reconstruct(
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
 ) -> tuple[Path, Path]:
-    """Masks and rebuilds one scan; writes the reconstruction and the mask as NIfTI on the scan's own grid.
+    """Masks and reconstructs one scan; writes the reconstruction and the mask as NIfTI on the scan's own grid.
 
     Args:
         run: A run or checkpoint folder.
-        scan: A file or DICOM folder.
-        out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_mask beside it.
-        predicted: Write the network's own rebuilding of the visible voxels, too; else they pass through.
+        scan: The scan: a file or DICOM folder.
+        out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_mask next to it.
+        predicted: Use the network's prediction for the visible voxels, too; otherwise they are copied from the scan.
         seed: Seed of the masks.
-        series: Which DICOM series, where a folder holds several.
-        checkpoint: Which of the run's checkpoints.
+        series: The DICOM series to read, if the folder contains several.
+        checkpoint: Which of the run's checkpoints to load.
 
     Returns:
-        The two files.
+        Paths of the two files.
 
     Raises:
-        ScanError: The scan cannot be read, or is not sound.
-        ConfigError: `out` is no NIfTI name.
+        ScanError: The scan cannot be read, or is invalid.
+        ConfigError: `out` is not a NIfTI file name.
     """
     mask_out = beside(out, f"_mask{nifti_ending(out)}")
     loaded = load(run, checkpoint=checkpoint)

@@ -1,4 +1,4 @@
-"""What an evaluation scored, beside its scores: which checkpoint, under which protocol."""
+"""The record next to an evaluation's scores: which checkpoint was scored, under which protocol."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class Evaluated:
     """What was scored.
 
     Attributes:
-        checkpoint: Which of the run's checkpoints.
-        step: Its optimiser steps, since the name may be another one's by now.
-        protocol: How it was scored.
+        checkpoint: Which of the run's checkpoints was scored.
+        step: The checkpoint's optimiser steps; its name may refer to a newer checkpoint by now.
+        protocol: The protocol it was scored under.
         notes: Lines below the table.
     """
 
@@ -44,7 +44,7 @@ def read_record(folder: Path) -> Evaluated:
     """Reads an evaluation's notes.json.
 
     Raises:
-        CheckpointError: It is absent, or does not say what was scored.
+        CheckpointError: The file is absent, or does not say what was scored.
     """
     try:
         return _ADAPTER.validate_json((folder / NAME).read_bytes())

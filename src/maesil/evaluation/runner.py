@@ -1,4 +1,4 @@
-"""Scores models on the held-out scans of a store, all with the same masks."""
+"""Scoring models on the held-out scans of a store, all with the same masks."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ from maesil.store.scanstore import ScanEntry, ScanStore
 
 @dataclass(frozen=True)
 class Scored:
-    """Scores, and what has to be said beside them.
+    """Scores, and notes on them.
 
     Attributes:
-        scores: A row per scan, model, metric and region.
-        notes: Such as why LPIPS is left out.
+        scores: One row per scan, model, metric and region.
+        notes: Notes, such as why LPIPS is left out.
     """
 
     scores: tuple[Score, ...]
@@ -52,14 +52,14 @@ def score_models(
     weights: Path | None = None,
     progress: Progress | None = None,
 ) -> Scored:
-    """Rebuilds every scan with every model under every mask draw, and scores it.
+    """Reconstructs every scan with every model under every mask draw, and scores it.
 
     Args:
-        models: Name to model, in evaluation mode; of the same grid and masking.
-        store: Holds the scans.
+        models: Name to model, in evaluation mode; all with the same grid and masking.
+        store: The store of the scans.
         regions: The held-out part of each scan, from `regions_of`.
         protocol: What is scored, and how.
-        patch: Voxels of a patch of the masks; None: of the first model's.
+        patch: Patch size of the masks, in voxels; None: the first model's.
         seed: Training seed of the models, written into the scores.
         weights: Folder with LPIPS weights; None: the usual places.
         progress: Called after every scan and model.
@@ -88,9 +88,9 @@ def _measured(
     lpips: Lpips | None,
     patch: Shape3,
 ) -> list[Measured]:
-    """One draw's numbers; none for a region that the model has nothing to say about."""
+    """One mask draw's scores; none for a region that does not apply to the model."""
     if protocol.masking == "off" and not model.predicts_visible:
-        return []  # all it could give back is the scan
+        return []  # it could only return the scan
     rebuilt = rebuild_region(model, store, region, protocol, draw, scored_only=True)
     return score_volume(
         rebuilt.truth,
@@ -109,7 +109,7 @@ def _measured(
 def pooled(
     draws: Sequence[Sequence[Measured]], model: str, entry: ScanEntry, protocol: Protocol, seed: int
 ) -> list[Score]:
-    """A scan's scores, each the mean over mask draws as its metric takes it, with its spread."""
+    """A scan's scores, each averaged over mask draws as its metric defines, with its spread."""
     described = protocol.describe()
     values: dict[tuple[str, str], list[float]] = {}
     for measured in draws:
@@ -135,7 +135,7 @@ def pooled(
 
 
 def lpips_or_reason(protocol: Protocol, weights: Path | None) -> tuple[Lpips | None, tuple[str, ...]]:
-    """LPIPS with verified weights; or None and why it is left out."""
+    """LPIPS with verified weights, or None and a note on why it is left out."""
     if protocol.lpips is None:
         return None, ()
     try:
@@ -145,7 +145,7 @@ def lpips_or_reason(protocol: Protocol, weights: Path | None) -> tuple[Lpips | N
 
 
 def under(model: Pretrainer, masking: Masking) -> Pretrainer:
-    """The model with other masks; weights are shared. A slice MAE keeps its own: they are part of what it is."""
+    """The model with other masks, sharing its weights. A slice MAE keeps its own masks: they are part of the method."""
     if isinstance(model, SliceMAE) or model.masking == masking:
         return model
     other = copy.copy(model)
@@ -156,15 +156,15 @@ def under(model: Pretrainer, masking: Masking) -> Pretrainer:
 def rebuild_region(
     model: Pretrainer, store: ScanStore, region: Region, protocol: Protocol, draw: int = 0, *, scored_only: bool = False
 ) -> RebuiltScan:
-    """Rebuilds the scan of a region under one of the protocol's mask draws.
+    """Reconstructs the scan of a region under one of the protocol's mask draws.
 
     Args:
-        model: In evaluation mode.
-        store: Holds the scan.
-        region: The scan, and what of it is held out.
+        model: The model, in evaluation mode.
+        store: The store of the scan.
+        region: The scan, and which part of it is held out.
         protocol: Window, masks and batch.
         draw: Number of the mask draw.
-        scored_only: Rebuild the held-out superpatches alone; the rest of the scan is read, and gives context only.
+        scored_only: Reconstruct only the held-out superpatches; the rest of the scan is read as context.
     """
     scan_id = region.entry.scan_id
     return rebuild(
@@ -179,7 +179,7 @@ def rebuild_region(
 
 
 def held_out(region: Region) -> Bool[np.ndarray, "d h w"]:
-    """Voxels that count: the whole scan, or its held-out superpatches where training saw the others."""
+    """Voxels that count: the whole scan, or only its held-out superpatches if the others were trained on."""
     if not region.partial:
         return np.ones(region.entry.shape, dtype=bool)
     scored = np.zeros(region.entry.shape, dtype=bool)

@@ -1,4 +1,4 @@
-"""Tidy rows of scores, one JSON object a line: every table is a group-by of them."""
+"""Scores in tidy rows, one JSON object per line: every table is a group-by over them."""
 
 from __future__ import annotations
 
@@ -14,29 +14,29 @@ from maesil.evaluation.protocol import Region
 from maesil.files import write_json, write_text
 
 EARLIER_REGIONS = ("composite",)
-"""Regions of version 0.1 that are called otherwise now; its lines of protocol say what they meant."""
+"""Regions of version 0.1 that have since been renamed; the scores' protocol lines explain them."""
 NUMBERS = ("value", "spread")
 STRANGE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
-"""JSON has no such numbers: a value that is not finite is written as one of these strings."""
+"""JSON has no such numbers: values that are not finite are written as one of these strings."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """One number about one scan.
+    """One score of one scan.
 
     Attributes:
         scan: The scan's id in its store.
-        dataset: Its dataset.
-        patient: Its patient, a salted hash or a public case name.
-        model: What rebuilt it; `mean`, `interpolation` and `kriging` learn nothing.
-        metric: A name of `maesil.evaluation.measures.METRICS`.
-        region: A name of `maesil.evaluation.protocol.REGIONS`.
-        value: The mean over mask draws; inf for the PSNR of identical volumes; nan where a region holds no voxel, or a
-            scan is too thin.
-        protocol: `Protocol.id`.
-        described: `Protocol.describe()`.
-        draws: Mask draws that `value` is the mean of.
-        spread: Sample standard deviation over the draws; nan for fewer than two, or where a draw is not finite.
+        dataset: The scan's dataset.
+        patient: The scan's patient, a salted hash or a public case name.
+        model: Model that reconstructed the scan; `mean`, `interpolation` and `kriging` learn nothing.
+        metric: A name in `maesil.evaluation.measures.METRICS`.
+        region: A name in `maesil.evaluation.protocol.REGIONS`.
+        value: The mean over mask draws; inf for the PSNR of identical volumes; nan if the region is empty, or the scan
+            too thin.
+        protocol: The protocol's `Protocol.id`.
+        described: The protocol's `Protocol.describe()`.
+        draws: Number of mask draws that `value` is the mean of.
+        spread: Sample standard deviation over the mask draws; nan for fewer than two, or if a draw is not finite.
         seed: Seed of the model's training; 0 for a model that learns nothing.
     """
 
@@ -55,14 +55,14 @@ class Score:
 
     @property
     def key(self) -> tuple[str | int, ...]:
-        """What a score is about: no two scores of a table share it."""
+        """The identity of a score: no two scores in a table share it."""
         return (self.protocol, self.dataset, self.scan, self.model, self.metric, self.region, self.seed)
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:
-    """Writes scores as JSON lines; a file of that name is replaced in one step.
+    """Writes scores as JSON lines; an existing file is replaced atomically.
 
-    The protocol's description stands in its first line alone: it is most of a line, and the same in all.
+    Each protocol is described only in its first line: the description is most of a line, and the same in all of them.
     """
     described: set[str] = set()
     lines = []
@@ -84,7 +84,7 @@ def read_scores(path: Path) -> list[Score]:
     """Reads what `write_scores` wrote.
 
     Raises:
-        CheckpointError: The file is absent, or a line is no score.
+        CheckpointError: The file is absent, or a line is not a score.
     """
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
@@ -111,10 +111,10 @@ def _score(line: str, path: Path, number: int) -> Score:
             raise ValueError(f"region {score.region!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(
-            f"line {number} is no score: {error}", where=path, fix="run `maesil evaluate` again"
+            f"line {number} is not a score: {error}", where=path, fix="run `maesil evaluate` again"
         ) from error
     return score
 
 
 def _refuse(constant: str) -> float:
-    raise ValueError(f"{constant} is no JSON")
+    raise ValueError(f"{constant} is not valid JSON")

@@ -1,4 +1,4 @@
-"""One rebuilt scan to its scores: every metric in every region."""
+"""Scoring one reconstructed scan: every metric in every region."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from maesil.shapes import Shape3
 
 
 class Measured(NamedTuple):
-    """One number about a rebuilt scan."""
+    """One score of a reconstructed scan."""
 
     metric: str
     region: Region
@@ -37,23 +37,23 @@ def score_volume(
     device: torch.device | str = "cpu",
     superpatch: Shape3 | None = None,
 ) -> list[Measured]:
-    """Scores one rebuilt scan under one draw of masks.
+    """Scores one reconstructed scan under one draw of masks.
 
     Args:
         truth: The scan in window units [0, 1].
-        reconstruction: As the network predicts it, visible voxels too.
+        reconstruction: The network's prediction, visible voxels included.
         mask: Voxels the network did not see; True = masked.
-        scored: Voxels that count: inside the scan and held out. No other voxel of `reconstruction` influences a score.
+        scored: Voxels that count: inside the scan and held out. No other voxel of `reconstruction` affects a score.
         protocol: What is scored, and how.
-        lpips: The network that `protocol.lpips` names; None: LPIPS is left out, and the caller says why.
-        patch: Voxels of a patch of the masks.
-        predicts_visible: Whether the visible voxels of `reconstruction` are the network's own.
-        device: Where metrics are computed; LPIPS runs where its weights are.
-        superpatch: Voxels of the superpatches that were rebuilt apart from each other; None: the volume is one.
+        lpips: The network that `protocol.lpips` names; None: LPIPS is left out, and the caller reports why.
+        patch: Patch size of the masks, in voxels.
+        predicts_visible: Whether the visible voxels of `reconstruction` are the network's own prediction.
+        device: Device for the metrics; LPIPS runs on the device of its weights.
+        superpatch: Size of the superpatches that were reconstructed separately; None: the volume is a single one.
 
     Returns:
-        A number per metric and region; nan where it is not defined: no voxel in the region, or a scan that is thinner
-        than a window or a network's least image.
+        A score per metric and region; nan if it is undefined: the region is empty, or the scan is thinner than SSIM's
+        window or the network's smallest image.
 
     Raises:
         ConfigError: The reconstruction is not finite, or LPIPS has another backbone.
@@ -79,6 +79,6 @@ def _check(
     lpips: Lpips | None,
 ) -> None:
     if not np.isfinite(reconstruction[scored]).all():
-        raise ConfigError("the reconstruction holds NaN or infinite voxels", fix="check the model's checkpoint")
+        raise ConfigError("the reconstruction has NaN or infinite voxels", fix="check the model's checkpoint")
     if lpips is not None and lpips.net != protocol.lpips:
-        raise ConfigError(f"the protocol names LPIPS {protocol.lpips}, the network is {lpips.net}")
+        raise ConfigError(f"the protocol asks for LPIPS {protocol.lpips}, but the network is {lpips.net}")

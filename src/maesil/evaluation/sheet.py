@@ -1,4 +1,4 @@
-"""Cells laid out as Markdown or LaTeX: what every table of ours ends as."""
+"""Tables of text, written as Markdown, LaTeX or CSV."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Sheet:
 
     Attributes:
         header: Column titles.
-        rows: Cells.
-        notes: Lines below.
-        texts: Leading columns of text; the others are numbers, set to the right.
-        best: Cells (row, column) to stand out.
-        title: Above it.
+        rows: Cells by row.
+        notes: Lines below the table.
+        texts: Number of leading text columns; the others are numbers, aligned to the right.
+        best: Cells (row, column) to set in bold.
+        title: Title above the table.
     """
 
     header: Sequence[str]
@@ -34,7 +34,7 @@ class Sheet:
 
 
 def sheet_to_markdown(sheet: Sheet) -> str:
-    """A GitHub-flavoured Markdown table, its title above and its notes below."""
+    """A GitHub-flavoured Markdown table, with its title above and its notes below."""
     lines = [f"### {sheet.title}\n"] if sheet.title else []
     lines += [_pipes(sheet.header), _pipes(["---"] * sheet.texts + ["---:"] * (len(sheet.header) - sheet.texts))]
     for index, row in enumerate(sheet.rows):
@@ -44,7 +44,7 @@ def sheet_to_markdown(sheet: Sheet) -> str:
 
 
 def sheet_to_latex(sheet: Sheet) -> str:
-    r"""A LaTeX tabular (needs `booktabs`), title and notes as comments above it."""
+    r"""A LaTeX tabular (needs `booktabs`), with title and notes as comments above it."""
     columns = "l" * sheet.texts + "r" * (len(sheet.header) - sheet.texts)
     body = []
     for index, row in enumerate(sheet.rows):
@@ -59,7 +59,7 @@ def sheet_to_latex(sheet: Sheet) -> str:
 
 
 def sheet_to_csv(sheet: Sheet) -> str:
-    """The cells between commas; no title and no notes."""
+    """The header and cells as CSV, without title and notes."""
     stream = io.StringIO()
     csv.writer(stream, lineterminator="\n").writerows([sheet.header, *sheet.rows])
     return stream.getvalue()

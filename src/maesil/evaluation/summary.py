@@ -1,4 +1,4 @@
-"""Scores over scans: means, medians, deviations, intervals over patients; micro and macro over datasets."""
+"""Summaries of scores over scans: means, medians, deviations, intervals over patients; micro and macro averages."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ class Summary:
     A scan that was scored with several training seeds counts once, with the mean of its scores.
 
     Attributes:
-        group: A dataset; `ALL_SCANS` (micro: every scan counts the same) or `MEAN_OF_DATASETS` (macro).
-        model: What rebuilt the scans.
-        region: A name of `maesil.evaluation.protocol.REGIONS`.
-        metric: A name of `maesil.evaluation.measures.METRICS`.
-        n: Scans with a defined value; datasets for the macro mean.
-        patients: Patients these scans are of.
-        undefined: Scans left out because their value is nan.
-        infinite: Scans with an infinite value: rebuilt exactly.
-        mean: inf where any value is.
+        group: A dataset, `ALL_SCANS` (micro: every scan counts equally) or `MEAN_OF_DATASETS` (macro).
+        model: Model that reconstructed the scans.
+        region: A name in `maesil.evaluation.protocol.REGIONS`.
+        metric: A name in `maesil.evaluation.measures.METRICS`.
+        n: Number of scans with a defined value; for the macro mean, of datasets.
+        patients: Number of patients of these scans.
+        undefined: Number of scans left out because their value is nan.
+        infinite: Number of scans with an infinite value: reconstructed exactly.
+        mean: Mean over scans (macro: over the datasets' means); inf if any value is infinite.
         median: Median over scans (macro: over the datasets' means).
-        deviation: Sample standard deviation over scans; nan for fewer than two, or where any is infinite.
+        deviation: Sample standard deviation over scans; nan for fewer than two, or if any value is infinite.
         low: Lower end of the 95 % bootstrap interval of the mean, patients resampled; nan for fewer than two patients,
-            and as the deviation is.
-        high: Its upper end.
-        draw_spread: Root mean square, over scans, of the standard deviation over mask draws; nan where there is none.
-        seeds: Training seeds.
+            or if the deviation is nan.
+        high: Upper end of the interval.
+        draw_spread: Root mean square, over scans, of the standard deviation over mask draws; nan if there is none.
+        seeds: Number of training seeds.
         seed_deviation: Sample standard deviation over seeds of the mean over scans; nan for fewer than two.
     """
 
@@ -74,10 +74,10 @@ class _Scan:
 
 
 def summarize(scores: Sequence[Score]) -> list[Summary]:
-    """Summaries of every model, region and metric: over all scans, over datasets if several, and of each dataset.
+    """Summarises every model, region and metric: over all scans and, if there are several, over and per dataset.
 
     Raises:
-        ConfigError: Scores of different protocols, or two scores of the same thing.
+        ConfigError: The scores are from different protocols, or two have the same key.
     """
     _check(scores)
     datasets = list(dict.fromkeys(score.dataset for score in scores))
@@ -106,7 +106,7 @@ def _micro(group: str, what: tuple[str, str, str], scans: Sequence[_Scan]) -> Su
 
 
 def _macro(what: tuple[str, str, str], parts: Mapping[str, Sequence[_Scan]]) -> Summary:
-    """Datasets count the same; patients are resampled within each."""
+    """The summary over datasets, which count equally; patients are resampled within each."""
     defined = {name: [scan for scan in part if not math.isnan(scan.value)] for name, part in parts.items()}
     defined = {name: part for name, part in defined.items() if part}
     means = [float(np.mean([scan.value for scan in part])) for part in defined.values()]
@@ -125,7 +125,7 @@ def _macro(what: tuple[str, str, str], parts: Mapping[str, Sequence[_Scan]]) -> 
 def _summary(
     group: str, what: tuple[str, str, str], scans: Sequence[_Scan], values: Sequence[float], low: float, high: float
 ) -> Summary:
-    """The row of a group whose cells are made of `values`: a number per scan, or per dataset."""
+    """The summary of a group from `values`: one number per scan, or per dataset."""
     model, region, metric = what
     spreads = [score.spread for scan in scans for score in scan.scores if not math.isnan(score.spread)]
     of_seeds = _means_of_seeds(scans)
@@ -170,7 +170,7 @@ def _check(scores: Sequence[Score]) -> None:
     if len(protocols) > 1:
         raise ConfigError(
             f"scores of {len(protocols)} protocols cannot share a table: {', '.join(protocols)}",
-            fix="evaluate with one protocol, or make a table of each",
+            fix="evaluate with one protocol, or make one table per protocol",
         )
     seen: set[tuple[str | int, ...]] = set()
     for score in scores:

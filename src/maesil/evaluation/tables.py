@@ -14,7 +14,7 @@ from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, summarize
 
 CELL = "mean ± standard deviation over scans [95 % bootstrap interval of the mean, patients resampled]; median"
-"""What a cell holds."""
+"""Contents of a cell, as a note below the table."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +23,8 @@ class Table:
 
     Attributes:
         header: Column titles.
-        rows: Cells.
-        notes: Lines below the table: the protocol first.
+        rows: Cells by row.
+        notes: Lines below the table, the protocol first.
         summaries: The numbers behind the cells.
     """
 
@@ -38,11 +38,11 @@ def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
     """The table of scores of one protocol: a row per group of scans, region and model; a column per metric.
 
     Args:
-        scores: Of any models, scans and datasets.
+        scores: Scores of any models, scans and datasets.
         notes: Further lines below the table, such as why LPIPS is left out.
 
     Raises:
-        ConfigError: The scores are of several protocols, or one is there twice.
+        ConfigError: The scores are from several protocols, or contain duplicates.
     """
     summaries = summarize(scores)
     metrics = shown_metrics(summaries)
@@ -65,10 +65,10 @@ def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
 
 
 def shown_metrics(summaries: Sequence[Summary]) -> list[str]:
-    """The metrics that have a value somewhere, in the catalogue's order.
+    """The metrics that have any values, in the catalogue's order.
 
     Raises:
-        UnknownNameError: A metric is in no catalogue: nothing that was scored is left out in silence.
+        UnknownNameError: A metric is not in the catalogue: no score is left out silently.
     """
     scored = {row.metric for row in summaries if row.n}
     for name in scored:
@@ -77,7 +77,7 @@ def shown_metrics(summaries: Sequence[Summary]) -> list[str]:
 
 
 def metric_notes(summaries: Sequence[Summary]) -> list[str]:
-    """What metrics mean, where the protocol's line does not say it; and how far mask draws and seeds scatter."""
+    """Notes on metrics that the protocol's line does not explain, and on the spread over mask draws and seeds."""
     metrics = shown_metrics(summaries)
     explained = dict.fromkeys(METRICS[name].explained for name in metrics if METRICS[name].explained)
     every = [row for row in summaries if row.group == ALL_SCANS and row.metric == "psnr" and row.region == "masked"]
@@ -92,12 +92,12 @@ def metric_notes(summaries: Sequence[Summary]) -> list[str]:
 
 
 def to_markdown(table: Table) -> str:
-    """A GitHub-flavoured Markdown table with its notes below."""
+    """A GitHub-flavoured Markdown table, with its notes below."""
     return sheet_to_markdown(_sheet(table))
 
 
 def to_latex(table: Table) -> str:
-    r"""A LaTeX tabular (needs `booktabs`), notes as comments above it."""
+    r"""A LaTeX tabular (needs `booktabs`), with notes as comments above it."""
     return sheet_to_latex(_sheet(table))
 
 
@@ -106,7 +106,7 @@ def _sheet(table: Table) -> Sheet:
 
 
 def to_csv(table: Table) -> str:
-    """One line per summary with unrounded numbers; nan as an empty field, infinity as "inf"."""
+    """One line per summary, with unrounded numbers; nan as an empty field, infinity as "inf"."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow([field.name for field in fields(Summary)])
@@ -117,7 +117,7 @@ def to_csv(table: Table) -> str:
 
 
 def cell_text(row: Summary | None, count: int) -> str:
-    """Mean, deviation, interval and median of a summary; how many values, where fewer than `count` are defined."""
+    """Mean, deviation, interval and median of a summary; the number of values if fewer than `count` are defined."""
     if row is None or row.n == 0:
         return "–"
     fewer = f" (n={row.n})" if row.n < count else ""

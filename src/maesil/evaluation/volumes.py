@@ -1,4 +1,4 @@
-"""What is compared: the scan, its rebuilt versions, and the voxels that count in each region."""
+"""The volumes to compare: the scan, its reconstructed versions, and the voxels that count in each region."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from maesil.shapes import Shape3
 
 
 class Volumes(NamedTuple):
-    """One rebuilt scan, ready to be measured.
+    """One reconstructed scan, ready for scoring.
 
     Attributes:
-        truth: (d, h, w) the scan in units of the scored window, [0, 1].
-        seen: Region to the rebuilt version that is compared with the scan there.
+        truth: The scan (d, h, w) in units of the scored window, [0, 1].
+        seen: Region to the reconstructed version that is compared with the scan there.
         counted: Region to the voxels that count.
-        scored: Voxels that count at all: inside the scan and held out.
+        scored: Voxels that count in any region: inside the scan and held out.
         masked: Voxels that the model did not see.
-        patch: Voxels of a patch of the masks.
-        superpatch: Voxels of the superpatches that were rebuilt apart from each other; None: the volume is one.
+        patch: Patch size of the masks, in voxels.
+        superpatch: Size of the superpatches that were reconstructed separately; None: the volume is a single one.
     """
 
     truth: Float[Tensor, "d h w"]
@@ -47,21 +47,21 @@ def prepare_volumes(
     device: torch.device,
     superpatch: Shape3 | None = None,
 ) -> Volumes:
-    """Each region's version of the scan, and the voxels that count in it.
+    """Returns each region's version of the scan, and the voxels that count in it.
 
-    Where nothing is scored, every version is the scan itself.
+    Outside the scored voxels, every version is the scan itself.
 
     Args:
         truth: The scan in window units [0, 1].
-        reconstruction: As the network predicts it.
+        reconstruction: The network's prediction.
         mask: Voxels the network did not see; True = masked.
         scored: Voxels that count: inside the scan and held out.
         protocol: What is scored, and how.
-        patch: Voxels of a patch of the masks.
-        predicts_visible: Whether the visible voxels of `reconstruction` are the network's own; the region "predicted"
-            is left out where they are the scan's.
-        device: Where metrics are computed.
-        superpatch: Voxels of the superpatches that were rebuilt apart from each other; None: the volume is one.
+        patch: Patch size of the masks, in voxels.
+        predicts_visible: Whether the visible voxels of `reconstruction` are the network's own prediction; if they are
+            the scan's, the region "predicted" is left out.
+        device: Device for the metrics.
+        superpatch: Size of the superpatches that were reconstructed separately; None: the volume is a single one.
     """
     true, counts, hidden = (torch.from_numpy(array).to(device) for array in (truth, scored, mask))
     predicted = torch.from_numpy(reconstruction).to(device)

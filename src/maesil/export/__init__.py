@@ -1,1 +1,1 @@
-"""A pre-trained encoder in the formats that other tools read: one file per target."""
+"""Exporting a pre-trained encoder to the formats of other tools: one module per target."""

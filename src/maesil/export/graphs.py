@@ -1,4 +1,4 @@
-"""Graphs that run without this package: ONNX and TorchScript, of one superpatch size and any batch."""
+"""Graphs that run without this package: ONNX and TorchScript, for one superpatch size and any batch size."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ features = encoder(torch.zeros(1, 1, *{shape}))           # window units [0, 1],
 
 
 def write_onnx(backbone: Backbone, transfer: Transfer, out: Path) -> str:
-    """Writes encoder.onnx; returns the card's usage."""
+    """Writes encoder.onnx; returns the usage example for the model card."""
     optional("onnxscript", "onnx")
     example = torch.zeros(2, 1, *backbone.config.superpatch)
     with _quiet():
@@ -53,7 +53,7 @@ def write_onnx(backbone: Backbone, transfer: Transfer, out: Path) -> str:
 
 
 def write_torchscript(backbone: Backbone, transfer: Transfer, out: Path) -> str:
-    """Writes encoder.pt; returns the card's usage."""
+    """Writes encoder.pt; returns the usage example for the model card."""
     with _quiet(), torch.no_grad():
         traced = torch.jit.trace(backbone, torch.zeros(1, 1, *backbone.config.superpatch), check_trace=False)  # type: ignore[no-untyped-call]
         torch.jit.save(traced, out / TORCHSCRIPT)
@@ -62,13 +62,13 @@ def write_torchscript(backbone: Backbone, transfer: Transfer, out: Path) -> str:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters warn of their own future and print their progress; neither concerns a user."""
-    told = logging.getLogger("torch.onnx")
-    level = told.level
+    """Silences the exporters' deprecation warnings and progress, which do not concern a user."""
+    logger = logging.getLogger("torch.onnx")
+    level = logger.level
     with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
         warnings.simplefilter("ignore")
-        told.setLevel(logging.ERROR)
+        logger.setLevel(logging.ERROR)
         try:
             yield
         finally:
-            told.setLevel(level)
+            logger.setLevel(level)

@@ -1,10 +1,10 @@
-"""MONAI's `ViT` and `UNETR`: the same function of the same input, by other names.
+"""MONAI's `ViT` and `UNETR`: the same function of the same input, under other parameter names.
 
-* Our input standardisation goes into the patch embedding, so that MONAI's networks take window units [0, 1].
-* Our linear embedding is their 3D convolution; our fixed positions are their parameter; their qkv needs its bias.
+* Our input standardisation is folded into the patch embedding, so that MONAI's networks take window units [0, 1].
+* Our linear embedding becomes a 3D convolution, our fixed positions a parameter; qkv has a bias.
 * `UNETR` is built for patches of 16 and has 12 blocks. Patches of 8 become patches of 16 on a grid of half the spacing:
-  over voxels that are each repeated 2x2x2, the features are the same numbers. Blocks that we do not have are
-  identities (zero weights in their last layers), spread evenly, and learn from there.
+  on voxels that are each repeated 2x2x2, the features are identical. Blocks that our encoder lacks start as identities
+  (zero weights in their last layers), spread evenly.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from safetensors.torch import load_file
 
 sizes = json.loads(Path("transfer.json").read_text())["notes"]
 vit = ViT(**sizes["vit"])
-vit.load_state_dict(load_file("vit.safetensors"))         # strict: every tensor has its place
+vit.load_state_dict(load_file("vit.safetensors"))         # strict: every tensor must match
 {unetr}
 """
 UNETR_USAGE = """
@@ -43,7 +43,7 @@ unetr.vit.load_state_dict(load_file("unetr_vit.safetensors"))
 
 
 def write_monai(backbone: Backbone, transfer: Transfer, out: Path) -> str:
-    """Writes vit.safetensors and, where it fits, unetr_vit.safetensors; returns the card's usage."""
+    """Writes vit.safetensors and, if it fits, unetr_vit.safetensors; returns the usage example for the model card."""
     save_weights(vit_weights(backbone), out / VIT)
     notes: dict[str, Any] = {"vit": vit_settings(backbone)}
     usage = ""
@@ -60,7 +60,7 @@ def write_monai(backbone: Backbone, transfer: Transfer, out: Path) -> str:
 
 
 def vit_settings(backbone: Backbone) -> dict[str, Any]:
-    """What `monai.networks.nets.ViT` is built with."""
+    """Arguments of `monai.networks.nets.ViT`."""
     config = backbone.config
     return {
         "in_channels": 1,
@@ -75,7 +75,7 @@ def vit_settings(backbone: Backbone) -> dict[str, Any]:
 
 
 def vit_weights(backbone: Backbone) -> dict[str, Tensor]:
-    """The encoder as `monai.networks.nets.ViT` names and shapes it."""
+    """The encoder's weights with the names and shapes of `monai.networks.nets.ViT`."""
     weights = {
         **_embedding(backbone, _kernel(backbone)),
         "norm.weight": backbone.encoder.norm.weight,
@@ -88,22 +88,22 @@ def vit_weights(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def unetr_misfit(backbone: Backbone) -> str | None:
-    """Why MONAI's UNETR cannot hold this encoder; None where it can."""
+    """Why this encoder does not fit MONAI's UNETR; None if it fits."""
     patch = backbone.patch
     if len(set(patch)) > 1 or UNETR_PATCH % patch[0]:
-        return f"MONAI's UNETR has patches of {UNETR_PATCH}^3, which patches of {patch} do not make up"
+        return f"MONAI's UNETR has patches of {UNETR_PATCH}^3, which do not divide into patches of {patch}"
     if backbone.depth > UNETR_DEPTH:
         return f"MONAI's UNETR has {UNETR_DEPTH} blocks, this encoder {backbone.depth}"
     return None
 
 
 def unetr_scale(backbone: Backbone) -> int:
-    """How many UNETR voxels lie along one of ours."""
+    """Number of UNETR voxels along an edge of one of ours."""
     return UNETR_PATCH // backbone.patch[0]
 
 
 def unetr_settings(backbone: Backbone) -> dict[str, Any]:
-    """What `monai.networks.nets.UNETR` is built with, but for `out_channels`."""
+    """Arguments of `monai.networks.nets.UNETR`, except `out_channels`."""
     scale = unetr_scale(backbone)
     return {
         "in_channels": 1,
@@ -116,10 +116,10 @@ def unetr_settings(backbone: Backbone) -> dict[str, Any]:
 
 
 def unetr_weights(backbone: Backbone) -> dict[str, Tensor]:
-    """The encoder as `monai.networks.nets.UNETR.vit` names and shapes it."""
+    """The encoder's weights with the names and shapes of `monai.networks.nets.UNETR.vit`."""
     scale = unetr_scale(backbone)
     kernel = _kernel(backbone)
-    for axis in (2, 3, 4):  # each voxel's weight shared by those it is repeated to
+    for axis in (2, 3, 4):  # each voxel's weight is shared by its repetitions
         kernel = kernel.repeat_interleave(scale, dim=axis)
     weights = {**vit_weights(backbone), **_embedding(backbone, kernel / scale**3)}
     ours = {name: tensor for name, tensor in weights.items() if not name.startswith("blocks.")}
@@ -163,12 +163,12 @@ def _block(number: int, block: Block) -> dict[str, Tensor]:
         for kind in ("weight", "bias")
     }
     width = block.norm1.normalized_shape[0]
-    unused = f"blocks.{number}.norm_cross_attn"  # MONAI makes it for every block and does not use it
+    unused = f"blocks.{number}.norm_cross_attn"  # MONAI creates it in every block but does not use it
     return {**weights, f"{unused}.weight": torch.ones(width), f"{unused}.bias": torch.zeros(width)}
 
 
 def _identity(number: int, like: Block) -> dict[str, Tensor]:
-    """A block that changes nothing: what its residual branches add is zero."""
+    """A block that changes nothing: its residual branches add zero."""
     silent = (f"blocks.{number}.attn.out_proj.", f"blocks.{number}.mlp.linear2.")
     return {
         name: torch.zeros_like(tensor) if name.startswith(silent) else tensor

@@ -1,10 +1,10 @@
-"""nnU-Net: the encoder in a Primus network of `dynamic_network_architectures`, by an adapter.
+"""nnU-Net: the encoder in a Primus network of `dynamic_network_architectures`, through an adapter.
 
-nnU-Net's own Primus has gated MLPs with a norm inside and rotary positions; the paper's ViT has neither. So no plan of
-nnU-Net's builds a network that these weights fit. `primus` builds Primus with its transformer set to plain ViT blocks
-(`swiglu_mlp`, `scale_mlp` and `use_rot_pos_emb` off), which is what a trainer has to return from
-`build_network_architecture`; there every encoder tensor fits, and the features are equal. Primus has no bias on keys:
-ours is left out, as softmax does not see it.
+nnU-Net's own Primus has gated MLPs with a norm inside and rotary positions; the paper's ViT has neither. So these
+weights do not fit any network that an nnU-Net plan builds. `primus` builds Primus with a transformer of plain ViT
+blocks (`swiglu_mlp`, `scale_mlp` and `use_rot_pos_emb` off), which a trainer must return from
+`build_network_architecture`; in it, every encoder tensor fits, and the features are equal. Primus has no bias on keys:
+ours is dropped, which does not change the softmax.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from pathlib import Path
 from maesil.export.nnunet import primus
 
 network, report = primus(Path("."), classes=3)      # return `network` from build_network_architecture of a trainer
-print(report)                                       # which tensors were filled; the decoder is new
+print(report)                                       # which tensors were loaded; the decoder is new
 """
 
 _LAYERS = {
@@ -43,7 +43,7 @@ _LAYERS = {
 
 
 def write_nnunet(backbone: Backbone, card: Transfer, out: Path) -> str:
-    """Writes primus_encoder.safetensors; returns the card's usage."""
+    """Writes primus_encoder.safetensors; returns the usage example for the model card."""
     save_weights(primus_weights(backbone), out / WEIGHTS)
     notes = {"fits": "Primus with plain ViT blocks, as maesil.export.nnunet.primus builds it; no nnU-Net plan as it is"}
     replace(card, notes=notes, weights={WEIGHTS: ""}).write(out)
@@ -51,7 +51,7 @@ def write_nnunet(backbone: Backbone, card: Transfer, out: Path) -> str:
 
 
 def primus_weights(backbone: Backbone) -> dict[str, Tensor]:
-    """The encoder as Primus names it: `down_projection.proj` and `eva`."""
+    """The encoder's weights with Primus's names: `down_projection.proj` and `eva`."""
     weights: dict[str, Tensor] = {}
     for name, tensor in vit_weights(backbone).items():
         weights |= _renamed(name, tensor)
@@ -59,18 +59,19 @@ def primus_weights(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def primus(folder: Path, classes: int, input_shape: Shape3 | None = None) -> tuple[nn.Module, TransferReport]:
-    """A Primus segmentation network whose encoder is the exported one.
+    """Builds a Primus segmentation network with the exported encoder.
 
     Args:
-        folder: As `maesil export --to nnunet` wrote it.
-        classes: Output channels, the background among them.
-        input_shape: Voxels of nnU-Net's patch, multiples of the encoder's; None: the pre-trained superpatch.
+        folder: A folder that `maesil export --to nnunet` wrote.
+        classes: Number of output channels, including the background.
+        input_shape: Size of nnU-Net's patch in voxels, multiples of the encoder's patch; None: the pre-trained
+            superpatch.
 
     Returns:
-        The network, and what was filled: all but the decoder.
+        The network, and a report of the tensors that were loaded: all except the decoder's.
 
     Raises:
-        CheckpointError: The folder does not fit.
+        CheckpointError: The weights do not fit.
         MissingExtraError: `dynamic_network_architectures` is not installed.
     """
     card = Transfer.read(folder)

@@ -1,4 +1,4 @@
-"""Plain safetensors: the encoder under our own names, for `maesil.load` and any other PyTorch code."""
+"""Plain safetensors: the encoder with our own parameter names, for `maesil.load` and any other PyTorch code."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ USAGE = """
 import maesil
 import torch
 
-encoder = maesil.load(".")                          # frozen or not, it is a torch module
+encoder = maesil.load(".")                          # a torch module, frozen or not
 hu = torch.full((1, 1, *{shape}), -1000.0)          # (batch, 1, S, P, L) in HU
 features = encoder(encoder.from_hu(hu))             # (batch, width, S / patch, P / patch, L / patch)
 """
 
 
 def write_plain(backbone: Backbone, transfer: Transfer, out: Path) -> str:
-    """Writes model.safetensors; returns the card's usage."""
+    """Writes model.safetensors; returns the usage example for the model card."""
     save_weights(backbone.state_dict(), out / WEIGHTS)
     return USAGE.format(shape=tuple(transfer.config().superpatch))

@@ -1,4 +1,4 @@
-"""What a pre-trained encoder is exported to: name -> the function that writes it."""
+"""The catalogue of export targets, and the export of a pre-trained encoder."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from maesil.files import write_text
 from maesil.models.backbone import Backbone
 
 Writer = Callable[[Backbone, Transfer, Path], str]
-"""(backbone, what to say of it, folder) -> lines of Python that load the folder, for its card.
+"""(backbone, its description, folder) -> lines of Python that load the folder, for its model card.
 
-A writer puts the weights into the folder, and its own transfer.json where it has something to add.
+A writer puts the weights into the folder, and its own transfer.json if it has something to add.
 """
 
 TARGETS: Catalog[Writer] = Catalog(
@@ -41,28 +41,28 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
     """Writes the encoder, transfer.json and README.md (the model card) into a folder.
 
     Args:
-        backbone: The encoder, on any device; it is written from the CPU.
-        transfer: What is to be known of it.
-        target: One of `TARGETS`.
-        out: A new or empty folder, or one that an export wrote before, which is replaced.
+        backbone: The encoder, on any device; it is moved to the CPU.
+        transfer: The description of the encoder.
+        target: A name in `TARGETS`.
+        out: The output folder: new, empty, or an earlier export, which is replaced.
 
     Raises:
-        ConfigError: The folder holds something else.
+        ConfigError: The output folder contains something else.
         MissingExtraError: The target needs a package that is not installed.
     """
     write = TARGETS[target]
     if out.exists() and not out.is_dir():
         raise ConfigError("this is a file", where=out, fix="give a folder: --out DIR")
     if out.is_dir() and any(out.iterdir()) and not (out / TRANSFER).is_file():
-        raise ConfigError("this folder is not empty, and no export", where=out, fix="give a new one: --out DIR")
+        raise ConfigError("this folder is neither empty nor an export", where=out, fix="give a new one: --out DIR")
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     try:
-        told = replace(transfer, target=target)
-        told.write(draft)
-        usage = write(backbone.cpu().eval(), told, draft)
-        write_text(draft / "README.md", model_card(told, usage))
+        card = replace(transfer, target=target)
+        card.write(draft)
+        usage = write(backbone.cpu().eval(), card, draft)
+        write_text(draft / "README.md", model_card(card, usage))
         if out.exists():
             shutil.rmtree(out)
         draft.rename(out)

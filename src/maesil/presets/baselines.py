@@ -1,4 +1,4 @@
-"""The paper's baselines, sized beside a preset of the masked autoencoder: same data, masks, batch, steps and seed."""
+"""The paper's baselines, sized to match a preset of the masked autoencoder: same data, masks, batch, steps and seed."""
 
 from __future__ import annotations
 
@@ -15,35 +15,35 @@ from maesil.training.config import TrainConfig
 AUTOENCODER_LR = 3e-3
 """AdamW's peak learning rate for the convolutional autoencoders; see docs/lab.md."""
 WIDTHS = range(16, 513, 16)
-"""Channels of an autoencoder's finest level that are tried."""
+"""Channels of an autoencoder's finest level to choose from."""
 UNET_LR = 3e-3
 """AdamW's peak learning rate for the U-Net; see docs/lab.md."""
 UNET_WIDTHS = range(8, 257, 4)
-"""Channels of a U-Net's finest level that are tried."""
+"""Channels of a U-Net's finest level to choose from."""
 UNET_LEVELS = 5
 """Levels of the U-Net: at the coarsest, a hidden block of planes is a few positions thick."""
 
 
 def baseline(name: str, preset: RunConfig) -> RunConfig:
-    """A preset with a baseline in its model's place.
+    """Returns a preset with its model replaced by a baseline.
 
-    Autoencoders get the channels that cost the same FLOPs, a latent of as many numbers as the preset's encoder hands
-    on, and AdamW, as Muon is for the Transformers' matrices; so does the U-Net, which has no bottleneck. The slice MAE
-    gets the preset's own Transformers and optimiser.
+    Autoencoders get the channels that cost the same FLOPs, a latent with as many numbers as the preset's encoder
+    output, and AdamW, because Muon is meant for the Transformers' matrices; so does the U-Net, but it has no
+    bottleneck. The slice MAE gets the preset's own Transformers and optimiser.
 
     Args:
-        name: A name of `maesil.models.MODELS`.
-        preset: Of the masked autoencoder.
+        name: A name in `maesil.models.MODELS`.
+        preset: A preset of the masked autoencoder.
 
     Raises:
         UnknownNameError: There is no such model.
-        ConfigError: The preset's model is a baseline itself.
+        ConfigError: The preset's model is itself a baseline.
     """
     ours, (kind, _) = preset.model, MODELS[name]
     if name == ours.name:
         return preset
     if not isinstance(ours, MAEConfig):
-        raise ConfigError(f"baselines are sized beside a masked autoencoder, not beside '{ours.name}'")
+        raise ConfigError(f"baselines are sized to match a masked autoencoder, not '{ours.name}'")
     if kind is SliceMAEConfig:
         return replace(preset, model=slice_beside(ours))
     if kind is UNetConfig:
@@ -57,7 +57,7 @@ def _adamw(preset: RunConfig, rate: float) -> TrainConfig:
 
 
 def unet_beside(preset: RunConfig) -> UNetConfig:
-    """A U-Net of a preset's FLOPs per superpatch, every level twice as wide as the one before."""
+    """A U-Net with a preset's FLOPs per superpatch, each level twice as wide as the one before."""
     ours = preset.model
     assert isinstance(ours, MAEConfig)
     wanted = ours.training_flops(preset.masking.visible_count(ours.grid))
@@ -75,14 +75,14 @@ def unet_beside(preset: RunConfig) -> UNetConfig:
 
 
 def slice_beside(ours: MAEConfig) -> SliceMAEConfig:
-    """The slice MAE with a 3D model's Transformers: every setting that both have, but for the patch."""
+    """The slice MAE with a 3D model's Transformers: all settings that both have, except the patch."""
     shared = {field.name for field in fields(SliceMAEConfig)} - {"name", "patch"}
     settings = {field.name: getattr(ours, field.name) for field in fields(ours) if field.name in shared}
     return SliceMAEConfig(**settings, mask_patch=ours.patch)
 
 
 def autoencoder_beside(kind: type[AutoencoderConfig], preset: RunConfig) -> AnyModel:
-    """An autoencoder of a preset's FLOPs, whose latent has as many numbers as the preset's encoder hands on."""
+    """An autoencoder with a preset's FLOPs, whose latent has as many numbers as the preset's encoder output."""
     ours = preset.model
     assert isinstance(ours, MAEConfig)
     visible = preset.masking.visible_count(ours.grid)

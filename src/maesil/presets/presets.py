@@ -72,7 +72,7 @@ def base() -> RunConfig:
 
 
 def demo() -> RunConfig:
-    """Minutes on two CPU cores: 64^3 superpatches, 2.4 M parameters, one patient's scan.
+    """A demo that takes minutes on two CPU cores: 64^3 superpatches, 2.4 M parameters, one patient's scan.
 
     Superpatches of the same scan are held out, and no training crop touches them: this shows that the method learns,
     and says nothing about unseen patients.

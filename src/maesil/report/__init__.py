@@ -1,1 +1,1 @@
-"""What a person looks at: figures in three views, and one page that opens from disk."""
+"""Reports: figures in three views, and a page that opens from disk."""

@@ -1,4 +1,4 @@
-"""A scan beside its reconstruction, and the three planes a radiologist cuts it in."""
+"""A scan with its reconstruction, and the three standard radiological views."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ EDGES: dict[View, tuple[str, str, str, str]] = {
 
 @dataclass(frozen=True)
 class Case:
-    """One scan, rebuilt; all arrays (d, h, w) in orientation SPL.
+    """One reconstructed scan; all arrays are (d, h, w) in orientation SPL.
 
     Attributes:
-        scan_id: Its name.
-        dataset: Its collection.
-        truth_hu: The scan.
-        reconstruction_hu: As the network predicts it, visible voxels too.
-        mask: True = masked.
+        scan_id: The scan's id.
+        dataset: The scan's dataset.
+        truth_hu: The scan in HU.
+        reconstruction_hu: The reconstruction in HU.
+        mask: Masked voxels, True = masked.
         held_out: Voxels that were scored.
-        spacing_mm: Along (S, P, L).
-        window: HU that the network sees.
-        caption: What there is to know about it.
+        spacing_mm: Voxel spacing along (S, P, L).
+        window: HU window of the network.
+        caption: Caption below the scan's name.
     """
 
     scan_id: str
@@ -61,9 +61,9 @@ def cut(volume: npt.NDArray[Any], view: View, index: int) -> npt.NDArray[Any]:
     """One slice as it is shown: rows downwards, columns rightwards.
 
     Args:
-        volume: (d, h, w) in orientation SPL.
+        volume: Volume (d, h, w) in orientation SPL.
         view: "axial" (P down, L right), "coronal" (I down, L right) or "sagittal" (I down, P right).
-        index: Along S, P or L.
+        index: Slice index along S, P or L.
     """
     places: dict[View, Any] = {
         "axial": index,

@@ -1,4 +1,4 @@
-"""A run in words, for its page."""
+"""The description of a run, for its page."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ def run_page(
 
     Args:
         run: The run folder, for its logs.
-        record: The checkpoint's config.json.
+        record: Contents of the checkpoint's config.json.
         network: The model's parts, in words.
-        parameters: Of the model.
+        parameters: Number of the model's parameters.
         table: The scores.
         cases: Scans to show.
-        caution: What the numbers do not say; empty where there is nothing to add.
+        caution: Warning about what the scores do not show; may be empty.
     """
     config = record["config"]
     model, masking = config["model"], config["masking"]

@@ -1,4 +1,4 @@
-"""Pictures for papers and READMEs: the paper's Figure 3."""
+"""Figures for papers and READMEs: the paper's Figure 3."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ HIDDEN = (0.13, 0.17, 0.25)
 
 
 def figure3(case: Case, *, shown_hu: tuple[float, float] = (-1000.0, 500.0), error_hu: float = 400.0) -> Figure:
-    """Original, masked input, reconstruction and absolute error in three views, aspect in mm.
+    """Original, masked input, reconstruction and absolute error in three views, with the aspect ratio in mm.
 
     Args:
         case: The scan.
-        shown_hu: Black and white of the grey images.
-        error_hu: White of the error.
+        shown_hu: HU shown as black and as white.
+        error_hu: Absolute error shown as white.
     """
     chosen = case.best_slices()
     heights = [view_size_mm(case, view)[0] for view in VIEWS]
@@ -62,7 +62,7 @@ def panels(
 
 
 def heat(share: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """Black over red and orange to white, for shares in [0, 1]; the page's script has the same formula."""
+    """Colour map from black through red and orange to white, for shares in [0, 1]; the page's script has a copy."""
     return np.stack(
         [np.clip(share * 2.2, 0, 1), np.clip(share * 2.2 - 0.6, 0, 1), np.clip(share * 3 - 2, 0, 1)], axis=-1
     )
@@ -90,14 +90,14 @@ def edge_letters(axes: Axes, view: View) -> None:
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
-    """Writes a figure as the kind of file its name says, without a display.
+    """Writes a figure in the format of the file's suffix; needs no display.
 
     Raises:
-        ConfigError: There is no such kind of picture.
+        ConfigError: The suffix is not an image format.
     """
     if path.suffix.lower() not in PICTURES:
-        fix = f"end its name in one of: {', '.join(PICTURES)}"
-        raise ConfigError(f"no picture is written as '{path.suffix}'", where=path, fix=fix)
+        fix = f"use one of: {', '.join(PICTURES)}"
+        raise ConfigError(f"figures can't be written as '{path.suffix}'", where=path, fix=fix)
     path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
     figure.savefig(path, dpi=dpi)

@@ -1,4 +1,4 @@
-"""The masking strategies side by side."""
+"""A figure of the masking strategies, side by side."""
 
 from __future__ import annotations
 

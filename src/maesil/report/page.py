@@ -1,4 +1,4 @@
-"""One self-contained HTML page: opens from disk, asks no network."""
+"""The self-contained HTML page of a run: opens from disk, needs no network."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from maesil.files import write_text
 from maesil.report.case import EDGES, VIEWS, Case, pixel_mm
 
 MAX_VOXELS = 12_000_000
-"""A larger scan is shown at every second voxel, or third, so that the page stays small; the page says so."""
+"""Larger scans are subsampled to every second or third voxel, so that the page stays small; the page says so."""
 
 
 @dataclass(frozen=True)
@@ -29,10 +29,10 @@ class Curve:
     """A line of the training plot.
 
     Attributes:
-        name: Legend.
+        name: Name in the legend.
         steps: Optimiser steps.
-        values: One per step.
-        unit: Of the values.
+        values: One value per step.
+        unit: Unit of the values.
     """
 
     name: str
@@ -43,19 +43,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class Page:
-    """What a page shows.
+    """The contents of a page.
 
     Attributes:
-        title: Its heading.
-        subtitle: The run in a line.
-        caution: What the numbers do not say.
+        title: The heading.
+        subtitle: The run in one line.
+        caution: Warning about what the scores do not show; may be empty.
         facts: Section to name to value.
-        header: The score table's columns.
-        rows: Its cells.
-        notes: Lines below it, the protocol first.
-        curves: The training plot.
-        cases: Scans to look at.
-        commands: How to get this page again.
+        header: Column titles of the score table.
+        rows: Cells of the score table.
+        notes: Lines below the score table, the protocol first.
+        curves: Curves of the training plots.
+        cases: Scans to show.
+        commands: Commands that reproduce the page.
     """
 
     title: str
@@ -71,10 +71,10 @@ class Page:
 
 
 def write_page(path: Path, page: Page) -> Path:
-    """Writes the page, in one step.
+    """Writes the page atomically.
 
     Returns:
-        Its path.
+        Path of the page.
     """
     folder = resources.files("maesil.report")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
@@ -94,7 +94,7 @@ def write_page(path: Path, page: Page) -> Path:
 
 
 def _best(page: Page) -> set[tuple[int, int]]:
-    """Cells (row, column) with the best value among the models of the same scans and region."""
+    """Cells (row, column) with the best value among the models on the same scans and region."""
     best: set[tuple[int, int]] = set()
     for column in range(4, len(page.header)):
         title = page.header[column]
@@ -118,7 +118,7 @@ def _leading_number(cell: str) -> float | None:
 
 
 def encode_case(case: Case) -> dict[str, Any]:
-    """A case for the page's script: voxels as 8-bit sprites over the network's window."""
+    """Encodes a case for the page's script: voxels as 8-bit sprites over the network's window."""
     stride = max(1, math.ceil((case.truth_hu.size / MAX_VOXELS) ** (1 / 3)))
     thin = (slice(None, None, stride),) * 3
     window = case.window
@@ -145,7 +145,7 @@ def encode_case(case: Case) -> dict[str, Any]:
 
 
 def sprite(volume: npt.NDArray[np.uint8]) -> str:
-    """Axial slices side by side in one PNG, `columns` to a row, as a data URL."""
+    """Axial slices side by side in one PNG, `sprite_columns` per row, as a data URL."""
     depth, height, width = volume.shape
     columns = sprite_columns(depth)
     rows = -(-depth // columns)
@@ -159,12 +159,12 @@ def sprite(volume: npt.NDArray[np.uint8]) -> str:
 
 
 def sprite_columns(depth: int) -> int:
-    """Slices to a row of a sprite; the page's script has the same formula."""
+    """Slices per row of a sprite; the page's script has the same formula."""
     return math.ceil(math.sqrt(depth))
 
 
 def plot(curve: Curve, width: int = 460, height: int = 190) -> dict[str, Any]:
-    """A curve as SVG coordinates, axes and ticks."""
+    """Converts a curve to SVG coordinates, axes and ticks."""
     left, right, top, bottom = 46, 12, 12, 28
     low, high = min(curve.values), max(curve.values)
     high = high if high > low else low + 1.0

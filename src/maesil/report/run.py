@@ -1,4 +1,4 @@
-"""The verb `report`: a run's page."""
+"""The command `report`: writes a run's page."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ def report(
 ) -> Path:
     """Writes a run's page: protocol and scores, reconstructions in three views, the training curve.
 
-    The pictures are of the checkpoint and the protocol that were scored.
+    Reconstructions use the checkpoint and the protocol that were scored.
 
     Args:
         run: A run folder that `evaluate` has scored.
-        out: The page; None: report.html in the run folder.
-        split: Which evaluation to show.
+        out: File to write; None: report.html in the run folder.
+        split: The split whose evaluation is shown.
         scans: Scans to show; by default the first two of the split.
         store: The store; None: the run's own.
         progress: Called after every scan.
 
     Returns:
-        The page's path.
+        Path of the page.
 
     Raises:
-        CheckpointError: The run was not evaluated, or its checkpoint is a later one by now.
-        ConfigError: A scan was not scored.
+        CheckpointError: The run was not evaluated, or its checkpoint has changed since.
+        ConfigError: None of the scans was scored.
     """
-    checkpoint_folder(run)  # a run that is not there is told as such
+    checkpoint_folder(run)  # raises a clear error if there is no such run
     folder = run / "evaluation" / split
     scores, evaluated = read_scores(folder / "scores.jsonl"), read_record(folder)
     loaded = _as_scored(run, evaluated)
@@ -77,12 +77,12 @@ def report(
 
 
 def _as_scored(run: Path, evaluated: Evaluated) -> LoadedModel:
-    """The model of an evaluation; the run may have gone on since."""
+    """The model that was evaluated; an error if the run has trained further since."""
     loaded = load(run, checkpoint=evaluated.checkpoint)
     if loaded.record["step"] != evaluated.step:
         raise CheckpointError(
-            f"step {evaluated.step} was evaluated, and checkpoint '{evaluated.checkpoint}' is of step "
-            f"{loaded.record['step']} by now",
+            f"step {evaluated.step} was evaluated, but checkpoint '{evaluated.checkpoint}' is now at step "
+            f"{loaded.record['step']}",
             where=run,
             fix="run `maesil evaluate` again",
         )
@@ -90,19 +90,19 @@ def _as_scored(run: Path, evaluated: Evaluated) -> LoadedModel:
 
 
 def _chosen(regions: Sequence[Region], wanted: Sequence[str], scores: Sequence[Score]) -> list[Region]:
-    """The scans to show, of those in the table: the wanted ones, or the first two."""
+    """The scans of the table to show: the wanted ones, or the first two."""
     scored = {score.scan for score in scores}
     known = [region for region in regions if region.entry.scan_id in scored]
     chosen = [region for region in known if region.entry.scan_id in wanted] if wanted else known[:2]
     if not chosen:
         named = f": {', '.join(wanted)}" if wanted else " in this store"
-        fix = f"scored were: {', '.join(sorted(scored))}; another store is named by --data.store"
+        fix = f"scored scans: {', '.join(sorted(scored))}; give another store with --data.store"
         raise ConfigError(f"no such scan was scored{named}", fix=fix)
     return chosen
 
 
 def make_case(loaded: LoadedModel, store: ScanStore, region: Region, protocol: Protocol) -> Case:
-    """A scan of a split as a user gets it, under the first of the masks that it was scored with."""
+    """Reconstructs a scan as a user gets it, under the first of the masks that it was scored with."""
     model = under(loaded.model, protocol.masking_of(loaded.config.masking))
     rebuilt = rebuild_region(model, store, region, protocol)
     window, entry = protocol.window, region.entry

@@ -1,1 +1,1 @@
-"""A run: its folder, its settings, what its checkpoints say of it, and the verb that trains one."""
+"""A run: its folder, its settings, the description in its checkpoints, and the command that trains one."""

@@ -1,4 +1,4 @@
-"""What a run's checkpoints say of themselves: a record for programs, a card for people."""
+"""The description in a run's checkpoints: config.json for programs, card.md for people."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from maesil.version import commit
 
 
 def run_record(config: RunConfig, store: ScanStore) -> dict[str, Any]:
-    """A checkpoint's config.json: settings, what the store was made of, whom the run saw, and with what software."""
+    """A checkpoint's config.json: settings, how the store was prepared, training patients and software versions."""
     settings = to_dict(config)
     scans = training_scans(store, config.data.holdout)
-    settings["data"].pop("store")  # a path of one machine
+    settings["data"].pop("store")  # a local path
     return {
         "maesil": maesil.__version__,
         "commit": commit(),
@@ -30,7 +30,7 @@ def run_record(config: RunConfig, store: ScanStore) -> dict[str, Any]:
 
 
 def dataset_counts(scans: Sequence[ScanEntry]) -> dict[str, int]:
-    """Scans per dataset."""
+    """Number of scans per dataset."""
     names = [entry.dataset for entry in scans]
     return {name: names.count(name) for name in sorted(set(names))}
 
@@ -55,5 +55,5 @@ def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[
         f"{network}"
         f"- trained on: scans per dataset: {counts}\n\n"
         f"Last measured:\n\n{scores or '- nothing yet'}\n\n"
-        "Not a medical device. Scores on held-out superpatches are no measure of clinical use.\n"
+        "Not a medical device. Scores on held-out superpatches do not measure clinical usefulness.\n"
     )

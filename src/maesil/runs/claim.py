@@ -1,4 +1,4 @@
-"""A folder remembers the settings that its contents were made with, and refuses others."""
+"""A file in an output folder with the settings its contents were made with, so that other settings are refused."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ _ABSENT = object()
 
 
 def changed_settings(before: Settings, now: Settings) -> list[str]:
-    """Names of the settings that only one of the two has, or that differ."""
+    """Names of the settings that differ, or that only one of the two has."""
     return [key for key in {**now, **before} if before.get(key, _ABSENT) != now.get(key, _ABSENT)]
 
 
 def claim(path: Path, settings: Settings, *, holds: str, fix: str, changed: Changed = changed_settings) -> None:
-    """Writes settings into a folder, or checks that those of an earlier call agree with them.
+    """Writes settings into a folder, or checks that they agree with an earlier call's.
 
     Args:
-        path: The file that keeps them, .json or .yaml; its folder is made if absent.
+        path: The settings file, .json or .yaml; its folder is created if absent.
         settings: Plain values.
-        holds: What the folder holds, for the error, such as "a run".
-        fix: What to do about other settings.
-        changed: Names of the settings that differ, given the earlier ones and these; those that it leaves out may
-            change.
+        holds: What the folder contains, for the error message, such as "a run".
+        fix: What to do if the settings differ, for the error message.
+        changed: Returns the names of the settings that differ, given the earlier ones and these; settings that it does
+            not return may change.
 
     Raises:
         ConfigError: The folder was made with other settings.
@@ -42,7 +42,7 @@ def claim(path: Path, settings: Settings, *, holds: str, fix: str, changed: Chan
         differing = changed((json.loads(text) if plain else yaml.safe_load(text)) or {}, settings)
         if differing:
             listed = ", ".join(differing)
-            raise ConfigError(f"this folder holds {holds} with other settings: {listed}", where=path.parent, fix=fix)
+            raise ConfigError(f"this folder contains {holds} with other settings: {listed}", where=path.parent, fix=fix)
     if plain:
         write_json(path, settings)
     else:

@@ -1,4 +1,4 @@
-"""How a model comes back from a run folder."""
+"""Loading a model from a run folder."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ class LoadedModel:
     """A model from a checkpoint, in evaluation mode.
 
     Attributes:
-        model: The pretrainer.
+        model: The pre-trained model.
         config: The run's configuration, without the store's path.
-        record: The checkpoint's config.json.
-        folder: The checkpoint.
+        record: Contents of the checkpoint's config.json.
+        folder: The checkpoint folder.
     """
 
     model: Pretrainer
@@ -38,11 +38,11 @@ def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: st
 
     Args:
         path: A run folder, or a checkpoint folder.
-        checkpoint: Which of a run's checkpoints.
-        device: Where to put it; None: a GPU if there is one.
+        checkpoint: Which of a run's checkpoints to load.
+        device: The model's device; None: a GPU if there is one.
 
     Raises:
-        CheckpointError: There is none, or it is damaged.
+        CheckpointError: The checkpoint does not exist or is damaged.
     """
     folder = checkpoint_folder(path, checkpoint)
     record = read_config(folder)
@@ -53,30 +53,30 @@ def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: st
 
 
 def default_device() -> str:
-    """A GPU if there is one."""
+    """Returns "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def run_store(run: Path) -> Path:
-    """The store a run was trained on, as its config.yaml names it.
+    """Path of the store a run was trained on, from its config.yaml.
 
     Raises:
-        CheckpointError: This is no run folder.
-        StoreError: The store is not where it was.
+        CheckpointError: `run` is not a run folder.
+        StoreError: The store is no longer there.
     """
     path = run / "config.yaml"
     if not path.is_file():
         raise CheckpointError(
-            "this is no run folder: it has no config.yaml", where=run, fix="name the store: --data.store"
+            "this is not a run folder: it has no config.yaml", where=run, fix="give the store: --data.store"
         )
     store = load_yaml(path).data.store
     if store is None or not is_there(store):
-        raise StoreError("the run's store is not there any more", where=store, fix="name another: --data.store STORE")
+        raise StoreError("the run's store is no longer there", where=store, fix="give another: --data.store STORE")
     return store
 
 
 def steps_done(run: Path) -> int:
-    """Optimiser steps in the run's last checkpoint; 0 where there is none."""
+    """Optimiser steps of the run's last checkpoint; 0 if it has none."""
     try:
         return int(read_config(checkpoint_folder(run))["step"])
     except CheckpointError:

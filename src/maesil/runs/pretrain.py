@@ -1,4 +1,4 @@
-"""The verb `pretrain`: a model trained in a run folder."""
+"""The command `pretrain`: trains a model in a run folder."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ from maesil.training.trainer import Job, fit, prepare_process
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a training came to.
+    """Result of a training run.
 
     Attributes:
-        status: "finished"; "interrupted", to be resumed by the same call; "already finished" where nothing was left.
+        status: "finished"; "interrupted" (the same call resumes it); "already finished" if no steps were left.
         run: The run folder.
         step: Optimiser steps done.
         steps: Optimiser steps of the run.
@@ -52,19 +52,20 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
 
     Args:
         config: The full configuration; `config.data.store` must be set.
-        run: The run folder, made if absent.
+        run: The run folder, created if absent.
         console: Where to show progress; None: nowhere.
 
     Raises:
-        ConfigError: No store is given, an override names no patient, or the folder holds a run with other settings.
+        ConfigError: No store is given, an override names an unknown patient, or the folder contains a run with other
+            settings.
         TrainingError: The loss became NaN or infinite.
     """
     if config.data.store is None:
-        raise ConfigError("no store is given", fix="--data.store STORE, as `maesil prepare` wrote it")
+        raise ConfigError("no store is given", fix="--data.store STORE, a folder that `maesil prepare` wrote")
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
     config = replace(config, data=replace(config.data, store=absolute(config.data.store)))
     done = steps_done(run)
-    if not done:  # a run that has begun is not cut off from its end by this
+    if not done:  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
     settle(config, run)
     if done >= config.train.steps:
@@ -97,10 +98,10 @@ def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> L
     )
     held_out = _held_out(config, store)
     if config.monitor.validate_every and held_out is None:
-        named = "; name a patient: --data.holdout.patients.overrides PATIENT val"
+        named = "; choose a patient: --data.holdout.patients.overrides PATIENT val"
         hint = named if config.data.holdout.by == "patient" else ""
         screen.print(
-            f"no superpatch is held out for validation: no held-out score, no images, no checkpoint `best`{hint}"
+            f"no superpatch is held out for validation: no validation score, images or checkpoint `best`{hint}"
         )
     module = PretrainModule(model, config.train, config.data.window, config.data.flip_axes, config.seed)
     if efficiency.recompute:
@@ -115,12 +116,12 @@ def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> L
 
 
 def _held_out(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:
-    """The grid's held-out superpatches in a fixed, mixed order; None where nothing is held out."""
+    """The grid's held-out superpatches in a fixed, shuffled order; None if nothing is held out."""
     if not config.monitor.validate_every:
         return None
     try:
         regions = regions_of(store, config.data, config.model.superpatch, "val")
-    except EmptySplitError:  # a store may be too small to spare any
+    except EmptySplitError:  # the store may be too small to hold any out
         return None
     plan = GridPlan(regions, seed=0)
     count = min(len(plan), config.monitor.validation_superpatches)
@@ -128,21 +129,21 @@ def _held_out(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:
 
 
 def settle(config: RunConfig, run: Path) -> None:
-    """Writes the resolved configuration into a new run folder, or checks that an old one agrees with it.
+    """Writes the resolved configuration into a new run folder, or checks that it agrees with an existing run's.
 
     Raises:
-        ConfigError: The folder holds a run whose result these settings would change.
+        ConfigError: The folder contains a run whose result these settings would change.
     """
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         old = from_dict(before, where=run)
         keys = changed_keys(old, config)
-        # The same superpatches make a step, whoever of how many devices computes which of them.
+        # A step uses the same superpatches, however they are divided among devices.
         if _global_batch(old) == _global_batch(config):
             keys = [key for key in keys if key not in ("train.batch", "train.accumulate")]
         return keys
 
-    fix = "resume with the same settings, or give another --run (of demo: --out)"
+    fix = "resume with the same settings, or give another --run (for demo: --out)"
     claim(run / "config.yaml", to_dict(config), holds="a run", fix=fix, changed=changed)
 
 

@@ -1,1 +1,1 @@
-"""What a pre-trained encoder is used for."""
+"""Downstream tasks of a pre-trained encoder."""

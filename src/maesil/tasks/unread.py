@@ -1,4 +1,4 @@
-"""Settings that a task would not read: refused, so that no flag is given in vain."""
+"""Errors for settings that a task would ignore, so that no flag is silently without effect."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ class Rule(NamedTuple):
     """A setting, and when it would be ignored.
 
     Attributes:
-        flag: The setting as the command line has it.
-        vain: Whether it is set and nothing would read it.
-        why: What is used in its place.
-        fix: What to do.
+        flag: The setting's flag on the command line.
+        vain: Whether it is set but would be ignored.
+        why: Why it is ignored.
+        fix: What to do instead.
     """
 
     flag: str
@@ -32,14 +32,14 @@ class Rule(NamedTuple):
 
 
 def refuse(rules: Iterator[Rule]) -> None:
-    """Raises ConfigError for the first setting that nothing would read."""
+    """Raises ConfigError for the first setting that would be ignored."""
     for rule in rules:
         if rule.vain:
-            raise ConfigError(f"{rule.flag} would change nothing: {rule.why}", fix=rule.fix)
+            raise ConfigError(f"{rule.flag} would have no effect: {rule.why}", fix=rule.fix)
 
 
 def refuse_in_segmentation(config: FinetuneConfig) -> None:
-    """Raises ConfigError where a segmentation would not read a setting that is not its default."""
+    """Raises ConfigError if a segmentation would ignore a setting that differs from its default."""
     refuse(_common(config.init, config.preset, config.train, config.efficiency))
     refuse(_monitored(config))
     refuse(_drawn(config))
@@ -48,30 +48,30 @@ def refuse_in_segmentation(config: FinetuneConfig) -> None:
 
 
 def refuse_in_classification(config: ClassificationConfig) -> None:
-    """Raises ConfigError where a classification would not read a setting that is not its default."""
+    """Raises ConfigError if a classification would ignore a setting that differs from its default."""
     refuse(_common(config.init, config.preset, config.train, config.efficiency))
     probes = config.mode in ("linear", "knn")
-    why = f'mode "{config.mode}" looks at tokens, not at their moments'
+    why = f'mode "{config.mode}" uses tokens, not their mean or deviation'
     refuse(iter([Rule("--pool", config.pool != "mean" and not probes, why, "--mode linear or knn")]))
     if config.mode != "full":
         refuse(_untrained(config))
 
 
 def require_window(window: Window, card: Transfer) -> Window:
-    """The encoder's HU window: it knows voxels by no other.
+    """Returns the encoder's HU window, the only one it works with.
 
     Args:
-        window: The one that is asked for; the default asks for none.
-        card: The encoder's.
+        window: The requested window; the default value requests none.
+        card: The encoder's card.
 
     Raises:
-        ConfigError: Another one is asked for.
+        ConfigError: A different window is requested.
     """
     own, unasked = Window(card.low_hu, card.high_hu), Window()
     bounds = [(one.low_hu, one.high_hu) for one in (own, unasked)]
     if (window.low_hu, window.high_hu) not in bounds:
         raise ConfigError(
-            f"a window of {window.low_hu:g} to {window.high_hu:g} HU, and the encoder knows {own.low_hu:g} to "
+            f"the window is {window.low_hu:g} to {window.high_hu:g} HU, but the encoder's is {own.low_hu:g} to "
             f"{own.high_hu:g} HU",
             fix="leave out --data.window, or pre-train with this window",
         )
@@ -79,10 +79,10 @@ def require_window(window: Window, card: Transfer) -> Window:
 
 
 def _common(init: str, preset: str, train: TrainConfig, efficiency: EfficiencyConfig) -> Iterator[Rule]:
-    yield Rule("--train.optimizer", train.optimizer != "adamw", "tasks are trained by AdamW, at a rate for each layer")
+    yield Rule("--train.optimizer", train.optimizer != "adamw", "tasks are trained with AdamW, with a rate per layer")
     base = train.base_lr != TrainConfig().base_lr and train.peak_lr is not None
     yield Rule("--train.base-lr", base, f"the peak rate is {train.peak_lr}", "--train.peak-lr None")
-    yield Rule("--efficiency.compile", efficiency.compile, "torch.compile is for pre-training")
+    yield Rule("--efficiency.compile", efficiency.compile, "torch.compile is only used for pre-training")
     named = preset != "base" and init != "none"
     yield Rule("--preset", named, "the encoder has its own architecture", "leave it out, or --init none")
 
@@ -102,7 +102,7 @@ def _drawn(config: FinetuneConfig) -> Iterator[Rule]:
     }
     if config.labels.share is not None:
         for flag, given in draws.items():
-            yield Rule(flag, given, "with a share of the superpatches, those of the grid are taken in turn")
+            yield Rule(flag, given, "with --labels.share, superpatches are taken from the grid in turn")
     if data.sampling == "grid":
         for flag in ("--data.padded-crops", "--data.superpatches-per-pass"):
             yield Rule(flag, draws[flag], "the grid has no random crops", "--data.sampling random")
@@ -114,7 +114,7 @@ def _held_out(config: FinetuneConfig) -> Iterator[Rule]:
     labels, holdout, own = config.labels, config.data.holdout, HoldoutConfig()
     yield Rule("--labels.fold", bool(labels.fold) and labels.folds is None, "there are no folds", "--labels.folds N")
     if labels.folds is not None:
-        by_fold = "the folds say who is tested"
+        by_fold = "the folds decide which patients are tested"
         yield Rule("--data.holdout.by", holdout.by != own.by, by_fold)
         yield Rule("--data.holdout.given", holdout.given != own.given, by_fold)
         yield Rule("--data.holdout.patients.fractions", holdout.patients.fractions != own.patients.fractions, by_fold)
@@ -129,18 +129,18 @@ def _held_out(config: FinetuneConfig) -> Iterator[Rule]:
 def _modelled(config: FinetuneConfig) -> Iterator[Rule]:
     model, own = config.model, type(config)().model
     fixed = model.mode != "full" and model.layer_decay is not None
-    yield Rule("--model.layer-decay", fixed, f'mode "{model.mode}" keeps the encoder as it is', "--model.mode full")
+    yield Rule("--model.layer-decay", fixed, f'mode "{model.mode}" freezes the encoder', "--model.mode full")
     for name in ("features", "resolution"):
         given = model.mode == "linear" and getattr(model, name) != getattr(own, name)
         yield Rule(_flag("model", name), given, 'mode "linear" has no decoder', "--model.mode frozen or full")
 
 
 def _untrained(config: ClassificationConfig) -> Iterator[Rule]:
-    """What only mode "full" reads."""
+    """Settings that only mode "full" uses."""
     own = type(config)()
-    why, fix = f'mode "{config.mode}" trains no encoder', "--mode full"
+    why, fix = f'mode "{config.mode}" does not train the encoder', "--mode full"
     yield Rule("--layer-decay", config.layer_decay is not None, why, fix)
-    means = replace(config.efficiency, resident_gib=own.efficiency.resident_gib)  # any mode reads a store
+    means = replace(config.efficiency, resident_gib=own.efficiency.resident_gib)  # used in every mode
     for section, given, default in (("train", config.train, own.train), ("efficiency", means, own.efficiency)):
         for name in _changed(given, default):
             yield Rule(_flag(section, name), True, why, fix)

@@ -258,7 +258,7 @@ def test_classification_sheet__names_folds_that_lack_a_class() -> None:
     assert scores["auroc"][0] == 1.0
     notes = classification_sheet(ClassificationConfig(folds=3), cases, fold, probabilities, scores).notes
     assert "Fold 1 has no case of rare: its auroc is the mean of its other classes." in notes
-    assert "Fold 2 has cases of one class only: it has no auroc, and is left out of the mean." in notes
+    assert "Fold 2 has cases of only one class: it has no auroc and is left out of the mean." in notes
     assert not any(note.startswith("Fold 0") for note in notes)
     assert "3 folds by patient: every scan is scored by a model that saw no scan of its patient." in notes[0]
 
@@ -266,5 +266,5 @@ def test_classification_sheet__names_folds_that_lack_a_class() -> None:
 def test_fold_of__says_which_fold_cannot_be(store: Path, tmp_path: Path) -> None:
     rows = [(f"scans-p{n}", "rare" if n == 0 else "common") for n in range(COUNT)]
     cases = read_cases(written(tmp_path, rows), ScanStore(store))
-    with pytest.raises(ConfigError, match=r"fold \d of 3 has (one class only to test|no case of 'rare' to train on)"):
+    with pytest.raises(ConfigError, match=r"fold \d of 3 has (only one class to test|no case of 'rare' to train on)"):
         fold_of(cases, 3, 0)

@@ -75,15 +75,15 @@ def test_command__a_trial_that_cannot_be_is_told(
 ) -> None:
     assert main([*words, "--scans", "9", "--seeds", "1", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    assert "9 scans, scratch, seed 0 failed: 9 labelled scans to train on, there are 3" in printed
+    assert "9 scans, scratch, seed 0 failed: 9 labelled training scans requested, 3 available" in printed
 
 
 def test_command__wrong_calls(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for wrong, said in (
-        ([*words, "--scans", "1"], "no folder is given"),
+        ([*words, "--scans", "1"], "no output folder is given"),
         ([*words, "--out", str(tmp_path / "out")], "no amounts of labels"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--init", "none"], "nothing to compare with"),
-        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--seed", "1"], "--seed would change nothing"),
+        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--seed", "1"], "--seed would have no effect"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--labels.scans", "2"], "--labels.scans would"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--labels.share", "0.2"], "--labels.share would"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--random-start"], "--random-start would"),
@@ -93,11 +93,11 @@ def test_command__wrong_calls(words: list[str], tmp_path: Path, capsys: pytest.C
             [*words, "--shares", "0.5", "--out", str(tmp_path / "out"), "--model.foreground", "0.1"],
             "--model.foreground",
         ),
-        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "1", "2"], "no labelled scan is of one"),
-        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "0", "2"], "a learning rate of 0"),
+        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "1", "2"], "none has a labelled scan"),
+        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "0", "2"], "a learning rate is 0"),
         (
             [*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "1", "--scratch.peak-lr", "2"],
-            "--scratch.peak-lr would change nothing",
+            "--scratch.peak-lr would have no effect",
         ),
     ):
         assert main(wrong) == 2
@@ -196,7 +196,7 @@ def test_rates__each_start_takes_what_is_best_for_it_on_validation(stub: Stub, t
 
 
 def test_rates__none_that_trains(stub: Stub, tmp_path: Path) -> None:
-    with pytest.raises(TrainingError, match="no learning rate trains the start 'pre-trained': the loss became nan"):
+    with pytest.raises(TrainingError, match="'pre-trained' failed at every learning rate: the loss became nan"):
         compare_transfer(experiment(tmp_path), [Amount(scans=1)], 1, tmp_path / "out", rates=(2.0, 3.0))
     assert not stub.tested
 

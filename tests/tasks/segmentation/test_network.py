@@ -19,7 +19,7 @@ def test_stage_strides__multiply_to_the_patch(patch: tuple[int, int, int]) -> No
 
 @pytest.mark.parametrize("patch", [(6, 8, 8), (1, 1, 1)])
 def test_stage_strides__refuses_what_is_no_power_of_two(patch: tuple[int, int, int]) -> None:
-    with pytest.raises(ConfigError, match="no power of two"):
+    with pytest.raises(ConfigError, match="not a power of two"):
         stage_strides(patch)
 
 

@@ -211,7 +211,7 @@ def test_finetune__recomputes_blocks_if_asked(
 def test_finetune__voxels_unlike_the_pretraining(config: FinetuneConfig, tmp_path: Path) -> None:
     card = replace(small_card(MODEL), voxels={"policy": "spacing", "spacing_mm": 1.0})
     other = export(small_backbone(MODEL), card, "safetensors", tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"other voxels than the store has: policy spacing, spacing_mm 1\.0 against"):
+    with pytest.raises(ConfigError, match=r"other voxels than the store.s: policy spacing, spacing_mm 1\.0 against"):
         pipeline.finetune_segmentation(replace(config, init=str(other)), tmp_path / "run")
 
 
@@ -222,7 +222,7 @@ def test_finetune__no_store(config: FinetuneConfig, tmp_path: Path) -> None:
 
 def test_score__a_pretraining_run_is_none_of_segmentation(encoder: Path, tmp_path: Path, tiny_config: object) -> None:
     pipeline.pretrain(tiny_config, tmp_path / "run")  # type: ignore[arg-type]
-    with pytest.raises(CheckpointError, match="no segmentation run"):
+    with pytest.raises(CheckpointError, match="not a segmentation run"):
         pipeline.score_segmentation(tmp_path / "run")
 
 
@@ -264,7 +264,7 @@ def test_divide__folds_by_patient(config: FinetuneConfig) -> None:
         assert not test & {region.entry.patient for region in division.train}
         tested += sorted(test)
     assert sorted(tested) == list(CENTRES)
-    with pytest.raises(ConfigError, match="9 folds of 4 labelled patients"):
+    with pytest.raises(ConfigError, match="9 folds for 4 labelled patients"):
         divide(
             store, [e.scan_id for e in store.entries], replace(config, labels=LabelsConfig(folds=9)), MODEL.superpatch
         )
@@ -361,7 +361,7 @@ def test_labels_config__refuses(wrong: dict[str, float]) -> None:
 
 def test_command__wrong_calls(capsys: pytest.CaptureFixture[str]) -> None:
     for words, said in (
-        (["finetune"], "no task is named"),
+        (["finetune"], "no task is given"),
         (["finetune", "segmentatoin"], "did you mean 'segmentation'"),
         (["finetune", "segmentation", "--init", "none"], "no run folder"),
         (["predict", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "does not exist"),

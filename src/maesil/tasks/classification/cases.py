@@ -1,4 +1,4 @@
-"""Labelled scans from a CSV, and their folds by patient."""
+"""Labelled scans from a CSV file, and their folds by patient."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ class Cases:
     """Labelled scans.
 
     Attributes:
-        scans: Names in the store.
-        patients: Whose they are.
-        truth: Class of each.
-        classes: Names, in the order of their numbers.
+        scans: Scan names in the store.
+        patients: Patient of each scan.
+        truth: Class number of each scan.
+        classes: Class names, in the order of their numbers.
     """
 
     scans: tuple[str, ...]
@@ -33,21 +33,21 @@ class Cases:
 
 
 def read_cases(path: Path, store: ScanStore, column: str | None = None) -> Cases:
-    """Reads a CSV with a column scan_id (or patient) and one of classes.
+    """Reads a CSV file with a column scan_id (or patient) and a column of classes.
 
     Args:
-        path: The CSV.
-        store: Where the scans are.
-        column: The column of classes; None: the only other one.
+        path: The CSV file.
+        store: The store of the scans.
+        column: The column of classes; None: the only other column.
 
     Raises:
-        ConfigError: It cannot be read, a column is absent or not named, a scan is unknown or has two classes, or
-            there is one class only.
+        ConfigError: The file cannot be read, a column is absent or ambiguous, a scan is unknown or has two classes,
+            or there is only one class.
     """
     rows, key = _rows(path)
     others = [name for name in rows[0] if name not in ("scan_id", "patient")]
     if not others:
-        raise ConfigError("there is no column of classes", where=path, fix="name the class of each row in one")
+        raise ConfigError("there is no column of classes", where=path, fix="add one with the class of each row")
     if column is None and len(others) != 1:
         raise ConfigError("several columns could be the classes", where=path, fix=f"--label {' | '.join(others)}")
     chosen = column or others[0]
@@ -70,7 +70,7 @@ def read_cases(path: Path, store: ScanStore, column: str | None = None) -> Cases
     labels = [named[entry.scan_id if key == "scan_id" else entry.patient] for entry in entries]
     classes = tuple(sorted(set(labels)))
     if len(classes) < 2:
-        raise ConfigError(f"all cases are of the class '{classes[0]}'", where=path, fix="two classes at least")
+        raise ConfigError(f"all cases are of the class '{classes[0]}'", where=path, fix="label at least two classes")
     truth = np.array([classes.index(label) for label in labels], dtype=np.int64)
     return Cases(tuple(e.scan_id for e in entries), tuple(e.patient for e in entries), truth, classes)
 
@@ -82,15 +82,17 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], str]:
         raise ConfigError(f"the labels cannot be read: {error}", where=path) from error
     key = next((name for name in ("scan_id", "patient") if rows and name in rows[0]), None)
     if key is None:
-        raise ConfigError("the labels need a column scan_id or patient", where=path, fix="CSV with a header line")
+        raise ConfigError(
+            "the labels need a column scan_id or patient", where=path, fix="give a CSV file with a header line"
+        )
     return rows, key
 
 
 def fold_of(cases: Cases, folds: int, seed: int) -> Int[np.ndarray, " s"]:
-    """The fold of every case: by patient, each class dealt out in turn.
+    """Assigns every case a fold: by patient, each class dealt out in turn.
 
     Raises:
-        ConfigError: A fold would be left without a class to train on, or with one class to test; says which.
+        ConfigError: A fold would lack a class to train on, or have only one class to test; the message says which.
     """
     order = SplitConfig(seed=seed)
     of_patient = {patient: int(k) for patient, k in zip(cases.patients, cases.truth, strict=True)}
@@ -105,9 +107,9 @@ def fold_of(cases: Cases, folds: int, seed: int) -> Int[np.ndarray, " s"]:
         absent = [name for k, name in enumerate(cases.classes) if not (taught == k).any()]
         if absent or len(set(tested.tolist())) < 2:
             counts = Counter(cases.classes[k] for k in of_patient.values())
-            told = ", ".join(f"{name}: {n}" for name, n in sorted(counts.items()))
-            what = f"no case of '{absent[0]}' to train on" if absent else "one class only to test"
+            listed = ", ".join(f"{name}: {n}" for name, n in sorted(counts.items()))
+            what = f"no case of '{absent[0]}' to train on" if absent else "only one class to test"
             raise ConfigError(
-                f"fold {number} of {folds} has {what}; patients per class: {told}", fix="ask for fewer folds"
+                f"fold {number} of {folds} has {what}; patients per class: {listed}", fix="use fewer folds"
             )
     return fold

@@ -1,4 +1,4 @@
-"""Settings of a classification."""
+"""Settings of a classification run."""
 
 from __future__ import annotations
 
@@ -13,22 +13,23 @@ from maesil.training.config import EfficiencyConfig, TrainConfig
 
 @dataclass(frozen=True)
 class ClassificationConfig:
-    """Everything that decides a classification run.
+    """All settings of a classification run.
 
     Args:
-        init: The pre-trained encoder, as `maesil.load` takes it; "none": random weights, the preset's architecture.
-        random_start: Take the architecture of `init` alone, with random weights.
-        preset: Architecture where `init` is "none".
-        mode: "linear" or "knn" on the mean token, "attentive" pooling of fixed tokens (means of 4^3 patches), or
+        init: The pre-trained encoder, anything `maesil.load` accepts; "none": random weights, the preset's
+            architecture.
+        random_start: Use only the architecture of `init`, with random weights.
+        preset: Preset whose architecture is used if `init` is "none".
+        mode: "linear" or "knn" on the mean token, "attentive" pooling of frozen tokens (means of 4^3 patches), or
             "full": encoder and pooling trained on superpatches.
-        pool: What "linear" and "knn" see of a scan's tokens: their "mean", or "mean_std", their standard deviation
-            beside it: how varied a scan is says more than its mean (docs/lab.md).
-        folds: By patient, stratified by class.
-        train: Length and rate of AdamW ("full").
-        layer_decay: Learning rate of each encoder block, as a share of the block's above it ("full"). None: 0.75 for a
+        pool: What "linear" and "knn" use of a scan's tokens: their "mean", or "mean_std", the mean and the standard
+            deviation: how varied a scan is says more than its mean (docs/lab.md).
+        folds: Number of folds by patient, stratified by class.
+        train: Length and learning rate of AdamW ("full").
+        layer_decay: Ratio of each encoder block's learning rate to that of the block above ("full"). None: 0.75 for a
             pre-trained encoder, 1 for random weights, which have as much to learn in every layer.
-        efficiency: Devices, precision, workers of "full".
-        seed: Of folds, starts and order.
+        efficiency: Devices, precision, workers ("full").
+        seed: Seed of folds, initial weights and data order.
     """
 
     init: str = "none"

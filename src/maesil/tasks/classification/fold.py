@@ -1,4 +1,4 @@
-"""One fold of a classification whose encoder is trained too."""
+"""One fold of a classification with full fine-tuning."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ from maesil.training.trainer import Job, fit, prepare_process
 from maesil.version import commit
 
 LEAST_TISSUE = DataConfig().min_tissue
-"""Superpatches with a smaller share are neither trained on nor asked, unless a scan has no others."""
+"""Superpatches with a smaller share are used neither for training nor for prediction, unless a scan has no others."""
 
 
 def train_fold(
@@ -50,19 +50,19 @@ def train_fold(
     run: Path,
     console: Console | None,
 ) -> Float[np.ndarray, "s k"]:
-    """Trains on the known scans and tells the class of the others; resumes an interrupted fold.
+    """Trains on the known scans and predicts the class of the others; resumes an interrupted fold.
 
     Args:
-        config: Optimiser and length.
+        config: Optimiser settings and length.
         store: The scans.
-        start: Where the encoder begins, and its card.
-        known: Scan to class.
-        asked: Scans to tell.
+        start: The encoder to start from, and its card.
+        known: Training scan to class.
+        asked: Scans to predict.
         run: The fold's folder.
         console: Where to show progress.
 
     Returns:
-        Probabilities (s, k) of the scans asked for, each the mean over its superpatches.
+        Probabilities (s, k) of the scans to predict, each the mean over its superpatches.
     """
     classes = 1 + max(known.values())
     backbone, card = start
@@ -71,7 +71,7 @@ def train_fold(
         _train(config, store, model, card, known, run, console)
     load_weights(model, checkpoint_folder(run))
     model.eval().to(default_device())
-    return np.stack([_told(model, store, scan) for scan in asked])
+    return np.stack([_predicted(model, store, scan) for scan in asked])
 
 
 def _train(
@@ -99,7 +99,7 @@ def _train(
     }
     job = Job(config.train, monitor, config.efficiency, config.seed, run, record, lambda step, _: f"step {step}\n")
     efficiency = prepare_process(job)
-    # Every scan as often as any other: a large one is no more of its class than a small one.
+    # Draw every scan equally often, whatever its size.
     even = [replace(region, tiles=region.tiles[:1]) for region in regions]
     training = SuperpatchDataset(store, make_plan(even, data, config.seed), superpatch)
     if efficiency.recompute:
@@ -112,11 +112,11 @@ def _train(
 
 
 @torch.inference_mode()
-def _told(model: Classifier, store: ScanStore, scan: str) -> Float[np.ndarray, " k"]:
+def _predicted(model: Classifier, store: ScanStore, scan: str) -> Float[np.ndarray, " k"]:
     entry = store.entry(scan)
     tiling = Tiling(entry.shape, model.backbone.config.superpatch)
     occupancy = store.occupancy(scan)
-    # As in training, no tile reaches past the scan: one that is half padding looks like lung to the network.
+    # As in training, tiles lie inside the scan: to the network, a tile that is half padding looks like lung.
     tiles = list(tiling.within())
     solid = [tile for tile in tiles if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE] or tiles
     device = next(model.parameters()).device
@@ -124,5 +124,5 @@ def _told(model: Classifier, store: ScanStore, scan: str) -> Float[np.ndarray, "
     for tile in solid:
         hu = torch.from_numpy(store.read(scan, tile.origin, tiling.tile))[None, None].to(device)
         found.append(model(model.backbone.from_hu(hu)).float().softmax(dim=1)[0].cpu().double().numpy())
-    told: Float[np.ndarray, " k"] = np.mean(found, axis=0)
-    return told
+    mean: Float[np.ndarray, " k"] = np.mean(found, axis=0)
+    return mean

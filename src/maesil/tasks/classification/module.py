@@ -1,4 +1,4 @@
-"""A classification network as a LightningModule: every superpatch of a scan is told the scan's class."""
+"""A classification network as a LightningModule: the label of every superpatch is its scan's class."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class ClassificationModule(Stepper):
 
     Args:
         model: The network.
-        config: Optimiser and length; AdamW.
+        config: Optimiser settings and length; AdamW.
         truth: Scan to class.
-        layer_decay: Learning rate of each encoder block, as a share of the block's above it.
+        layer_decay: Ratio of each encoder block's learning rate to that of the block above.
     """
 
     score = "val_accuracy"
@@ -39,7 +39,7 @@ class ClassificationModule(Stepper):
         self.layer_decay = layer_decay
 
     def batch_loss(self, batch: Superpatches) -> Float[Tensor, ""]:
-        """Cross-entropy."""
+        """Returns the cross-entropy."""
         wanted = torch.tensor([self.truth[place.scan_id] for place in batch.places], device=self.device)
         logits = self.model(self.model.backbone.from_hu(batch.hu))
         return F.cross_entropy(logits.float(), wanted)

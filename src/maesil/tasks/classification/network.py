@@ -1,4 +1,4 @@
-"""Classification on a pre-trained encoder: probes of fixed features, attentive pooling."""
+"""Classification on a pre-trained encoder: probes of frozen features, attentive pooling."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ RIDGE = 1e-2
 """Weight decay of the linear probe, on standardised features; not tuned."""
 NEIGHBOURS = 5
 TEMPERATURE = 0.07
-"""Of the neighbours' votes, by cosine similarity."""
+"""Temperature of the neighbours' votes, by cosine similarity."""
 
 
 @final
@@ -25,8 +25,8 @@ class AttentivePool(nn.Module):
 
     Args:
         width: Channels of a token (e).
-        classes: Scores to give.
-        heads: Of the attention; divides `width`.
+        classes: Number of classes.
+        heads: Number of attention heads; one if it does not divide `width`.
     """
 
     def __init__(self, width: int, classes: int, heads: int = 4) -> None:
@@ -40,7 +40,7 @@ class AttentivePool(nn.Module):
     def forward(
         self, tokens: Float[Tensor, "b n e"], absent: Bool[Tensor, "b n"] | None = None
     ) -> Float[Tensor, "b classes"]:
-        """Logits of sets of tokens; `absent` marks the padding of the smaller sets."""
+        """Returns logits of sets of tokens; `absent` marks the padding of smaller sets."""
         tokens = self.norm(tokens)
         query = self.query.expand(len(tokens), -1, -1)
         pooled, _ = self.attention(query, tokens, tokens, key_padding_mask=absent, need_weights=False)
@@ -53,8 +53,8 @@ class Classifier(nn.Module):
     """Encoder and attentive pooling, trained together.
 
     Args:
-        backbone: The encoder; its weights become this network's own.
-        classes: To tell apart.
+        backbone: The encoder; this network takes over its weights.
+        classes: Number of classes.
     """
 
     def __init__(self, backbone: Backbone, classes: int) -> None:
@@ -63,7 +63,7 @@ class Classifier(nn.Module):
         self.pool = AttentivePool(backbone.width, classes)
 
     def forward(self, volume: Float[Tensor, "b 1 d h w"]) -> Float[Tensor, "b classes"]:
-        """Logits of superpatches in window units."""
+        """Returns logits of superpatches in window units."""
         logits: Tensor = self.pool(self.backbone.tokens(volume))
         return logits
 
@@ -74,10 +74,10 @@ def linear_probe(
     """Probabilities of other cases from logistic regression: standardised features, L2 of `RIDGE`, L-BFGS.
 
     Args:
-        features: Of the training cases.
-        truth: Their classes.
-        classes: To tell apart.
-        others: Features of the cases to tell.
+        features: Features of the training cases.
+        truth: Classes of the training cases.
+        classes: Number of classes.
+        others: Features of the cases to predict.
     """
     mean, deviation = features.mean(dim=0), features.std(dim=0, correction=0).clamp_min(1e-6)
     known, asked = ((values - mean) / deviation for values in (features, others))
@@ -102,7 +102,7 @@ def linear_probe(
 def nearest_neighbours(
     features: Float[Tensor, "s e"], truth: Int[Tensor, " s"], classes: int, others: Float[Tensor, "t e"]
 ) -> Float[Tensor, "t classes"]:
-    """Probabilities from the votes of the `NEIGHBOURS` most similar training cases, by cosine, centred features."""
+    """Probabilities from votes of the `NEIGHBOURS` most similar training cases, by cosine of centred features."""
     mean = features.mean(dim=0)
     similarity = F.normalize(others - mean, dim=1) @ F.normalize(features - mean, dim=1).T
     value, place = similarity.topk(min(NEIGHBOURS, len(features)), dim=1)
@@ -120,15 +120,15 @@ def attentive_probe(
     steps: int = 300,
     seed: int = 0,
 ) -> Float[Tensor, "t classes"]:
-    """Probabilities from attentive pooling over fixed tokens: AdamW at 1e-3, `steps` of 8 cases.
+    """Probabilities from attentive pooling over frozen tokens: AdamW at 1e-3, `steps` batches of 8 cases.
 
     Args:
-        tokens: Of every training case; their number may differ.
-        truth: Their classes.
-        classes: To tell apart.
-        others: Tokens of the cases to tell.
-        steps: Of the optimiser.
-        seed: Of start and order.
+        tokens: Tokens of every training case; their number may differ.
+        truth: Classes of the training cases.
+        classes: Number of classes.
+        others: Tokens of the cases to predict.
+        steps: Number of optimiser steps.
+        seed: Seed of initial weights and data order.
     """
     generator = torch.Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
@@ -147,7 +147,7 @@ def attentive_probe(
 
 
 def _padded(sets: list[Float[Tensor, "_ e"]]) -> tuple[Float[Tensor, "b n e"], Bool[Tensor, "b n"]]:
-    """Sets of tokens as one batch, and where there are none."""
+    """Sets of tokens as one padded batch, and a mask of the padding."""
     sizes = torch.tensor([len(tokens) for tokens in sets])
     padded: Tensor = pad_sequence(sets, batch_first=True)
     return padded, torch.arange(padded.shape[1]) >= sizes[:, None]

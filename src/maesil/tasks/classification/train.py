@@ -1,4 +1,4 @@
-"""Classification of whole scans, cross-validated by patient: probes of fixed features, or the encoder trained too."""
+"""Classification of whole scans, cross-validated by patient: probes of frozen features, or full fine-tuning."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ class Classified:
     """A cross-validated classification.
 
     Attributes:
-        table: Markdown.
-        scores: Metric to value, low and high of its 95 % bootstrap interval over patients; NaN: there is none.
-        folder: The run folder: predictions.csv, scores.json, table.md.
+        table: The table in Markdown.
+        scores: Metric to value, low and high end of its 95 % bootstrap interval over patients; NaN if there is none.
+        folder: The run folder, with predictions.csv, scores.json, table.md.
     """
 
     table: str
@@ -76,13 +76,13 @@ def classify(
     Args:
         config: Encoder, mode, folds.
         store: The scans.
-        cases: Their classes.
-        run: The folder, made if absent.
+        cases: The labelled scans.
+        run: The run folder, created if absent.
         console: Where "full" shows its progress.
-        progress: Called after every scan, or fold.
+        progress: Called after every scan or fold.
 
     Raises:
-        ConfigError: A setting that nothing reads; folds that cannot be; voxels unlike the pre-training's.
+        ConfigError: A setting would be ignored, the folds are impossible, or voxels differ from the pre-training's.
     """
     refuse_in_classification(config)
     decay = decay_of(config.layer_decay, config.init, random_start=config.random_start)
@@ -100,19 +100,19 @@ def classify(
     sheet = classification_sheet(config, cases, fold, probabilities, scores)
     sheet = replace(sheet, notes=(*sheet.notes, seen))
     _write_predictions(run / "predictions.csv", cases, fold, probabilities)
-    told: dict[str, Any] = {"mode": config.mode, "classes": cases.classes, "seen": seen}
-    told["scores"] = {
+    record: dict[str, Any] = {"mode": config.mode, "classes": cases.classes, "seen": seen}
+    record["scores"] = {
         name: {end: number if math.isfinite(number) else None for end, number in zip(ENDS, row, strict=True)}
         for name, row in scores.items()
     }
-    told["confusion"] = confusion(probabilities, cases.truth).tolist()
-    write_json(run / "scores.json", told)
+    record["confusion"] = confusion(probabilities, cases.truth).tolist()
+    write_json(run / "scores.json", record)
     write_text(run / "table.md", sheet_to_markdown(sheet))
     return Classified(sheet_to_markdown(sheet), scores, run)
 
 
 def _claim(run: Path, config: ClassificationConfig, cases: Cases) -> None:
-    """Writes what the folder is for; refuses one that is for something else."""
+    """Writes settings and labels into the folder; refuses a folder with other ones."""
     wanted = {
         "settings": TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
         "truth": {scan: cases.classes[k] for scan, k in zip(cases.scans, cases.truth.tolist(), strict=True)},
@@ -149,12 +149,10 @@ def _probed(
 
 
 def _summary(backbone: Backbone, store: ScanStore, scan: str, pool: str | None) -> Float[Tensor, "n e"]:
-    """A scan's pooled tokens (1, e or 2e), or the mean tokens of its regions (n, e) for attention to weigh."""
+    """A scan's pooled tokens (1, e or 2e), or the mean tokens of its regions (n, e) for attentive pooling."""
     found = [row[1:] for row in scan_tokens(backbone, store, store.entry(scan))]
     if not found:
-        raise ConfigError(
-            f"the scan '{scan}' has no tissue to look at", where=store.path, fix="leave it out of the labels"
-        )
+        raise ConfigError(f"the scan '{scan}' has no tissue", where=store.path, fix="leave it out of the labels")
     if pool is None:
         return torch.cat([region_tokens(backbone, tokens, solid) for tokens, solid in found])
     tokens = torch.cat([tokens[solid] for tokens, solid in found])
@@ -190,15 +188,15 @@ def scored(
     """Every metric with its 95 % bootstrap interval; patients are resampled, with all their scans.
 
     Args:
-        probabilities: (s, k), of each case by the model of its fold.
-        cases: Their classes and patients.
-        fold: (s,), the fold of each case. AUROC is the mean over folds; the others are taken over all cases.
+        probabilities: Probabilities (s, k) of each case, from the model that was tested on its fold.
+        cases: Classes and patients.
+        fold: The fold of each case, (s,). AUROC is the mean over folds; the others are computed over all cases.
     """
     draws = _resamples(cases.patients)
 
     def of_all(metric: Callable[[Int[np.ndarray, " n"]], float]) -> tuple[float, float, float]:
         values = np.array([metric(draw) for draw in draws], dtype=np.float64)
-        values = values[np.isfinite(values)]  # a draw may lack a class
+        values = values[np.isfinite(values)]  # a resample may lack a class
         low, high = interval_of(values) if len(values) else (math.nan, math.nan)
         return metric(np.arange(len(cases.truth))), low, high
 
@@ -215,9 +213,9 @@ def scored(
 
 
 def _resamples(patients: Sequence[str]) -> list[Int[np.ndarray, " n"]]:
-    """Cases of resampled patients, the same draws as `evaluation.intervals` makes; none of fewer than two patients.
+    """Cases of resampled patients, with the same resamples as `evaluation.intervals`; none for fewer than two patients.
 
-    For scores of many cases together, which are no mean over cases.
+    For scores of all cases together that are not a mean over cases.
     """
     names, number_of = np.unique(np.asarray(patients), return_inverse=True)
     if len(names) < 2:
@@ -234,7 +232,7 @@ def classification_sheet(
     probabilities: Float[np.ndarray, "s k"],
     scores: dict[str, tuple[float, float, float]],
 ) -> Sheet:
-    """A row per metric; the notes say who was tested, how, and which folds a metric leaves out."""
+    """A row per metric; the notes say which patients were tested, how, and which folds a metric leaves out."""
     rows = [
         (name.replace("_", " "), f"{value:.3f}", f"[{low:.3f}, {high:.3f}]" if math.isfinite(low) else "–")
         for name, (value, low, high) in scores.items()
@@ -244,22 +242,22 @@ def classification_sheet(
     notes = [
         f"{len(cases.scans)} scans of {len(set(cases.patients))} patients ({counts}). {folds_note(config.folds)} "
         "Intervals: 95 % bootstrap, patients resampled.",
-        "auroc: in each fold one class against the rest, mean of classes, then mean over folds. calibration error: "
-        "expected, 10 bins. brier: 0 best, 2 worst.",
+        "auroc: one class against the rest in each fold, mean over classes, then over folds. calibration error: "
+        "expected calibration error, 10 bins. brier: 0 is best, 2 is worst.",
         *_left_out(cases, fold),
     ]
     for k, name in enumerate(cases.classes):
         found = ", ".join(f"{other} {table[k, at]}" for at, other in enumerate(cases.classes))
-        notes.append(f"Truly {name}: called {found}.")
+        notes.append(f"True class {name}: predicted {found}.")
     return Sheet(("metric", "value", "95 % interval"), rows, notes, title=f"Classification, {config.mode}")
 
 
 def _left_out(cases: Cases, fold: Int[np.ndarray, " s"]) -> list[str]:
-    """What the AUROC leaves out, a note per fold."""
+    """One note for every fold whose AUROC leaves out a class."""
     notes = []
     for number, absent in untold(cases.truth, fold, len(cases.classes)).items():
         if len(absent) == len(cases.classes):
-            notes.append(f"Fold {number} has cases of one class only: it has no auroc, and is left out of the mean.")
+            notes.append(f"Fold {number} has cases of only one class: it has no auroc and is left out of the mean.")
         else:
             names = ", ".join(cases.classes[k] for k in absent)
             notes.append(f"Fold {number} has no case of {names}: its auroc is the mean of its other classes.")

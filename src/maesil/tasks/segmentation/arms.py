@@ -1,4 +1,4 @@
-"""The two starts of a label-efficiency experiment, each trained as suits it."""
+"""The two starts of a label-efficiency experiment, each with its own training settings."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ class Arm:
     Attributes:
         start: "pre-trained" or "scratch".
         peak_lr: Peak learning rate.
-        layer_decay: Learning rate of each encoder block, as a share of the block's above it; None: the encoder is kept
-            as it is.
+        layer_decay: Ratio of each encoder block's learning rate to that of the block above; None: the encoder is
+            frozen.
     """
 
     start: str
@@ -31,7 +31,7 @@ class Arm:
     layer_decay: float | None
 
     def settings(self, config: FinetuneConfig) -> FinetuneConfig:
-        """A training's settings, those of this start in place of the common ones."""
+        """A training's settings: the common ones, with this start's own applied."""
         return replace(
             config,
             random_start=self.start == "scratch",
@@ -40,12 +40,12 @@ class Arm:
         )
 
     def __str__(self) -> str:
-        decay = "a fixed encoder" if self.layer_decay is None else f"layer decay {self.layer_decay:g}"
+        decay = "a frozen encoder" if self.layer_decay is None else f"layer decay {self.layer_decay:g}"
         return f"{self.start}: peak learning rate {self.peak_lr:g}, {decay}"
 
 
 def with_rate(train: TrainConfig, peak_lr: float) -> TrainConfig:
-    """The same training at another peak learning rate."""
+    """The same training with another peak learning rate."""
     return replace(train, peak_lr=peak_lr, base_lr=TrainConfig().base_lr)
 
 
@@ -54,9 +54,9 @@ def arm_of(config: FinetuneConfig, scratch: ScratchConfig, start: str, rates: Se
 
     Args:
         config: Common settings, and the pre-trained encoder's.
-        scratch: The random encoder's own.
+        scratch: The random encoder's own settings.
         start: "pre-trained" or "scratch".
-        rates: The first is taken, where there are any.
+        rates: Peak learning rates to try; the first is used, if there are any.
     """
     rate = config.train.learning_rate(world_size(config.efficiency))
     decay: float | None = decay_of(config.model.layer_decay, config.init, random_start=False)
@@ -66,9 +66,9 @@ def arm_of(config: FinetuneConfig, scratch: ScratchConfig, start: str, rates: Se
 
 
 def require_own_settings(config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float]) -> None:
-    """Raises ConfigError where the experiment itself varies a setting, `rates` replaces it, or a rate is none."""
+    """Raises ConfigError if a setting is varied by the experiment or replaced by `rates`, or if a rate is invalid."""
     if any(rate <= 0 for rate in rates):
-        raise ConfigError(f"a learning rate of {min(rates):g}", fix="give --rates above 0")
+        raise ConfigError(f"a learning rate is {min(rates):g}", fix="give --rates above 0")
     refuse(_rules(config, scratch, rates))
 
 
@@ -80,11 +80,11 @@ def _rules(config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float
     yield Rule("--random-start", config.random_start, "both starts are trained")
     train = config.train
     by_rates = bool(rates)
-    why, fix = "--rates takes its place", "give one of the two"
+    why, fix = "--rates replaces it", "give only one of the two"
     yield Rule("--train.peak-lr", by_rates and train.peak_lr != own.train.peak_lr, why, fix)
     yield Rule("--train.base-lr", by_rates and train.base_lr != own.train.base_lr, why, fix)
     yield Rule("--scratch.peak-lr", by_rates and scratch.peak_lr is not None, why, fix)
     mode = config.model.mode
     decays = scratch.layer_decay != ScratchConfig().layer_decay or config.model.layer_decay is not None
     fixed = mode != "full" and decays
-    yield Rule("a layer decay", fixed, f'mode "{mode}" keeps the encoder as it is', "--model.mode full")
+    yield Rule("a layer decay", fixed, f'mode "{mode}" freezes the encoder', "--model.mode full")

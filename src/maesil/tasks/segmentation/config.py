@@ -1,4 +1,4 @@
-"""A segmentation run's settings."""
+"""Settings of a segmentation run."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
 @dataclass(frozen=True)
 class LabelsConfig:
-    """What is learned, and from how much.
+    """Classes to segment, and how many labels to train on.
 
     Args:
-        classes: Structures to tell apart; none: all that every labelled scan names. A scan counts only if its labels
-            name every class: elsewhere one might be there unmarked.
-        scans: Labelled scans to train on, the first of a fixed order; None: all.
-        share: Share of the training scans' grid of superpatches whose labels are used, the first of a fixed order;
-            None: crops anywhere.
+        classes: Structures to segment; none: all that every labelled scan names. Only scans whose labels name every
+            class are used: in others, a class might be present but unmarked.
+        scans: Number of labelled training scans, the first in a fixed order; None: all.
+        share: Share of the training scans' grid superpatches whose labels are used, the first in a fixed order; None:
+            random crops anywhere.
         folds: Number of folds by patient; None: the store's split, or --data.holdout.
-        fold: Which fold is tested.
+        fold: Number of the fold to test.
     """
 
     classes: tuple[str, ...] = ()
@@ -39,28 +39,29 @@ class LabelsConfig:
 
     def __post_init__(self) -> None:
         if self.share is not None and not 0 < self.share <= 1:
-            raise ConfigError(f"share is {self.share}", fix="a share of the superpatches lies in (0, 1]")
+            raise ConfigError(f"share is {self.share}", fix="give a share of the superpatches in (0, 1]")
         if self.folds is not None and not (self.folds > 1 and self.fold < self.folds):
-            raise ConfigError(f"fold {self.fold} of {self.folds}", fix="at least 2 folds, numbered from 0")
+            raise ConfigError(f"fold {self.fold} of {self.folds}", fix="give at least 2 folds, numbered from 0")
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class FinetuneConfig:
-    """Everything that decides a segmentation run.
+    """All settings of a segmentation run.
 
     Args:
-        init: The pre-trained encoder, as `maesil.load` takes it; "none": random weights, the preset's architecture.
-        random_start: Take the architecture of `init` alone, with random weights: the control for pre-training. Random
-            weights learn at one rate in all layers, unless --model.layer-decay says otherwise.
-        preset: Architecture where `init` is "none".
-        data: Store, held-out patients, flips. None of the flips by default: left and right are different structures. No
-            padded crops: a scan is segmented in windows that lie inside it. The window is the encoder's.
-        labels: What is learned, and from how much.
+        init: The pre-trained encoder, anything `maesil.load` accepts; "none": random weights, the preset's
+            architecture.
+        random_start: Use only the architecture of `init`, with random weights: the baseline without pre-training.
+            Random weights learn at one rate in all layers, unless --model.layer-decay is given.
+        preset: Preset whose architecture is used if `init` is "none".
+        data: Store, held-out patients, flips. No flips by default: left and right are different structures. No padded
+            crops: a scan is segmented in windows that lie inside it. The window is the encoder's.
+        labels: Classes to segment, and how many labels to train on.
         model: Decoder and mode.
-        train: Length and rate of AdamW.
+        train: Length and learning rate of AdamW.
         monitor: Logs, validation, checkpoints; no images.
         efficiency: Devices, precision, workers.
-        seed: Of decoder, data order and flips.
+        seed: Seed of decoder weights, data order and flips.
     """
 
     init: str = "none"
@@ -79,11 +80,11 @@ class FinetuneConfig:
 
 @dataclass(frozen=True)
 class ScratchConfig:
-    """How the encoder with random weights is trained, where that differs from the pre-trained one.
+    """Settings of the encoder with random weights that differ from the pre-trained encoder's.
 
     Args:
-        peak_lr: Its peak learning rate; None: that of `train`. --rates chooses one for each start.
-        layer_decay: Learning rate of each encoder block, as a share of the block's above it; 1: all learn alike.
+        peak_lr: Peak learning rate; None: the one in `train`. --rates chooses one for each start.
+        layer_decay: Ratio of each encoder block's learning rate to that of the block above; 1: all learn at one rate.
     """
 
     peak_lr: PositiveFloat | None = None
@@ -91,7 +92,7 @@ class ScratchConfig:
 
     def __post_init__(self) -> None:
         if self.layer_decay > 1:
-            raise ConfigError(f"scratch.layer_decay is {self.layer_decay}, a share", fix="give at most 1")
+            raise ConfigError(f"scratch.layer_decay is {self.layer_decay}, but it is a share", fix="give at most 1")
 
 
 _ADAPTER = TypeAdapter(FinetuneConfig)
@@ -104,7 +105,7 @@ def to_dict(config: FinetuneConfig) -> dict[str, Any]:
 
 
 def from_dict(values: Mapping[str, Any], *, where: object = None) -> FinetuneConfig:
-    """Validated settings; raises ConfigError where they do not fit."""
+    """Validates settings; raises ConfigError if they are invalid."""
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
@@ -114,10 +115,10 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> FinetuneCon
 
 
 def settle(config: FinetuneConfig, run: Path) -> None:
-    """Writes the settings into a new run folder, or checks that an old one agrees with them.
+    """Writes the settings into a new run folder, or checks that they agree with an existing run's.
 
     Raises:
-        ConfigError: The folder holds a run with other settings.
+        ConfigError: The folder contains a run with other settings.
     """
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Which labelled scans teach, which choose and which judge; and how few of them may teach."""
+"""The split of labelled scans into training, validation and test, and the limit on training scans."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from maesil.tiling import Tile
 
 @dataclass(frozen=True)
 class Division:
-    """Regions of the labelled scans by their use.
+    """Regions of the labelled scans by split.
 
     Attributes:
-        train: Those that teach.
-        val: Those that choose; may be empty.
-        test: Those that judge.
-        data: The data's settings that made the division; with folds, not those that were given.
+        train: Regions to train on.
+        val: Regions to validate on; may be empty.
+        test: Regions to test on.
+        data: The data settings that produced the split; with folds, not the ones that were given.
     """
 
     train: tuple[Region, ...]
@@ -34,10 +34,10 @@ class Division:
 
 
 def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, superpatch: Shape3) -> Division:
-    """Divides the labelled scans by patient or by superpatch, as the settings say, or into folds by patient.
+    """Splits the labelled scans by patient or by superpatch, as configured, or into folds by patient.
 
     Raises:
-        StoreError: Nothing is left to train on, or to test.
+        StoreError: No labelled scan is left to train or to test on.
         ConfigError: There are fewer patients than folds.
     """
     data = config.data if config.labels.folds is None else folded(store, scans, config)
@@ -53,24 +53,24 @@ def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, super
 
 
 def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> DataConfig:
-    """The data with one fold of the labelled patients to test, all others to train."""
+    """The data settings with one fold of the labelled patients for test, all others for training."""
     folds, seed = config.labels.folds or 1, SplitConfig(seed=config.data.holdout.patients.seed)
     patients = sorted({store.entry(scan).patient for scan in scans}, key=lambda name: rank_of(name, seed))
     if len(patients) < folds:
-        raise ConfigError(f"{folds} folds of {len(patients)} labelled patients", fix="ask for fewer folds")
+        raise ConfigError(f"{folds} folds for {len(patients)} labelled patients", fix="use fewer folds")
     tested = {name: "test" for at, name in enumerate(patients) if at % folds == config.labels.fold}
     split = SplitConfig(fractions=(1.0, 0.0, 0.0), overrides=tested)
     return replace(config.data, holdout=replace(config.data.holdout, by="patient", patients=split, given=False))
 
 
 def limited(regions: tuple[Region, ...], labels: LabelsConfig, seed: int) -> tuple[Region, ...]:
-    """The first scans and superpatches of an order that the seed alone decides: smaller sets lie in larger ones."""
+    """The first scans and superpatches in an order that depends only on the seed: larger sets contain smaller ones."""
     order = SplitConfig(seed=seed)
     chosen = sorted(regions, key=lambda region: rank_of(region.entry.patient, order))
     if labels.scans is not None:
         if labels.scans > len(chosen):
-            fix = "ask for fewer, or prepare more with --labels"
-            raise ConfigError(f"{labels.scans} labelled scans to train on, there are {len(chosen)}", fix=fix)
+            fix = "use fewer, or prepare more with --labels"
+            raise ConfigError(f"{labels.scans} labelled training scans requested, {len(chosen)} available", fix=fix)
         chosen = chosen[: labels.scans]
     if labels.share is None:
         return tuple(chosen)
@@ -88,9 +88,9 @@ def limited(regions: tuple[Region, ...], labels: LabelsConfig, seed: int) -> tup
 
 
 def _inside(region: Region, tile: Tile) -> Tile:
-    """The tile moved inside its scan; where it would then touch one that is held out, as it was.
+    """The tile moved inside its scan, or the tile unchanged if the move would make it touch a held-out one.
 
-    A whole scan is segmented in windows that lie inside it; so do the superpatches that teach.
+    Whole scans are segmented in windows that lie inside them, so training superpatches should lie inside, too.
     """
     moved = region.tiling.pushed_back(tile)
     return moved if region.is_allowed(moved.origin) else tile

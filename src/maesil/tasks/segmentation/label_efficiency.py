@@ -1,9 +1,9 @@
 """Does pre-training help? One task from a pre-trained encoder and from random weights, with few labels and many.
 
-Both start from one architecture, take the same steps over the same labelled superpatches in the same order, and are
-scored on the same scans. Each is trained as suits it: lower blocks of a pre-trained encoder learn more slowly, random
-ones as fast as all others, and with `rates` each has the learning rate that is best for it on the validation patients.
-Every amount is repeated with several seeds, which draw the labelled subset, the decoder's weights and the order.
+Both starts have the same architecture, take the same steps over the same labelled superpatches in the same order, and
+are scored on the same scans. Each is trained as suits it: lower blocks of a pre-trained encoder learn more slowly,
+random ones as fast as the rest, and with `rates` each start gets the learning rate that is best for it on the
+validation patients. Every amount is repeated with several seeds, for label subset, decoder weights and data order.
 """
 
 from __future__ import annotations
@@ -50,28 +50,28 @@ def compare_transfer(
 
     Args:
         config: Common settings, and the pre-trained encoder's own: `config.init` must name one.
-        amounts: How much is labelled, least first.
-        seeds: Repetitions.
-        out: The folder, made if absent.
-        scratch: What is trained otherwise where the weights are random; None: `ScratchConfig`'s defaults.
-        rates: Peak learning rates to try. Each start takes the one with the best Dice on the validation patients, of
-            one training with the last of `amounts`; the test patients are not looked at. One rate: both starts take
-            it; none: `config.train` and `scratch` say.
+        amounts: Amounts of labels, smallest first.
+        seeds: Number of repetitions.
+        out: The output folder, created if absent.
+        scratch: Settings that differ for random weights; None: `ScratchConfig`'s defaults.
+        rates: Peak learning rates to try. Each start uses the one with the best Dice on the validation patients, in
+            one training with the last of `amounts`; test patients are not used. One rate: both starts use it; none:
+            `config.train` and `scratch` decide.
         console: Where trainings show their progress.
         progress: Called after every trial.
 
     Returns:
-        The page. A trial that fails leaves its reason; the rest goes on.
+        Path of the page. If a trial fails, the reason is recorded and the others continue.
 
     Raises:
-        ConfigError: No encoder is named, no amounts, a setting that nothing reads, no patient to choose a rate on, or
-            the folder holds another experiment.
-        TrainingError: No rate trains a start.
+        ConfigError: No encoder or amounts are given, a setting would be ignored, there is no patient to choose a rate
+            on, or the folder contains another experiment.
+        TrainingError: A start fails at every rate.
     """
     if config.init == "none":
         raise ConfigError("there is nothing to compare with", fix="--init RUN, a pre-trained encoder")
     if not amounts or seeds < 1:
-        raise ConfigError("no amounts of labels", fix="--scans 1 2 5, or --shares 0.1 0.3 1.0; and at least one seed")
+        raise ConfigError("no amounts of labels, or no seeds", fix="--scans 1 2 5, or --shares 0.1 0.3 1.0; --seeds 1")
     scratch = scratch or ScratchConfig()
     require_own_settings(config, scratch, rates)
     arms = {start: arm_of(config, scratch, start, rates) for start in STARTS}
@@ -92,11 +92,11 @@ def compare_transfer(
         trials.append(_trial(config, amount, seed, arms[start], out, console))
         if progress is not None:
             progress(number, len(planned), f"{amount}, seed {seed}, {start}")
-        told = to_dict(config)
-        told["data"].pop("store")
-        told["data"].pop("window")  # the encoder's
-        told["init"] = "the pre-trained encoder"
-        page = write_results(Experiment(tuple(trials), told, commit(), arms, search, _seen(config, trials, out)), out)
+        shown = to_dict(config)
+        shown["data"].pop("store")
+        shown["data"].pop("window")  # the encoder's
+        shown["init"] = "the pre-trained encoder"
+        page = write_results(Experiment(tuple(trials), shown, commit(), arms, search, _seen(config, trials, out)), out)
     return page
 
 
@@ -105,7 +105,7 @@ def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:
 
 
 def _seen(config: FinetuneConfig, trials: Sequence[Trial], out: Path) -> tuple[str, ...]:
-    """Whom of the test patients the encoder saw, as the last pre-trained trial's checkpoint tells."""
+    """How many test patients the encoder was trained on, according to the last pre-trained trial's checkpoint."""
     scored = [trial for trial in trials if trial.start == STARTS[0] and trial.rows]
     if not scored or config.data.store is None:
         return ()
@@ -114,7 +114,7 @@ def _seen(config: FinetuneConfig, trials: Sequence[Trial], out: Path) -> tuple[s
         record = read_config(checkpoint_folder(_run(trial.amount, trial.seed, trial.start, out)))
         store = ScanStore(config.data.store)
         entries = [store.entry(scan) for scan in dict.fromkeys(str(row["scan"]) for row in trial.rows)]
-    except MaesilError:  # scores are kept where a checkpoint or a scan is not
+    except MaesilError:  # scores are kept even if a checkpoint or a scan is gone
         return (seen_note(None, ()),)
     return seen_notes(record, entries)
 
@@ -140,10 +140,10 @@ def _trial(config: FinetuneConfig, amount: Amount, seed: int, arm: Arm, out: Pat
 def _settle(
     config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float], amounts: Sequence[Amount], out: Path
 ) -> None:
-    """Amounts and seeds may be added to a folder; what all trials share may not change, nor how rates are chosen."""
+    """Claims the folder: amounts and seeds may be added, but not shared settings or the choice of rates changed."""
     common = to_dict(replace(config, labels=replace(config.labels, scans=None, share=None)))
     for means in ("efficiency", "monitor", "seed", "random_start"):
         common.pop(means)
     common |= {"scratch": asdict(scratch), "rates": list(rates)}
     common["rates_chosen_on"] = str(amounts[-1]) if len(rates) > 1 else None
-    claim(out / "experiment.json", common, holds="an experiment", fix="give another --out, or its settings")
+    claim(out / "experiment.json", common, holds="an experiment", fix="give another --out, or the same settings")

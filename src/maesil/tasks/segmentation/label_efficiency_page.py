@@ -1,4 +1,4 @@
-"""What a label-efficiency experiment leaves behind: table, curve, every score, one page."""
+"""Output files of a label-efficiency experiment: table, curve, every score, one page."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def write_results(experiment: Experiment, out: Path) -> Path:
     """Writes table.md, .tex, .csv, curve.png, scores.jsonl, settings.json and index.html.
 
     Returns:
-        The page.
+        Path of the page.
     """
     sheet, figure = efficiency_sheet(experiment.trials), efficiency_figure(experiment.trials)
     sheet = replace(sheet, notes=(*sheet.notes, *trained_as(experiment), *experiment.notes))
@@ -52,10 +52,10 @@ def write_results(experiment: Experiment, out: Path) -> Path:
 
 
 def trained_as(experiment: Experiment) -> list[str]:
-    """Sentences on how each start was trained, and why so."""
+    """Sentences on how each start was trained, and how its learning rate was chosen."""
     arms = "; ".join(str(arm) for arm in experiment.arms.values())
     chosen = "Learning rates were given, not chosen." if experiment.search is None else experiment.search.told()
-    return [f"Trained as suits each start. {arms[:1].upper()}{arms[1:]}.", chosen]
+    return [f"Each start has its own training settings. {arms[:1].upper()}{arms[1:]}.", chosen]
 
 
 def amounts_of(trials: Sequence[Trial]) -> list[str]:
@@ -84,12 +84,12 @@ def _rows_of(trials: Sequence[Trial]) -> list[dict[str, Any]]:
 
 
 def _tested(trials: Sequence[Trial]) -> list[str]:
-    """What was held out; of every kind of trial, where few labelled scans leave more patients unseen."""
+    """What was held out, for every kind of trial: with fewer labelled scans, more patients are unseen."""
     return list(dict.fromkeys(tested_note(trial.rows) for trial in trials if trial.rows))
 
 
 def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
-    """A row per amount: Dice from either start, and their difference in pairs of seed and scan."""
+    """A row per amount: Dice of both starts, and their difference, paired by seed and scan."""
     rows, patients = [], patients_of(trials)
     for amount in amounts_of(trials):
         ours, theirs = (values_of(trials, amount, start) for start in ("pre-trained", "scratch"))
@@ -102,9 +102,9 @@ def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
     notes = (
         *_tested(trials),
         f"Cells: Dice, mean of the classes of a scan, then mean ± standard deviation over seeds and scans {INTERVALS}. "
-        "The same steps over the same labelled superpatches from both starts.",
-        "A patient is drawn with all its scans and seeds: the intervals tell how sure the mean of these seeds is, not "
-        "how far other seeds would lie from it.",
+        "Both starts take the same steps over the same labelled superpatches.",
+        "A patient is resampled with all its scans and seeds: the intervals show the uncertainty of the mean over "
+        "these seeds, not how far other seeds would lie from it.",
         *failed,
     )
     header = ("labelled", "seeds x scans", "pre-trained", "scratch", "pre-trained - scratch")
@@ -116,7 +116,7 @@ def _cell(values: Mapping[tuple[int, str], float], patients: Mapping[str, str], 
 
 
 def efficiency_figure(trials: Sequence[Trial]) -> Figure:
-    """Dice against the amount of labels, from both starts, with intervals and every seed's mean."""
+    """Dice against the amount of labels for both starts, with intervals and every seed's mean."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained", facecolor="white")
     axes = figure.subplots()
     amounts, patients = amounts_of(trials), patients_of(trials)

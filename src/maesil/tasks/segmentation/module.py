@@ -24,8 +24,8 @@ class SegmentationModule(Stepper):
 
     Args:
         model: The network.
-        config: Optimiser and length; AdamW, with layer-wise decay of the learning rate in the encoder.
-        flip_axes: Axes flipped at random; left and right structures forbid axis 2.
+        config: Optimiser settings and length; AdamW, with layer-wise learning-rate decay in the encoder.
+        flip_axes: Axes flipped at random; axis 2 is not allowed with left and right structures.
         seed: The run's seed.
     """
 
@@ -39,14 +39,14 @@ class SegmentationModule(Stepper):
         self._overlap: Tensor | None = None
 
     def batch_loss(self, batch: LabelledSuperpatches) -> Float[Tensor, ""]:
-        """Window, flip, loss."""
+        """Applies the window and flips, and returns the loss."""
         generators = draw_generators(self.device, self.seed, batch.numbers)
         volume = self.model.backbone.from_hu(batch.hu)
         both = random_flips(torch.cat([volume, batch.labels.to(volume.dtype)], dim=1), self.flip_axes, generators)
         return self.model.loss(both[:, :1], both[:, 1:].long())
 
     def validation_step(self, batch: LabelledSuperpatches, batch_index: int) -> None:
-        """Counts overlap per class, inside the scans; the Dice is of all held-out superpatches together."""
+        """Adds up the overlap per class, inside the scans; Dice is computed over all held-out superpatches together."""
         predicted = self.model(self.model.backbone.from_hu(batch.hu)).argmax(dim=1, keepdim=True)
         inside = inside_voxels(batch.inside, self.model.backbone.config.superpatch)
         predicted, labels = predicted.where(inside, 0), batch.labels.where(inside, 0)

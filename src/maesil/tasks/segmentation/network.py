@@ -1,7 +1,7 @@
-"""Segmentation on a pre-trained encoder: a UNETR-style decoder of MONAI's blocks.
+"""Segmentation on a pre-trained encoder: a UNETR-style decoder built from MONAI's blocks.
 
-UNETR is drawn for patches of 16; here the number of stages follows from the patch, so that patches of 8, or 4x8x8, have
-the stages that lead from their grid to voxels and no more.
+UNETR is designed for patches of 16; here the number of stages follows from the patch size, so that patches of 8, or
+4x8x8, get exactly the stages that lead from their grid to voxels.
 """
 
 from __future__ import annotations
@@ -27,18 +27,18 @@ Strides = tuple[Shape3, ...]
 
 @dataclass(frozen=True)
 class SegmentationConfig:
-    """The network and what of it is trained.
+    """The network, and which of its parts are trained.
 
     Args:
-        mode: "full" trains everything; "frozen" the decoder on a fixed encoder; "linear" one linear map of the fixed
-            last features, blown up to voxels: what the features hold as they are.
+        mode: "full" trains everything; "frozen" trains the decoder on a frozen encoder; "linear" trains one linear map
+            of the frozen last features, upsampled to voxels, which measures the features as they are.
         features: Channels of the decoder at its finest stage; doubled at each coarser one.
-        resolution: Voxels that the finest stage has per voxel of the scan along each axis: "half" costs a sixth of
-            "full", and its scores are blown up to voxels.
-        layer_decay: Learning rate of each encoder block, as a share of the block's above it ("full" only). None: 0.75
-            for a pre-trained encoder, whose lower blocks need little change; 1 for random weights, which know nothing.
+        resolution: Resolution of the finest stage along each axis, relative to the scan: "half" costs a sixth of
+            "full", and its logits are upsampled to voxels.
+        layer_decay: Ratio of each encoder block's learning rate to that of the block above ("full" only). None: 0.75
+            for a pre-trained encoder, whose lower blocks need little change; 1 for random weights.
         foreground: Share of superpatches drawn around a labelled voxel, evenly over the classes.
-        dice_weight: Of the Dice loss, beside 1 for cross-entropy.
+        dice_weight: Weight of the Dice loss, relative to 1 for cross-entropy.
     """
 
     mode: Literal["full", "frozen", "linear"] = "full"
@@ -56,13 +56,13 @@ class SegmentationConfig:
 
 
 def stage_strides(patch: Shape3) -> Strides:
-    """What each stage enlarges along (S, P, L), coarsest first; their product is the patch.
+    """Upsampling factors of each stage along (S, P, L), coarsest first; their product is the patch.
 
     Raises:
-        ConfigError: An edge of the patch is no power of two.
+        ConfigError: An edge of the patch is not a power of two.
     """
     if any(edge & (edge - 1) for edge in patch) or max(patch) == 1:
-        raise ConfigError(f"the decoder doubles resolution stage by stage; a patch of {patch} is no power of two")
+        raise ConfigError(f"the decoder doubles resolution at each stage, but the patch {patch} is not a power of two")
     stages = max(patch).bit_length() - 1
     doublings = [edge.bit_length() - 1 for edge in patch]
     return tuple(
@@ -72,17 +72,17 @@ def stage_strides(patch: Shape3) -> Strides:
 
 
 def _stride(doublings: int, stage: int) -> int:
-    """Finer stages first: an axis of few doublings keeps its resolution in the coarse ones."""
+    """Doublings go to the finer stages first: an axis with few of them keeps its resolution in the coarse stages."""
     return 2 if stage < doublings else 1
 
 
 @final
 class Segmenter(nn.Module):
-    """Superpatch to a score per class and voxel.
+    """Maps a superpatch to a score per class and voxel.
 
     Args:
-        backbone: The encoder; its weights become this network's own.
-        classes: Structures, the background not counted.
+        backbone: The encoder; this network takes over its weights.
+        classes: Number of structures, not counting the background.
         config: Decoder and mode.
     """
 
@@ -103,34 +103,34 @@ class Segmenter(nn.Module):
             backbone.requires_grad_(False)
 
     def forward(self, volume: Float[Tensor, "b 1 d h w"]) -> Float[Tensor, "b classes d h w"]:
-        """Logits, the background first.
+        """Returns logits, the background first.
 
         Args:
-            volume: In window units [0, 1], orientation SPL.
+            volume: Superpatches in window units [0, 1], orientation SPL.
         """
         if isinstance(self.decoder, UNETRDecoder):
             logits = self.decoder(volume, self.backbone.features(volume, self.decoder.depths))
         else:
             logits = self.decoder(self.backbone(volume))
-        return logits if logits.shape[2:] == volume.shape[2:] else blown_up(logits, volume.shape[2:])
+        return logits if logits.shape[2:] == volume.shape[2:] else upsampled(logits, volume.shape[2:])
 
     def loss(self, volume: Float[Tensor, "b 1 d h w"], labels: Int[Tensor, "b 1 d h w"]) -> Float[Tensor, ""]:
-        """Dice of the structures, over the batch, and cross-entropy of all voxels."""
+        """Dice loss of the structures, over the batch, plus cross-entropy of all voxels."""
         loss: Tensor = self.criterion(self(volume).float(), labels)
         return loss
 
     def train(self, mode: bool = True) -> Segmenter:
-        """A frozen encoder stays in evaluation mode."""
+        """Sets the training mode; a frozen encoder stays in evaluation mode."""
         super().train(mode)
         if self.config.mode != "full":
             self.backbone.eval()
         return self
 
     def parameter_scales(self) -> dict[str, float]:
-        """Parameter name to its share of the learning rate: the deeper in the encoder, the smaller.
+        """Parameter name to its share of the learning rate, smaller for lower encoder blocks.
 
         Raises:
-            ConfigError: The configuration leaves the decay open; a network does not know where its weights are from.
+            ConfigError: `layer_decay` is None; a network does not know where its weights come from.
         """
         if self.config.layer_decay is None:
             raise ConfigError("layer_decay is None", fix="0.75 for a pre-trained encoder, 1 for random weights")
@@ -138,37 +138,37 @@ class Segmenter(nn.Module):
 
 
 def layer_scales(network: nn.Module, depth: int, decay: float) -> dict[str, float]:
-    """Parameter name to its share of the learning rate in a network on a `backbone`: the deeper, the smaller.
+    """Parameter name to its share of the learning rate in a network on a `backbone`, smaller for lower blocks.
 
     Args:
         network: Encoder and head.
-        depth: Blocks of the encoder.
-        decay: A block's share of the rate of the block above it.
+        depth: Number of encoder blocks.
+        decay: Ratio of a block's learning rate to that of the block above.
     """
     return {name: decay ** (depth + 1 - layer_of(name, depth)) for name, _ in network.named_parameters()}
 
 
 def layer_of(name: str, depth: int) -> int:
-    """Where a parameter lies: 0 embedding, 1 to `depth` the blocks, `depth` + 1 what comes after."""
+    """Layer of a parameter: 0 for the embedding, 1 to `depth` for the blocks, `depth` + 1 for everything after."""
     place = name.removeprefix("backbone.encoder.")
     if place == name or place.startswith("norm."):
         return depth + 1
     return int(place.split(".")[1]) + 1 if place.startswith("blocks.") else 0
 
 
-def blown_up(logits: Float[Tensor, "b classes ..."], size: Sequence[int]) -> Float[Tensor, "b classes d h w"]:
-    """Scores on a finer grid of the same box."""
+def upsampled(logits: Float[Tensor, "b classes ..."], size: Sequence[int]) -> Float[Tensor, "b classes d h w"]:
+    """Logits on a finer grid of the same box."""
     return F.interpolate(logits.float(), size=tuple(size), mode="trilinear", align_corners=False)
 
 
 @final
 class UNETRDecoder(nn.Module):
-    """Feature maps of several depths, brought to voxels stage by stage, the image itself as the last skip.
+    """Upsamples feature maps from several depths to voxels, stage by stage, with the image itself as the last skip.
 
     Args:
-        backbone: Whose features come.
+        backbone: The encoder that computes the features.
         config: Channels, and the finest resolution.
-        outputs: Channels of the result.
+        outputs: Number of output channels.
     """
 
     def __init__(self, backbone: Backbone, config: SegmentationConfig, outputs: int) -> None:
@@ -177,13 +177,13 @@ class UNETRDecoder(nn.Module):
         self.shrink = (1, 1, 1)
         if config.resolution == "half":
             if len(strides) < 2:
-                raise ConfigError("a patch of 2 leaves no stage at half resolution", fix="--model.resolution full")
+                raise ConfigError("a patch of 2 has no stage at half resolution", fix="--model.resolution full")
             strides, self.shrink = strides[:-1], strides[-1]
         stages = len(strides)
         width = backbone.width
         self.depths = tuple(max(1, round(backbone.depth * (n + 1) / stages)) for n in range(stages))
         self.image = UnetrBasicBlock(3, 1, features, 3, 1, "instance", res_block=True)
-        # Skips: the earlier a feature map, the finer the stage it joins and the more it is enlarged.
+        # Skips: the earlier a feature map, the finer the stage it joins and the more it is upsampled.
         self.skips = nn.ModuleList(
             Enlarge(width, features * 2**stage, strides[: stages - stage]) for stage in range(1, stages)
         )
@@ -196,11 +196,11 @@ class UNETRDecoder(nn.Module):
         self.out = UnetOutBlock(3, features, outputs)
 
     def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
-        """Logits of the volume's shape, or of half of it.
+        """Returns logits at the volume's resolution, or at half of it.
 
         Args:
-            volume: (b, 1, d, h, w).
-            maps: Feature maps (b, e, gd, gh, gw) of `depths`.
+            volume: Superpatches (b, 1, d, h, w).
+            maps: Feature maps (b, e, gd, gh, gw) from `depths`.
         """
         skips = [self.image(F.avg_pool3d(volume, self.shrink))] + [
             skip(one) for skip, one in zip(self.skips, maps[:-1], strict=True)
@@ -214,12 +214,12 @@ class UNETRDecoder(nn.Module):
 
 @final
 class Enlarge(nn.Module):
-    """A feature map at a finer resolution, as UNETR's projecting block does it, with a stride per axis and step.
+    """Upsamples a feature map like UNETR's projection block, with a stride per axis and step.
 
     Args:
-        width: Channels that come.
-        channels: Channels that go.
-        strides: Of the steps.
+        width: Number of input channels.
+        channels: Number of output channels.
+        strides: Strides of each step.
     """
 
     def __init__(self, width: int, channels: int, strides: Strides) -> None:
@@ -230,6 +230,6 @@ class Enlarge(nn.Module):
             self.steps.append(UnetrBasicBlock(3, channels, channels, 3, 1, "instance", res_block=True))
 
     def forward(self, feature_map: Tensor) -> Tensor:
-        """(b, width, ...) to (b, channels, ...)."""
+        """Maps (b, width, ...) to (b, channels, ...)."""
         enlarged: Tensor = self.steps(feature_map)
         return enlarged

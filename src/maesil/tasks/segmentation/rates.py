@@ -1,4 +1,4 @@
-"""A learning rate for each start of a comparison, chosen on validation patients: no test patient is looked at."""
+"""Choosing each start's learning rate on validation patients; test patients are not used."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from maesil.tasks.segmentation.tables import mean_of
 from maesil.tasks.segmentation.train import finetune_segmentation
 
 SEED = 0
-"""Of the trainings that rates are chosen by."""
+"""Seed of the trainings that the rates are chosen by."""
 
 
 @dataclass(frozen=True)
@@ -35,9 +35,9 @@ class Attempt:
 
     Attributes:
         start: "pre-trained" or "scratch".
-        peak_lr: The rate.
-        dice: Mean over the validation scans; None: it failed.
-        failed: Why it has none.
+        peak_lr: Peak learning rate.
+        dice: Mean Dice over the validation scans; None: the training failed.
+        failed: Why the training failed; None if it did not.
     """
 
     start: str
@@ -54,8 +54,8 @@ class Search:
     """How learning rates were chosen.
 
     Attributes:
-        amount: The amount of labels of its trainings, in words.
-        attempts: In the order they were made.
+        amount: The trainings' amount of labels, in words.
+        attempts: Attempts in the order they were made.
     """
 
     amount: str
@@ -63,17 +63,17 @@ class Search:
 
     @property
     def chosen(self) -> dict[str, float]:
-        """Start to the rate with the best validation Dice; of equal ones the first tried."""
+        """Start to the rate with the best validation Dice; in a tie, the first tried."""
         starts = dict.fromkeys(attempt.start for attempt in self.attempts)
         return {start: max(self._scored(start), key=lambda attempt: attempt.dice or 0.0).peak_lr for start in starts}
 
     def told(self) -> str:
-        """All of it in a sentence."""
+        """The search as a sentence."""
         starts = dict.fromkeys(attempt.start for attempt in self.attempts)
         parts = [f"{start} {', '.join(str(a) for a in self.attempts if a.start == start)}" for start in starts]
         return (
-            f"Each start's learning rate is the one with the best Dice on the validation patients, which nothing else "
-            f"looked at, of a training with {self.amount}, seed {SEED} (rate and Dice): {'; '.join(parts)}."
+            f"Each start's learning rate is the one with the best Dice on the validation patients, which were used for "
+            f"nothing else, in a training with {self.amount}, seed {SEED} (rate and Dice): {'; '.join(parts)}."
         )
 
     def _scored(self, start: str) -> list[Attempt]:
@@ -89,14 +89,14 @@ def choose_rates(
     *,
     console: Console | None = None,
 ) -> Search:
-    """Trains each start once at every rate and scores it on the validation scans; what is done is kept.
+    """Trains each start once at every rate and scores it on the validation scans; finished trainings are kept.
 
     Args:
-        config: Common settings, cut to the amount of labels.
-        arms: Start to how it is trained at any rate.
+        config: Common settings, limited to the amount of labels.
+        arms: Start to how it is trained, apart from the rate.
         rates: Peak learning rates to try.
         amount: The amount of labels, in words.
-        folder: Where the runs go.
+        folder: Folder for the runs.
         console: Where trainings show their progress.
 
     Raises:
@@ -107,14 +107,14 @@ def choose_rates(
         own = [_attempt(config, replace(arm, peak_lr=rate), folder, console) for rate in rates]
         if all(attempt.dice is None for attempt in own):
             raise TrainingError(
-                f"no learning rate trains the start '{start}': {own[0].failed}", where=folder, fix="try others: --rates"
+                f"'{start}' failed at every learning rate: {own[0].failed}", where=folder, fix="try others: --rates"
             )
         attempts += own
     return Search(amount, tuple(attempts))
 
 
 def require_validation(config: FinetuneConfig) -> None:
-    """Raises ConfigError where no labelled scan is held out for validation."""
+    """Raises ConfigError if no labelled scan is held out for validation."""
     if config.data.store is None:
         raise ConfigError("no store is given", fix="--data.store STORE, prepared with --labels")
     store = ScanStore(config.data.store)
@@ -122,18 +122,18 @@ def require_validation(config: FinetuneConfig) -> None:
     _, scans = annotated(store, config.labels.classes)
     if not divide(store, scans, config, superpatch).val:
         raise ConfigError(
-            "learning rates are chosen on validation patients, and no labelled scan is of one",
+            "learning rates are chosen on validation patients, but none has a labelled scan",
             where=store.path,
-            fix="name one: --data.holdout.patients.overrides PATIENT val; or give no more than one of --rates",
+            fix="choose one: --data.holdout.patients.overrides PATIENT val; or give at most one of --rates",
         )
 
 
 def validation_dice(run: Path, store: Path) -> dict[str, float]:
-    """Validation scan to the mean Dice of its classes, the whole scan segmented as a test scan is.
+    """Validation scan to the mean Dice of its classes; whole scans are segmented, as for the test.
 
     Args:
         run: A segmentation run.
-        store: Its store.
+        store: The run's store.
     """
     loaded = load_segmenter(run)
     scans = ScanStore(store)
@@ -178,6 +178,6 @@ def _held(region: Region) -> npt.NDArray[np.bool_]:
 
 
 def _dice(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> float:
-    """NaN where neither marks a voxel."""
+    """Dice of two masks; NaN if both are empty."""
     marked = int(ours.sum()) + int(theirs.sum())
     return 2 * int((ours & theirs).sum()) / marked if marked else math.nan

@@ -1,4 +1,4 @@
-"""A trained segmentation network at work: a whole scan through it, scores of test scans, predictions on disk."""
+"""Using a trained segmentation network: segmenting whole scans, scoring test scans, writing predictions."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ from maesil.tasks.segmentation.train import KIND
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
 
 WINDOWS = 2
-"""Superpatches at a time on a GPU."""
+"""Superpatches per batch on a GPU."""
 OVERLAP = 0.5
-"""Of neighbouring windows; Gaussian weights make their seams vanish."""
+"""Overlap of neighbouring windows; Gaussian weights hide the seams."""
 
 
 @dataclass(frozen=True)
@@ -53,9 +53,9 @@ class LoadedSegmenter:
 
     Attributes:
         model: The network, on its device.
-        classes: Its structures, from number 1 on.
+        classes: The structures it segments, numbered from 1.
         config: The run's settings, without the store's path.
-        record: The checkpoint's config.json.
+        record: Contents of the checkpoint's config.json.
     """
 
     model: Segmenter
@@ -68,13 +68,13 @@ def load_segmenter(run: Path, *, checkpoint: Literal["last", "best"] = "last") -
     """Loads a segmentation run or checkpoint, without pickle.
 
     Raises:
-        CheckpointError: There is none, it is damaged, or it is of another kind.
+        CheckpointError: The checkpoint does not exist, is damaged, or is not a segmentation checkpoint.
     """
     folder = checkpoint_folder(run, checkpoint)
     record = read_config(folder)
     if record.get("kind") != KIND:
         raise CheckpointError(
-            "this is no segmentation run", where=folder, fix="train one: maesil finetune segmentation ..."
+            "this is not a segmentation run", where=folder, fix="train one: maesil finetune segmentation ..."
         )
     config = from_dict(record["config"], where=folder)
     card = Transfer(**record["encoder"])
@@ -86,16 +86,16 @@ def load_segmenter(run: Path, *, checkpoint: Literal["last", "best"] = "last") -
 
 @torch.inference_mode()
 def segment(model: Segmenter, hu: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Class per voxel of a whole volume in orientation SPL, from half overlapping superpatches with Gaussian weights.
+    """Class per voxel of a whole volume in orientation SPL, from half-overlapping superpatches with Gaussian weights.
 
     Args:
-        model: On its device.
-        hu: (d, h, w) in HU.
+        model: The network, on its device.
+        hu: Volume in HU, (d, h, w).
     """
     device = next(model.parameters()).device
     volume = model.backbone.from_hu(torch.from_numpy(np.ascontiguousarray(hu))[None, None])
     shape = model.backbone.config.superpatch
-    # On a CPU one at a time was 1.3 times as fast as two (docs/performance.md).
+    # On a CPU, one at a time was 1.3 times as fast as two (docs/performance.md).
     windows = 1 if device.type == "cpu" else WINDOWS
     with inference_precision(device):
         logits = sliding_window_inference(
@@ -111,10 +111,10 @@ class Scored:
     """Scores of a segmentation run.
 
     Attributes:
-        rows: One per scan and class: scan, dataset, patient, superpatches (how many held-out ones were scored; None:
-            the whole scan), trained (whether training saw other scans or superpatches of the patient), class, dice,
-            hd95_mm, nsd.
-        table: Markdown.
+        rows: One row per scan and class: scan, dataset, patient, superpatches (how many held-out ones were scored;
+            None: the whole scan), trained (whether the network was trained on other scans or superpatches of the
+            patient), class, dice, hd95_mm, nsd.
+        table: The table in Markdown.
     """
 
     rows: tuple[dict[str, Any], ...]
@@ -128,18 +128,18 @@ def score_segmentation(
     checkpoint: Literal["last", "best"] = "last",
     progress: Progress | None = None,
 ) -> Scored:
-    """Dice, HD95 and NSD of every class on the run's test scans; scores.jsonl, table.md and .tex in the run.
+    """Scores every class on the run's test scans (Dice, HD95, NSD); writes scores.jsonl, table.md and table.tex.
 
-    Scans of held-out patients are scored whole, others on their held-out superpatches alone.
+    Scans of held-out patients are scored whole, others only on their held-out superpatches.
 
     Args:
         run: The run folder.
         store: The store; None: the run's own.
-        checkpoint: Which of the run's checkpoints.
+        checkpoint: Which of the run's checkpoints to load.
         progress: Called after every scan.
 
     Raises:
-        CheckpointError: The run has no checkpoint, or is none of segmentation.
+        CheckpointError: The run has no checkpoint, or is not a segmentation run.
         StoreError: The store has no labels, or no labelled scan to test.
     """
     loaded = load_segmenter(run, checkpoint=checkpoint)
@@ -163,11 +163,11 @@ def score_segmentation(
 
 
 def _taught(record: Mapping[str, Any], store: ScanStore) -> frozenset[str]:
-    """The store's patients whom the fine-tuning saw."""
+    """The store's patients that fine-tuning was trained on."""
     seen = seen_patients(record.get("seen"), store.entries)
     if seen is not None:
         return seen
-    named = record["scans"]["train"]  # version 0.1 kept names of scans
+    named = record["scans"]["train"]  # version 0.1 stored names of scans
     return frozenset(entry.patient for entry in store.entries if entry.scan_id in named)
 
 
@@ -177,7 +177,7 @@ def _scan_rows(
     entry = region.entry
     predicted = segment(loaded.model, hu)
     truth = loaded.classes.read(store, entry.scan_id, (0, 0, 0), entry.shape)
-    if region.partial:  # the rest of the scan has been trained on
+    if region.partial:  # the rest of the scan was trained on
         held = np.zeros(entry.shape, dtype=bool)
         for tile in region.tiles:
             held[tile.inside] = True
@@ -186,14 +186,14 @@ def _scan_rows(
         torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth), len(loaded.classes), entry.spacing_mm
     )
     named = {"scan": entry.scan_id, "dataset": entry.dataset, "patient": entry.patient}
-    told = {"superpatches": len(region.tiles) if region.partial else None, "trained": trained}
-    return [{**named, **told, "class": name, **row} for name, row in zip(loaded.classes.names, scores, strict=True)]
+    held_out = {"superpatches": len(region.tiles) if region.partial else None, "trained": trained}
+    return [{**named, **held_out, "class": name, **row} for name, row in zip(loaded.classes.names, scores, strict=True)]
 
 
 def _store_of(run: Path) -> Path:
     path = run / "config.yaml"
     if not path.is_file():
-        raise CheckpointError("this is no run folder: it has no config.yaml", where=run, fix="give --data.store STORE")
+        raise CheckpointError("not a run folder: it has no config.yaml", where=run, fix="give --data.store STORE")
     return Path(yaml.safe_load(path.read_text())["data"]["store"])
 
 
@@ -205,22 +205,22 @@ def predict(
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
 ) -> tuple[Path, Path]:
-    """Segments one scan; writes class numbers as NIfTI on the scan's own grid, and their names as JSON beside it.
+    """Segments one scan; writes class numbers as NIfTI on the scan's own grid, and their names as JSON next to it.
 
     Args:
         run: A segmentation run or checkpoint.
-        scan: A file or DICOM folder.
-        out: The segmentation, .nii or .nii.gz; names go to NAME_classes.json.
-        series: Which DICOM series, where a folder holds several.
-        checkpoint: Which of the run's checkpoints.
+        scan: The scan: a file or DICOM folder.
+        out: The segmentation file, .nii or .nii.gz; names go to NAME_classes.json.
+        series: The DICOM series to read, if the folder contains several.
+        checkpoint: Which of the run's checkpoints to load.
 
     Returns:
-        The two files.
+        Paths of the two files.
 
     Raises:
-        CheckpointError: The run is none of segmentation.
-        ScanError: The scan cannot be read, or is not sound.
-        ConfigError: `out` is no NIfTI name.
+        CheckpointError: The run is not a segmentation run.
+        ScanError: The scan cannot be read, or is invalid.
+        ConfigError: `out` is not a NIfTI file name.
     """
     names = beside(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)

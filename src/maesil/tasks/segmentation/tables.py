@@ -14,19 +14,19 @@ from maesil.evaluation.sheet import Sheet
 from maesil.metrics.segmentation import SURFACE_TOLERANCE_MM
 
 METRICS = (("dice", "Dice ↑", 3), ("hd95_mm", "HD95 (mm) ↓", 1), ("nsd", "NSD ↑", 3))
-INTERVALS = "[95 % bootstrap interval of the mean, patients resampled; none of one patient]"
+INTERVALS = "[95 % bootstrap interval of the mean, patients resampled; none for a single patient]"
 CUTS = (
-    "A structure that reaches out of its superpatch is cut at the superpatch's faces, in prediction and truth alike: "
-    "the cuts count as surface, so HD95 and NSD look better than those of whole scans."
+    "A structure that extends beyond its superpatch is cut at the superpatch's faces, in prediction and truth alike: "
+    "the cuts count as surface, so HD95 and NSD look better than on whole scans."
 )
 
 
 def segmentation_sheet(rows: Sequence[Mapping[str, Any]], title: str) -> Sheet:
-    """A row per class and one of their mean: mean over scans, standard deviation, 95 % interval over patients.
+    """A row per class and one for their mean: mean over scans, standard deviation, 95 % interval over patients.
 
     Args:
-        rows: As `score_segmentation` gives them.
-        title: Above the table.
+        rows: Rows as returned by `score_segmentation`.
+        title: Title above the table.
     """
     names = list(dict.fromkeys(str(row["class"]) for row in rows))
     cells = [_cells(name, [row for row in rows if row["class"] == name]) for name in names]
@@ -37,17 +37,17 @@ def segmentation_sheet(rows: Sequence[Mapping[str, Any]], title: str) -> Sheet:
         f"{tested_note(rows)} Cells: mean ± standard deviation over {scans} scans {INTERVALS}.",
         f"HD95: 95th percentile of surface distances. NSD: share of both surfaces' areas within "
         f"{SURFACE_TOLERANCE_MM:g} mm. "
-        "A class that a scan lacks and that was not predicted is not scored there (n says how many were); where it is "
-        "in one only, Dice and NSD are 0 and HD95 is left out of its mean (and told).",
+        "A class that is in neither a scan's labels nor its prediction is not scored there (n: scans scored); if it is "
+        "in only one of them, Dice and NSD are 0 and HD95 is infinite (counted, but not in its mean).",
         *([CUTS] if _by_superpatch(rows) else []),
     )
     return Sheet(("class", "n", *(title for _, title, _ in METRICS)), cells, notes, title=title)
 
 
 def tested_note(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What was held out of the training, as the rows tell it."""
+    """What was held out of the training, according to the rows."""
     if any("trained" not in row for row in rows):
-        return "Some scores are of an earlier version, which did not write down what training saw of their patients."
+        return "Some scores are from an earlier version, which did not record whether their patients were trained on."
     patients = {row["patient"] for row in rows}
     trained = {row["patient"] for row in rows if row["trained"]}
     held = {row["scan"]: row["superpatches"] for row in rows}
@@ -56,7 +56,7 @@ def tested_note(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def tested_on(rows: Sequence[Mapping[str, Any]]) -> str:
-    """What the rows' scores are of, in two words for a title."""
+    """What was scored, in two words for a title."""
     return "held-out superpatches" if _by_superpatch(rows) else "test scans"
 
 
@@ -82,13 +82,13 @@ def _cells(name: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
 
 
 def mean_cell(values: Sequence[float], patients: Sequence[str], digits: int, sign: str = "") -> str:
-    """Mean ± standard deviation [interval over patients] of what is finite; the interval where there are two patients.
+    """Mean ± standard deviation [interval over patients] of the finite values; an interval needs two patients.
 
     Args:
-        values: A number per row; how many are infinite is told.
+        values: A number per row; infinite ones are counted separately.
         patients: The patient of each row.
-        digits: Decimals.
-        sign: "+": the sign of the mean and of the interval's ends is always shown.
+        digits: Number of decimals.
+        sign: "+" to always show the sign of the mean and of the interval's ends.
     """
     kept = [at for at, value in enumerate(values) if math.isfinite(value)]
     if not kept:
@@ -106,6 +106,6 @@ def mean_cell(values: Sequence[float], patients: Sequence[str], digits: int, sig
 
 
 def mean_of(values: Sequence[float]) -> float:
-    """The mean of what is finite; NaN where nothing is."""
+    """Mean of the finite values; NaN if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan

@@ -1,4 +1,4 @@
-"""A segmentation network trained on the labelled scans of a store."""
+"""Training a segmentation network on the labelled scans of a store."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
     """Trains a segmentation network; the same call resumes an interrupted run.
 
     Args:
-        config: `config.data.store` must be set, a store prepared with labels.
-        run: The run folder, made if absent.
+        config: The settings; `config.data.store` must name a store that was prepared with labels.
+        run: The run folder, created if absent.
         console: Where to show progress; None: nowhere.
 
     Raises:
-        ConfigError: No store; a setting that nothing reads; an unknown class; an override that names no patient; other
-            settings than the folder's; voxels or a window unlike the pre-training's.
+        ConfigError: No store is given; a setting would be ignored; a class is unknown; an override names an unknown
+            patient; the folder's run has other settings; voxels or window differ from the pre-training's.
         StoreError: The store has no labels, or a split has no labelled scan.
         CheckpointError: There is no such encoder.
     """
@@ -54,7 +54,7 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
     store = _open(config)
     config = replace(config, data=replace(config.data, store=absolute(store.path)))
     done = steps_done(run)
-    if not done:  # a run that has begun is not cut off from its end by this
+    if not done:  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
@@ -86,7 +86,7 @@ def _open(config: FinetuneConfig) -> ScanStore:
 
 
 def _settled(config: FinetuneConfig, card: Transfer) -> FinetuneConfig:
-    """The configuration with what follows from the encoder: its window, and the layer decay that suits its weights."""
+    """The configuration completed from the encoder: its window, and the default layer decay for its weights."""
     decay = decay_of(config.model.layer_decay, config.init, random_start=config.random_start)
     data = replace(config.data, window=require_window(config.data.window, card))
     return replace(config, data=data, model=replace(config.model, layer_decay=decay))
@@ -115,7 +115,7 @@ def _record(
     config: FinetuneConfig, card: Transfer, classes: Classes, division: Division, store: ScanStore
 ) -> dict[str, Any]:
     settings = to_dict(config)
-    settings["data"].pop("store")  # a path of one machine
+    settings["data"].pop("store")  # a local path
     return {
         "kind": KIND,
         "maesil": __version__,

@@ -1,4 +1,4 @@
-"""What a label-efficiency experiment consists of."""
+"""The parts of a label-efficiency experiment: amounts of labels, and trials."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from maesil.tasks.segmentation.tables import mean_of
 
 @dataclass(frozen=True)
 class Amount:
-    """How much is labelled.
+    """An amount of labels.
 
     Attributes:
-        scans: Labelled scans; None: all.
-        share: Share of their superpatches; None: crops anywhere.
+        scans: Number of labelled scans; None: all.
+        share: Share of their superpatches; None: random crops anywhere.
     """
 
     scans: int | None = None
@@ -31,11 +31,11 @@ class Amount:
 
     @property
     def folder(self) -> str:
-        """As a folder's name."""
+        """The amount as a folder name."""
         return f"scans-{self.scans}" if self.scans is not None else f"share-{self.share or 'all'}"
 
     def limit(self, labels: LabelsConfig) -> LabelsConfig:
-        """The labels' settings, cut to this amount."""
+        """The label settings, limited to this amount."""
         return replace(labels, scans=self.scans, share=self.share)
 
 
@@ -44,11 +44,11 @@ class Trial:
     """One training of the experiment.
 
     Attributes:
-        amount: How much is labelled.
+        amount: Amount of labels.
         start: "pre-trained" or "scratch".
-        seed: Of subset, decoder and order.
-        rows: Scores per scan and class; empty where it failed.
-        failed: Why it has none.
+        seed: Seed of label subset, decoder weights and data order.
+        rows: Scores per scan and class; empty if the training failed.
+        failed: Why the training failed; None if it did not.
     """
 
     amount: Amount
@@ -58,22 +58,22 @@ class Trial:
     failed: str | None = None
 
     def dice(self) -> dict[str, float]:
-        """Scan to the mean Dice of its classes; a structure that is neither there nor found is not counted."""
+        """Scan to the mean Dice of its classes; a structure that is neither present nor predicted is not counted."""
         scans = dict.fromkeys(str(row["scan"]) for row in self.rows)
         return {scan: mean_of([row["dice"] for row in self.rows if row["scan"] == scan]) for scan in scans}
 
 
 @dataclass(frozen=True)
 class Experiment:
-    """All trials, and what they were.
+    """All trials and their settings.
 
     Attributes:
-        trials: In the order they were made.
-        settings: The common settings, without paths of a machine.
-        commit: Of the code.
+        trials: Trials in the order they were run.
+        settings: The common settings, without local paths.
+        commit: Git commit of the code; None: unknown.
         arms: Start to how it was trained.
-        search: How its learning rates were chosen; None: they were given.
-        notes: Lines below the table: whom the encoder saw before.
+        search: How the learning rates were chosen; None: they were given.
+        notes: Lines below the table: which test patients the encoder was trained on.
     """
 
     trials: tuple[Trial, ...]
