@@ -51,6 +51,7 @@ from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.masking import DualMasking
 from maesil.memory import GIB, peak_resident_gib
 from maesil.models import transformer
+from maesil.models.cost import mae_flops
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.transformer import recompute_blocks
 from maesil.training.devices import cpu_multiplies_bf16
@@ -280,7 +281,7 @@ def model_flops(name: str, setting: Setting) -> float | None:
     if not name.startswith("maesil"):
         return None
     options = FAST if "cross" in name else {}
-    return float(setting.batch * replace(setting.model, **options).training_flops(setting.visible))
+    return float(setting.batch * mae_flops(replace(setting.model, **options), setting.visible))
 
 
 # --- race -------------------------------------------------------------------------------------------------------------

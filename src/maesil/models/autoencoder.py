@@ -69,13 +69,6 @@ class AutoencoderConfig:
         """Positions of the latent."""
         return product(self.superpatch) >> 3 * len(self.channels)
 
-    def training_flops(self) -> int:
-        """About the floating-point operations of a superpatch's training step, of a body of plain convolutions."""
-        pairs = zip((1, *self.channels), self.channels, strict=False)
-        sums = sum(first * second / 8**level for level, (first, second) in enumerate(pairs, start=1))
-        kernel, passes, directions = 27, 3, 2
-        return int(2 * kernel * passes * directions * product(self.superpatch) * sums)
-
     def describe(self) -> dict[str, str]:
         """Encoder, decoder and bottleneck in words."""
         channels = list(map(str, self.channels))

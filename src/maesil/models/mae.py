@@ -108,34 +108,9 @@ class MAEConfig:
         learned = self.positions == "learned"
         return Positions(self.grid.shape, width, wavelengths=self.position_wavelengths, learned=learned)
 
-    def training_flops(self, visible: int) -> int:
-        """Floating-point operations of a superpatch's training step: matrix products, forwards and backwards.
-
-        Args:
-            visible: Tokens that the encoder sees.
-        """
-        tokens, patch = self.grid.tokens, self.grid.voxels_per_patch
-        embed = 4 * visible * patch * self.encoder_width  # voxels need no gradient
-        between = 6 * visible * self.encoder_width * self.decoder_width
-        rebuilt = tokens if self.visible_weight else self.rebuilt_count(visible)
-        head = 6 * rebuilt * self.decoder_width * patch
-        encoder = self.encoder_depth * self._block_flops(visible, visible, self.encoder_width)
-        if self.decoder == "cross":
-            decoder = self.decoder_depth * self._block_flops(rebuilt, visible, self.decoder_width)
-        else:  # of the last block only what the loss looks at is computed
-            decoder = (self.decoder_depth - 1) * self._block_flops(tokens, tokens, self.decoder_width)
-            decoder += self._block_flops(rebuilt, tokens, self.decoder_width)
-        return embed + encoder + between + decoder + head
-
     def rebuilt_count(self, visible: int) -> int:
         """Masked tokens that a training step rebuilds, at least one."""
         return max(1, round(self.rebuilt_share * (self.grid.tokens - visible)))
-
-    def _block_flops(self, asking: int, asked: int, width: int) -> int:
-        """Backwards a matrix costs two products, attention five, its scores being computed anew."""
-        linear = round((4 + 4 * self.mlp_ratio) * width**2) * asking + 4 * width**2 * asked
-        attention = 4 * asking * asked * width
-        return 3 * linear + 7 * attention // 2
 
     def describe(self) -> dict[str, str]:
         """Encoder and decoder in words."""

@@ -14,7 +14,7 @@ from maesil.errors import ConfigError, MissingExtraError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.shapes import Shape3, product
+from maesil.shapes import Shape3
 
 
 @dataclass(frozen=True)
@@ -58,20 +58,6 @@ class UNetConfig:
     def grid(self) -> PatchGrid:
         """The superpatch's grid of patches."""
         return PatchGrid(self.superpatch, self.patch)
-
-    def training_flops(self) -> int:
-        """About the floating-point operations of a superpatch's training step, for plain convolutions.
-
-        A level's convolution down is done at its own resolution, and so is its transposed convolution back up, which
-        takes the level's features twice: from below and across.
-        """
-        products = self.channels[-2] * self.channels[-1] / 8 ** (len(self.channels) - 1)  # the coarsest convolution
-        for level, width in enumerate(self.channels[:-1], start=1):
-            incoming, outgoing = (2, *self.channels)[level - 1], (1, *self.channels)[level - 1]
-            below = self.channels[-1] if level == len(self.channels) - 1 else width
-            products += (incoming * width + (width + below) * outgoing) / 8**level
-        kernel, passes = 27, 3
-        return int(2 * kernel * passes * product(self.superpatch) * products)
 
     def describe(self) -> dict[str, str]:
         """The network in words."""
