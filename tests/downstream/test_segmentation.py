@@ -22,7 +22,7 @@ from maesil.downstream.config import FinetuneConfig, LabelsConfig
 from maesil.downstream.division import divide, limited
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.export.targets import export
-from maesil.models.transformer import Recomputable
+from maesil.models.transformer import Block
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import make_plan
@@ -197,7 +197,7 @@ def test_finetune__recomputes_blocks_if_asked(
     blocks: list[bool] = []
 
     def fit(module: SegmentationModule, *rest: object) -> str:
-        blocks.extend(one.recompute for one in module.model.modules() if isinstance(one, Recomputable))
+        blocks.extend(one.recompute for one in module.model.modules() if isinstance(one, Block))
         return "finished"
 
     monkeypatch.setattr("maesil.downstream.segmentation.fit", fit)

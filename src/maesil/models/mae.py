@@ -18,19 +18,9 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Latent, Pretrainer, Reconstruction
-from maesil.models.cross_decoder import CrossAttention, CrossDecoder
-from maesil.models.transformer import (
-    VIT_WAVELENGTHS,
-    Attention,
-    Block,
-    PatchDecoder,
-    Positions,
-    cosine_embedding,
-    gather_tokens,
-    initialize,
-    initialize_qkv,
-    share_queries,
-)
+from maesil.models.cross_decoder import CrossDecoder
+from maesil.models.start import Start, initialize_network
+from maesil.models.transformer import VIT_WAVELENGTHS, Block, PatchDecoder, Positions, gather_tokens
 from maesil.shapes import Shape3
 
 PATCH_VARIANCE_FLOOR = 1e-6
@@ -77,7 +67,7 @@ class MAEConfig:
     mlp_ratio: float = 4.0
     positions: Literal["sincos", "learned"] = "sincos"
     position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
-    start: Literal["xavier", "local"] = "xavier"
+    start: Start = "xavier"
     visible_weight: NonNegativeFloat = 0.0
     normalize_targets: bool = False
     decoder: Literal["self", "cross"] = "self"
@@ -157,14 +147,9 @@ class Encoder(nn.Module):
         return latent
 
 
+@final
 class Decoder(PatchDecoder):
-    """Transformer blocks over the full sequence: latent tokens in place, mask tokens elsewhere (§III-B)."""
-
-    def __init__(self, config: MAEConfig) -> None:
-        width = config.decoder_width
-        blocks = (Block(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_depth))
-        positions, voxels = config.make_positions(width), config.grid.voxels_per_patch
-        super().__init__(config.encoder_width, width, blocks, positions, voxels)
+    """Transformer blocks over the full sequence: latent tokens in their places, mask tokens elsewhere (§III-B)."""
 
     def forward(
         self,
@@ -172,10 +157,7 @@ class Decoder(PatchDecoder):
         visible: Int[Tensor, "b v"],
         wanted: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t k"]:
-        """Decoded tokens that `wanted` names, in its order; all in token order where it is None.
-
-        What the others would become in the last block, nothing looks at: there they are only attended to.
-        """
+        """Decodes tokens; the last block computes only the wanted ones, which attend to all."""
         positions = self.positions()
         tokens = self.embed(latent).to(self.mask_token.dtype)
         batch, _, width = tokens.shape
@@ -184,42 +166,17 @@ class Decoder(PatchDecoder):
         sequence = sequence + positions
         last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
-            sequence = block(sequence, wanted if number == last else None)
+            sequence = block(sequence, wanted=wanted if number == last else None)
         decoded: Tensor = sequence
         return decoded
 
 
-def make_decoder(config: MAEConfig) -> Decoder | CrossDecoder:
+def make_decoder(config: MAEConfig) -> PatchDecoder:
     """The decoder that the configuration names."""
-    if config.decoder == "self":
-        return Decoder(config)
-    return CrossDecoder(
-        config.encoder_width,
-        config.decoder_width,
-        config.decoder_depth,
-        config.decoder_heads,
-        mlp_ratio=config.mlp_ratio,
-        positions=config.make_positions(config.decoder_width),
-        voxels_per_patch=config.grid.voxels_per_patch,
-    )
-
-
-def initialize_network(network: nn.Module, config: MAEConfig) -> None:
-    """Fills the weights of a module's `encoder` and `decoder`."""
-    encoder, decoder = network.get_submodule("encoder"), network.get_submodule("decoder")
-    assert isinstance(encoder, Encoder)
-    assert isinstance(decoder, Decoder | CrossDecoder)
-    network.apply(initialize)
-    for module in network.modules():
-        if isinstance(module, Attention):
-            initialize_qkv(module, shared=config.start == "local")
-        elif isinstance(module, CrossAttention) and config.start == "local":
-            share_queries(module.query.weight, module.key.weight)
-    if config.start == "local":
-        encoder.embed.weight.data = cosine_embedding(config.patch, config.encoder_width)
-    nn.init.normal_(decoder.mask_token, std=0.02)
-    # Start from the mean of the data: with a random head the first thousand steps only unlearn noise.
-    nn.init.zeros_(decoder.head.weight)
+    width, fused = config.decoder_width, config.decoder == "self"
+    blocks = (Block(width, config.decoder_heads, config.mlp_ratio, fused=fused) for _ in range(config.decoder_depth))
+    kind = Decoder if config.decoder == "self" else CrossDecoder
+    return kind(config.encoder_width, width, blocks, config.make_positions(width), config.grid.voxels_per_patch)
 
 
 @final
@@ -232,7 +189,7 @@ class MaskedAutoencoder(Pretrainer):
     """
 
     encoder: Encoder
-    decoder: Decoder | CrossDecoder
+    decoder: PatchDecoder
 
     def __init__(self, config: MAEConfig, masking: Masking) -> None:
         super().__init__()
@@ -243,7 +200,7 @@ class MaskedAutoencoder(Pretrainer):
         self.decoder = make_decoder(config)
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
         self.told = "the true mean and deviation of every patch" if config.normalize_targets else ""
-        initialize_network(self, config)
+        initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
 
     def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error over the masked patches (§III-B), in units of `input_std` squared.

@@ -14,8 +14,9 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking, PlaneMasking
 from maesil.models.contract import Latent, Pretrainer, Reconstruction
-from maesil.models.mae import Decoder, Encoder, MAEConfig, initialize_network, split_tokens
-from maesil.models.transformer import VIT_WAVELENGTHS
+from maesil.models.mae import Encoder, MAEConfig, make_decoder, split_tokens
+from maesil.models.start import Start, initialize_network
+from maesil.models.transformer import VIT_WAVELENGTHS, PatchDecoder
 from maesil.shapes import Shape3
 
 
@@ -55,7 +56,7 @@ class SliceMAEConfig:
     decoder_heads: PositiveInt = 16
     mlp_ratio: float = 4.0
     position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
-    start: Literal["xavier", "local"] = "xavier"
+    start: Start = "xavier"
     input_mean: float = 0.3
     input_std: PositiveFloat = 0.25
 
@@ -110,7 +111,7 @@ class SliceMAE(Pretrainer):
     """
 
     encoder: Encoder
-    decoder: Decoder
+    decoder: PatchDecoder
 
     def __init__(self, config: SliceMAEConfig, masking: Masking) -> None:
         super().__init__()
@@ -120,8 +121,8 @@ class SliceMAE(Pretrainer):
         self.masking = masking if self.shared else PlaneMasking(masking.ratio)
         slices = config.slice_config
         self.encoder = Encoder(slices)
-        self.decoder = Decoder(slices)
-        initialize_network(self, slices)
+        self.decoder = make_decoder(slices)
+        initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
         self.latent = Latent(self._visible_count() * config.encoder_width)
 
     def _visible_count(self) -> int:

@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from maesil.models.contract import Pretrainer
-from maesil.models.transformer import Recomputable
+from maesil.models.transformer import Block
 from maesil.training.muon import MuonAdamW
 
 ENTRIES = ("loss", "reconstruct")
@@ -35,7 +35,7 @@ def shard(model: Pretrainer, mesh: DeviceMesh) -> None:
         mesh: One-dimensional.
     """
     frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
-    blocks = [module for module in model.modules() if isinstance(module, Recomputable)]
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
     for module in (*blocks, model):
         # The root too: between steps there are shares only, whatever ran last.
         fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=frozen)
