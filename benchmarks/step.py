@@ -232,9 +232,8 @@ def ours(
 
     def loss(superpatch: Tensor) -> Tensor:
         mask = network.draw_mask(len(superpatch), generator)
-        network.begin_step(0.0, [generator] * len(superpatch))
         with patch.object(transformer, "attend", F.scaled_dot_product_attention) if fused_attention else nullcontext():
-            return inner(superpatch, mask)
+            return inner(superpatch, mask, [generator] * len(superpatch))
 
     return _stepping(network, loss, setting, bf16=bf16)
 

@@ -25,7 +25,7 @@ from maesil.evaluation.record import Evaluated, read_record, write_record
 from maesil.evaluation.runner import held_out, rebuild_region, score_models, under
 from maesil.evaluation.scores import Score, read_scores, write_json_scores, write_scores
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
-from maesil.models import UNTRAINED, Pretrainer, make_model
+from maesil.models import UNTRAINED, Reconstructor, make_model
 from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
@@ -180,7 +180,7 @@ def evaluate(
     return Evaluation(scored.scores, to_markdown(table), folder)
 
 
-def contestants(loaded: LoadedModel) -> dict[str, Pretrainer]:
+def contestants(loaded: LoadedModel) -> dict[str, Reconstructor]:
     """The run's model, and those that learn nothing, on the same grid and masks."""
     model = loaded.model
     device = next(model.parameters()).device

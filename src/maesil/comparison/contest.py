@@ -24,7 +24,7 @@ from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import told_note
 from maesil.evaluation.runner import Progress
 from maesil.evaluation.scores import Score
-from maesil.models import CEILINGS, UNTRAINED, Pretrainer, make_model
+from maesil.models import CEILINGS, UNTRAINED, Reconstructor, make_model
 from maesil.runs import default_device, load, steps_done
 from maesil.sampling.regions import Region
 from maesil.training.devices import world_size
@@ -143,7 +143,7 @@ class Contest:
         self,
         spec: Spec,
         seed: int,
-        entries: Mapping[str, Pretrainer],
+        entries: Mapping[str, Reconstructor],
         stamp: str,
         cost: Cost | None,
         progress: Progress | None,

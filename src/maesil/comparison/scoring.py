@@ -23,7 +23,7 @@ from maesil.evaluation.runner import Progress, held_out, lpips_or_reason, rebuil
 from maesil.evaluation.scores import Score, read_scores, write_scores
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models import Pretrainer
+from maesil.models import Pretrainer, Reconstructor
 from maesil.report.case import Case
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
@@ -54,9 +54,9 @@ class Judge:
     grid: PatchGrid
     masking: Masking
 
-    def entries(self, label: str, model: Pretrainer) -> dict[str, Pretrainer]:
+    def entries(self, label: str, model: Pretrainer) -> dict[str, Reconstructor]:
         """The rows of a model: under the comparison's masks, and under its own; one only where it has no others."""
-        rows: dict[str, Pretrainer] = {}
+        rows: dict[str, Reconstructor] = {}
         for name, own in model.entries(label).items():
             common = under(own, self.masking)
             rows[name] = common
@@ -64,7 +64,7 @@ class Judge:
                 rows[f"{name}, {OWN}"] = own
         return rows
 
-    def sees(self, model: Pretrainer) -> str:
+    def sees(self, model: Reconstructor) -> str:
         """What a row sees, one of `SIGHTS`."""
         if self.hides_others(model):
             return OWN_MASKS
@@ -74,7 +74,7 @@ class Judge:
 
     def score(
         self,
-        entries: Mapping[str, Pretrainer],
+        entries: Mapping[str, Reconstructor],
         folder: Path,
         stamp: str,
         progress: Progress | None,
@@ -117,7 +117,7 @@ class Judge:
         """Whether LPIPS is asked for and its weights are here."""
         return lpips_or_reason(self.protocol, None)[0] is not None
 
-    def hides_others(self, model: Pretrainer) -> bool:
+    def hides_others(self, model: Reconstructor) -> bool:
         """Whether a row is scored on other voxels than the comparison's masks hide.
 
         Drawn rather than concluded from settings: masks of another strategy, share, grid or plane all show here.
@@ -142,7 +142,7 @@ class Judge:
         """Names of the scans that are scored."""
         return [region.entry.scan_id for region in self.regions]
 
-    def show(self, name: str, model: Pretrainer, regions: Sequence[Region], folder: Path) -> None:
+    def show(self, name: str, model: Reconstructor, regions: Sequence[Region], folder: Path) -> None:
         """Keeps a row's reconstructions of some scans, for pictures."""
         for region in regions:
             path = picture_path(folder, name, region)

@@ -11,7 +11,7 @@ from maesil.catalog import Catalog
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.ae import AE, AEConfig
-from maesil.models.contract import Latent, Pretrainer, Reconstruction
+from maesil.models.contract import Latent, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.interpolation import Interpolation
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
@@ -33,6 +33,7 @@ __all__ = [
     "MaskedAutoencoder",
     "Pretrainer",
     "Reconstruction",
+    "Reconstructor",
     "SliceMAEConfig",
     "UNetConfig",
     "VAEConfig",
@@ -40,12 +41,12 @@ __all__ = [
     "make_model",
 ]
 
-UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog(
+UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Reconstructor]] = Catalog(
     "model", {"kriging": Kriging, "interpolation": Interpolation, "mean": MeanFill}
 )
 """Models that learn nothing; they stand in every table."""
 
-CEILINGS: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog("ceiling", {"slice_ceiling": SliceCeiling})
+CEILINGS: Catalog[Callable[[PatchGrid, Masking], Reconstructor]] = Catalog("ceiling", {"slice_ceiling": SliceCeiling})
 """What kinds of models can reach at best, told the truth of some masked voxels: references, never ranked."""
 
 AnyModel = Annotated[

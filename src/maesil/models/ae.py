@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, final
 
+import torch
 from jaxtyping import Bool, Float
 from pydantic.dataclasses import dataclass
 from torch import Tensor
@@ -34,7 +36,13 @@ class AE(Autoencoder):
         self.config = config
         self.latent = Latent(config.positions * config.latent_channels)
 
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
         """Mean squared error over every voxel."""
         return self.error(self.rebuild(self.training_input(superpatch, mask)), superpatch)
 

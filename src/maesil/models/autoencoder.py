@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maesil.errors import ConfigError, MissingExtraError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.contract import Pretrainer, Reconstruction, Reconstructor
 from maesil.models.mean import visible_mean
 from maesil.shapes import Shape3, product
 
@@ -90,10 +90,8 @@ class Autoencoder(Pretrainer):
     """
 
     def __init__(self, config: AutoencoderConfig, masking: Masking, heads: int = 1) -> None:
-        super().__init__()
+        super().__init__(config.grid, masking)
         self.settings = config
-        self.grid = config.grid
-        self.masking = masking
         body = _monai_body(config)
         width = config.channels[-1]
         self.encoder = nn.Sequential(body.encode, nn.Conv3d(width, heads * config.latent_channels, 1))
@@ -120,7 +118,7 @@ class Autoencoder(Pretrainer):
         rebuilt = self.rebuild(self.normalize(superpatch)).float()
         return rebuilt * self.settings.input_std + self.settings.input_mean
 
-    def entries(self, name: str) -> Mapping[str, Pretrainer]:
+    def entries(self, name: str) -> Mapping[str, Reconstructor]:
         """Seeing everything, as in the paper, and seeing what masked models see."""
         if self.settings.corrupt:
             return {name: self}
@@ -146,7 +144,7 @@ class Autoencoder(Pretrainer):
 
 
 @final
-class WholeInput(Pretrainer):
+class WholeInput(Reconstructor):
     """An autoencoder in the paper's setting: it sees every voxel, also those it is scored on.
 
     Args:
@@ -156,16 +154,8 @@ class WholeInput(Pretrainer):
     sees_all = True
 
     def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
+        super().__init__(model.grid, model.masking)
         self.model = model
-        self.grid = model.grid
-        self.masking = model.masking
-        self.encoder = model.encoder
-        self.latent = model.latent
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """The autoencoder's own."""
-        return self.model.loss(superpatch, mask)
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:

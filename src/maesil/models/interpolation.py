@@ -6,12 +6,10 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from maesil.grid import PatchGrid
-from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.models.mean import masked_error, visible_mean
+from maesil.models.contract import Reconstruction, Reconstructor
+from maesil.models.mean import visible_mean
 
 KERNEL = ((1.0, 0.25), (0.02, 0.5), (0.0005, 1.0))
 """A sum of Gaussians, (weight, sigma in patches): near voxels rule, and far ones speak where none is near.
@@ -23,7 +21,7 @@ FARTHEST = 1e-30
 
 
 @final
-class Interpolation(Pretrainer):
+class Interpolation(Reconstructor):
     """Normalised convolution (Knutsson and Westin 1993): blurred visible voxels over the blurred mask.
 
     Args:
@@ -31,18 +29,7 @@ class Interpolation(Pretrainer):
         masking: Which tokens to hide.
     """
 
-    trainable = False
     predicts_visible = False
-
-    def __init__(self, grid: PatchGrid, masking: Masking) -> None:
-        super().__init__()
-        self.grid = grid
-        self.masking = masking
-        self.encoder = nn.Identity()
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in window units squared."""
-        return masked_error(superpatch, self.reconstruct(superpatch, mask))
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:

@@ -8,13 +8,13 @@ from typing import final
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from maesil.errors import MaesilError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.models.mean import masked_error, visible_mean
+from maesil.models.contract import Reconstruction, Reconstructor
+from maesil.models.mean import visible_mean
 
 SMOOTHNESS = 2.0
 """The covariance's spectrum falls with the wave number to the power of twice this."""
@@ -44,7 +44,7 @@ MAX_STEPS = 2000
 
 
 @final
-class Kriging(Pretrainer):
+class Kriging(Reconstructor):
     """The conditional mean of a Gaussian field with a Matern covariance, given the visible voxels.
 
     That is the best linear guess under this one covariance, about a mean that is taken as known: the mean of the
@@ -56,19 +56,11 @@ class Kriging(Pretrainer):
         masking: Which tokens to hide.
     """
 
-    trainable = False
     predicts_visible = False
 
     def __init__(self, grid: PatchGrid, masking: Masking) -> None:
-        super().__init__()
-        self.grid = grid
-        self.masking = masking
-        self.encoder = nn.Identity()
+        super().__init__(grid, masking)
         self.cell = tuple(CELL if edge % CELL == 0 else 1 for edge in grid.patch)
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in window units squared."""
-        return masked_error(superpatch, self.reconstruct(superpatch, mask))
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:

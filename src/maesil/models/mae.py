@@ -6,6 +6,7 @@ inserts mask tokens, restores the order, and predicts every patch.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -192,24 +193,24 @@ class MaskedAutoencoder(Pretrainer):
     decoder: PatchDecoder
 
     def __init__(self, config: MAEConfig, masking: Masking) -> None:
-        super().__init__()
+        super().__init__(config.grid, masking)
         self.config = config
-        self.grid = config.grid
-        self.masking = masking
         self.encoder = Encoder(config)
         self.decoder = make_decoder(config)
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
         self.told = "the true mean and deviation of every patch" if config.normalize_targets else ""
         initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
 
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
         """Mean squared error over the masked patches (§III-B), in units of `input_std` squared.
 
-        With `visible_weight`, the weighted error over the visible ones is added.
-
-        Args:
-            superpatch: (b, c, d, h, w) in window units [0, 1].
-            mask: (b, n) from `draw_mask`, True = masked.
+        With `visible_weight`, the weighted error over the visible patches is added. See `Pretrainer.loss`.
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, masked = split_tokens(mask, self.masking.visible_count(self.grid))
@@ -218,7 +219,7 @@ class MaskedAutoencoder(Pretrainer):
             decoded = self.decoder(latent, visible)
             seen = self._error(gather_tokens(decoded, visible), patches, visible)
             return self._error(gather_tokens(decoded, masked), patches, masked) + self.config.visible_weight * seen
-        wanted = self._draw_rebuilt(masked)
+        wanted = self._draw_rebuilt(masked, generators)
         return self._error(self.decoder(latent, visible, wanted), patches, wanted)
 
     @torch.no_grad()
@@ -241,12 +242,14 @@ class MaskedAutoencoder(Pretrainer):
         volume = self._denormalize(self.grid.unpatchify(predicted))
         return Reconstruction(volume, self.voxel_mask(mask))
 
-    def _draw_rebuilt(self, masked: Int[Tensor, "b m"]) -> Int[Tensor, "b t"]:
-        """The masked tokens that this step rebuilds; nothing is drawn where it is all of them."""
+    def _draw_rebuilt(
+        self, masked: Int[Tensor, "b m"], generators: Sequence[torch.Generator] | None
+    ) -> Int[Tensor, "b t"]:
+        """Draws the masked tokens that a step rebuilds; draws nothing where these are all."""
         count = self.config.rebuilt_count(self.grid.tokens - masked.shape[1])
         if count == masked.shape[1]:
             return masked
-        streams = self.take_streams(len(masked))
+        streams: Sequence[torch.Generator | None] = generators or [None] * len(masked)
         scores = torch.stack(
             [torch.rand(masked.shape[1], generator=stream, device=masked.device) for stream in streams]
         )

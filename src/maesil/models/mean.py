@@ -6,15 +6,13 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from maesil.grid import PatchGrid
-from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.contract import Reconstruction, Reconstructor
 
 
 @final
-class MeanFill(Pretrainer):
+class MeanFill(Reconstructor):
     """Fills each superpatch with the mean of its visible voxels; learns nothing.
 
     Args:
@@ -22,18 +20,7 @@ class MeanFill(Pretrainer):
         masking: Which tokens to hide.
     """
 
-    trainable = False
     predicts_visible = False
-
-    def __init__(self, grid: PatchGrid, masking: Masking) -> None:
-        super().__init__()
-        self.grid = grid
-        self.masking = masking
-        self.encoder = nn.Identity()
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in window units squared."""
-        return masked_error(superpatch, self.reconstruct(superpatch, mask))
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -50,9 +37,3 @@ def visible_mean(
     weight = (~hidden).to(superpatch.dtype)
     known = superpatch.masked_fill(hidden, 0.0)
     return known.sum(dim=(2, 3, 4), keepdim=True) / weight.sum(dim=(2, 3, 4), keepdim=True)
-
-
-def masked_error(superpatch: Float[Tensor, "b c d h w"], rebuilt: Reconstruction) -> Float[Tensor, ""]:
-    """Mean squared error over masked voxels."""
-    squared = (rebuilt.volume - superpatch.float()).square()
-    return squared[rebuilt.mask.expand_as(squared)].mean()

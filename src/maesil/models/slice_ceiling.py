@@ -6,12 +6,9 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from maesil.grid import PatchGrid
-from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.models.mean import masked_error
+from maesil.models.contract import Reconstruction, Reconstructor
 from maesil.models.slice_mae import SliceMAEConfig
 
 TRAINING_MEAN = SliceMAEConfig.input_mean
@@ -19,7 +16,7 @@ TRAINING_MEAN = SliceMAEConfig.input_mean
 
 
 @final
-class SliceCeiling(Pretrainer):
+class SliceCeiling(Reconstructor):
     """Knows every slice in which anything is visible, and gives the training mean in the others; learns nothing.
 
     A reference for `SliceMAE` under the masks of a 3D model: what it misses, no 2D model can know, and what a 3D model
@@ -31,19 +28,8 @@ class SliceCeiling(Pretrainer):
         masking: Which tokens to hide.
     """
 
-    trainable = False
     predicts_visible = False
     told = "the truth of every slice in which anything is visible"
-
-    def __init__(self, grid: PatchGrid, masking: Masking) -> None:
-        super().__init__()
-        self.grid = grid
-        self.masking = masking
-        self.encoder = nn.Identity()
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in window units squared."""
-        return masked_error(superpatch, self.reconstruct(superpatch, mask))
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -114,11 +115,10 @@ class SliceMAE(Pretrainer):
     decoder: PatchDecoder
 
     def __init__(self, config: SliceMAEConfig, masking: Masking) -> None:
-        super().__init__()
+        shared = config.masks == "shared"
+        super().__init__(config.grid, masking if shared else PlaneMasking(masking.ratio))
         self.config = config
-        self.grid = config.grid
-        self.shared = config.masks == "shared"
-        self.masking = masking if self.shared else PlaneMasking(masking.ratio)
+        self.shared = shared
         slices = config.slice_config
         self.encoder = Encoder(slices)
         self.decoder = make_decoder(slices)
@@ -149,7 +149,13 @@ class SliceMAE(Pretrainer):
             mask = mask.repeat_interleave(large // small, dim=axis)
         return mask.flatten(1)
 
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
         """Mean squared error over the masked patches, in units of `input_std` squared."""
         patches = self.grid.patchify(self._normalize(superpatch))
         error = (self._predict(patches, mask) - patches.float()).square().mean(dim=-1)

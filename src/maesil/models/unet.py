@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, final
 
 import torch
@@ -79,14 +80,18 @@ class UNet(Pretrainer):
     """
 
     def __init__(self, config: UNetConfig, masking: Masking) -> None:
-        super().__init__()
+        super().__init__(config.grid, masking)
         self.config = config
-        self.grid = config.grid
-        self.masking = masking
         self.network = _monai_unet(config)
-        self.encoder = nn.Identity()  # features are handed across at every level: there is no bottleneck
+        self.encoder = nn.Identity()  # skip connections at every level leave no bottleneck
 
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
         """Mean squared error over the masked voxels, in units of `input_std` squared."""
         hidden = self.voxel_mask(mask)
         squared = (self._predict(superpatch, hidden) - self._normalize(superpatch)).square()

@@ -45,6 +45,11 @@ class VAEConfig(AutoencoderConfig):
         if not 0.0 <= self.kl_warmup <= 1.0:
             raise ConfigError(f"kl_warmup is {self.kl_warmup}", fix="give a share of the training in [0, 1]")
 
+    def kl_weight_at(self, progress: float) -> float:
+        """Weight of the divergence after a share `progress` of the training."""
+        rising = progress / self.kl_warmup if self.kl_warmup else 1.0
+        return self.kl_per_voxel * min(1.0, rising)
+
 
 def renew_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
     """Settings as they are now, from those of a run whose `kl_weight` stood before the nats of a whole superpatch.
@@ -73,19 +78,19 @@ class VAE(Autoencoder):
         super().__init__(config, masking, heads=2)
         self.config = config
         self.latent = Latent(config.positions * config.latent_channels)
-        self._progress = 1.0
         self._measures: dict[str, Tensor] = {}
 
-    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
-        """Sets the KL weight's warm-up, and where the latent's noise comes from."""
-        super().begin_step(progress, generators)
-        self._progress = progress
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
         """Mean squared error over every voxel, plus the weighted KL divergence per voxel."""
         shown = self.training_input(superpatch, mask)
         mean, log_variance = self.posterior(shown)
-        streams = self.take_streams(len(mean))
+        streams: Sequence[torch.Generator | None] = generators or [None] * len(mean)
         noise = torch.stack([_noise(one, stream) for one, stream in zip(mean, streams, strict=True)])
         drawn = mean + noise * (0.5 * log_variance).exp()
         error = self.error(self.decoder(drawn.to(shown.dtype)), superpatch)
@@ -93,17 +98,11 @@ class VAE(Autoencoder):
         kl = divergence.flatten(1).sum(dim=1).mean()
         active = (divergence.detach().mean(dim=0) > ACTIVE_NATS).float().mean()
         self._measures = {"error": error.detach(), "kl_nats": kl.detach(), "latent_active_share": active}
-        return error + self.kl_per_voxel * kl / superpatch[0].numel()
+        return error + self.config.kl_weight_at(progress) * kl / superpatch[0].numel()
 
     def measures(self) -> Mapping[str, Tensor]:
         """Error, KL in nats per superpatch, share of latent numbers in use."""
         return self._measures
-
-    @property
-    def kl_per_voxel(self) -> float:
-        """The weight at this point of the training."""
-        rising = self._progress / self.config.kl_warmup if self.config.kl_warmup else 1.0
-        return self.config.kl_per_voxel * min(1.0, rising)
 
     def rebuild(self, normalized: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
         """Through the mean of the latent, without noise."""

@@ -58,20 +58,20 @@ class VQVAE(Autoencoder):
         self.codebook = Codebook(config.codes, config.latent_channels, commitment=config.commitment, decay=config.decay)
         elements = config.positions * config.latent_channels
         self.latent = Latent(elements, bits=config.positions * math.log2(config.codes))
-        self._progress = 0.0
         self._measures: dict[str, Tensor] = {}
 
-    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
-        """Sets whether dead codes are revived, and where the vectors that they become are drawn from."""
-        super().begin_step(progress, generators)
-        self._progress = progress
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
         """Mean squared error over every voxel, plus the commitment loss."""
         latent = self.encoder(self.training_input(superpatch, mask))
         # What dead codes become is a choice of the whole batch, so from one stream.
-        stream = self.take_streams(len(latent))[0]
-        quantized, commitment = self.codebook(latent, stream, revive=self._progress < REVIVING)
+        stream = generators[0] if generators else None
+        quantized, commitment = self.codebook(latent, stream, revive=progress < REVIVING)
         error: Tensor = self.error(self.decoder(quantized), superpatch)
         self._measures = {
             "error": error.detach(),

@@ -58,8 +58,7 @@ class PretrainModule(Stepper):
         generators = draw_generators(self.device, self.seed, batch.numbers)
         superpatch = random_flips(self._windowed(batch), self.flip_axes, generators)
         mask = self._masks(generators)
-        self.model.begin_step(self.global_step / self.config.steps, generators)
-        return self.model.loss(superpatch, mask)
+        return self.model.loss(superpatch, mask, generators, self.global_step / self.config.steps)
 
     def measures(self) -> Mapping[str, Tensor]:
         """What the last loss was made of."""
