@@ -55,7 +55,6 @@ def transfer(
     network: nn.Module,
     weights: Mapping[str, Tensor],
     *,
-    prefix: str = "",
     resize: Mapping[str, Resize] | None = None,
     partial: bool = False,
     where: object = None,
@@ -65,7 +64,6 @@ def transfer(
     Args:
         network: What is filled, in place; untouched where this raises.
         weights: Name to tensor.
-        prefix: What the names in `weights` begin with; other names are dropped.
         resize: Name in the network to a function that gives a tensor of another shape the wanted one.
         partial: Accept that tensors stay random or are dropped. Without it, anything below 100 % is an error.
         where: The file, for errors.
@@ -74,10 +72,8 @@ def transfer(
         CheckpointError: A tensor is missing, left over or of another shape, and `partial` is not set.
     """
     wanted = network.state_dict()
-    given = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    foreign = [name for name in weights if not name.startswith(prefix)]
     filled, resized, misshapen = {}, [], {}
-    for name, tensor in given.items():
+    for name, tensor in weights.items():
         if name not in wanted:
             continue
         fitting = _fitted(tensor, wanted[name], (resize or {}).get(name))
@@ -90,7 +86,7 @@ def transfer(
     report = TransferReport(
         loaded=tuple(name for name in filled if name not in resized),
         resized=tuple(resized),
-        dropped=(*foreign, *(name for name in given if name not in filled)),
+        dropped=tuple(name for name in weights if name not in filled),
         random=tuple(name for name in wanted if name not in filled),
     )
     if not report.complete and not partial:
