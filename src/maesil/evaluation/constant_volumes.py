@@ -41,7 +41,7 @@ def constant_deviation(model: Reconstructor, window: Window, *, draws: int = 4, 
 
 
 def constant_note(name: str, model: Reconstructor, window: Window) -> tuple[str, ...]:
-    """What becomes of constant volumes, in a sentence for below a table; nothing for a model that learns nothing."""
+    """A sentence for below a table about constant volumes; none for a model that is not trained."""
     if not isinstance(model, Pretrainer):
         return ()
     found = ", ".join(

@@ -44,10 +44,10 @@ __all__ = [
 UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Reconstructor]] = Catalog(
     "model", {"kriging": Kriging, "interpolation": Interpolation, "mean": MeanFill}
 )
-"""Models that learn nothing; they stand in every table."""
+"""Models without training; every table has them as rows."""
 
 CEILINGS: Catalog[Callable[[PatchGrid, Masking], Reconstructor]] = Catalog("ceiling", {"slice_ceiling": SliceCeiling})
-"""What kinds of models can reach at best, told the truth of some masked voxels: references, never ranked."""
+"""Upper references for kinds of models: they know the truth of some masked voxels, and are never ranked."""
 
 AnyModel = Annotated[
     MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig | UNetConfig,
@@ -65,10 +65,10 @@ MODELS: Catalog[tuple[type[Any], Callable[[Any, Masking], Pretrainer]]] = Catalo
         "unet": (UNetConfig, UNet),
     },
 )
-"""Models that are trained: name to configuration and network."""
+"""Models that are trained: name to the classes of their configuration and network."""
 
 
 def make_model(config: AnyModel, masking: Masking) -> Pretrainer:
-    """The pretrainer that a configuration describes, freshly initialised."""
+    """Makes the pretrainer that a configuration describes, with initial weights."""
     _, network = MODELS[config.name]
     return network(config, masking)

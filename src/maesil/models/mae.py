@@ -1,7 +1,7 @@
 """The paper's network: a 3D masked autoencoder over superpatches (§III, Fig. 1).
 
-Read top to bottom: `loss` and `reconstruct` are the method; the encoder sees visible patches only, the decoder
-inserts mask tokens, restores the order, and predicts every patch.
+`MaskedAutoencoder.loss` and `reconstruct` are the method: the encoder sees only visible patches; the decoder inserts
+mask tokens, restores the order, and predicts every patch.
 """
 
 from __future__ import annotations
@@ -25,33 +25,35 @@ from maesil.models.transformer import VIT_WAVELENGTHS, Block, PatchDecoder, Posi
 from maesil.shapes import Shape3
 
 PATCH_VARIANCE_FLOOR = 1e-6
-"""Added to a patch's variance before the square root, in normalised units; air has none of its own."""
+"""Number added to a patch's variance before the square root, in normalised units, since air has no variance."""
 
 
 @dataclass(frozen=True)
 class MAEConfig:
-    """The masked autoencoder's geometry; the defaults are the paper's, ViT-B and MAE's decoder where it is silent.
+    """Sizes and options of the masked autoencoder.
+
+    The defaults are the paper's; where it is silent, ViT-B's and those of MAE's decoder.
 
     Args:
         superpatch: Voxels of a superpatch along (S, P, L).
         patch: Voxels of a patch; 8^3 makes 16x16x16 = 4,096 tokens.
-        encoder_width: Embedding dimension (§III-A: 768).
-        encoder_depth: Encoder blocks.
-        encoder_heads: Encoder attention heads.
-        decoder_width: Decoder embedding dimension.
-        decoder_depth: Decoder blocks.
-        decoder_heads: Decoder attention heads.
+        encoder_width: Embedding dimension of the encoder (§III-A: 768).
+        encoder_depth: Number of encoder blocks.
+        encoder_heads: Number of encoder attention heads.
+        decoder_width: Embedding dimension of the decoder.
+        decoder_depth: Number of decoder blocks.
+        decoder_heads: Number of decoder attention heads.
         mlp_ratio: Hidden over embedding width in the blocks' MLPs.
-        positions: Fixed sine-cosine encodings, or learned from that start.
+        positions: Kind of positional encodings: fixed sines and cosines, or learned ones that start from these.
         position_wavelengths: Shortest and longest wavelength of the encodings, in patches; the default is ViT's.
-        start: Initial weights. "xavier", or "local": queries equal keys, so that attention begins with near positions,
-            and the embedding is a cosine transform of the patch, lowest frequencies first.
-        visible_weight: Weight of the visible patches in the loss, beside 1 for the masked ones. At 0 (MAE's way) the
-            network is never asked for what it sees, and rebuilds it badly: the region `predicted` shows it.
-        normalize_targets: Predict each patch standardised by its own mean and deviation.
-        decoder: "self": the paper's, all tokens attend to all. "cross": rebuilt tokens attend to the visible ones alone
-            (see `cross_decoder`): far cheaper, and another objective.
-        rebuilt_share: Share of the masked tokens that a training step rebuilds, drawn anew each time; 1: all.
+        start: Kind of initial weights. "xavier", or "local": queries equal keys, so that tokens first attend to near
+            positions, and the embedding is a cosine transform of the patch, lowest frequencies first.
+        visible_weight: Weight of the visible patches in the loss; masked ones have weight 1. With 0, as in MAE, visible
+            patches are not trained, and the model rebuilds them badly: the region `predicted` shows it.
+        normalize_targets: Whether to predict each patch standardised by its mean and deviation.
+        decoder: Kind of decoder. "self", the paper's: all tokens attend to all. "cross": rebuilt tokens attend only to
+            the visible ones (see `cross_decoder`), which is far cheaper, and another objective.
+        rebuilt_share: Share of the masked tokens that a training step rebuilds, drawn in every step; 1: all.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
     """
@@ -100,11 +102,11 @@ class MAEConfig:
         return Positions(self.grid.shape, width, wavelengths=self.position_wavelengths, learned=learned)
 
     def rebuilt_count(self, visible: int) -> int:
-        """Masked tokens that a training step rebuilds, at least one."""
+        """Number of masked tokens that a training step rebuilds, at least one."""
         return max(1, round(self.rebuilt_share * (self.grid.tokens - visible)))
 
     def describe(self) -> dict[str, str]:
-        """Encoder and decoder in words."""
+        """Descriptions of encoder and decoder."""
         return {
             "encoder": f"{self.encoder_depth} blocks, {self.encoder_width} wide",
             "decoder": f"{self.decoder_depth} blocks, {self.decoder_width} wide",
@@ -114,8 +116,11 @@ class MAEConfig:
 class Encoder(nn.Module):
     """A ViT over the visible patches of a superpatch (§III-B).
 
-    `embed` is the paper's 3D convolution with stride = kernel = patch: a linear map of each patch. Written as one, it
-    runs after the visible patches have been gathered, so a masked patch costs nothing.
+    `embed` is the paper's 3D convolution with stride = kernel = patch, which is a linear map of each patch. As a linear
+    layer it runs after the visible patches are gathered, so masked patches cost nothing.
+
+    Args:
+        config: Sizes and options.
     """
 
     def __init__(self, config: MAEConfig) -> None:
@@ -131,11 +136,11 @@ class Encoder(nn.Module):
     def forward(
         self, patches: Float[Tensor, "b n p"], visible: Int[Tensor, "b v"] | None = None
     ) -> Float[Tensor, "b v e"]:
-        """Latent tokens of the visible patches, or of all where `visible` is None.
+        """Encodes patches to latent tokens.
 
         Args:
             patches: Normalised patches (b, n, p) in token order.
-            visible: Indices (b, v) of the tokens to encode.
+            visible: Indices (b, v) of the patches to encode; None: all.
         """
         positions = self.positions()
         if visible is not None:
@@ -173,7 +178,7 @@ class Decoder(PatchDecoder):
 
 
 def make_decoder(config: MAEConfig) -> PatchDecoder:
-    """The decoder that the configuration names."""
+    """Makes the decoder that the configuration names."""
     width, fused = config.decoder_width, config.decoder == "self"
     blocks = (Block(width, config.decoder_heads, config.mlp_ratio, fused=fused) for _ in range(config.decoder_depth))
     kind = Decoder if config.decoder == "self" else CrossDecoder
@@ -185,8 +190,8 @@ class MaskedAutoencoder(Pretrainer):
     """Encodes the visible patches of a superpatch and rebuilds all of them.
 
     Args:
-        config: Geometry and options.
-        masking: Which tokens to hide.
+        config: Sizes and options.
+        masking: Choice of the tokens to mask.
     """
 
     encoder: Encoder
@@ -226,12 +231,8 @@ class MaskedAutoencoder(Pretrainer):
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
         """Rebuilds whole superpatches from their visible tokens.
 
-        With `normalize_targets` the prediction is denormalised by each true patch's mean and deviation, which the
-        network was never asked to know: `told` says so, and scores of such a model do.
-
-        Args:
-            superpatch: (b, c, d, h, w) in window units [0, 1].
-            mask: (b, n), True = masked, the same count in every row.
+        With `normalize_targets` the prediction is scaled by the true mean and deviation of each patch, which the
+        network does not predict: `told` and the scores of such a model say so.
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, _ = split_tokens(mask, int((~mask[0]).sum()))
@@ -277,11 +278,11 @@ class MaskedAutoencoder(Pretrainer):
 
 
 def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "b v"], Int[Tensor, "b m"]]:
-    """Indices of visible and of masked tokens, both ascending.
+    """Splits a mask into the indices of visible and of masked tokens, both ascending.
 
     Args:
-        mask: True = masked, with exactly `visible` False entries in every row: checked on the device, without a sync.
-        visible: v, known beforehand so that shapes are static.
+        mask: Mask, True = masked, with exactly `visible` False entries in every row: checked without a sync.
+        visible: Number v of visible tokens, given so that shapes are static.
     """
     torch._assert_async(
         (mask.sum(dim=1) == mask.shape[1] - visible).all(),
@@ -294,6 +295,6 @@ def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "
 def patch_statistics(
     patches: Float[Tensor, "b t p"],
 ) -> tuple[Float[Tensor, "b t 1"], Float[Tensor, "b t 1"]]:
-    """Mean and standard deviation of every patch, the latter bounded away from zero."""
+    """Mean and standard deviation of every patch; the deviation is above zero."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=0)
     return mean, (variance + PATCH_VARIANCE_FLOOR).sqrt()

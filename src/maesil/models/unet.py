@@ -1,4 +1,4 @@
-"""A 3D U-Net that inpaints: the convolutional rival of masked autoencoders, trained for the task it is scored on."""
+"""A 3D U-Net that is trained to fill in masked voxels: the convolutional counterpart of masked autoencoders."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from maesil.shapes import Shape3
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """MONAI's `UNet`: every level halves the superpatch, and hands its features across to the decoder.
+    """Sizes and options of MONAI's `UNet`: every level halves the superpatch and has a skip connection.
 
     Args:
         superpatch: Voxels of a superpatch along (S, P, L).
         patch: Voxels of a patch of the mask.
-        channels: Channels of each level, from the finest, which has half of the superpatch's resolution.
-        residual_units: Convolutions in a residual unit per level; 0: one plain convolution.
-        norm: Normalisation between convolutions. None by default, as in the autoencoders: an instance norm takes away
-            the level that HU are about.
+        channels: Number of channels of each level, from the finest, which has half of the superpatch's resolution.
+        residual_units: Number of convolutions in a level's residual unit; 0: one plain convolution.
+        norm: Kind of normalisation between convolutions. None by default, as in the autoencoders: an instance norm
+            would remove the absolute level of HU.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
     """
@@ -61,7 +61,7 @@ class UNetConfig:
         return PatchGrid(self.superpatch, self.patch)
 
     def describe(self) -> dict[str, str]:
-        """The network in words."""
+        """Descriptions of network and input."""
         channels = " - ".join(map(str, self.channels))
         kind = f"residual units of {self.residual_units} convolutions" if self.residual_units else "convolutions"
         return {
@@ -75,8 +75,8 @@ class UNet(Pretrainer):
     """Predicts the masked voxels from the visible ones and the mask.
 
     Args:
-        config: Geometry and size.
-        masking: Which tokens to hide.
+        config: Sizes and options.
+        masking: Choice of the tokens to mask.
     """
 
     def __init__(self, config: UNetConfig, masking: Masking) -> None:
@@ -92,19 +92,14 @@ class UNet(Pretrainer):
         generators: Sequence[torch.Generator] | None = None,
         progress: float = 1.0,
     ) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in units of `input_std` squared."""
+        """Mean squared error over the masked voxels, in units of `input_std` squared. See `Pretrainer.loss`."""
         hidden = self.voxel_mask(mask)
         squared = (self._predict(superpatch, hidden) - self._normalize(superpatch)).square()
         return (squared * hidden).sum() / hidden.sum()
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Rebuilds superpatches from their visible voxels.
-
-        Args:
-            superpatch: (b, c, d, h, w) in window units [0, 1].
-            mask: (b, n), True = masked.
-        """
+        """Rebuilds superpatches from their visible voxels and the mask."""
         hidden = self.voxel_mask(mask)
         predicted = self._predict(superpatch, hidden)
         return Reconstruction(predicted * self.config.input_std + self.config.input_mean, hidden)
@@ -112,7 +107,7 @@ class UNet(Pretrainer):
     def _predict(
         self, superpatch: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
     ) -> Float[Tensor, "b c d h w"]:
-        """All voxels in normalised units, float32."""
+        """Predicts all voxels, in normalised units, float32."""
         visible = self._normalize(superpatch).masked_fill(hidden, 0.0)
         shown = torch.cat((visible, hidden.to(visible.dtype)), dim=1)
         # 3D convolutions are faster with channels last on a CPU.
