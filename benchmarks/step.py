@@ -51,6 +51,7 @@ from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.masking import DualMasking
 from maesil.memory import GIB, peak_resident_gib
 from maesil.models import transformer
+from maesil.models.cost import mae_flops
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.models.transformer import recompute_blocks
 from maesil.training.devices import cpu_multiplies_bf16
@@ -231,9 +232,8 @@ def ours(
 
     def loss(superpatch: Tensor) -> Tensor:
         mask = network.draw_mask(len(superpatch), generator)
-        network.begin_step(0.0, [generator] * len(superpatch))
         with patch.object(transformer, "attend", F.scaled_dot_product_attention) if fused_attention else nullcontext():
-            return inner(superpatch, mask)
+            return inner(superpatch, mask, [generator] * len(superpatch))
 
     return _stepping(network, loss, setting, bf16=bf16)
 
@@ -280,7 +280,7 @@ def model_flops(name: str, setting: Setting) -> float | None:
     if not name.startswith("maesil"):
         return None
     options = FAST if "cross" in name else {}
-    return float(setting.batch * replace(setting.model, **options).training_flops(setting.visible))
+    return float(setting.batch * mae_flops(replace(setting.model, **options), setting.visible))
 
 
 # --- race -------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from maesil.config import RunConfig
 from maesil.masking import DualMasking
 from maesil.models import MAEConfig, make_model
 from maesil.models.ae import AE, AEConfig
+from maesil.models.cost import mae_flops
 from maesil.presets import demo
 from maesil.presets.baselines import baseline
 
@@ -26,7 +27,7 @@ def test_count_flops__of_a_masked_autoencoder_equals_the_formula(options: dict[s
         superpatch=(32, 32, 32), encoder_width=24, encoder_depth=2, encoder_heads=2,
         decoder_width=12, **{"decoder_depth": 1, **options}, decoder_heads=2,
     )  # fmt: skip
-    assert count_flops(make_model(config, DualMasking())) == config.training_flops(visible=16)
+    assert count_flops(make_model(config, DualMasking())) == mae_flops(config, visible=16)
 
 
 @pytest.mark.parametrize("name", ["ae", "vae", "vqvae"])
@@ -35,7 +36,7 @@ def test_count_flops__of_an_autoencoder_is_ours_within_a_third(name: str) -> Non
     assert isinstance(preset.model, MAEConfig)
     config = baseline(name, preset).model
     counted = count_flops(make_model(config, preset.masking))
-    ours = preset.model.training_flops(preset.masking.visible_count(preset.model.grid))
+    ours = mae_flops(preset.model, preset.masking.visible_count(preset.model.grid))
     assert 0.75 < counted / ours < 1.34
 
 

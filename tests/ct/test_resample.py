@@ -13,10 +13,11 @@ from scipy.spatial.transform import Rotation
 from maesil.ct import resample as module
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
-from maesil.ct.resample import resample, resample_cube, resample_to, resampled_slabs
+from maesil.ct.resample import resample_to, resampled_slabs
 from maesil.ct.respace import respace
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import UnknownNameError
+from resampling import resample
 
 OBLIQUE = Rotation.from_euler("xyz", (9.0, -14.0, 21.0), degrees=True).as_matrix() @ np.eye(3)[:, ::-1]
 spacings = st.tuples(*[st.floats(0.3, 6.0)] * 3)
@@ -144,13 +145,6 @@ def test_resample__labels_stay_labels() -> None:
     assert set(np.unique(result.array)) == {0, 7, 200}
 
 
-def test_resample_cube__has_the_size() -> None:
-    volume = Volume(noise((10, 20, 30)), Geometry.from_parts((10, 20, 30), (5.0, 1.0, 1.0)))
-    cube = resample_cube(volume, 24)
-    assert cube.shape == (24, 24, 24)
-    assert cube.spacing_mm == pytest.approx((50 / 24, 20 / 24, 30 / 24))
-
-
 def test_resample_to__far_away_is_all_fill() -> None:
     volume = Volume(noise((4, 4, 4)), Geometry.from_parts((4, 4, 4), (1.0, 1.0, 1.0)))
     away = resample_to(volume, Geometry.from_parts((3, 3, 3), (1.0, 1.0, 1.0), (500.0, 0.0, 0.0)), fill=-7)
@@ -166,10 +160,12 @@ MEMORY = """
 import sys
 from pathlib import Path
 from maesil.ct.readers import nifti
-from maesil.ct.resample import resample
+from maesil.ct.resample import resample_to
+from maesil.ct.respace import respace
 from maesil.memory import GIB, peak_resident_gib, resident_gib
 before = resident_gib()
-small = resample(nifti.read_nifti(Path(sys.argv[1])), 1.5)
+volume = nifti.read_nifti(Path(sys.argv[1]))
+small = resample_to(volume, respace(volume.geometry, 1.5))
 print((peak_resident_gib() - before) * GIB / (2 * int(sys.argv[2])))
 """
 

@@ -7,9 +7,9 @@ import pytest
 
 from maesil.ct import resample as resampling
 from maesil.ct.geometry import Geometry
-from maesil.ct.resample import resample, resample_cube
 from maesil.ct.separable import gaussian, positions
 from maesil.ct.volume import Volume
+from resampling import resample
 
 
 def noisy(shape: tuple[int, int, int], spacing: tuple[float, float, float], turn: float = 0.0) -> Volume:
@@ -34,13 +34,6 @@ def test_resample__the_same_as_simpleitk(monkeypatch: pytest.MonkeyPatch, spacin
     off = np.abs(ours.array.astype(int) - theirs.array)
     assert off.max() <= 1  # a half that is rounded otherwise
     assert (off > 0).mean() < 1e-3
-
-
-def test_resample_cube__the_same_as_simpleitk(monkeypatch: pytest.MonkeyPatch) -> None:
-    volume = noisy((30, 50, 20), (2.0, 1.0, 1.0))
-    ours = resample_cube(volume, 32).array
-    through_itk(monkeypatch)
-    assert np.abs(ours.astype(int) - resample_cube(volume, 32).array).max() <= 1
 
 
 def test_positions__only_of_parallel_axes_within_the_volume() -> None:

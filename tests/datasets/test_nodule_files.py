@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from layout_trees import lidc
 from maesil.cli import main
 from maesil.ct.readers import read
 from maesil.datasets.nodule_files import write_nodules
@@ -47,3 +48,16 @@ def test_write_nodules__the_agreement_is_a_share(data_dir: Path, tmp_path: Path)
         write_nodules([data_dir / "lidc"], tmp_path / str(share), agreement=share, salt="s") for share in (0.25, 1.0)
     )
     assert loose.rows[0].volume_mm3 > strict.rows[0].volume_mm3
+
+
+def test_nodules__scans_without_readings_are_left_out(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lidc(tmp_path / "LIDC-IDRI")
+    (real,) = (data_dir / "lidc").iterdir()
+    (tmp_path / "LIDC-IDRI" / real.name).symlink_to(real, target_is_directory=True)
+    assert main(["nodules", str(tmp_path / "LIDC-IDRI"), "--out", str(tmp_path / "out"), "--salt", "s"]) == 1
+    said = capsys.readouterr().err
+    assert "no readers' XML names this series" in said
+    with (tmp_path / "out" / "nodules.csv").open() as file:
+        assert {row["scan_id"] for row in csv.DictReader(file)} == {"LIDC-IDRI-0314"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from pathlib import Path
 
 import numpy as np
@@ -157,19 +156,6 @@ def test_data_config__a_grid_cannot_weigh() -> None:
     with pytest.raises(ConfigError, match="grid sampling takes every superpatch once"):
         DataConfig(sampling="grid", weighting="by-dataset")
     assert DataConfig(weighting="temperature", temperature=0.3).dataset_power == 0.3
-
-
-def test_documentation__its_lines_of_python_run_where_a_scan_has_no_xml(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    lidc(tmp_path / "LIDC-IDRI")
-    (real,) = (data_dir / "lidc").iterdir()
-    (tmp_path / "LIDC-IDRI" / real.name).symlink_to(real, target_is_directory=True)
-    page = (Path(__file__).parents[2] / "docs" / "datasets.md").read_text(encoding="utf-8")
-    (lines,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
-    monkeypatch.chdir(tmp_path)
-    exec(lines, {})
-    assert capsys.readouterr().out.startswith("LIDC-IDRI-0314 4 ")
 
 
 def test_write_table1__in_every_form(roots: list[Path], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from maesil.config import RunConfig
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
 from maesil.evaluation.runner import held_out, rebuild_region, score_models
 from maesil.evaluation.scores import Score, read_scores
-from maesil.models import UNTRAINED, Pretrainer, make_model
+from maesil.models import UNTRAINED, Reconstructor, make_model
 from maesil.sampling.regions import Region, regions_of
 from maesil.store.scanstore import ScanStore
 
@@ -31,7 +31,7 @@ def held(tiny_config: RunConfig, tiny_store: Path) -> tuple[ScanStore, tuple[Reg
 
 
 @pytest.fixture
-def models(tiny_config: RunConfig) -> dict[str, Pretrainer]:
+def models(tiny_config: RunConfig) -> dict[str, Reconstructor]:
     torch.manual_seed(0)
     ours = make_model(tiny_config.model, tiny_config.masking).eval()
     return {"maesil": ours, "kriging": UNTRAINED["kriging"](TINY_MODEL.grid, tiny_config.masking)}
@@ -42,7 +42,7 @@ def by_key(scores: tuple[Score, ...]) -> dict[tuple[str, str, str, str], Score]:
 
 
 def test_score_models__pools_the_draws_of_a_scan(
-    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Reconstructor]
 ) -> None:
     store, regions = held
     pooled = by_key(score_models(models, store, regions, PROTOCOL).scores)
@@ -63,7 +63,7 @@ def test_score_models__pools_the_draws_of_a_scan(
 
 
 def test_score_models__the_first_draw_is_the_only_one_of_a_protocol_with_one(
-    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Reconstructor]
 ) -> None:
     store, regions = held
     one = by_key(score_models(models, store, regions, replace(PROTOCOL, mask_draws=1)).scores)
@@ -71,7 +71,7 @@ def test_score_models__the_first_draw_is_the_only_one_of_a_protocol_with_one(
 
 
 def test_score_models__rows_that_pass_visible_voxels_on_have_no_predicted_region(
-    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Reconstructor]
 ) -> None:
     store, regions = held
     found = score_models(models, store, regions, replace(PROTOCOL, mask_draws=1)).scores
@@ -80,7 +80,7 @@ def test_score_models__rows_that_pass_visible_voxels_on_have_no_predicted_region
 
 
 def test_score_models__unmasked_shows_the_network_everything(
-    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Reconstructor]
 ) -> None:
     store, regions = held
     protocol = replace(PROTOCOLS["unmasked"](), lpips=None)
@@ -91,7 +91,7 @@ def test_score_models__unmasked_shows_the_network_everything(
 
 
 def test_score_models__writes_the_training_seed(
-    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Pretrainer]
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Reconstructor]
 ) -> None:
     store, regions = held
     found = score_models({"maesil": models["maesil"]}, store, regions, replace(PROTOCOL, mask_draws=1), seed=7).scores
@@ -99,7 +99,7 @@ def test_score_models__writes_the_training_seed(
 
 
 def test_rebuild_region__of_held_out_superpatches_alone_agrees_with_the_whole_scan_there(
-    tiny_config: RunConfig, tiny_store: Path, models: dict[str, Pretrainer]
+    tiny_config: RunConfig, tiny_store: Path, models: dict[str, Reconstructor]
 ) -> None:
     store = ScanStore(tiny_store)
     holdout = replace(tiny_config.data.holdout, by="superpatch", test_superpatches=1, held_tissue=0.0)

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from maesil.metrics.segmentation import finite_mean, segmentation_scores
+from maesil.metrics.segmentation import segmentation_scores
 
 SPACING = (2.0, 1.0, 1.0)
 
@@ -64,8 +64,3 @@ def test_segmentation_scores__per_class() -> None:
     first, second, third = segmentation_scores(cube(2), truth, 3, SPACING)
     assert (first["dice"], second["dice"]) == (1.0, 0.0)
     assert math.isnan(third["dice"])
-
-
-def test_finite_mean() -> None:
-    assert finite_mean(torch.tensor([1.0, math.inf, math.nan, 3.0])) == 2.0
-    assert math.isnan(finite_mean(torch.tensor([math.inf])))

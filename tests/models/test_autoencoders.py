@@ -74,8 +74,7 @@ def test_corrupt__shows_the_visible_voxels_only() -> None:
 def test_vae__divergence_is_the_textbooks() -> None:
     model = VAE(VAEConfig(**SMALL, kl_per_voxel=0.5, kl_warmup=0.0), DualMasking())
     x, mask = batch(), mask_of(model)
-    model.begin_step(0.9, draw_generators(x.device, 0, range(len(x))))
-    loss = model.loss(x, mask)
+    loss = model.loss(x, mask, draw_generators(x.device, 0, range(len(x))), 0.9)
     mean, log_variance = model.posterior(model.normalize(x))
     expected = kl_divergence(Normal(mean, (0.5 * log_variance).exp()), Normal(0.0, 1.0)).flatten(1).sum(1).mean()
     measures = model.measures()
@@ -110,8 +109,7 @@ def test_vae__loss_is_the_evidence_lower_bound_with_a_variance_of_half_the_weigh
     weight = 0.8
     model = VAE(VAEConfig(**SMALL, kl_per_voxel=weight, kl_warmup=0.0), DualMasking())
     x, mask = batch(), mask_of(model)
-    model.begin_step(0.9, draw_generators(x.device, 0, range(len(x))))
-    loss = model.loss(x, mask)
+    loss = model.loss(x, mask, draw_generators(x.device, 0, range(len(x))), 0.9)
     mean, log_variance = model.posterior(model.normalize(x))
     streams = draw_generators(x.device, 0, range(len(x)))
     noise = torch.stack([torch.randn(one.shape, generator=stream) for one, stream in zip(mean, streams, strict=True)])
@@ -124,11 +122,8 @@ def test_vae__loss_is_the_evidence_lower_bound_with_a_variance_of_half_the_weigh
 
 
 def test_vae__weight_rises_from_zero() -> None:
-    model = VAE(VAEConfig(**SMALL, kl_per_voxel=0.2, kl_warmup=0.5), DualMasking())
-    weights = []
-    for progress in (0.0, 0.25, 0.5, 0.9):
-        model.begin_step(progress, [torch.Generator()])
-        weights.append(model.kl_per_voxel)
+    config = VAEConfig(**SMALL, kl_per_voxel=0.2, kl_warmup=0.5)
+    weights = [config.kl_weight_at(progress) for progress in (0.0, 0.25, 0.5, 0.9)]
     assert weights == pytest.approx([0.0, 0.1, 0.2, 0.2])
 
 
@@ -143,9 +138,12 @@ def test_vae__a_great_weight_collapses_and_the_default_does_not() -> None:
         for step in range(150):
             x = torch.rand(8, 1, 4, 4, 4, generator=torch.Generator().manual_seed(step))
             x = torch.nn.functional.interpolate(x, scale_factor=4, mode="trilinear")
-            model.begin_step(1.0, draw_generators(x.device, step, range(len(x))))
+            mask, generators = (
+                model.draw_mask(8, torch.Generator().manual_seed(0)),
+                draw_generators(x.device, step, range(8)),
+            )
             optimizer.zero_grad()
-            model.loss(x, model.draw_mask(8, torch.Generator().manual_seed(0))).backward()
+            model.loss(x, mask, generators).backward()
             optimizer.step()
         active[weight] = float(model.measures()["latent_active_share"])
     assert active[250_000.0] == 0.0
@@ -210,8 +208,8 @@ def test_vqvae__revival_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     revived = []
     for step in range(60):
         seen.append(scan(step))
-        model.begin_step(step / 60, draw_generators(seen[-1].device, step, range(2)))
-        model.loss(torch.rand(2, 1, 32, 32, 32), mask_of(model))
+        generators = draw_generators(seen[-1].device, step, range(2))
+        model.loss(torch.rand(2, 1, 32, 32, 32), mask_of(model), generators, step / 60)
         revived.append(int(model.measures()["codebook_revived"]))
     assert revived[0] == 128
     assert sum(revived[20:30]) > 0

@@ -72,14 +72,6 @@ def test_reconstruct__works_under_autocast() -> None:
     torch.testing.assert_close(cast, model.reconstruct(superpatch, mask).volume)
 
 
-def test_loss__is_the_masked_mean_squared_error() -> None:
-    superpatch, mask = drawn()
-    model = Interpolation(GRID, DualMasking())
-    rebuilt = model.reconstruct(superpatch, mask)
-    expected = ((rebuilt.volume - superpatch)[rebuilt.mask] ** 2).mean().item()
-    assert model.loss(superpatch, mask).item() == pytest.approx(expected)
-
-
 def test_reconstruct__beats_the_mean_by_three_decibels_on_real_ct() -> None:
     root = Path(os.environ.get("MAESIL_TEST_DATA", Path(__file__).parents[2] / ".." / "shared")) / "ct" / "corpus2mm"
     if not root.is_dir():

@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import pytest
 import torch
 
 from maesil.grid import PatchGrid
@@ -31,16 +30,6 @@ def test_reconstruct__does_not_see_masked_voxels() -> None:
     torch.testing.assert_close(model.reconstruct(blinded, mask).volume, first.volume)
 
 
-def test_loss__is_the_masked_mean_squared_error() -> None:
-    superpatch, mask = drawn()
-    model = MeanFill(GRID, DualMasking())
-    rebuilt = model.reconstruct(superpatch, mask)
-    loss = model.loss(superpatch, mask)
-    assert loss.shape == ()
-    assert loss.item() == pytest.approx(((rebuilt.volume - superpatch)[rebuilt.mask] ** 2).mean().item())
-
-
 def test_mean__has_nothing_to_train() -> None:
     model = MeanFill(GRID, DualMasking())
-    assert not model.trainable
     assert not list(model.parameters())

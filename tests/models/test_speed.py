@@ -23,14 +23,14 @@ SMALL = MAEConfig(
     decoder_width=24, decoder_depth=2, decoder_heads=2, position_wavelengths=(4.0, 32.0), start="local",
 )  # fmt: skip
 STEPS = 25
-Loss = Callable[[MaskedAutoencoder, Tensor, Tensor], Tensor]
+Loss = Callable[[MaskedAutoencoder, Tensor, Tensor, torch.Generator], Tensor]
 
 
-def ours(model: MaskedAutoencoder, superpatch: Tensor, mask: Tensor) -> Tensor:
-    return model.loss(superpatch, mask)
+def ours(model: MaskedAutoencoder, superpatch: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
+    return model.loss(superpatch, mask, [generator] * len(superpatch))
 
 
-def plain(model: MaskedAutoencoder, superpatch: Tensor, mask: Tensor) -> Tensor:
+def plain(model: MaskedAutoencoder, superpatch: Tensor, mask: Tensor, generator: torch.Generator) -> Tensor:
     """As the paper has it: embed everything, decode everything, look at the masked tokens."""
     patches = model.grid.patchify((superpatch - model.config.input_mean) / model.config.input_std)
     visible, masked = split_tokens(mask, int((~mask[0]).sum()))
@@ -58,10 +58,9 @@ def curve(
     for _ in range(STEPS):
         superpatch = F.interpolate(torch.rand(2, 1, 5, 5, 5, generator=generator), size=config.superpatch)
         mask = model.draw_mask(2, generator)
-        model.begin_step(0.0, [generator] * 2)
         optimizer.zero_grad()
         with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            value = loss(model, superpatch, mask)
+            value = loss(model, superpatch, mask, generator)
         value.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         losses.append(value.detach())
@@ -166,8 +165,7 @@ def test_rebuilt_share__draws_that_many_of_the_masked_tokens_anew_in_every_step(
     drawn: list[Tensor] = []
     model.decoder.register_forward_pre_hook(lambda module, inputs: drawn.append(inputs[2]))
     for _ in range(2):
-        model.begin_step(0.0, [generator] * 2)
-        model.loss(torch.rand(2, 1, 32, 32, 32), mask)
+        model.loss(torch.rand(2, 1, 32, 32, 32), mask, [generator] * 2)
     assert all(tokens.shape == (2, 12) and bool(mask.gather(1, tokens).all()) for tokens in drawn)
     assert all(len(set(row.tolist())) == 12 for row in drawn[0])
     assert not torch.equal(*drawn)

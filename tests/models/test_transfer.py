@@ -22,12 +22,6 @@ def test_transfer__all_of_it() -> None:
     assert str(report) == "4 of 4 tensors filled (100%)"
 
 
-def test_transfer__under_a_prefix() -> None:
-    source, target = network(), network()
-    named = {f"encoder.{name}": tensor for name, tensor in source.state_dict().items()}
-    assert transfer(target, named, prefix="encoder.").complete
-
-
 def test_transfer__refuses_what_would_stay_random_and_touches_nothing() -> None:
     target = network()
     before = {name: tensor.clone() for name, tensor in target.state_dict().items()}

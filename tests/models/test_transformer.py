@@ -8,13 +8,11 @@ import pytest
 import torch
 
 from maesil.errors import ConfigError
+from maesil.models.start import cosine_embedding, initialize, initialize_attention
 from maesil.models.transformer import (
     Attention,
     Block,
     attend,
-    cosine_embedding,
-    initialize,
-    initialize_qkv,
     sincos_positions,
 )
 
@@ -40,16 +38,37 @@ def test_block__equals_monais_with_copied_weights() -> None:
     torch.testing.assert_close(ours(tokens), theirs(tokens), rtol=1e-5, atol=1e-5)
 
 
-def test_attention__equals_the_formula() -> None:
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("crosses", [False, True])
+def test_attention__equals_the_formula(fused: bool, crosses: bool) -> None:
     torch.manual_seed(0)
-    attention = Attention(12, 3)
-    tokens = torch.randn(2, 7, 12)
-    query, key, value = attention.qkv(tokens).view(2, 7, 3, 3, 4).unbind(2)
+    attention = Attention(12, 3, fused=fused)
+    tokens, other = torch.randn(2, 7, 12), torch.randn(2, 5, 12)
+    context = other if crosses else tokens
+    weights, biases = (
+        getattr(attention.qkv, kind).chunk(3)
+        if fused
+        else [getattr(layer, kind) for layer in (attention.query, attention.key, attention.value)]
+        for kind in ("weight", "bias")
+    )
+    query, key, value = (
+        (given @ weight.T + bias).view(2, -1, 3, 4)
+        for given, weight, bias in zip((tokens, context, context), weights, biases, strict=True)
+    )
     heads = []
     for head in range(3):
         scores = query[:, :, head] @ key[:, :, head].transpose(1, 2) / math.sqrt(4)
         heads.append(scores.softmax(-1) @ value[:, :, head])
-    torch.testing.assert_close(attention(tokens), attention.out(torch.cat(heads, -1)))
+    found = attention(tokens, other) if crosses else attention(tokens)
+    torch.testing.assert_close(found, attention.out(torch.cat(heads, -1)))
+
+
+def test_attention__checkpoints_keep_their_names() -> None:
+    """Models that were published are loaded by these."""
+    layers = {True: ["qkv", "out"], False: ["query", "key", "value", "out"]}
+    for fused, names in layers.items():
+        expected = [f"{name}.{kind}" for name in names for kind in ("weight", "bias")]
+        assert list(Attention(12, 3, fused=fused).state_dict()) == expected
 
 
 @pytest.mark.parametrize("tokens", [30, 1100])
@@ -99,11 +118,11 @@ def test_cosine_embedding__is_an_orthogonal_map_of_the_lowest_frequencies() -> N
     assert not cosine_embedding((2, 2, 2), 12)[8:].any()
 
 
-def test_initialize_qkv__shared_queries_and_keys_attend_to_near_positions() -> None:
+def test_initialize_attention__shared_queries_and_keys_attend_to_near_positions() -> None:
     torch.manual_seed(0)
     attention = Attention(96, 2)
     attention.apply(initialize)
-    initialize_qkv(attention, shared=True)
+    initialize_attention(attention, shared=True)
     tokens = torch.nn.functional.layer_norm(sincos_positions((8, 1, 1), 96, (4.0, 120.0))[None], (96,))
     query, key, _ = attention.qkv(tokens).chunk(3, dim=-1)
     assert torch.equal(query, key)

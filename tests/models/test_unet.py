@@ -9,6 +9,7 @@ from maesil.comparison.measure import count_flops
 from maesil.errors import ConfigError
 from maesil.masking import DualMasking
 from maesil.models import MAEConfig, UNetConfig, make_model
+from maesil.models.cost import mae_flops, unet_flops
 from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
 
@@ -45,15 +46,15 @@ def test_baseline__costs_our_flops(preset: str) -> None:
     ours, theirs = beside.model, baseline("unet", beside).model
     assert isinstance(ours, MAEConfig)
     assert isinstance(theirs, UNetConfig)
-    wanted = ours.training_flops(beside.masking.visible_count(ours.grid))
-    assert theirs.training_flops() == pytest.approx(wanted, rel=0.15)
+    wanted = mae_flops(ours, beside.masking.visible_count(ours.grid))
+    assert unet_flops(theirs) == pytest.approx(wanted, rel=0.15)
 
 
 @pytest.mark.parametrize("channels", [(4, 8), (4, 8, 16), (6, 12, 24, 48)])
-def test_training_flops__agrees_with_pytorchs_count(channels: tuple[int, ...]) -> None:
+def test_unet_flops__agrees_with_pytorchs_count(channels: tuple[int, ...]) -> None:
     config = UNetConfig(superpatch=(32, 32, 32), channels=channels)
     counted = count_flops(make_model(config, DualMasking()))
-    assert config.training_flops() == pytest.approx(counted, rel=0.15)  # the input needs no gradient
+    assert unet_flops(config) == pytest.approx(counted, rel=0.15)  # the input needs no gradient
 
 
 def test_config__refuses_what_cannot_be_halved() -> None:

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from maesil.ct.geometry import Geometry
-from maesil.ct.resample import resample
 from maesil.ct.volume import Volume
 from maesil.errors import ScanError
 from maesil.store.conform import blocks, clip_in_place, conform, target_geometry
 from maesil.store.settings import PrepareConfig
+from resampling import resample
 
 
 def scan(dtype: str = "int16", spacing: tuple[float, float, float] = (2.5, 0.8, 0.8)) -> Volume:

@@ -25,7 +25,7 @@ from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import told_note
 from maesil.evaluation.scores import Score
 from maesil.files import write_json, write_text
-from maesil.models import CEILINGS, UNTRAINED, Pretrainer, make_model
+from maesil.models import CEILINGS, UNTRAINED, Reconstructor, make_model
 from maesil.progress import Progress
 from maesil.runs.claim import claim
 from maesil.runs.load import default_device, load, steps_done
@@ -139,7 +139,7 @@ class Experiment:
         self,
         spec: Spec,
         seed: int,
-        entries: Mapping[str, Pretrainer],
+        entries: Mapping[str, Reconstructor],
         stamp: str,
         cost: Cost | None,
         progress: Progress | None,

@@ -24,7 +24,7 @@ from maesil.evaluation.scores import Score, read_scores, write_scores
 from maesil.files import replacing, write_json
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models import Pretrainer
+from maesil.models import Pretrainer, Reconstructor
 from maesil.progress import Progress
 from maesil.report.case import Case
 from maesil.sampling.regions import Region
@@ -56,9 +56,9 @@ class Scorer:
     grid: PatchGrid
     masking: Masking
 
-    def entries(self, label: str, model: Pretrainer) -> dict[str, Pretrainer]:
+    def entries(self, label: str, model: Pretrainer) -> dict[str, Reconstructor]:
         """The rows of a model: under the comparison's masks and, if they differ, under its own."""
-        rows: dict[str, Pretrainer] = {}
+        rows: dict[str, Reconstructor] = {}
         for name, own in model.entries(label).items():
             common = under(own, self.masking)
             rows[name] = common
@@ -66,7 +66,7 @@ class Scorer:
                 rows[f"{name}, {OWN}"] = own
         return rows
 
-    def sees(self, model: Pretrainer) -> str:
+    def sees(self, model: Reconstructor) -> str:
         """What a row sees, one of `SIGHTS`."""
         if self.hides_others(model):
             return OWN_MASKS
@@ -76,7 +76,7 @@ class Scorer:
 
     def score(
         self,
-        entries: Mapping[str, Pretrainer],
+        entries: Mapping[str, Reconstructor],
         folder: Path,
         stamp: str,
         progress: Progress | None,
@@ -119,7 +119,7 @@ class Scorer:
         """Whether LPIPS is requested and its weights are available."""
         return lpips_or_reason(self.protocol, None)[0] is not None
 
-    def hides_others(self, model: Pretrainer) -> bool:
+    def hides_others(self, model: Reconstructor) -> bool:
         """Whether a row hides voxels other than those the comparison's masks hide.
 
         Masks are drawn and compared, which covers differences in strategy, ratio, grid and plane.
@@ -144,7 +144,7 @@ class Scorer:
         """Ids of the scans that are scored."""
         return [region.entry.scan_id for region in self.regions]
 
-    def show(self, name: str, model: Pretrainer, regions: Sequence[Region], folder: Path) -> None:
+    def show(self, name: str, model: Reconstructor, regions: Sequence[Region], folder: Path) -> None:
         """Writes a row's reconstructions of some scans, for pictures."""
         for region in regions:
             path = picture_path(folder, name, region)

@@ -15,7 +15,6 @@ import SimpleITK
 
 from maesil.catalog import unknown_name
 from maesil.ct.geometry import Geometry, Number
-from maesil.ct.respace import Spacing, respace, respace_cube
 from maesil.ct.separable import gaussian, positions, resample_parallel
 from maesil.ct.volume import AIR_HU, Volume, cast_voxels
 from maesil.shapes import Shape3, product
@@ -30,29 +29,6 @@ _INTERPOLATORS = {"linear": SimpleITK.sitkLinear, "nearest": SimpleITK.sitkNeare
 _FWHM_PER_SIGMA = 2.0 * np.sqrt(2.0 * np.log(2.0))
 
 
-def resample(volume: Volume, spacing_mm: Spacing, *, order: Order = "linear") -> Volume:
-    """The volume resampled to another voxel size; see `respace` for where the new voxels lie.
-
-    Args:
-        volume: Volume of any orientation, even oblique; directions are kept.
-        spacing_mm: New voxel size: one number for all axes, or one per array axis.
-        order: Interpolation: "linear" (integers are rounded), or "nearest" for labels.
-
-    Raises:
-        ConfigError: A spacing is not positive, or the order is unknown.
-    """
-    return _whole(volume, respace(volume.geometry, spacing_mm), None, order)
-
-
-def resample_cube(volume: Volume, size: int = 512, *, order: Order = "linear") -> Volume:
-    """The volume resampled to size^3 voxels over the same box, whatever their shape in mm: the paper's 512^3 input.
-
-    Raises:
-        ConfigError: The size is not positive, or the order is unknown.
-    """
-    return _whole(volume, respace_cube(volume.geometry, size), None, order)
-
-
 def resample_to(volume: Volume, geometry: Geometry, *, fill: Number = AIR_HU, order: Order = "linear") -> Volume:
     """The volume resampled to the voxels of another volume, of any orientation.
 
@@ -65,7 +41,10 @@ def resample_to(volume: Volume, geometry: Geometry, *, fill: Number = AIR_HU, or
     Raises:
         ConfigError: The order is unknown.
     """
-    return _whole(volume, geometry, fill, order)
+    array = np.empty(geometry.shape, dtype=volume.array.dtype)
+    for start, slab in resampled_slabs(volume, geometry, fill=fill, order=order):
+        array[start : start + len(slab)] = slab
+    return Volume(array, geometry)
 
 
 def resampled_slabs(
@@ -98,13 +77,6 @@ def _interpolator(order: str) -> int:
     if order not in _INTERPOLATORS:
         raise unknown_name("order", order, _INTERPOLATORS)
     return int(_INTERPOLATORS[order])
-
-
-def _whole(volume: Volume, geometry: Geometry, fill: Number | None, order: Order) -> Volume:
-    array = np.empty(geometry.shape, dtype=volume.array.dtype)
-    for start, slab in resampled_slabs(volume, geometry, fill=fill, order=order):
-        array[start : start + len(slab)] = slab
-    return Volume(array, geometry)
 
 
 def _blur_variances(old: Geometry, new: Geometry) -> npt.NDArray[np.float64]:

@@ -66,11 +66,6 @@ def sample_ct(cache: Path | None = None) -> Path:
     return fetch_sample(cache or cache_folder()) / "cxr.nii.gz"
 
 
-def sample_labels(cache: Path | None = None) -> Path:
-    """Its 118 organ labels, on the same voxels; structures.csv next to it has their names."""
-    return fetch_sample(cache or cache_folder()) / "mask.nii.gz"
-
-
 def has_sample(cache: Path | None = None) -> bool:
     """Whether the sample is in the cache."""
     folder = (cache or cache_folder()) / "sample"

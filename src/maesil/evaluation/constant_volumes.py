@@ -8,13 +8,13 @@ import torch
 
 from maesil.ct.window import Window
 from maesil.evaluation.rebuild import device_of, inference_precision
-from maesil.models.contract import Pretrainer
+from maesil.models.contract import Reconstructor
 
 MATERIALS_HU: Mapping[str, float] = {"air": -1000.0, "water": 0.0, "bone": 700.0}
 
 
 @torch.inference_mode()
-def constant_deviation(model: Pretrainer, window: Window, *, draws: int = 4, seed: int = 0) -> dict[str, float]:
+def constant_deviation(model: Reconstructor, window: Window, *, draws: int = 4, seed: int = 0) -> dict[str, float]:
     """How far reconstructed superpatches of air, water and bone are from constant.
 
     Args:
@@ -40,7 +40,7 @@ def constant_deviation(model: Pretrainer, window: Window, *, draws: int = 4, see
     return found
 
 
-def constant_note(name: str, model: Pretrainer, window: Window) -> tuple[str, ...]:
+def constant_note(name: str, model: Reconstructor, window: Window) -> tuple[str, ...]:
     """A note below a table on how constant volumes are reconstructed; nothing for a model that learns nothing."""
     if not model.trainable:
         return ()

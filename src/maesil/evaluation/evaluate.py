@@ -14,7 +14,7 @@ from maesil.evaluation.runner import score_models, under
 from maesil.evaluation.scores import Score, write_json_scores, write_scores
 from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
 from maesil.files import write_text
-from maesil.models import UNTRAINED, Pretrainer
+from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
 from maesil.runs.load import LoadedModel, load, run_store
 from maesil.sampling.regions import regions_of
@@ -89,7 +89,7 @@ def evaluate(
     return Evaluation(scored.scores, to_markdown(table), folder)
 
 
-def compared_models(loaded: LoadedModel) -> dict[str, Pretrainer]:
+def compared_models(loaded: LoadedModel) -> dict[str, Reconstructor]:
     """The run's model, and the models that learn nothing, with the same grid and masks."""
     model = loaded.model
     device = next(model.parameters()).device

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maesil.masking import Masking
-from maesil.models import AnyModel, Pretrainer
+from maesil.models import AnyModel, Reconstructor
 from maesil.sampling.config import DataConfig
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
@@ -27,7 +27,7 @@ def input_note(model: AnyModel, masking: Masking, store: ScanStore) -> str:
     )
 
 
-def told_note(name: str, model: Pretrainer) -> tuple[str, ...]:
+def told_note(name: str, model: Reconstructor) -> tuple[str, ...]:
     """What a model is given about the voxels that are hidden from the others; empty if nothing."""
     return (f"{name}: told {model.told}, hidden patches too; other rows are not.",) if model.told else ()
 

@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maesil.ct.window import Window
-from maesil.models.contract import Pretrainer
+from maesil.models.contract import Reconstructor
 from maesil.sampling.ahead import ReadsBoxes, tile_batches
 from maesil.sampling.augment import draw_generator
 from maesil.tiling import Tile, Tiling
@@ -47,7 +47,7 @@ def scan_seed(seed: int, scan_id: str, draw: int = 0) -> int:
     return int.from_bytes(digest[:8], "big")
 
 
-def tile_masks(model: Pretrainer, tiles: Sequence[Tile], seed: int | None) -> Bool[Tensor, "b n"]:
+def tile_masks(model: Reconstructor, tiles: Sequence[Tile], seed: int | None) -> Bool[Tensor, "b n"]:
     """One mask per tile, a function of only the seed and the tile's index: not of batch size, device or model weights.
 
     If `seed` is None, nothing is masked.
@@ -60,7 +60,7 @@ def tile_masks(model: Pretrainer, tiles: Sequence[Tile], seed: int | None) -> Bo
 
 @torch.inference_mode()
 def rebuild(
-    model: Pretrainer,
+    model: Reconstructor,
     read: ReadsBoxes,
     tiling: Tiling,
     window: Window,
@@ -99,7 +99,7 @@ def rebuild(
     return RebuiltScan(truth, volume, mask)
 
 
-def device_of(model: Pretrainer) -> torch.device:
+def device_of(model: Reconstructor) -> torch.device:
     """The device of a model's parameters; the CPU if it has none."""
     return next((parameter.device for parameter in model.parameters()), torch.device("cpu"))
 

@@ -20,7 +20,7 @@ from maesil.evaluation.scores import Score
 from maesil.evaluation.scoring import Measured, score_volume
 from maesil.masking import Masking
 from maesil.metrics import Lpips, load_lpips
-from maesil.models.contract import Pretrainer
+from maesil.models.contract import Reconstructor
 from maesil.models.slice_mae import SliceMAE
 from maesil.progress import Progress
 from maesil.sampling.regions import Region
@@ -42,7 +42,7 @@ class Scored:
 
 
 def score_models(
-    models: Mapping[str, Pretrainer],
+    models: Mapping[str, Reconstructor],
     store: ScanStore,
     regions: Sequence[Region],
     protocol: Protocol,
@@ -80,7 +80,7 @@ def score_models(
 
 
 def _measured(
-    model: Pretrainer,
+    model: Reconstructor,
     store: ScanStore,
     region: Region,
     protocol: Protocol,
@@ -144,7 +144,7 @@ def lpips_or_reason(protocol: Protocol, weights: Path | None) -> tuple[Lpips | N
         return None, (f"LPIPS is left out: {error.what}" + (f"; {error.fix}" if error.fix else ""),)
 
 
-def under(model: Pretrainer, masking: Masking) -> Pretrainer:
+def under(model: Reconstructor, masking: Masking) -> Reconstructor:
     """The model with other masks, sharing its weights. A slice MAE keeps its own masks: they are part of the method."""
     if isinstance(model, SliceMAE) or model.masking == masking:
         return model
@@ -154,7 +154,13 @@ def under(model: Pretrainer, masking: Masking) -> Pretrainer:
 
 
 def rebuild_region(
-    model: Pretrainer, store: ScanStore, region: Region, protocol: Protocol, draw: int = 0, *, scored_only: bool = False
+    model: Reconstructor,
+    store: ScanStore,
+    region: Region,
+    protocol: Protocol,
+    draw: int = 0,
+    *,
+    scored_only: bool = False,
 ) -> RebuiltScan:
     """Reconstructs the scan of a region under one of the protocol's mask draws.
 

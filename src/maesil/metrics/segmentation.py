@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 
-import torch
 from jaxtyping import Int
 from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 from monai.metrics.meandice import compute_dice
@@ -60,9 +59,3 @@ def _around(predicted: Tensor, truth: Tensor) -> tuple[Tensor, Tensor]:
     low, high = (found.amin(dim=0) - 1).clamp_min(0), found.amax(dim=0) + 2
     box = tuple(slice(int(a), int(b)) for a, b in zip(low, high, strict=True))
     return predicted[box], truth[box]
-
-
-def finite_mean(values: Tensor) -> float:
-    """The mean of the finite values; NaN if there are none."""
-    kept = values[torch.isfinite(values)]
-    return float(kept.mean()) if len(kept) else float("nan")

@@ -11,7 +11,7 @@ from maesil.catalog import Catalog
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.ae import AE, AEConfig
-from maesil.models.contract import Latent, Pretrainer, Reconstruction
+from maesil.models.contract import Latent, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.interpolation import Interpolation
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
@@ -33,6 +33,7 @@ __all__ = [
     "MaskedAutoencoder",
     "Pretrainer",
     "Reconstruction",
+    "Reconstructor",
     "SliceMAEConfig",
     "UNetConfig",
     "VAEConfig",
@@ -40,13 +41,13 @@ __all__ = [
     "make_model",
 ]
 
-UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog(
+UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Reconstructor]] = Catalog(
     "model", {"kriging": Kriging, "interpolation": Interpolation, "mean": MeanFill}
 )
-"""Models that learn nothing; they stand in every table."""
+"""Models without training; every table has them as rows."""
 
-CEILINGS: Catalog[Callable[[PatchGrid, Masking], Pretrainer]] = Catalog("ceiling", {"slice_ceiling": SliceCeiling})
-"""What kinds of models can reach at best, told the truth of some masked voxels: references, never ranked."""
+CEILINGS: Catalog[Callable[[PatchGrid, Masking], Reconstructor]] = Catalog("ceiling", {"slice_ceiling": SliceCeiling})
+"""Upper references for kinds of models: they know the truth of some masked voxels, and are never ranked."""
 
 AnyModel = Annotated[
     MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig | UNetConfig,
@@ -64,10 +65,10 @@ MODELS: Catalog[tuple[type[Any], Callable[[Any, Masking], Pretrainer]]] = Catalo
         "unet": (UNetConfig, UNet),
     },
 )
-"""Models that are trained: name to configuration and network."""
+"""Models that are trained: name to the classes of their configuration and network."""
 
 
 def make_model(config: AnyModel, masking: Masking) -> Pretrainer:
-    """The pretrainer that a configuration describes, freshly initialised."""
+    """Makes the pretrainer that a configuration describes, with initial weights."""
     _, network = MODELS[config.name]
     return network(config, masking)

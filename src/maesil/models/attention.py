@@ -1,4 +1,4 @@
-"""Softmax attention by the fastest way there is for a device."""
+"""Softmax attention by the fastest implementation for a device."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 BLOCK_ROWS = 512
-"""Rows of scores that are made at a time: over 4,096 columns they take 4 MiB in bf16, which a CPU's cache holds."""
+"""Number of rows of scores computed at a time: with 4,096 columns they take 4 MiB in bf16, which fits a CPU's cache."""
 
 CACHE_LINE_BYTES = 64
-"""Rows of scores lie this much further apart than they are long: at a power of two, all rows of a column would compete
-for the same few places of the cache."""
+"""Padding of each row of scores, in bytes: with a stride of a power of two, the elements of a column would compete for
+the same few sets of the cache."""
 
 LARGEST_SCORE = 60.0
-"""Bound on a score, as a power of two, under which neither exponentials nor their sums leave the range of a float."""
+"""Upper bound of a score in base 2, up to which exponentials and their sums stay within the range of a float."""
 
 
 def attend(
@@ -28,8 +28,8 @@ def attend(
 ) -> Float[Tensor, "b heads m x"]:
     """Softmax attention: PyTorch's fused kernel, except in bf16 on a CPU, where `BlockedAttention` is faster.
 
-    That one takes exponentials without looking for the largest score first, and rounds scores to bf16: it is left to
-    scores which cannot be large. For the others, and under torch.compile, there is the kernel.
+    `BlockedAttention` rounds scores to bf16, and does not subtract the largest one before it takes exponentials. So it
+    runs only where scores cannot be large, and never under torch.compile.
     """
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
     if not blocked or not _largest_score(query, key) < LARGEST_SCORE:
@@ -39,23 +39,23 @@ def attend(
 
 
 def _scale(query: Tensor) -> float:
-    """Of a product of query and key, for a softmax with powers of two."""
+    """Factor of the product of query and key, for a softmax with powers of two."""
     return math.log2(math.e) / math.sqrt(query.shape[-1])
 
 
 @torch.no_grad()
 def _largest_score(query: Float[Tensor, "b heads m x"], key: Float[Tensor, "b heads n x"]) -> float:
-    """What no score exceeds in size, by the lengths of queries and keys."""
+    """Upper bound of the absolute scores, from the lengths of queries and keys."""
     lengths = [torch.linalg.vector_norm(one, dim=-1, dtype=torch.float32).amax(dim=-1) for one in (query, key)]
     return _scale(query) * float((lengths[0] * lengths[1]).max())
 
 
 @final
 class BlockedAttention(torch.autograd.Function):
-    """Attention as plain matrix products, `BLOCK_ROWS` of scores of one head at a time; keeps no scores.
+    """Attention as plain matrix products, `BLOCK_ROWS` rows of one head at a time; no scores are kept.
 
-    What softmax does to whole matrices is done to the narrow ones beside them: rows are normalised after the weighted
-    sum, and their gradients before it.
+    The softmax is normalised on the narrow matrices instead of the scores: outputs after the weighted sum, and their
+    gradients before it.
     """
 
     @staticmethod
@@ -76,10 +76,10 @@ class BlockedAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, ...]:
-        """Gradients of query, key and value, from blocks of keys over all queries."""
+        """Gradients of query, key and value, computed for blocks of keys over all queries."""
         query, key, value, mixed, total = ctx.saved_tensors
         incoming = gradient.flatten(0, 1) / total
-        # The gradient of a score is its weight times what it would pass on, less the mean of that over its row.
+        # Gradient of a score: weight * (gradient of the weight - its weighted mean over the row).
         mean = -(incoming.float() * mixed.float()).sum(dim=-1, keepdim=True).transpose(1, 2).to(incoming.dtype)
         of_query = torch.zeros(query.transpose(1, 2).shape)
         of_key, of_value = torch.empty_like(key), torch.empty_like(value)
@@ -102,13 +102,13 @@ def _blocks(count: int) -> Iterator[slice]:
 
 
 def _spaces(count: int, like: Tensor, columns: int) -> Float[Tensor, "count r n"]:
-    """Room for blocks of scores."""
+    """Buffers for blocks of scores."""
     spaces = like.new_empty(count, BLOCK_ROWS, columns + CACHE_LINE_BYTES // like.element_size())
     return spaces[:, :, :columns]
 
 
 def _exponentials(rows: Float[Tensor, "r x"], columns: Float[Tensor, "n x"], space: Tensor) -> Float[Tensor, "r n"]:
-    """Attention weights of one block before they are normalised, written into `space`."""
+    """Unnormalised attention weights of one block, written into `space`."""
     scores = space[: len(rows)]
     torch.addmm(scores, rows, columns.t(), beta=0, alpha=_scale(rows), out=scores)
     return torch.exp2(scores, out=scores)

@@ -1,6 +1,6 @@
-"""What the paper's baselines share: a convolutional body, a stated bottleneck, full reconstruction (§IV-B).
+"""The common part of the paper's baselines: a convolutional body, a bottleneck, full reconstruction (§IV-B).
 
-AE, VAE and VQ-VAE differ in the bottleneck alone, so a comparison of them is one of bottlenecks.
+AE, VAE and VQ-VAE differ only in the bottleneck, so comparing them compares bottlenecks.
 """
 
 from __future__ import annotations
@@ -18,25 +18,25 @@ from torch import Tensor, nn
 from maesil.errors import ConfigError, MissingExtraError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.contract import Pretrainer, Reconstruction, Reconstructor
 from maesil.models.mean import visible_mean
 from maesil.shapes import Shape3, product
 
 MASKED_INPUT = "masked input"
-"""How tables name an autoencoder that sees the visible voxels only, as masked models do."""
+"""Name in tables of an autoencoder that sees only the visible voxels, as masked models do."""
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """The convolutional body, MONAI's `AutoEncoder`: every level halves the superpatch.
+    """Sizes of the convolutional body, MONAI's `AutoEncoder`: every level halves the superpatch.
 
     Args:
         superpatch: Voxels of a superpatch along (S, P, L).
-        patch: Voxels of a patch of the mask that scores are taken under.
-        channels: Channels of each level, from the finest.
-        residual_units: Convolutions in a residual unit per level; 0: one plain convolution.
-        latent_channels: Channels of the latent at the coarsest level: with the levels, the bottleneck.
-        corrupt: Train on the masked input, as a context autoencoder, rather than on the whole superpatch.
+        patch: Voxels of a patch of the masks that the model is scored under.
+        channels: Number of channels of each level, from the finest.
+        residual_units: Number of convolutions in a level's residual unit; 0: one plain convolution.
+        latent_channels: Number of channels of the latent, at the coarsest level.
+        corrupt: Whether to train on the masked input, as a context autoencoder, instead of the whole superpatch.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
     """
@@ -66,15 +66,8 @@ class AutoencoderConfig:
 
     @property
     def positions(self) -> int:
-        """Positions of the latent."""
+        """Number of positions of the latent."""
         return product(self.superpatch) >> 3 * len(self.channels)
-
-    def training_flops(self) -> int:
-        """About the floating-point operations of a superpatch's training step, of a body of plain convolutions."""
-        pairs = zip((1, *self.channels), self.channels, strict=False)
-        sums = sum(first * second / 8**level for level, (first, second) in enumerate(pairs, start=1))
-        kernel, passes, directions = 27, 3, 2
-        return int(2 * kernel * passes * directions * product(self.superpatch) * sums)
 
     def describe(self) -> dict[str, str]:
         """Encoder, decoder and bottleneck in words."""
@@ -88,19 +81,17 @@ class AutoencoderConfig:
 
 
 class Autoencoder(Pretrainer):
-    """An encoder, a bottleneck, a decoder; trained to rebuild what it sees.
+    """An encoder, a bottleneck and a decoder, trained to rebuild the input.
 
     Args:
-        config: The body.
-        masking: Which tokens are hidden where it is scored on masked input.
-        heads: Latent channels that the encoder predicts per channel of the latent.
+        config: Sizes of the body.
+        masking: Choice of the tokens to mask where the model is scored on masked input.
+        heads: Number of values that the encoder predicts for each value of the latent.
     """
 
     def __init__(self, config: AutoencoderConfig, masking: Masking, heads: int = 1) -> None:
-        super().__init__()
-        self.settings = config
-        self.grid = config.grid
-        self.masking = masking
+        super().__init__(config.grid, masking)
+        self.config = config
         body = _monai_body(config)
         width = config.channels[-1]
         self.encoder = nn.Sequential(body.encode, nn.Conv3d(width, heads * config.latent_channels, 1))
@@ -108,41 +99,36 @@ class Autoencoder(Pretrainer):
 
     @abstractmethod
     def rebuild(self, normalized: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        """Input to output through the bottleneck, both in normalised units; draws no noise."""
+        """Passes the input through the bottleneck, without noise; both ends are in normalised units."""
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Rebuilds superpatches from their visible voxels; masked ones are given as the visible mean.
-
-        Args:
-            superpatch: (b, c, d, h, w) in window units [0, 1].
-            mask: (b, n), True = masked.
-        """
+        """Rebuilds superpatches from their visible voxels; the input has the visible mean in place of masked ones."""
         hidden = self.voxel_mask(mask)
         return Reconstruction(self.rebuild_whole(fill_hidden(superpatch, hidden)), hidden)
 
     @torch.no_grad()
     def rebuild_whole(self, superpatch: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        """Rebuilds superpatches that are seen whole, in window units, float32."""
+        """Rebuilds superpatches from all of their voxels, in window units, float32."""
         rebuilt = self.rebuild(self.normalize(superpatch)).float()
-        return rebuilt * self.settings.input_std + self.settings.input_mean
+        return rebuilt * self.config.input_std + self.config.input_mean
 
-    def entries(self, name: str) -> Mapping[str, Pretrainer]:
-        """Seeing everything, as in the paper, and seeing what masked models see."""
-        if self.settings.corrupt:
+    def entries(self, name: str) -> Mapping[str, Reconstructor]:
+        """Two rows: with the whole input, as in the paper, and with the masked input, as masked models have it."""
+        if self.config.corrupt:
             return {name: self}
         return {name: WholeInput(self), f"{name}, {MASKED_INPUT}": self}
 
     def training_input(
         self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]
     ) -> Float[Tensor, "b c d h w"]:
-        """What the network is shown in training, in normalised units."""
-        shown = fill_hidden(superpatch, self.voxel_mask(mask)) if self.settings.corrupt else superpatch
+        """The network's input in training, in normalised units."""
+        shown = fill_hidden(superpatch, self.voxel_mask(mask)) if self.config.corrupt else superpatch
         return self.normalize(shown)
 
     def normalize(self, superpatch: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        """Window units to the network's, in its number type, laid out as 3D convolutions like it."""
-        normalized = (superpatch - self.settings.input_mean) / self.settings.input_std
+        """Converts window units to the network's, in its number type and the memory layout of fast 3D convolutions."""
+        normalized = (superpatch - self.config.input_mean) / self.config.input_std
         return normalized.to(
             next(self.parameters()).dtype, memory_format=torch.channels_last_3d
         )  # a third faster on a CPU
@@ -153,37 +139,29 @@ class Autoencoder(Pretrainer):
 
 
 @final
-class WholeInput(Pretrainer):
-    """An autoencoder in the paper's setting: it sees every voxel, also those it is scored on.
+class WholeInput(Reconstructor):
+    """An autoencoder in the paper's setting: it sees every voxel, and is scored on voxels that it has seen.
 
     Args:
-        model: The autoencoder.
+        model: The trained autoencoder.
     """
 
     sees_all = True
 
     def __init__(self, model: Autoencoder) -> None:
-        super().__init__()
+        super().__init__(model.grid, model.masking)
         self.model = model
-        self.grid = model.grid
-        self.masking = model.masking
-        self.encoder = model.encoder
-        self.latent = model.latent
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """The autoencoder's own."""
-        return self.model.loss(superpatch, mask)
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Rebuilds superpatches from all of their voxels; `mask` only says which are scored as masked."""
+        """Rebuilds superpatches from all of their voxels; `mask` only selects the voxels that are scored as masked."""
         return Reconstruction(self.model.rebuild_whole(superpatch), self.voxel_mask(mask))
 
 
 def fill_hidden(
     superpatch: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
 ) -> Float[Tensor, "b c d h w"]:
-    """Hidden voxels at the mean of their superpatch's visible ones: the value that says least."""
+    """Sets hidden voxels to the mean of their superpatch's visible ones."""
     return torch.where(hidden, visible_mean(superpatch, hidden), superpatch)
 
 
@@ -199,5 +177,5 @@ def _monai_body(config: AutoencoderConfig) -> Any:
         channels=config.channels,
         strides=(2,) * len(config.channels),
         num_res_units=config.residual_units,
-        norm=None,  # type: ignore[arg-type]  # an instance norm takes away the level that HU are about
+        norm=None,  # type: ignore[arg-type]  # an instance norm would remove the absolute level of HU
     )

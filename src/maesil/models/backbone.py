@@ -1,4 +1,4 @@
-"""The pre-trained encoder as a network of its own: a box of CT in, tokens or feature maps out."""
+"""The pre-trained encoder as a separate network: from a box of CT to tokens or feature maps."""
 
 from __future__ import annotations
 
@@ -19,21 +19,16 @@ from maesil.shapes import Shape3
 
 @final
 class Backbone(nn.Module):
-    """A masked autoencoder's encoder that sees everything, for downstream work.
+    """The encoder of a masked autoencoder without masks, for downstream tasks.
 
     Token order is `PatchGrid`'s: row-major over (Superior, Posterior, Left); a feature map has the same axes as its
-    input. Any box is taken whose edges are multiples of the patch; where its grid is not the one that was pre-trained,
+    input. The input can be any box whose edges are multiples of the patch; on another grid than the pre-trained one,
     positional encodings are interpolated, as is usual for ViTs.
 
     Args:
-        config: Of the pre-trained model; only the encoder's part is used.
-        low_hu: HU that the network knows as 0.
-        high_hu: HU that the network knows as 1.
-
-    Attributes:
-        width: Channels of tokens and feature maps (e).
-        depth: Number of blocks.
-        patch: Voxels of a patch along (S, P, L).
+        config: Configuration of the pre-trained model; only the encoder's part is used.
+        low_hu: HU value that the network receives as 0.
+        high_hu: HU value that the network receives as 1.
     """
 
     def __init__(self, config: MAEConfig, *, low_hu: float = -1000.0, high_hu: float = 1000.0) -> None:
@@ -44,7 +39,7 @@ class Backbone(nn.Module):
 
     @property
     def width(self) -> int:
-        """Channels of tokens and feature maps."""
+        """Number of channels e of tokens and feature maps."""
         return self.config.encoder_width
 
     @property
@@ -54,11 +49,11 @@ class Backbone(nn.Module):
 
     @property
     def patch(self) -> Shape3:
-        """Voxels of a patch."""
+        """Voxels of a patch along (S, P, L)."""
         return self.config.patch
 
     def from_hu(self, hu: Tensor) -> Tensor:
-        """Hounsfield units as what the network takes: the window mapped to [0, 1] and clipped, float32."""
+        """Converts Hounsfield units to the network's input: the window mapped to [0, 1] and clipped, float32."""
         return ((hu.float() - self.low_hu) / (self.high_hu - self.low_hu)).clamp(0.0, 1.0)
 
     def forward(self, volume: Float[Tensor, "b 1 d h w"]) -> Float[Tensor, "b e gd gh gw"]:
@@ -68,7 +63,7 @@ class Backbone(nn.Module):
             volume: (b, 1, d, h, w) in window units [0, 1] (`from_hu`), orientation SPL; edges multiples of the patch.
 
         Raises:
-            ConfigError: An edge is no multiple of the patch.
+            ConfigError: An edge is not a multiple of the patch.
         """
         return self.features(volume, (self.depth,))[0]
 
@@ -83,7 +78,7 @@ class Backbone(nn.Module):
 
         Args:
             volume: As in `forward`.
-            depths: Blocks done, from 0 (embedding and positions) to `depth` (the end, after the last norm).
+            depths: Number of blocks before each map, from 0 (embedding and positions) to `depth` (after the last norm).
         """
         grid = self.grid_of(volume)
         return [to_map(tokens, grid) for tokens in self._layers(volume, depths)]
@@ -109,19 +104,19 @@ class Backbone(nn.Module):
         return [layers[depth] for depth in depths]
 
     def positions(self, shape: Shape3) -> Float[Tensor, "n e"]:
-        """Positional encodings of a grid (gd, gh, gw), interpolated where it is not the pre-trained one."""
+        """Positional encodings of a grid (gd, gh, gw), interpolated unless it is the pre-trained one."""
         return resized_positions(self.encoder.positions(), self.config.grid.shape, shape)
 
 
 def to_map(tokens: Float[Tensor, "b n e"], grid: PatchGrid) -> Float[Tensor, "b e gd gh gw"]:
-    """Tokens as a feature map with the axes of the volume."""
+    """Arranges tokens as a feature map with the axes of the volume."""
     gd, gh, gw = grid.shape
     feature_map: Tensor = rearrange(tokens, "b (gd gh gw) e -> b e gd gh gw", gd=gd, gh=gh, gw=gw)
     return feature_map
 
 
 def resized_positions(table: Float[Tensor, "n0 e"], old: Shape3, new: Shape3) -> Float[Tensor, "n e"]:
-    """Positional encodings on another grid: trilinear, the grids' outer faces on each other."""
+    """Interpolates positional encodings trilinearly to another grid; the outer faces of both grids coincide."""
     if new == old:
         return table
     stacked = to_map(table.unsqueeze(0), PatchGrid(old, (1, 1, 1)))
@@ -131,7 +126,7 @@ def resized_positions(table: Float[Tensor, "n0 e"], old: Shape3, new: Shape3) ->
 
 @torch.no_grad()
 def backbone_of(encoder: Encoder, config: MAEConfig, *, low_hu: float, high_hu: float) -> Backbone:
-    """A backbone with the weights of a pre-trained encoder, copied."""
+    """Makes a backbone with a copy of the weights of a pre-trained encoder."""
     backbone = Backbone(config, low_hu=low_hu, high_hu=high_hu)
     backbone.encoder.load_state_dict(encoder.state_dict())
     return backbone.eval()

@@ -1,4 +1,4 @@
-"""A codebook that follows what it encodes: exponential moving averages (MONAI's), and new life for dead codes."""
+"""A codebook whose codes follow the vectors they encode (MONAI's moving averages), and which replaces dead codes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from maesil.errors import MissingExtraError
 
 DEAD = 0.25
-"""A code is dead where its running count is below this share of an even one."""
+"""Share of an even count below which a code's running count makes it dead."""
 
 
 @final
@@ -21,10 +21,10 @@ class Codebook(nn.Module):
     """Replaces each latent vector by the nearest code.
 
     Args:
-        codes: Entries.
-        width: Numbers per entry.
-        commitment: Weight of the pull of latent vectors towards their codes.
-        decay: Of the moving averages.
+        codes: Number of codes.
+        width: Length of a code.
+        commitment: Weight of the loss that pulls latent vectors towards their codes.
+        decay: Decay of the moving averages.
     """
 
     started: Tensor
@@ -32,7 +32,7 @@ class Codebook(nn.Module):
     def __init__(self, codes: int, width: int, *, commitment: float, decay: float) -> None:
         super().__init__()
         self.quantizer = _monai_quantizer(codes, width, commitment, decay)
-        # The averages begin as if every code had been met once: MONAI's zeros would throw the codes far away.
+        # The averages start as if every code had been used once: MONAI's zeros would move the codes far away.
         self.quantizer.ema_cluster_size.fill_(1.0)
         self.register_buffer("started", torch.zeros((), dtype=torch.bool))
         self.revived = torch.zeros(())
@@ -42,15 +42,15 @@ class Codebook(nn.Module):
     def forward(
         self, latent: Float[Tensor, "b l x y z"], generator: torch.Generator | None = None, *, revive: bool = True
     ) -> tuple[Float[Tensor, "b l x y z"], Float[Tensor, ""]]:
-        """Codes in place of latent vectors, with a straight-through gradient; and the commitment loss.
+        """Replaces latent vectors by codes, with a straight-through gradient, and computes the commitment loss.
 
-        In training mode the codes follow the latent vectors, and dead ones become some of these.
+        In training mode the codes follow the latent vectors, and dead codes are replaced by latent vectors.
 
         Args:
             latent: Vectors along axis 1.
-            generator: Draws the vectors that dead codes become.
-            revive: Whether dead codes do. Among vectors that are met unevenly some codes are rare, so always dead by
-                their count: revival does not end by itself, and takes codes away that others have settled around.
+            generator: Random stream that chooses the vectors; None: PyTorch's global one.
+            revive: Whether to replace dead codes. Where vectors are unevenly distributed, some codes are always rare
+                enough to count as dead: revival does not end by itself, and moves codes that others have adapted to.
         """
         with self._exactly(latent):
             exact = latent.float()
@@ -62,20 +62,20 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def nearest(self, latent: Float[Tensor, "b l x y z"]) -> Float[Tensor, "b l x y z"]:
-        """Codes in place of latent vectors; learns nothing, in training mode neither."""
+        """Replaces latent vectors by their nearest codes; changes nothing, even in training mode."""
         with self._exactly(latent):
             _, _, indices = self.quantizer.quantize(latent)
             codes: Tensor = self.quantizer.embed(indices)
         return codes.to(latent.dtype)
 
     def _exactly(self, latent: Tensor) -> AbstractContextManager[object]:
-        """Distances and averages in float32, in a half-precision model too: counts need their digits."""
+        """Keeps distances and averages in float32, even in a half-precision model: counts need the digits."""
         self.quantizer.float()
         return torch.autocast(latent.device.type, enabled=False)
 
     @torch.no_grad()
     def _revive(self, latent: Float[Tensor, "b l x y z"], generator: torch.Generator | None, *, revive: bool) -> None:
-        """Dead codes become vectors of this batch; in the first step all do, whatever `revive` says."""
+        """Replaces dead codes by vectors of this batch; in the first step all codes, whatever `revive` is."""
         vectors = latent.movedim(1, -1).flatten(0, -2)
         codes, even = self.quantizer.num_embeddings, self._even_count(len(vectors))
         dead = (self.quantizer.ema_cluster_size < DEAD * even) & revive | ~self.started
@@ -88,9 +88,9 @@ class Codebook(nn.Module):
         self.started.fill_(True)
 
     def _misfit(self, vectors: Float[Tensor, "v l"]) -> Float[Tensor, " v"]:
-        """How likely each vector is to be drawn: by its squared distance from the nearest code; at first all alike.
+        """Weight of each vector in the draw: its squared distance from the nearest code; equal in the first step.
 
-        Air is two fifths of a scan and one code's: drawn alike, most vectors would say what is said already.
+        Two fifths of a scan are air, which one code describes: with equal weights, many new codes would be air, too.
         """
         distance = torch.cdist(vectors, self.quantizer.embedding.weight).amin(dim=1)
         weight = torch.where(self.started, distance.square().nan_to_num(posinf=0.0), 1.0)
@@ -109,7 +109,7 @@ class Codebook(nn.Module):
 
     @torch.no_grad()
     def _count(self, indices: Int[Tensor, "b x y z"]) -> None:
-        """Share of codes met in this batch, and its perplexity: how many evenly met codes would say as much."""
+        """Measures the share of codes used in this batch, and the perplexity of their distribution."""
         counts = torch.bincount(indices.flatten(), minlength=self.quantizer.num_embeddings).float()
         share = counts / counts.sum()
         self.usage = (counts > 0).float().mean()

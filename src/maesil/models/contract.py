@@ -1,4 +1,4 @@
-"""What every model trained by reconstruction promises."""
+"""The promises of models that rebuild superpatches: reconstructors, and pretrainers, which are trained by it."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ class Reconstruction:
     """A superpatch as a model rebuilds it.
 
     Attributes:
-        volume: (b, c, d, h, w) in window units [0, 1]; visible voxels as the network predicts them, not pasted.
-        mask: (b, 1, d, h, w) voxels the model did not see; True = masked.
+        volume: Voxels (b, c, d, h, w) in window units [0, 1], visible ones as the model predicts them.
+        mask: Mask (b, 1, d, h, w) of the voxels that the model did not see; True = masked.
     """
 
     volume: Float[Tensor, "b c d h w"]
@@ -29,77 +29,102 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Latent:
-    """What an encoder hands on to its decoder, per superpatch: the bottleneck.
+    """Size of the bottleneck: what an encoder passes to its decoder for one superpatch.
 
     Attributes:
-        elements: Numbers handed on.
-        bits: Bits that name them, where they come from a codebook; None: each number is free.
+        elements: Number of values.
+        bits: Number of bits that encode the values, where they come from a codebook; None: the values are free.
     """
 
     elements: int
     bits: float | None = None
 
 
-class Pretrainer(nn.Module, ABC):
-    """Anything trained by rebuilding superpatches.
-
-    `latent` is None where nothing is handed from an encoder to a decoder: a model that learns nothing, or a U-Net.
+class Reconstructor(nn.Module, ABC):
+    """A model that rebuilds superpatches from their visible tokens.
 
     Subclasses are final and keep these promises, which `tests/contracts/test_pretrainers.py` checks for all:
 
     * Superpatches are (b, c, d, h, w) in window units [0, 1]; so are reconstructions, in float32.
-    * Nothing of a masked voxel reaches `reconstruct`'s volume, unless `sees_all` or `told` says so.
-    * Visible voxels of `reconstruct`'s volume are the model's own, unless `predicts_visible` is False: then they are
-      the superpatch's.
-    * `loss` is a scalar with a finite gradient for every parameter that requires one.
+    * The volume of `reconstruct` does not depend on masked voxels, unless `sees_all` or `told` says so.
+    * Visible voxels of the volume are the model's own, unless `predicts_visible` is False: then the superpatch's.
     * Masks come from `draw_mask`; the same generator state gives the same masks.
     * Autocast to bfloat16 and float16, and `module.to(torch.bfloat16)`, work on the CPU too.
+
+    Args:
+        grid: Grid of patches of a superpatch.
+        masking: Choice of the tokens to mask.
+
+    Attributes:
+        sees_all: Whether the model sees the masked voxels, too.
+        predicts_visible: Whether the model predicts visible voxels; if not, it passes them through.
+        told: Description of other knowledge of masked voxels that the model gets; empty where it gets none.
     """
 
-    grid: PatchGrid
-    masking: Masking
-    encoder: nn.Module
-    trainable: bool = True
     sees_all: bool = False
     predicts_visible: bool = True
     told: str = ""
-    latent: Latent | None = None
-    _streams: Sequence[torch.Generator] = ()
 
-    @abstractmethod
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """The training objective, averaged over the batch."""
+    def __init__(self, grid: PatchGrid, masking: Masking) -> None:
+        super().__init__()
+        self.grid = grid
+        self.masking = masking
 
     @abstractmethod
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Rebuilds superpatches from their visible tokens."""
-
-    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
-        """Called before each training loss.
+        """Rebuilds superpatches from their visible tokens.
 
         Args:
-            progress: Share of the training that is done, in [0, 1).
-            generators: Where the loss draws noise from, on its device: a stream for each superpatch of the batch.
+            superpatch: Voxels (b, c, d, h, w) in window units [0, 1].
+            mask: Mask (b, n) of tokens, True = masked, the same number in every row.
         """
-        self._streams = generators
-
-    def take_streams(self, batch: int) -> Sequence[torch.Generator | None]:
-        """The step's streams, one for each superpatch, used up; the global stream (None) where no step was begun."""
-        taken, self._streams = self._streams, ()
-        return taken or [None] * batch
-
-    def measures(self) -> Mapping[str, Tensor]:
-        """What the last loss was made of, for the logs: name to scalar."""
-        return {}
-
-    def entries(self, name: str) -> Mapping[str, Pretrainer]:
-        """The rows that this model has in a table: name to what rebuilds superpatches under it."""
-        return {name: self}
 
     def draw_mask(self, batch: int, generator: torch.Generator) -> Bool[Tensor, "b n"]:
-        """Masks for a batch, True = masked, on the generator's device."""
+        """Draws masks for a batch, True = masked, on the generator's device."""
         return self.masking.draw(batch, self.grid, generator)
 
     def voxel_mask(self, mask: Bool[Tensor, "b n"]) -> Bool[Tensor, "b 1 d h w"]:
-        """A mask of tokens as a mask of voxels."""
+        """Converts a mask of tokens to a mask of voxels."""
         return self.grid.unpatchify(mask.unsqueeze(-1).expand(-1, -1, self.grid.voxels_per_patch))
+
+
+class Pretrainer(Reconstructor, ABC):
+    """A model that is trained by rebuilding superpatches.
+
+    Subclasses are final and keep these promises, too:
+
+    * `loss` is a scalar with a finite gradient for every parameter that requires one.
+    * All random numbers of `loss` come from its generators.
+
+    Attributes:
+        encoder: Network from a superpatch to its latent; an identity where the model has no bottleneck.
+        latent: Size of the bottleneck; None where the model has none, such as a U-Net.
+    """
+
+    encoder: nn.Module
+    latent: Latent | None = None
+
+    @abstractmethod
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
+        """The training objective, averaged over the batch.
+
+        Args:
+            superpatch: Voxels (b, c, d, h, w) in window units [0, 1].
+            mask: Mask (b, n) from `draw_mask`, True = masked.
+            generators: Random streams, one for each superpatch, on its device; None: PyTorch's global stream.
+            progress: Share of the training that is done, in [0, 1].
+        """
+
+    def measures(self) -> Mapping[str, Tensor]:
+        """Parts of the last loss, for the logs: name to scalar."""
+        return {}
+
+    def entries(self, name: str) -> Mapping[str, Reconstructor]:
+        """Rows of the model in a table: name of the row to the model that rebuilds superpatches for it."""
+        return {name: self}

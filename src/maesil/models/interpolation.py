@@ -1,4 +1,4 @@
-"""Inpainting without learning, by normalised convolution: what any masked model must beat to have learnt anything."""
+"""Inpainting without training, by normalised convolution: a reference that a trained model has to beat."""
 
 from __future__ import annotations
 
@@ -6,47 +6,34 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from maesil.grid import PatchGrid
-from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.models.mean import masked_error, visible_mean
+from maesil.models.contract import Reconstruction, Reconstructor
+from maesil.models.mean import visible_mean
 
 KERNEL = ((1.0, 0.25), (0.02, 0.5), (0.0005, 1.0))
-"""A sum of Gaussians, (weight, sigma in patches): near voxels rule, and far ones speak where none is near.
+"""Gaussians of the kernel, as (weight, sigma in patches): near voxels dominate, far ones count where none is near.
 
 Chosen on training and validation scans: 0.3 dB above the best single Gaussian, 0.6 dB above harmonic filling.
 """
 FARTHEST = 1e-30
-"""Weight of the superpatch's visible mean: it speaks where a float32 Gaussian has faded to nothing."""
+"""Weight of the superpatch's visible mean, which fills voxels where all Gaussians underflow in float32."""
 
 
 @final
-class Interpolation(Pretrainer):
+class Interpolation(Reconstructor):
     """Normalised convolution (Knutsson and Westin 1993): blurred visible voxels over the blurred mask.
 
     Args:
-        grid: The superpatch's patches; their size sets the kernel's.
-        masking: Which tokens to hide.
+        grid: Grid of patches of a superpatch; the kernel scales with the patch.
+        masking: Choice of the tokens to mask.
     """
 
-    trainable = False
     predicts_visible = False
-
-    def __init__(self, grid: PatchGrid, masking: Masking) -> None:
-        super().__init__()
-        self.grid = grid
-        self.masking = masking
-        self.encoder = nn.Identity()
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in window units squared."""
-        return masked_error(superpatch, self.reconstruct(superpatch, mask))
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Visible voxels as they are, masked ones as the weighted mean of the visible voxels around them."""
+        """Passes visible voxels through, and sets masked ones to the weighted mean of visible voxels around them."""
         hidden = self.voxel_mask(mask)
         volume = superpatch.float()
         with torch.autocast(volume.device.type, enabled=False):
@@ -64,7 +51,7 @@ class Interpolation(Pretrainer):
 
 
 def gaussian_blur(fields: Float[Tensor, "b c d h w"], sigmas: list[float]) -> Float[Tensor, "b c d h w"]:
-    """Unnormalised Gaussian sums along the last three axes, nothing beyond the box; dense: tails reach everywhere."""
+    """Unnormalised Gaussian sums along the last three axes, zero outside the box; the kernel is not truncated."""
     depth, height, width = (
         gaussian_matrix(size, sigma, fields) for size, sigma in zip(fields.shape[2:], sigmas, strict=True)
     )
@@ -73,6 +60,6 @@ def gaussian_blur(fields: Float[Tensor, "b c d h w"], sigmas: list[float]) -> Fl
 
 
 def gaussian_matrix(size: int, sigma: float, like: Tensor) -> Float[Tensor, "size size"]:
-    """The symmetric matrix of a Gaussian's values between all pairs of positions along one axis."""
+    """The symmetric matrix of Gaussian weights between all pairs of positions along one axis."""
     position = torch.arange(size, device=like.device, dtype=like.dtype)
     return torch.exp(-0.5 * ((position[:, None] - position[None]) / sigma).square())

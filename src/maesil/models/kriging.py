@@ -1,4 +1,4 @@
-"""Inpainting without learning, by kriging: the best linear guess if CT were noise with one covariance everywhere."""
+"""Inpainting without training, by kriging: the best linear estimate for a random field of one fixed covariance."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from typing import final
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
 from maesil.errors import MaesilError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.models.mean import masked_error, visible_mean
+from maesil.models.contract import Reconstruction, Reconstructor
+from maesil.models.mean import visible_mean
 
 SMOOTHNESS = 2.0
-"""The covariance's spectrum falls with the wave number to the power of twice this."""
+"""Half of the power of the wave number with which the covariance's spectrum falls."""
 INVERSE_REACH = 0.4
 """Inverse square of the covariance's reach, in patches.
 
@@ -25,54 +25,46 @@ This, the smoothness and the stiffness were chosen on training and validation sc
 convolution.
 """
 STIFFNESS = (3.0, 1.0, 1.0)
-"""Relative penalty of change along (S, P, L): slices change less from one to the next than within, being thick."""
+"""Relative penalty of change along (S, P, L); slices are thick, so CT changes least along S."""
 CELL = 2
-"""Voxels to a cell along each axis: finer than this, nothing can be foretold across a patch."""
+"""Voxels of a cell along each axis; finer structure cannot be predicted across a patch."""
 TOLERANCE = 5e-5
-"""Where a superpatch's solution ends: its residual's norm over that at the start, in the preconditioner's norm.
+"""Relative residual at which a superpatch is solved, in the preconditioner's norm.
 
-On real scans, PSNR is then within 0.01 dB of that of the exact solution.
+On real scans, its PSNR is within 0.01 dB of the exact solution's.
 """
 PULL = 24.0
-"""The preconditioner's stand-in for visible voxels: in a plane of cells that were all visible it would add this to the
-square root of the precision. It changes the number of steps, not what they lead to; chosen for fewest.
+"""Strength of visible voxels in the preconditioner: the number that a wholly visible plane of cells adds to the square
+root of the precision. It changes the number of steps but not the solution; this value needs the fewest.
 """
 CHECK_EVERY = 5
-"""Steps between looks at the residual: on a GPU each look waits for the device."""
+"""Number of steps between checks of the residual; each check on a GPU waits for the device."""
 MAX_STEPS = 2000
-"""A guard, far beyond what masks need, 30 to 60: who comes here has found a fault."""
+"""Largest number of steps, far above the 30 to 60 that masks need."""
 
 
 @final
-class Kriging(Pretrainer):
+class Kriging(Reconstructor):
     """The conditional mean of a Gaussian field with a Matern covariance, given the visible voxels.
 
-    That is the best linear guess under this one covariance, about a mean that is taken as known: the mean of the
-    superpatch's visible voxels (simple kriging). Borders are mirrored. Solved on cells of 2^3 voxels by conjugate
-    gradients, each superpatch until its own residual is below `TOLERANCE`, then interpolated between cells.
+    This is simple kriging: the best linear estimate for the covariance, with the mean of a superpatch's visible voxels
+    as the known mean. Borders are mirrored. It is solved on cells of 2^3 voxels by conjugate gradients, each superpatch
+    until its residual is below `TOLERANCE`, then interpolated between cells.
 
     Args:
-        grid: The superpatch's patches; their size sets the covariance's reach.
-        masking: Which tokens to hide.
+        grid: Grid of patches of a superpatch; the covariance's reach scales with the patch.
+        masking: Choice of the tokens to mask.
     """
 
-    trainable = False
     predicts_visible = False
 
     def __init__(self, grid: PatchGrid, masking: Masking) -> None:
-        super().__init__()
-        self.grid = grid
-        self.masking = masking
-        self.encoder = nn.Identity()
+        super().__init__(grid, masking)
         self.cell = tuple(CELL if edge % CELL == 0 else 1 for edge in grid.patch)
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in window units squared."""
-        return masked_error(superpatch, self.reconstruct(superpatch, mask))
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Visible voxels as they are, masked ones as the field's conditional mean."""
+        """Passes visible voxels through, and sets masked ones to the field's conditional mean."""
         hidden = self.voxel_mask(mask)
         volume = superpatch.float()
         with torch.autocast(volume.device.type, enabled=False):
@@ -88,8 +80,8 @@ class Kriging(Pretrainer):
     ) -> Float[Tensor, "b c d h w"]:
         """Minimises the field's energy over the unknown cells; `known` is zero there.
 
-        Preconditioned conjugate gradients. A field stands still once its own residual is small: what becomes of it
-        does not depend on the rest of the batch.
+        The method is preconditioned conjugate gradients. A field stops changing once its residual is small, so its
+        result does not depend on the rest of the batch.
         """
         cosines = [cosine_matrix(size, known) for size in known.shape[2:]]
         precision = self._precision(known)
@@ -121,13 +113,13 @@ class Kriging(Pretrainer):
     def _preconditioner(
         self, unknown: Float[Tensor, "b 1 d h w"], cosines: list[Tensor]
     ) -> tuple[list[Tensor], Float[Tensor, "b 1 d h w"]]:
-        """The covariance of a field that is drawn to its mean in each plane as far as the plane is visible.
+        """The covariance of a field that each plane pulls towards its mean, in proportion to the plane's visible share.
 
-        So low frequencies count for less where visible patches lie between, and for all they do within a block of
-        hidden planes. As the pull depends on the plane alone, axes can still be taken one by one.
+        Low frequencies so count less where visible patches lie between hidden ones, and fully within a block of hidden
+        planes. The pull depends only on the plane, so axes can still be treated one at a time.
 
         Returns:
-            The axes' eigenvectors, of the first for each superpatch, and the eigenvalues.
+            Eigenvectors of the axes, those of the first axis for each superpatch; and the eigenvalues.
         """
         depth, *plane = cosines
         first, *rest = self._waves(unknown)
@@ -143,7 +135,7 @@ class Kriging(Pretrainer):
         return (1 + depth[:, None, None] + height[:, None] + width) ** SMOOTHNESS
 
     def _waves(self, like: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, " frequencies"]]:
-        """Each axis' squared wave numbers, in units of the inverse square of the reach, weighted by stiffness."""
+        """Squared wave numbers of each axis, in units of the inverse square of the reach, weighted by stiffness."""
         waves = []
         for size, edge, cell, stiffness in zip(like.shape[2:], self.grid.patch, self.cell, STIFFNESS, strict=True):
             angle = torch.arange(size, device=like.device, dtype=like.dtype) * (math.pi / size)
@@ -165,9 +157,9 @@ def spectral(
     """Multiplies each component by its gain.
 
     Args:
-        fields: What is filtered; with cosines as axes, its borders are mirrored.
-        gain: A factor for each component, the same for all fields or (b, 1, d, h, w).
-        axes: An orthonormal matrix for each axis, its rows the components; `cosine_matrix` makes them frequencies.
+        fields: Fields to filter; with cosines as axes, their borders are mirrored.
+        gain: Factor of each component, the same for all fields or (b, 1, d, h, w).
+        axes: Orthonormal matrix of each axis, whose rows are components; those of `cosine_matrix` are frequencies.
     """
     return _transform(_transform(fields, axes).mul_(gain), [matrix.mT for matrix in axes])
 

@@ -1,11 +1,12 @@
 """The paper's network: a 3D masked autoencoder over superpatches (§III, Fig. 1).
 
-Read top to bottom: `loss` and `reconstruct` are the method; the encoder sees visible patches only, the decoder
-inserts mask tokens, restores the order, and predicts every patch.
+`MaskedAutoencoder.loss` and `reconstruct` are the method: the encoder sees only visible patches; the decoder inserts
+mask tokens, restores the order, and predicts every patch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -18,49 +19,41 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Latent, Pretrainer, Reconstruction
-from maesil.models.cross_decoder import CrossAttention, CrossDecoder
-from maesil.models.transformer import (
-    VIT_WAVELENGTHS,
-    Attention,
-    Block,
-    PatchDecoder,
-    Positions,
-    cosine_embedding,
-    gather_tokens,
-    initialize,
-    initialize_qkv,
-    share_queries,
-)
+from maesil.models.cross_decoder import CrossDecoder
+from maesil.models.start import Start, initialize_network
+from maesil.models.transformer import VIT_WAVELENGTHS, Block, PatchDecoder, Positions, gather_tokens
 from maesil.shapes import Shape3
 
 PATCH_VARIANCE_FLOOR = 1e-6
-"""Added to a patch's variance before the square root, in normalised units; air has none of its own."""
+"""Number added to a patch's variance before the square root, in normalised units, since air has no variance."""
 
 
 @dataclass(frozen=True)
 class MAEConfig:
-    """The masked autoencoder's geometry; the defaults are the paper's, ViT-B and MAE's decoder where it is silent.
+    """Sizes and options of the masked autoencoder.
+
+    The defaults are the paper's; where it is silent, ViT-B's and those of MAE's decoder.
 
     Args:
         superpatch: Voxels of a superpatch along (S, P, L).
         patch: Voxels of a patch; 8^3 makes 16x16x16 = 4,096 tokens.
-        encoder_width: Embedding dimension (§III-A: 768).
-        encoder_depth: Encoder blocks.
-        encoder_heads: Encoder attention heads.
-        decoder_width: Decoder embedding dimension.
-        decoder_depth: Decoder blocks.
-        decoder_heads: Decoder attention heads.
+        encoder_width: Embedding dimension of the encoder (§III-A: 768).
+        encoder_depth: Number of encoder blocks.
+        encoder_heads: Number of encoder attention heads.
+        decoder_width: Embedding dimension of the decoder.
+        decoder_depth: Number of decoder blocks.
+        decoder_heads: Number of decoder attention heads.
         mlp_ratio: Hidden over embedding width in the blocks' MLPs.
-        positions: Fixed sine-cosine encodings, or learned from that start.
+        positions: Kind of positional encodings: fixed sines and cosines, or learned ones that start from these.
         position_wavelengths: Shortest and longest wavelength of the encodings, in patches; the default is ViT's.
-        start: Initial weights. "xavier", or "local": queries equal keys, so that attention begins with near positions,
-            and the embedding is a cosine transform of the patch, lowest frequencies first.
-        visible_weight: Weight of the visible patches in the loss, beside 1 for the masked ones. At 0 (MAE's way) the
-            network is never asked for what it sees, and rebuilds it badly: the region `predicted` shows it.
-        normalize_targets: Predict each patch standardised by its own mean and deviation.
-        decoder: "self": the paper's, all tokens attend to all. "cross": rebuilt tokens attend to the visible ones alone
-            (see `cross_decoder`): far cheaper, and another objective.
-        rebuilt_share: Share of the masked tokens that a training step rebuilds, drawn anew each time; 1: all.
+        start: Kind of initial weights. "xavier", or "local": queries equal keys, so that tokens first attend to near
+            positions, and the embedding is a cosine transform of the patch, lowest frequencies first.
+        visible_weight: Weight of the visible patches in the loss; masked ones have weight 1. With 0, as in MAE, visible
+            patches are not trained, and the model rebuilds them badly: the region `predicted` shows it.
+        normalize_targets: Whether to predict each patch standardised by its mean and deviation.
+        decoder: Kind of decoder. "self", the paper's: all tokens attend to all. "cross": rebuilt tokens attend only to
+            the visible ones (see `cross_decoder`), which is far cheaper, and another objective.
+        rebuilt_share: Share of the masked tokens that a training step rebuilds, drawn in every step; 1: all.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
     """
@@ -77,7 +70,7 @@ class MAEConfig:
     mlp_ratio: float = 4.0
     positions: Literal["sincos", "learned"] = "sincos"
     position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
-    start: Literal["xavier", "local"] = "xavier"
+    start: Start = "xavier"
     visible_weight: NonNegativeFloat = 0.0
     normalize_targets: bool = False
     decoder: Literal["self", "cross"] = "self"
@@ -108,37 +101,12 @@ class MAEConfig:
         learned = self.positions == "learned"
         return Positions(self.grid.shape, width, wavelengths=self.position_wavelengths, learned=learned)
 
-    def training_flops(self, visible: int) -> int:
-        """Floating-point operations of a superpatch's training step: matrix products, forwards and backwards.
-
-        Args:
-            visible: Tokens that the encoder sees.
-        """
-        tokens, patch = self.grid.tokens, self.grid.voxels_per_patch
-        embed = 4 * visible * patch * self.encoder_width  # voxels need no gradient
-        between = 6 * visible * self.encoder_width * self.decoder_width
-        rebuilt = tokens if self.visible_weight else self.rebuilt_count(visible)
-        head = 6 * rebuilt * self.decoder_width * patch
-        encoder = self.encoder_depth * self._block_flops(visible, visible, self.encoder_width)
-        if self.decoder == "cross":
-            decoder = self.decoder_depth * self._block_flops(rebuilt, visible, self.decoder_width)
-        else:  # of the last block only what the loss looks at is computed
-            decoder = (self.decoder_depth - 1) * self._block_flops(tokens, tokens, self.decoder_width)
-            decoder += self._block_flops(rebuilt, tokens, self.decoder_width)
-        return embed + encoder + between + decoder + head
-
     def rebuilt_count(self, visible: int) -> int:
-        """Masked tokens that a training step rebuilds, at least one."""
+        """Number of masked tokens that a training step rebuilds, at least one."""
         return max(1, round(self.rebuilt_share * (self.grid.tokens - visible)))
 
-    def _block_flops(self, asking: int, asked: int, width: int) -> int:
-        """Backwards a matrix costs two products, attention five, its scores being computed anew."""
-        linear = round((4 + 4 * self.mlp_ratio) * width**2) * asking + 4 * width**2 * asked
-        attention = 4 * asking * asked * width
-        return 3 * linear + 7 * attention // 2
-
     def describe(self) -> dict[str, str]:
-        """Encoder and decoder in words."""
+        """Descriptions of encoder and decoder."""
         return {
             "encoder": f"{self.encoder_depth} blocks, {self.encoder_width} wide",
             "decoder": f"{self.decoder_depth} blocks, {self.decoder_width} wide",
@@ -148,8 +116,11 @@ class MAEConfig:
 class Encoder(nn.Module):
     """A ViT over the visible patches of a superpatch (§III-B).
 
-    `embed` is the paper's 3D convolution with stride = kernel = patch: a linear map of each patch. Written as one, it
-    runs after the visible patches have been gathered, so a masked patch costs nothing.
+    `embed` is the paper's 3D convolution with stride = kernel = patch, which is a linear map of each patch. As a linear
+    layer it runs after the visible patches are gathered, so masked patches cost nothing.
+
+    Args:
+        config: Sizes and options.
     """
 
     def __init__(self, config: MAEConfig) -> None:
@@ -165,11 +136,11 @@ class Encoder(nn.Module):
     def forward(
         self, patches: Float[Tensor, "b n p"], visible: Int[Tensor, "b v"] | None = None
     ) -> Float[Tensor, "b v e"]:
-        """Latent tokens of the visible patches, or of all where `visible` is None.
+        """Encodes patches to latent tokens.
 
         Args:
             patches: Normalised patches (b, n, p) in token order.
-            visible: Indices (b, v) of the tokens to encode.
+            visible: Indices (b, v) of the patches to encode; None: all.
         """
         positions = self.positions()
         if visible is not None:
@@ -182,14 +153,9 @@ class Encoder(nn.Module):
         return latent
 
 
+@final
 class Decoder(PatchDecoder):
-    """Transformer blocks over the full sequence: latent tokens in place, mask tokens elsewhere (§III-B)."""
-
-    def __init__(self, config: MAEConfig) -> None:
-        width = config.decoder_width
-        blocks = (Block(width, config.decoder_heads, config.mlp_ratio) for _ in range(config.decoder_depth))
-        positions, voxels = config.make_positions(width), config.grid.voxels_per_patch
-        super().__init__(config.encoder_width, width, blocks, positions, voxels)
+    """Transformer blocks over the full sequence: latent tokens in their places, mask tokens elsewhere (§III-B)."""
 
     def forward(
         self,
@@ -197,10 +163,7 @@ class Decoder(PatchDecoder):
         visible: Int[Tensor, "b v"],
         wanted: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t k"]:
-        """Decoded tokens that `wanted` names, in its order; all in token order where it is None.
-
-        What the others would become in the last block, nothing looks at: there they are only attended to.
-        """
+        """Decodes tokens; the last block computes only the wanted ones, which attend to all."""
         positions = self.positions()
         tokens = self.embed(latent).to(self.mask_token.dtype)
         batch, _, width = tokens.shape
@@ -209,42 +172,17 @@ class Decoder(PatchDecoder):
         sequence = sequence + positions
         last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
-            sequence = block(sequence, wanted if number == last else None)
+            sequence = block(sequence, wanted=wanted if number == last else None)
         decoded: Tensor = sequence
         return decoded
 
 
-def make_decoder(config: MAEConfig) -> Decoder | CrossDecoder:
-    """The decoder that the configuration names."""
-    if config.decoder == "self":
-        return Decoder(config)
-    return CrossDecoder(
-        config.encoder_width,
-        config.decoder_width,
-        config.decoder_depth,
-        config.decoder_heads,
-        mlp_ratio=config.mlp_ratio,
-        positions=config.make_positions(config.decoder_width),
-        voxels_per_patch=config.grid.voxels_per_patch,
-    )
-
-
-def initialize_network(network: nn.Module, config: MAEConfig) -> None:
-    """Fills the weights of a module's `encoder` and `decoder`."""
-    encoder, decoder = network.get_submodule("encoder"), network.get_submodule("decoder")
-    assert isinstance(encoder, Encoder)
-    assert isinstance(decoder, Decoder | CrossDecoder)
-    network.apply(initialize)
-    for module in network.modules():
-        if isinstance(module, Attention):
-            initialize_qkv(module, shared=config.start == "local")
-        elif isinstance(module, CrossAttention) and config.start == "local":
-            share_queries(module.query.weight, module.key.weight)
-    if config.start == "local":
-        encoder.embed.weight.data = cosine_embedding(config.patch, config.encoder_width)
-    nn.init.normal_(decoder.mask_token, std=0.02)
-    # Start from the mean of the data: with a random head the first thousand steps only unlearn noise.
-    nn.init.zeros_(decoder.head.weight)
+def make_decoder(config: MAEConfig) -> PatchDecoder:
+    """Makes the decoder that the configuration names."""
+    width, fused = config.decoder_width, config.decoder == "self"
+    blocks = (Block(width, config.decoder_heads, config.mlp_ratio, fused=fused) for _ in range(config.decoder_depth))
+    kind = Decoder if config.decoder == "self" else CrossDecoder
+    return kind(config.encoder_width, width, blocks, config.make_positions(width), config.grid.voxels_per_patch)
 
 
 @final
@@ -252,32 +190,32 @@ class MaskedAutoencoder(Pretrainer):
     """Encodes the visible patches of a superpatch and rebuilds all of them.
 
     Args:
-        config: Geometry and options.
-        masking: Which tokens to hide.
+        config: Sizes and options.
+        masking: Choice of the tokens to mask.
     """
 
     encoder: Encoder
-    decoder: Decoder | CrossDecoder
+    decoder: PatchDecoder
 
     def __init__(self, config: MAEConfig, masking: Masking) -> None:
-        super().__init__()
+        super().__init__(config.grid, masking)
         self.config = config
-        self.grid = config.grid
-        self.masking = masking
         self.encoder = Encoder(config)
         self.decoder = make_decoder(config)
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
         self.told = "the true mean and deviation of every patch" if config.normalize_targets else ""
-        initialize_network(self, config)
+        initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
 
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
         """Mean squared error over the masked patches (§III-B), in units of `input_std` squared.
 
-        With `visible_weight`, the weighted error over the visible ones is added.
-
-        Args:
-            superpatch: (b, c, d, h, w) in window units [0, 1].
-            mask: (b, n) from `draw_mask`, True = masked.
+        With `visible_weight`, the weighted error over the visible patches is added. See `Pretrainer.loss`.
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, masked = split_tokens(mask, self.masking.visible_count(self.grid))
@@ -286,19 +224,15 @@ class MaskedAutoencoder(Pretrainer):
             decoded = self.decoder(latent, visible)
             seen = self._error(gather_tokens(decoded, visible), patches, visible)
             return self._error(gather_tokens(decoded, masked), patches, masked) + self.config.visible_weight * seen
-        wanted = self._draw_rebuilt(masked)
+        wanted = self._draw_rebuilt(masked, generators)
         return self._error(self.decoder(latent, visible, wanted), patches, wanted)
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
         """Rebuilds whole superpatches from their visible tokens.
 
-        With `normalize_targets` the prediction is denormalised by each true patch's mean and deviation, which the
-        network was never asked to know: `told` says so, and scores of such a model do.
-
-        Args:
-            superpatch: (b, c, d, h, w) in window units [0, 1].
-            mask: (b, n), True = masked, the same count in every row.
+        With `normalize_targets` the prediction is scaled by the true mean and deviation of each patch, which the
+        network does not predict: `told` and the scores of such a model say so.
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, _ = split_tokens(mask, int((~mask[0]).sum()))
@@ -309,12 +243,14 @@ class MaskedAutoencoder(Pretrainer):
         volume = self._denormalize(self.grid.unpatchify(predicted))
         return Reconstruction(volume, self.voxel_mask(mask))
 
-    def _draw_rebuilt(self, masked: Int[Tensor, "b m"]) -> Int[Tensor, "b t"]:
-        """The masked tokens that this step rebuilds; nothing is drawn where it is all of them."""
+    def _draw_rebuilt(
+        self, masked: Int[Tensor, "b m"], generators: Sequence[torch.Generator] | None
+    ) -> Int[Tensor, "b t"]:
+        """Draws the masked tokens that a step rebuilds; draws nothing where these are all."""
         count = self.config.rebuilt_count(self.grid.tokens - masked.shape[1])
         if count == masked.shape[1]:
             return masked
-        streams = self.take_streams(len(masked))
+        streams: Sequence[torch.Generator | None] = generators or [None] * len(masked)
         scores = torch.stack(
             [torch.rand(masked.shape[1], generator=stream, device=masked.device) for stream in streams]
         )
@@ -342,11 +278,11 @@ class MaskedAutoencoder(Pretrainer):
 
 
 def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "b v"], Int[Tensor, "b m"]]:
-    """Indices of visible and of masked tokens, both ascending.
+    """Splits a mask into the indices of visible and of masked tokens, both ascending.
 
     Args:
-        mask: True = masked, with exactly `visible` False entries in every row: checked on the device, without a sync.
-        visible: v, known beforehand so that shapes are static.
+        mask: Mask, True = masked, with exactly `visible` False entries in every row: checked without a sync.
+        visible: Number v of visible tokens, given so that shapes are static.
     """
     torch._assert_async(
         (mask.sum(dim=1) == mask.shape[1] - visible).all(),
@@ -359,6 +295,6 @@ def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "
 def patch_statistics(
     patches: Float[Tensor, "b t p"],
 ) -> tuple[Float[Tensor, "b t 1"], Float[Tensor, "b t 1"]]:
-    """Mean and standard deviation of every patch, the latter bounded away from zero."""
+    """Mean and standard deviation of every patch; the deviation is above zero."""
     variance, mean = torch.var_mean(patches, dim=-1, keepdim=True, correction=0)
     return mean, (variance + PATCH_VARIANCE_FLOOR).sqrt()

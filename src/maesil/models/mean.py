@@ -1,4 +1,4 @@
-"""The least a model must beat: every masked voxel is the mean of the visible ones."""
+"""The simplest reference: every masked voxel is the mean of the visible ones."""
 
 from __future__ import annotations
 
@@ -6,38 +6,20 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from maesil.grid import PatchGrid
-from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.contract import Reconstruction, Reconstructor
 
 
 @final
-class MeanFill(Pretrainer):
-    """Fills each superpatch with the mean of its visible voxels; learns nothing.
+class MeanFill(Reconstructor):
+    """Fills each superpatch with the mean of its visible voxels."""
 
-    Args:
-        grid: The superpatch's patches.
-        masking: Which tokens to hide.
-    """
-
-    trainable = False
     predicts_visible = False
-
-    def __init__(self, grid: PatchGrid, masking: Masking) -> None:
-        super().__init__()
-        self.grid = grid
-        self.masking = masking
-        self.encoder = nn.Identity()
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in window units squared."""
-        return masked_error(superpatch, self.reconstruct(superpatch, mask))
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Visible voxels as they are, masked ones at their superpatch's visible mean."""
+        """Passes visible voxels through, and sets masked ones to their superpatch's visible mean."""
         hidden = self.voxel_mask(mask)
         visible = superpatch.float()
         return Reconstruction(torch.where(hidden, visible_mean(visible, hidden), visible), hidden)
@@ -46,13 +28,7 @@ class MeanFill(Pretrainer):
 def visible_mean(
     superpatch: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
 ) -> Float[Tensor, "b c 1 1 1"]:
-    """Mean of the voxels that are not hidden, per superpatch and channel."""
+    """Mean of the visible voxels, per superpatch and channel."""
     weight = (~hidden).to(superpatch.dtype)
     known = superpatch.masked_fill(hidden, 0.0)
     return known.sum(dim=(2, 3, 4), keepdim=True) / weight.sum(dim=(2, 3, 4), keepdim=True)
-
-
-def masked_error(superpatch: Float[Tensor, "b c d h w"], rebuilt: Reconstruction) -> Float[Tensor, ""]:
-    """Mean squared error over masked voxels."""
-    squared = (rebuilt.volume - superpatch.float()).square()
-    return squared[rebuilt.mask.expand_as(squared)].mean()

@@ -1,4 +1,4 @@
-"""What a model of single slices can reach under masks that leave whole slices with nothing visible."""
+"""An upper reference for models of single slices, under masks that hide whole slices."""
 
 from __future__ import annotations
 
@@ -6,48 +6,30 @@ from typing import final
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor, nn
+from torch import Tensor
 
-from maesil.grid import PatchGrid
-from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.models.mean import masked_error
+from maesil.models.contract import Reconstruction, Reconstructor
 from maesil.models.slice_mae import SliceMAEConfig
 
 TRAINING_MEAN = SliceMAEConfig.input_mean
-"""Of the voxels of training scans, in window units."""
+"""Mean of the voxels of training scans, in window units."""
 
 
 @final
-class SliceCeiling(Pretrainer):
-    """Knows every slice in which anything is visible, and gives the training mean in the others; learns nothing.
+class SliceCeiling(Reconstructor):
+    """Returns the truth of every slice with a visible voxel, and the training mean in the other slices.
 
-    A reference for `SliceMAE` under the masks of a 3D model: what it misses, no 2D model can know, and what a 3D model
-    scores beyond it is owed to the masks before it is owed to the third dimension. No strict bound: a 2D model may give
-    slices without a visible voxel a mean image, which fits them a little better than one number.
-
-    Args:
-        grid: The superpatch's patches.
-        masking: Which tokens to hide.
+    A reference for `SliceMAE` under the masks of a 3D model. A 2D model cannot know the slices without a visible voxel,
+    so a 3D model that scores higher owes this first to the masks, and only then to the third dimension. The bound is
+    not strict: in those slices a 2D model may predict a mean image, which fits a little better than one number.
     """
 
-    trainable = False
     predicts_visible = False
     told = "the truth of every slice in which anything is visible"
 
-    def __init__(self, grid: PatchGrid, masking: Masking) -> None:
-        super().__init__()
-        self.grid = grid
-        self.masking = masking
-        self.encoder = nn.Identity()
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in window units squared."""
-        return masked_error(superpatch, self.reconstruct(superpatch, mask))
-
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """The superpatch itself, but for slices along S that are masked whole: these are at the training mean."""
+        """Returns the superpatch, with slices along S that are wholly masked set to the training mean."""
         hidden = self.voxel_mask(mask)
         empty = hidden.flatten(3).all(dim=3)[..., None, None]
         return Reconstruction(superpatch.float().masked_fill(empty, TRAINING_MEAN), hidden)

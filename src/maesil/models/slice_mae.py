@@ -1,7 +1,8 @@
-"""The 2D masked autoencoder that the paper answers: axial slices one by one (MedMAE, Gupta et al. 2024)."""
+"""A 2D masked autoencoder of axial slices, for comparison with 3D ones (MedMAE, Gupta et al. 2024)."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal, final
 
 import torch
@@ -14,30 +15,31 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking, PlaneMasking
 from maesil.models.contract import Latent, Pretrainer, Reconstruction
-from maesil.models.mae import Decoder, Encoder, MAEConfig, initialize_network, split_tokens
-from maesil.models.transformer import VIT_WAVELENGTHS
+from maesil.models.mae import Encoder, MAEConfig, make_decoder, split_tokens
+from maesil.models.start import Start, initialize_network
+from maesil.models.transformer import VIT_WAVELENGTHS, PatchDecoder
 from maesil.shapes import Shape3
 
 
 @dataclass(frozen=True)
 class SliceMAEConfig:
-    """A masked autoencoder of axial slices.
+    """Sizes and options of a masked autoencoder of axial slices.
 
     Args:
         superpatch: Voxels of a superpatch along (S, P, L); its slices are the images.
         patch: Voxels of a patch: (1, 16, 16) as MedMAE's.
-        masks: "own" hides the masking's total share of every slice, at random: as many voxels are visible as to a 3D
-            model, elsewhere. "shared" hides the very voxels that a 3D model with patches of `mask_patch` does not see.
-        mask_patch: Patches of the shared masks.
-        encoder_width: Embedding dimension.
-        encoder_depth: Encoder blocks.
-        encoder_heads: Encoder attention heads.
-        decoder_width: Decoder embedding dimension.
-        decoder_depth: Decoder blocks.
-        decoder_heads: Decoder attention heads.
+        masks: Kind of masks. "own" hides the masking's total share of every slice at random: as many voxels as for a 3D
+            model, but others. "shared" hides the same voxels as for a 3D model with patches of `mask_patch`.
+        mask_patch: Voxels of a patch of the shared masks.
+        encoder_width: Embedding dimension of the encoder.
+        encoder_depth: Number of encoder blocks.
+        encoder_heads: Number of encoder attention heads.
+        decoder_width: Embedding dimension of the decoder.
+        decoder_depth: Number of decoder blocks.
+        decoder_heads: Number of decoder attention heads.
         mlp_ratio: Hidden over embedding width in the blocks' MLPs.
         position_wavelengths: Shortest and longest wavelength of the encodings, in patches.
-        start: Initial weights, as the 3D model's.
+        start: Kind of initial weights, as in `MAEConfig`.
         input_mean: Mean of the input in window units.
         input_std: Standard deviation of the input in window units.
     """
@@ -55,7 +57,7 @@ class SliceMAEConfig:
     decoder_heads: PositiveInt = 16
     mlp_ratio: float = 4.0
     position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
-    start: Literal["xavier", "local"] = "xavier"
+    start: Start = "xavier"
     input_mean: float = 0.3
     input_std: PositiveFloat = 0.25
 
@@ -73,12 +75,12 @@ class SliceMAEConfig:
 
     @property
     def grid(self) -> PatchGrid:
-        """The superpatch's grid of patches: a plane of tokens per slice."""
+        """The superpatch's grid of patches, with a plane of tokens for each slice."""
         return PatchGrid(self.superpatch, self.patch)
 
     @property
     def slice_config(self) -> MAEConfig:
-        """The network of one slice."""
+        """Configuration of the network for one slice."""
         return MAEConfig(
             superpatch=(1, *self.superpatch[1:]),
             patch=self.patch,
@@ -96,32 +98,31 @@ class SliceMAEConfig:
         )
 
     def describe(self) -> dict[str, str]:
-        """Encoder and decoder in words."""
+        """Descriptions of encoder, decoder and input."""
         return {**self.slice_config.describe(), "input": "axial slices, one by one"}
 
 
 @final
 class SliceMAE(Pretrainer):
-    """Encodes the visible patches of every slice apart from all others, and rebuilds the slice.
+    """Encodes the visible patches of every slice independently, and rebuilds the slice.
 
     Args:
-        config: Geometry and options.
-        masking: Which tokens a 3D model hides; with own masks only its total share counts.
+        config: Sizes and options.
+        masking: Choice of the tokens that a 3D model masks; own masks use only its total share.
     """
 
     encoder: Encoder
-    decoder: Decoder
+    decoder: PatchDecoder
 
     def __init__(self, config: SliceMAEConfig, masking: Masking) -> None:
-        super().__init__()
+        shared = config.masks == "shared"
+        super().__init__(config.grid, masking if shared else PlaneMasking(masking.ratio))
         self.config = config
-        self.grid = config.grid
-        self.shared = config.masks == "shared"
-        self.masking = masking if self.shared else PlaneMasking(masking.ratio)
+        self.shared = shared
         slices = config.slice_config
         self.encoder = Encoder(slices)
-        self.decoder = Decoder(slices)
-        initialize_network(self, slices)
+        self.decoder = make_decoder(slices)
+        initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
         self.latent = Latent(self._visible_count() * config.encoder_width)
 
     def _visible_count(self) -> int:
@@ -132,13 +133,13 @@ class SliceMAE(Pretrainer):
 
     @property
     def _finer(self) -> int:
-        """Patches in a patch of the shared masks."""
+        """Number of patches in a patch of the shared masks."""
         return PatchGrid(self.config.mask_patch, self.config.patch).tokens
 
     def draw_mask(self, batch: int, generator: torch.Generator) -> Bool[Tensor, "b n"]:
-        """Masks (b, n) over the patches of all slices, True = masked.
+        """Draws masks (b, n) of the patches of all slices, True = masked.
 
-        Shared masks take from the generator what the 3D model's take, so both hide the same voxels.
+        Shared masks draw the same random numbers as the 3D model's, so both hide the same voxels.
         """
         if not self.shared:
             return self.masking.draw(batch, self.grid, generator)
@@ -148,8 +149,14 @@ class SliceMAE(Pretrainer):
             mask = mask.repeat_interleave(large // small, dim=axis)
         return mask.flatten(1)
 
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked patches, in units of `input_std` squared."""
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
+        """Mean squared error over the masked patches, in units of `input_std` squared. See `Pretrainer.loss`."""
         patches = self.grid.patchify(self._normalize(superpatch))
         error = (self._predict(patches, mask) - patches.float()).square().mean(dim=-1)
         return (error * mask).sum() / mask.sum()
@@ -159,15 +166,15 @@ class SliceMAE(Pretrainer):
         """Rebuilds every slice from its visible patches, and stacks them.
 
         Args:
-            superpatch: (b, c, d, h, w) in window units [0, 1].
-            mask: (b, n), True = masked; slices with visible patches have the same number of them.
+            superpatch: Voxels (b, c, d, h, w) in window units [0, 1].
+            mask: Mask (b, n), True = masked; all slices with visible patches have the same number of them.
         """
         predicted = self._predict(self.grid.patchify(self._normalize(superpatch)), mask)
         volume = self.grid.unpatchify(predicted) * self.config.input_std + self.config.input_mean
         return Reconstruction(volume, self.voxel_mask(mask))
 
     def _predict(self, patches: Float[Tensor, "b n p"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b n p"]:
-        """All patches, normalised, float32. Slices that show nothing are all rebuilt alike, from positions alone."""
+        """Predicts all patches, normalised, float32. All slices without a visible patch get the same prediction."""
         batch, planes, per_plane = len(patches), self.grid.planes, self.grid.tokens_per_plane
         hidden = mask.view(batch * planes, per_plane)
         visible = (~hidden).sum(dim=1)

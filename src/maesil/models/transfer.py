@@ -1,4 +1,4 @@
-"""Weights into another network, with an account of every tensor: nothing stays random in silence."""
+"""Copies weights into another network and reports every tensor, so that none stays random unnoticed."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ from torch import Tensor, nn
 from maesil.errors import CheckpointError
 
 Resize = Callable[[Tensor, Tensor], Tensor | None]
-"""(given, wanted) -> the given tensor in the wanted one's shape, or None where that makes no sense."""
+"""Function (given, wanted) -> the given tensor in the shape of the wanted one, or None where this is impossible."""
 
 SHOWN = 8
-"""Names that an error lists per kind."""
+"""Number of names that an error lists for each kind."""
 
 
 @dataclass(frozen=True)
 class TransferReport:
-    """What became of every tensor.
+    """The result of a transfer, for every tensor.
 
     Attributes:
-        loaded: Names in the network that took a tensor as it was.
-        resized: Those that took one in another shape, such as interpolated positions.
-        dropped: Names of given tensors that found no place.
-        random: Names in the network that no tensor came for: they keep their random start.
+        loaded: Names in the network whose tensors were copied unchanged.
+        resized: Names in the network whose tensors were copied in another shape, such as interpolated positions.
+        dropped: Names of given tensors that the network does not have.
+        random: Names in the network without a given tensor, which keep their initial values.
     """
 
     loaded: tuple[str, ...]
@@ -35,13 +35,13 @@ class TransferReport:
 
     @property
     def share(self) -> float:
-        """Part of the network's tensors that were filled, in [0, 1]."""
+        """Share of the network's tensors that were filled, in [0, 1]."""
         filled = len(self.loaded) + len(self.resized)
         return filled / max(1, filled + len(self.random))
 
     @property
     def complete(self) -> bool:
-        """Whether every tensor given was taken, and every tensor of the network filled."""
+        """Whether every given tensor was used, and every tensor of the network filled."""
         return not self.dropped and not self.random
 
     def __str__(self) -> str:
@@ -55,29 +55,25 @@ def transfer(
     network: nn.Module,
     weights: Mapping[str, Tensor],
     *,
-    prefix: str = "",
     resize: Mapping[str, Resize] | None = None,
     partial: bool = False,
     where: object = None,
 ) -> TransferReport:
-    """Copies weights into a network by name, and reports what became of each.
+    """Copies weights into a network by name, and reports the result for each.
 
     Args:
-        network: What is filled, in place; untouched where this raises.
-        weights: Name to tensor.
-        prefix: What the names in `weights` begin with; other names are dropped.
-        resize: Name in the network to a function that gives a tensor of another shape the wanted one.
-        partial: Accept that tensors stay random or are dropped. Without it, anything below 100 % is an error.
-        where: The file, for errors.
+        network: Network to fill, in place; unchanged where this raises.
+        weights: Tensors by name.
+        resize: Functions by name in the network, which give a tensor of another shape the wanted shape.
+        partial: Whether tensors may stay random or be dropped. If not, anything below 100 % is an error.
+        where: Name of the file, for errors.
 
     Raises:
         CheckpointError: A tensor is missing, left over or of another shape, and `partial` is not set.
     """
     wanted = network.state_dict()
-    given = {name.removeprefix(prefix): tensor for name, tensor in weights.items() if name.startswith(prefix)}
-    foreign = [name for name in weights if not name.startswith(prefix)]
     filled, resized, misshapen = {}, [], {}
-    for name, tensor in given.items():
+    for name, tensor in weights.items():
         if name not in wanted:
             continue
         fitting = _fitted(tensor, wanted[name], (resize or {}).get(name))
@@ -90,7 +86,7 @@ def transfer(
     report = TransferReport(
         loaded=tuple(name for name in filled if name not in resized),
         resized=tuple(resized),
-        dropped=(*foreign, *(name for name in given if name not in filled)),
+        dropped=tuple(name for name in weights if name not in filled),
         random=tuple(name for name in wanted if name not in filled),
     )
     if not report.complete and not partial:
@@ -102,7 +98,7 @@ def transfer(
 
 
 def listed(names: tuple[str, ...]) -> str:
-    """The first names, and how many more there are."""
+    """The first names, and the number of the others."""
     more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     return ", ".join(names[:SHOWN]) + more
 

@@ -1,9 +1,11 @@
-"""Transformer bricks: positional encodings, attention, a pre-norm block."""
+"""Parts of Transformers: positional encodings, attention, a pre-norm block, the base of decoders."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
@@ -16,7 +18,7 @@ from maesil.models.attention import attend
 from maesil.shapes import Shape3
 
 VIT_WAVELENGTHS = (2 * math.pi, 20_000 * math.pi)
-"""Shortest and longest wavelength in patches of the encodings that ViT and MAE use."""
+"""Shortest and longest wavelength of ViT's and MAE's encodings, in patches."""
 
 
 def sincos_positions(
@@ -25,13 +27,13 @@ def sincos_positions(
     """Fixed sine-cosine encodings of a 3D grid, separable per axis (§III-A, "positional encodings").
 
     Each axis gets an even share of the channels: sines, then cosines, of its index at geometrically spaced
-    frequencies. What does not divide by three axes goes to the first axis.
+    frequencies. Channels that do not divide by three axes go to the first axis.
 
     Args:
-        shape: The grid (gd, gh, gw); tokens come out in its row-major order.
-        width: Channels; even, at least 6.
-        wavelengths: Shortest and longest, in patches. Over a grid of 8 or 16 patches most of ViT's are nearly constant;
-            a range that fits the grid tells neighbours apart from the first step on.
+        shape: Shape (gd, gh, gw) of the grid; tokens are in row-major order.
+        width: Number of channels; even, at least 6.
+        wavelengths: Shortest and longest wavelength, in patches. Over a grid of 8 or 16 patches most of ViT's encodings
+            are nearly constant; with wavelengths that fit the grid, neighbours differ from the first step on.
     """
     if width < 6 or width % 2:
         raise ConfigError(f"sine-cosine positions need an even width of at least 6, not {width}")
@@ -52,13 +54,13 @@ def _sincos(index: Float[Tensor, " n"], pairs: int, wavelengths: tuple[float, fl
 
 
 class Positions(nn.Module):
-    """Positional encodings of a grid: fixed sine-cosine, or learned from that start.
+    """Positional encodings of a grid: fixed sines and cosines, or learned ones that start from these.
 
     Args:
-        shape: The grid (gd, gh, gw).
-        width: Channels.
-        wavelengths: Shortest and longest, in patches.
-        learned: Whether they are trained.
+        shape: Shape (gd, gh, gw) of the grid.
+        width: Number of channels.
+        wavelengths: Shortest and longest wavelength, in patches.
+        learned: Whether the encodings are trained.
     """
 
     table: Tensor
@@ -78,113 +80,120 @@ class Positions(nn.Module):
         return self.table
 
 
+@final
 class Attention(nn.Module):
-    """Multi-head self-attention, computed by `attend`.
+    """Multi-head attention of tokens to themselves or to a context, computed by `attend`.
 
     Args:
-        width: Channels of a token.
-        heads: Heads; divides `width`.
+        width: Number of channels of a token, and of the context's.
+        heads: Number of heads; divides `width`.
+        fused: Whether queries, keys and values share one matrix; else each has its own.
     """
 
-    def __init__(self, width: int, heads: int) -> None:
+    def __init__(self, width: int, heads: int, *, fused: bool = True) -> None:
         super().__init__()
         if width % heads:
             raise ConfigError(f"{heads} heads do not divide a width of {width}")
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
+        self.fused = fused
+        if fused:
+            self.qkv = nn.Linear(width, 3 * width)
+        else:
+            self.query = nn.Linear(width, width)
+            self.key = nn.Linear(width, width)
+            self.value = nn.Linear(width, width)
         self.out = nn.Linear(width, width)
 
     def forward(
-        self, tokens: Float[Tensor, "b n width"], asking: Int[Tensor, "b t"] | None = None
+        self, tokens: Float[Tensor, "b t width"], context: Float[Tensor, "b n width"] | None = None
     ) -> Float[Tensor, "b t width"]:
-        """Every token, or those that `asking` names, attends to every token of its row."""
-        query, key, value = self._project(tokens) if asking is None else self._project_some(tokens, asking)
-        mixed = attend(query, key, value)
-        mixed_tokens: Tensor = self.out(mixed.transpose(1, 2).flatten(2))
-        return mixed_tokens
+        """Every token attends to all tokens of its row, or of the context's row where there is a context."""
+        query, key, value = (
+            torch.unflatten(part, -1, (self.heads, -1)).transpose(1, 2) for part in self._project(tokens, context)
+        )
+        mixed: Tensor = self.out(attend(query, key, value).transpose(1, 2).flatten(2))
+        return mixed
 
-    def _project(self, tokens: Float[Tensor, "b n width"]) -> tuple[Tensor, ...]:
-        qkv = self.qkv(tokens).unflatten(-1, (3, self.heads, -1))
-        return tuple(qkv.permute(2, 0, 3, 1, 4))
-
-    def _project_some(self, tokens: Float[Tensor, "b n width"], asking: Int[Tensor, "b t"]) -> tuple[Tensor, ...]:
-        """Keys and values of all tokens, queries of some: two products with the parts of one matrix."""
+    def _project(self, tokens: Tensor, context: Tensor | None) -> tuple[Tensor, ...]:
+        """Queries of the tokens; keys and values of the context."""
+        if not self.fused:
+            context = tokens if context is None else context
+            return self.query(tokens), self.key(context), self.value(context)
+        if context is None:
+            return self.qkv(tokens).chunk(3, dim=-1)  # type: ignore[no-any-return]
         width = tokens.shape[-1]
         weight, bias = self.qkv.weight, self.qkv.bias
-        query = F.linear(gather_tokens(tokens, asking), weight[:width], bias[:width])
-        key_value = torch.unflatten(F.linear(tokens, weight[width:], bias[width:]), -1, (2, self.heads, -1))
-        return torch.unflatten(query, -1, (self.heads, -1)).transpose(1, 2), *key_value.permute(2, 0, 3, 1, 4)
+        query = F.linear(tokens, weight[:width], bias[:width])
+        return query, *F.linear(context, weight[width:], bias[width:]).chunk(2, dim=-1)
 
 
-class Recomputable(nn.Module):
-    """A block that may keep its inputs alone and compute the rest anew in the backward pass: less memory, more work.
+@final
+class Block(nn.Module):
+    """A pre-norm Transformer block, as in ViT: attention and an MLP, each on a residual branch.
 
-    Subclasses say in `compute` what the block does.
-    """
-
-    recompute = False
-    compute: Callable[..., Tensor]
-
-    def forward(self, *inputs: Tensor | None) -> Tensor:
-        """As `compute`."""
-        if not (self.recompute and torch.is_grad_enabled()):
-            return self.compute(*inputs)
-        computed: Tensor = checkpoint(self.compute, *inputs, use_reentrant=False)
-        return computed
-
-
-class Block(Recomputable):
-    """A pre-norm Transformer block, as in ViT.
-
-    Under autocast the branches work in low precision and are added to tokens that stay in float32, as positions and
-    mask tokens begin them. Rounded to bf16 after every branch, that sum costs the preset `demo` a gradient error of
-    1.8 % of its norm, not 1.35 %.
+    Under autocast the branches run in low precision, and their results are added to tokens in float32, the number type
+    of positions and mask tokens. With tokens rounded to bf16 after every branch, the gradient error of the preset
+    `demo` is 1.8 % of its norm instead of 1.35 %.
 
     Args:
-        width: Channels of a token.
-        heads: Attention heads.
+        width: Number of channels of a token.
+        heads: Number of attention heads.
         mlp_ratio: Hidden channels of the MLP over `width`.
+        fused: Whether the attention's queries, keys and values share one matrix.
+
+    Attributes:
+        recompute: Whether the block keeps only its inputs for the backward pass, and computes the rest again there:
+            less memory, more work.
     """
 
-    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0) -> None:
+    def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, *, fused: bool = True) -> None:
         super().__init__()
         self.norm1 = nn.LayerNorm(width)
-        self.attention = Attention(width, heads)
+        self.attention = Attention(width, heads, fused=fused)
         self.norm2 = nn.LayerNorm(width)
-        self.mlp = make_mlp(width, mlp_ratio)
+        hidden = int(width * mlp_ratio)
+        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+        self.recompute = False
 
-    def compute(
-        self, tokens: Float[Tensor, "b n width"], wanted: Int[Tensor, "b t"] | None = None
+    def forward(
+        self,
+        tokens: Float[Tensor, "b n width"],
+        context: Float[Tensor, "b c width"] | None = None,
+        wanted: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t width"]:
-        """Attention and MLP, each on a residual branch.
+        """The tokens after attention and MLP.
 
         Args:
-            tokens: All tokens; all are attended to.
-            wanted: Those whose result is needed, in this order; None: all.
+            tokens: All tokens.
+            context: Tokens to attend to, already normalised; None: `tokens` attend to each other.
+            wanted: Indices of the tokens to return, in this order; None: all.
         """
-        kept = tokens if wanted is None else gather_tokens(tokens, wanted)
-        kept = kept + self.attention(self.norm1(tokens), wanted)
-        mixed: Tensor = kept + self.mlp(self.norm2(kept))
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self._compute(tokens, context, wanted)
+        computed: Tensor = checkpoint(self._compute, tokens, context, wanted, use_reentrant=False)
+        return computed
+
+    def _compute(self, tokens: Tensor, context: Tensor | None, wanted: Tensor | None) -> Tensor:
+        asking = self.norm1(tokens)
+        if wanted is not None:
+            context = asking if context is None else context
+            tokens, asking = gather_tokens(tokens, wanted), gather_tokens(asking, wanted)
+        tokens = tokens + self.attention(asking, context)
+        mixed: Tensor = tokens + self.mlp(self.norm2(tokens))
         return mixed
 
 
-def make_mlp(width: int, mlp_ratio: float) -> nn.Sequential:
-    """A block's MLP: one hidden layer with a GELU."""
-    hidden = int(width * mlp_ratio)
-    return nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
+class PatchDecoder(nn.Module, ABC):
+    """The parts that decoders share: an embedding of latent tokens, a mask token, blocks, and a head.
 
-
-class PatchDecoder(nn.Module):
-    """What decoders share: latent tokens brought to their width, a mask token, blocks, and a head that makes voxels.
-
-    Subclasses say in `forward` how the blocks go from the latent tokens to those that are wanted.
+    Subclasses are final and define `forward`.
 
     Args:
-        latent_width: e, the encoder's.
-        width: k, the decoder's.
-        blocks: In their order.
-        positions: Encodings of the grid at `width`.
-        voxels_per_patch: p.
+        latent_width: Encoder width e.
+        width: Decoder width k.
+        blocks: Transformer blocks, from the first to the last.
+        positions: Positional encodings of the grid at `width`.
+        voxels_per_patch: Number of voxels p of a patch.
     """
 
     def __init__(
@@ -198,84 +207,34 @@ class PatchDecoder(nn.Module):
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, voxels_per_patch)
 
+    @abstractmethod
+    def forward(
+        self,
+        latent: Float[Tensor, "b v e"],
+        visible: Int[Tensor, "b v"],
+        wanted: Int[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b t k"]:
+        """Decodes tokens.
+
+        Args:
+            latent: Latent tokens from the encoder.
+            visible: Indices of the latent tokens.
+            wanted: Indices of the tokens to return, in this order; None: all, in token order.
+        """
+
     def predict(self, tokens: Float[Tensor, "b t k"]) -> Float[Tensor, "b t p"]:
-        """Voxels of the patches of any subset of decoded tokens, in normalised units, float32."""
+        """Predicts the voxels of decoded tokens, in normalised units, float32."""
         patches: Tensor = self.head(self.norm(tokens))
         return patches.float()
 
 
 def recompute_blocks(network: nn.Module) -> None:
-    """From now on the network's blocks keep their inputs alone."""
+    """Makes all blocks of a network compute their activations again in the backward pass."""
     for module in network.modules():
-        if isinstance(module, Recomputable):
+        if isinstance(module, Block):
             module.recompute = True
 
 
 def gather_tokens(tokens: Float[Tensor, "b n x"], index: Int[Tensor, "b t"]) -> Float[Tensor, "b t x"]:
-    """The rows of `tokens` that `index` names, per batch row."""
+    """Picks tokens by index, in every batch row its own."""
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
-
-
-def initialize(module: nn.Module) -> None:
-    """Xavier-uniform linear layers with zero biases, unit layer norms; for `module.apply`."""
-    if isinstance(module, nn.Linear):
-        nn.init.xavier_uniform_(module.weight)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.LayerNorm):
-        nn.init.ones_(module.weight)
-        nn.init.zeros_(module.bias)
-
-
-def initialize_qkv(attention: Attention, *, shared: bool = False) -> None:
-    """Treats the fused projection as the three square matrices it holds, else Xavier's range is too narrow.
-
-    Args:
-        attention: The layer.
-        shared: Start with queries equal to keys, so that a token attends to those of similar position and content
-            (after Trockman and Kolter 2023).
-    """
-    width = attention.qkv.in_features
-    bound = math.sqrt(6.0 / (2 * width))
-    nn.init.uniform_(attention.qkv.weight, -bound, bound)
-    if shared:
-        with torch.no_grad():
-            share_queries(attention.qkv.weight[:width], attention.qkv.weight[width : 2 * width])
-
-
-@torch.no_grad()
-def share_queries(query: Float[Tensor, "width width"], key: Float[Tensor, "width width"]) -> None:
-    """Makes keys equal to queries, in place, both scaled down."""
-    query *= SHARED_SCALE
-    key.copy_(query)
-
-
-SHARED_SCALE = 0.7
-"""Of shared queries and keys: their products add up, where those of independent ones cancel."""
-
-COSINE_SCALE = 0.1
-"""Of the embedding's constant term; each further frequency is raised in proportion, as CT has less of it."""
-
-
-def cosine_embedding(patch: Shape3, width: int) -> Float[Tensor, "width p"]:
-    """The `width` lowest frequencies of a patch's 3D cosine transform, as a linear map of its voxels.
-
-    Channels beyond the number of frequencies (there are as many as voxels) start at zero.
-    """
-    bases = [_cosines(size) for size in patch]
-    frequency = torch.cartesian_prod(*(torch.arange(size) for size in patch))
-    radius = frequency.double().norm(dim=1)
-    order = radius.argsort(stable=True)[:width]
-    waves = [basis[frequency[order, axis]] for axis, basis in enumerate(bases)]
-    rows = torch.einsum("ei,ej,ek->eijk", *waves).flatten(1)
-    weight = torch.zeros(width, rows.shape[1])
-    weight[: len(order)] = (rows * (COSINE_SCALE * (1 + radius[order]))[:, None]).float()
-    return weight
-
-
-def _cosines(size: int) -> Float[Tensor, "f x"]:
-    """The orthonormal cosine transform of one axis."""
-    place = torch.arange(size, dtype=torch.float64)
-    basis = torch.cos(math.pi * (place[None] + 0.5) * place[:, None] / size) * math.sqrt(2.0 / size)
-    basis[0] /= math.sqrt(2.0)
-    return basis

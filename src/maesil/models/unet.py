@@ -1,7 +1,8 @@
-"""A 3D U-Net that inpaints: the convolutional rival of masked autoencoders, trained for the task it is scored on."""
+"""A 3D U-Net that is trained to fill in masked voxels: the convolutional counterpart of masked autoencoders."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any, Literal, final
 
 import torch
@@ -14,20 +15,20 @@ from maesil.errors import ConfigError, MissingExtraError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Pretrainer, Reconstruction
-from maesil.shapes import Shape3, product
+from maesil.shapes import Shape3
 
 
 @dataclass(frozen=True)
 class UNetConfig:
-    """MONAI's `UNet`: every level halves the superpatch, and hands its features across to the decoder.
+    """Sizes and options of MONAI's `UNet`: every level halves the superpatch and has a skip connection.
 
     Args:
         superpatch: Voxels of a superpatch along (S, P, L).
         patch: Voxels of a patch of the mask.
-        channels: Channels of each level, from the finest, which has half of the superpatch's resolution.
-        residual_units: Convolutions in a residual unit per level; 0: one plain convolution.
-        norm: Normalisation between convolutions. None by default, as in the autoencoders: an instance norm takes away
-            the level that HU are about.
+        channels: Number of channels of each level, from the finest, which has half of the superpatch's resolution.
+        residual_units: Number of convolutions in a level's residual unit; 0: one plain convolution.
+        norm: Kind of normalisation between convolutions. None by default, as in the autoencoders: an instance norm
+            would remove the absolute level of HU.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
     """
@@ -59,22 +60,8 @@ class UNetConfig:
         """The superpatch's grid of patches."""
         return PatchGrid(self.superpatch, self.patch)
 
-    def training_flops(self) -> int:
-        """About the floating-point operations of a superpatch's training step, for plain convolutions.
-
-        A level's convolution down is done at its own resolution, and so is its transposed convolution back up, which
-        takes the level's features twice: from below and across.
-        """
-        products = self.channels[-2] * self.channels[-1] / 8 ** (len(self.channels) - 1)  # the coarsest convolution
-        for level, width in enumerate(self.channels[:-1], start=1):
-            incoming, outgoing = (2, *self.channels)[level - 1], (1, *self.channels)[level - 1]
-            below = self.channels[-1] if level == len(self.channels) - 1 else width
-            products += (incoming * width + (width + below) * outgoing) / 8**level
-        kernel, passes = 27, 3
-        return int(2 * kernel * passes * product(self.superpatch) * products)
-
     def describe(self) -> dict[str, str]:
-        """The network in words."""
+        """Descriptions of network and input."""
         channels = " - ".join(map(str, self.channels))
         kind = f"residual units of {self.residual_units} convolutions" if self.residual_units else "convolutions"
         return {
@@ -88,32 +75,31 @@ class UNet(Pretrainer):
     """Predicts the masked voxels from the visible ones and the mask.
 
     Args:
-        config: Geometry and size.
-        masking: Which tokens to hide.
+        config: Sizes and options.
+        masking: Choice of the tokens to mask.
     """
 
     def __init__(self, config: UNetConfig, masking: Masking) -> None:
-        super().__init__()
+        super().__init__(config.grid, masking)
         self.config = config
-        self.grid = config.grid
-        self.masking = masking
         self.network = _monai_unet(config)
-        self.encoder = nn.Identity()  # features are handed across at every level: there is no bottleneck
+        self.encoder = nn.Identity()  # skip connections at every level leave no bottleneck
 
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in units of `input_std` squared."""
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
+        """Mean squared error over the masked voxels, in units of `input_std` squared. See `Pretrainer.loss`."""
         hidden = self.voxel_mask(mask)
         squared = (self._predict(superpatch, hidden) - self._normalize(superpatch)).square()
         return (squared * hidden).sum() / hidden.sum()
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Rebuilds superpatches from their visible voxels.
-
-        Args:
-            superpatch: (b, c, d, h, w) in window units [0, 1].
-            mask: (b, n), True = masked.
-        """
+        """Rebuilds superpatches from their visible voxels and the mask."""
         hidden = self.voxel_mask(mask)
         predicted = self._predict(superpatch, hidden)
         return Reconstruction(predicted * self.config.input_std + self.config.input_mean, hidden)
@@ -121,7 +107,7 @@ class UNet(Pretrainer):
     def _predict(
         self, superpatch: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
     ) -> Float[Tensor, "b c d h w"]:
-        """All voxels in normalised units, float32."""
+        """Predicts all voxels, in normalised units, float32."""
         visible = self._normalize(superpatch).masked_fill(hidden, 0.0)
         shown = torch.cat((visible, hidden.to(visible.dtype)), dim=1)
         # 3D convolutions are faster with channels last on a CPU.

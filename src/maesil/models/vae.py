@@ -18,21 +18,22 @@ from maesil.models.autoencoder import Autoencoder, AutoencoderConfig
 from maesil.models.contract import Latent
 
 LOG_VARIANCE_RANGE = (-14.0, 8.0)
+"""Range that log-variances are clipped to."""
 ACTIVE_NATS = 0.01
-"""A latent number that says less about its superpatch is no longer used."""
+"""Divergence in nats above which a latent number counts as used."""
 
 
 @dataclass(frozen=True)
 class VAEConfig(AutoencoderConfig):
-    """An autoencoder whose latent is drawn from a Gaussian that is pulled towards the standard one.
+    """An autoencoder whose latent is drawn from a Gaussian, with a penalty on its divergence from the standard normal.
 
-    Both terms of the loss are per voxel, so a weight means the same at every size of superpatch. At weight w the loss
-    is, but for its sign, a factor and a constant, the evidence lower bound with a Gaussian likelihood of variance w / 2
-    per voxel in units of `input_std` squared: a deviation of 0.35 `input_std` at 0.25, of 0.71 at 1.
+    Both terms of the loss are per voxel, so a weight has the same effect at every size of superpatch. With weight w the
+    loss equals, up to a factor and a constant, the negative evidence lower bound with a Gaussian likelihood of variance
+    w / 2 per voxel in units of `input_std` squared: a deviation of 0.35 `input_std` at 0.25, of 0.71 at 1.
 
     Args:
-        kl_per_voxel: Weight of the KL divergence in nats per voxel, beside the mean squared error per voxel. At 250,000
-            the latent says nothing and every superpatch is rebuilt as the mean: the paper's figures look like it.
+        kl_per_voxel: Weight of the KL divergence, in nats per voxel; the mean squared error has weight 1. At 250,000
+            the latent carries no information and every superpatch is rebuilt as the mean, as in the paper's figures.
         kl_warmup: Share of the training over which the weight rises from zero.
     """
 
@@ -45,12 +46,17 @@ class VAEConfig(AutoencoderConfig):
         if not 0.0 <= self.kl_warmup <= 1.0:
             raise ConfigError(f"kl_warmup is {self.kl_warmup}", fix="give a share of the training in [0, 1]")
 
+    def kl_weight_at(self, progress: float) -> float:
+        """Weight of the divergence after a share `progress` of the training."""
+        rising = progress / self.kl_warmup if self.kl_warmup else 1.0
+        return self.kl_per_voxel * min(1.0, rising)
+
 
 def renew_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Settings as they are now, from those of a run whose `kl_weight` stood before the nats of a whole superpatch.
+    """Converts the settings of earlier runs, whose `kl_weight` was the weight of a whole superpatch's divergence.
 
-    The same loss comes of both: 1e-6, the default then, is 0.262144 per voxel of 64^3 superpatches, and 2.097152 per
-    voxel of 128^3 ones. Settings that have both names, or no number, are left for the check of names.
+    The loss stays the same: 1e-6, the default then, is 0.262144 per voxel of 64^3 superpatches, and 2.097152 per voxel
+    of 128^3 ones. Settings with both names, or without a number, are returned unchanged, and validated later.
     """
     weight, superpatch = settings.get("kl_weight"), settings.get("superpatch", VAEConfig.superpatch)
     numbers = (weight, *superpatch) if isinstance(superpatch, list | tuple) else (None,)
@@ -62,30 +68,31 @@ def renew_settings(settings: Mapping[str, Any]) -> Mapping[str, Any]:
 
 @final
 class VAE(Autoencoder):
-    """Squared error plus weighted KL divergence; rebuilds from the latent's mean.
+    """An autoencoder with squared error and a weighted KL divergence; it reconstructs from the latent's mean.
 
     Args:
-        config: The body, its bottleneck, and the weight.
-        masking: Which tokens are hidden where it is scored on masked input.
+        config: Sizes of the body and its bottleneck, and the weight.
+        masking: Choice of the tokens to mask where the model is scored on masked input.
     """
+
+    config: VAEConfig
 
     def __init__(self, config: VAEConfig, masking: Masking) -> None:
         super().__init__(config, masking, heads=2)
-        self.config = config
         self.latent = Latent(config.positions * config.latent_channels)
-        self._progress = 1.0
         self._measures: dict[str, Tensor] = {}
 
-    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
-        """Sets the KL weight's warm-up, and where the latent's noise comes from."""
-        super().begin_step(progress, generators)
-        self._progress = progress
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over every voxel, plus the weighted KL divergence per voxel."""
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
+        """Mean squared error over every voxel, plus the weighted KL divergence per voxel. See `Pretrainer.loss`."""
         shown = self.training_input(superpatch, mask)
         mean, log_variance = self.posterior(shown)
-        streams = self.take_streams(len(mean))
+        streams: Sequence[torch.Generator | None] = generators or [None] * len(mean)
         noise = torch.stack([_noise(one, stream) for one, stream in zip(mean, streams, strict=True)])
         drawn = mean + noise * (0.5 * log_variance).exp()
         error = self.error(self.decoder(drawn.to(shown.dtype)), superpatch)
@@ -93,20 +100,14 @@ class VAE(Autoencoder):
         kl = divergence.flatten(1).sum(dim=1).mean()
         active = (divergence.detach().mean(dim=0) > ACTIVE_NATS).float().mean()
         self._measures = {"error": error.detach(), "kl_nats": kl.detach(), "latent_active_share": active}
-        return error + self.kl_per_voxel * kl / superpatch[0].numel()
+        return error + self.config.kl_weight_at(progress) * kl / superpatch[0].numel()
 
     def measures(self) -> Mapping[str, Tensor]:
-        """Error, KL in nats per superpatch, share of latent numbers in use."""
+        """Error, KL divergence in nats per superpatch, and share of latent numbers in use."""
         return self._measures
 
-    @property
-    def kl_per_voxel(self) -> float:
-        """The weight at this point of the training."""
-        rising = self._progress / self.config.kl_warmup if self.config.kl_warmup else 1.0
-        return self.config.kl_per_voxel * min(1.0, rising)
-
     def rebuild(self, normalized: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        """Through the mean of the latent, without noise."""
+        """Encodes, and decodes the mean of the latent."""
         mean, _ = self.posterior(normalized)
         rebuilt: Tensor = self.decoder(mean.to(normalized.dtype))
         return rebuilt

@@ -19,17 +19,17 @@ from maesil.models.codebook import Codebook
 from maesil.models.contract import Latent
 
 REVIVING = 0.5
-"""Share of the training in which dead codes are revived; after it those that are left settle."""
+"""Share of the training during which dead codes are replaced; afterwards the codes settle."""
 
 
 @dataclass(frozen=True)
 class VQVAEConfig(AutoencoderConfig):
-    """An autoencoder whose latent vectors are entries of a codebook.
+    """An autoencoder whose latent vectors are codes from a codebook.
 
     Args:
-        codes: Entries of the codebook.
-        commitment: Weight of the pull of latent vectors towards their codes.
-        decay: Of the codebook's moving averages.
+        codes: Number of codes in the codebook.
+        commitment: Weight of the loss that pulls latent vectors towards their codes.
+        decay: Decay of the codebook's moving averages.
     """
 
     name: Literal["vqvae"] = "vqvae"
@@ -45,33 +45,34 @@ class VQVAEConfig(AutoencoderConfig):
 
 @final
 class VQVAE(Autoencoder):
-    """Squared error through codes, plus the commitment loss.
+    """An autoencoder with a codebook, squared error and the commitment loss.
 
     Args:
-        config: The body, its bottleneck, and the codebook.
-        masking: Which tokens are hidden where it is scored on masked input.
+        config: Sizes of the body, its bottleneck and the codebook.
+        masking: Choice of the tokens to mask where the model is scored on masked input.
     """
+
+    config: VQVAEConfig
 
     def __init__(self, config: VQVAEConfig, masking: Masking) -> None:
         super().__init__(config, masking)
-        self.config = config
         self.codebook = Codebook(config.codes, config.latent_channels, commitment=config.commitment, decay=config.decay)
         elements = config.positions * config.latent_channels
         self.latent = Latent(elements, bits=config.positions * math.log2(config.codes))
-        self._progress = 0.0
         self._measures: dict[str, Tensor] = {}
 
-    def begin_step(self, progress: float, generators: Sequence[torch.Generator]) -> None:
-        """Sets whether dead codes are revived, and where the vectors that they become are drawn from."""
-        super().begin_step(progress, generators)
-        self._progress = progress
-
-    def loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error over every voxel, plus the commitment loss."""
+    def loss(
+        self,
+        superpatch: Float[Tensor, "b c d h w"],
+        mask: Bool[Tensor, "b n"],
+        generators: Sequence[torch.Generator] | None = None,
+        progress: float = 1.0,
+    ) -> Float[Tensor, ""]:
+        """Mean squared error over every voxel, plus the commitment loss. See `Pretrainer.loss`."""
         latent = self.encoder(self.training_input(superpatch, mask))
-        # What dead codes become is a choice of the whole batch, so from one stream.
-        stream = self.take_streams(len(latent))[0]
-        quantized, commitment = self.codebook(latent, stream, revive=self._progress < REVIVING)
+        # New codes are drawn from the whole batch, so from one stream.
+        stream = generators[0] if generators else None
+        quantized, commitment = self.codebook(latent, stream, revive=progress < REVIVING)
         error: Tensor = self.error(self.decoder(quantized), superpatch)
         self._measures = {
             "error": error.detach(),
@@ -83,10 +84,10 @@ class VQVAE(Autoencoder):
         return loss
 
     def measures(self) -> Mapping[str, Tensor]:
-        """Error, codes revived in this step, share of the codes met in the batch, and their perplexity."""
+        """Error, number of codes replaced in this step, share of codes used in the batch, and their perplexity."""
         return self._measures
 
     def rebuild(self, normalized: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        """Through the nearest codes."""
+        """Encodes, and decodes the nearest codes."""
         rebuilt: Tensor = self.decoder(self.codebook.nearest(self.encoder(normalized)))
         return rebuilt

@@ -9,6 +9,7 @@ from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.models import MODELS, AnyModel, MAEConfig, SliceMAEConfig
 from maesil.models.autoencoder import AutoencoderConfig
+from maesil.models.cost import autoencoder_flops, mae_flops, unet_flops
 from maesil.models.unet import UNetConfig
 from maesil.training.config import TrainConfig
 
@@ -60,7 +61,7 @@ def unet_beside(preset: RunConfig) -> UNetConfig:
     """A U-Net with a preset's FLOPs per superpatch, each level twice as wide as the one before."""
     ours = preset.model
     assert isinstance(ours, MAEConfig)
-    wanted = ours.training_flops(preset.masking.visible_count(ours.grid))
+    wanted = mae_flops(ours, preset.masking.visible_count(ours.grid))
     networks = [
         UNetConfig(
             superpatch=ours.superpatch,
@@ -71,7 +72,7 @@ def unet_beside(preset: RunConfig) -> UNetConfig:
         )
         for width in UNET_WIDTHS
     ]
-    return min(networks, key=lambda one: abs(math.log(one.training_flops() / wanted)))
+    return min(networks, key=lambda one: abs(math.log(unet_flops(one) / wanted)))
 
 
 def slice_beside(ours: MAEConfig) -> SliceMAEConfig:
@@ -87,7 +88,8 @@ def autoencoder_beside(kind: type[AutoencoderConfig], preset: RunConfig) -> AnyM
     assert isinstance(ours, MAEConfig)
     visible = preset.masking.visible_count(ours.grid)
     bodies = [_body(kind, ours, width) for width in WIDTHS]
-    body = min(bodies, key=lambda one: abs(math.log(one.training_flops() / ours.training_flops(visible))))
+    wanted = mae_flops(ours, visible)
+    body = min(bodies, key=lambda one: abs(math.log(autoencoder_flops(one) / wanted)))
     elements = visible * ours.encoder_width
     sized: AnyModel = replace(body, latent_channels=max(1, round(elements / body.positions)))  # type: ignore[assignment]
     return sized

@@ -1,4 +1,4 @@
-"""A pretrainer as a LightningModule: what one step does."""
+"""A LightningModule that trains a pretrainer."""
 
 from __future__ import annotations
 
@@ -19,22 +19,22 @@ from maesil.training.sharding import shard
 from maesil.training.stepper import Stepper
 
 VALIDATION_SEED = 20_260_401
-"""Of the masks on validation superpatches: the same in every run, so that runs can be compared."""
+"""Seed of the masks on validation superpatches, the same in every run, so that runs can be compared."""
 
 
 @final
 class PretrainModule(Stepper):
     """Trains a pretrainer on superpatches.
 
-    Masks and flips are drawn on the device, those of a superpatch from (seed, its draw number): not from the batch or
-    the device that it comes to.
+    Random numbers are drawn on the device, for each superpatch from its own stream of (seed, draw number): they do not
+    depend on the batch, or on the device that the superpatch is sent to.
 
     Args:
-        model: The pretrainer.
+        model: Pretrainer to train.
         config: Optimiser and length.
         window: HU window mapped to [0, 1].
         flip_axes: Axes flipped at random.
-        seed: The run's seed.
+        seed: Seed of the run.
     """
 
     score = "val_psnr_masked"
@@ -50,37 +50,36 @@ class PretrainModule(Stepper):
         self._tally: Tensor | None = None
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Each block apart, the rest together."""
+        """Shards each block separately, and the other weights together."""
         shard(self.model, mesh)
 
     def batch_loss(self, batch: Superpatches) -> Float[Tensor, ""]:
-        """Window, flip, mask, loss."""
+        """Windows, flips and masks superpatches, and computes the loss."""
         generators = draw_generators(self.device, self.seed, batch.numbers)
         superpatch = random_flips(self._windowed(batch), self.flip_axes, generators)
         mask = self._masks(generators)
-        self.model.begin_step(self.global_step / self.config.steps, generators)
-        return self.model.loss(superpatch, mask)
+        return self.model.loss(superpatch, mask, generators, self.global_step / self.config.steps)
 
     def measures(self) -> Mapping[str, Tensor]:
-        """What the last loss was made of."""
+        """Parts of the last loss."""
         return self.model.measures()
 
     def validation_step(self, batch: Superpatches, batch_index: int) -> None:
-        """Masked PSNR in dB on held-out superpatches, every one with its own fixed mask; padding is not looked at."""
+        """Computes masked PSNR in dB on held-out superpatches, each with a fixed mask; padding does not count."""
         superpatch = self._windowed(batch)
         mask = self._masks(draw_generators(self.device, VALIDATION_SEED, batch.numbers))
         rebuilt = self.model.reconstruct(superpatch, mask)
         error = (rebuilt.volume.clamp(0, 1) - superpatch).square()
-        looked_at = rebuilt.mask & inside_voxels(batch.inside, self.model.grid.superpatch)
-        voxels = looked_at.sum(dim=(1, 2, 3, 4))
-        mse = (error * looked_at).sum(dim=(1, 2, 3, 4)) / voxels.clamp_min(1)
+        counted = rebuilt.mask & inside_voxels(batch.inside, self.model.grid.superpatch)
+        voxels = counted.sum(dim=(1, 2, 3, 4))
+        mse = (error * counted).sum(dim=(1, 2, 3, 4)) / voxels.clamp_min(1)
         psnr = -10.0 * mse.clamp_min(1e-10).log10()
         scored = voxels > 0
         tally = torch.stack([(psnr * scored).sum(), scored.sum()]).float()
         self._tally = tally if self._tally is None else self._tally + tally
 
     def on_validation_epoch_end(self) -> None:
-        """Logs the mean over the superpatches of all ranks; NaN where all of them are nothing but padding."""
+        """Logs the mean over the superpatches of all ranks; NaN where they contain only padding."""
         if self._tally is None:
             return
         tally = self.trainer.strategy.reduce(self._tally, reduce_op="sum")

@@ -1,6 +1,6 @@
-"""FSDP2: every rank keeps a share of the weights, gradients and moments, and gathers a block while it computes it.
+"""FSDP2: every rank keeps a shard of the weights, gradients and moments, and gathers a block while it computes it.
 
-Checkpoints stay whole, so that any number of ranks, sharded or not, reads what any other wrote.
+Checkpoints are not sharded, so a run can go on with any number of ranks, with or without sharding.
 """
 
 from __future__ import annotations
@@ -18,42 +18,42 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from maesil.models.contract import Pretrainer
-from maesil.models.transformer import Recomputable
+from maesil.models.transformer import Block
 from maesil.training.muon import MuonAdamW
 
 ENTRIES = ("loss", "reconstruct")
-"""Methods that training calls in place of `forward`: the weights outside the blocks are gathered around them."""
+"""Methods that training calls instead of `forward`; weights outside the blocks are gathered for them."""
 
 
 def shard(model: Pretrainer, mesh: DeviceMesh) -> None:
-    """Shares a model's weights out to the ranks of a mesh: each block apart, the rest together.
+    """Shards a model's weights over the ranks of a mesh: each block separately, the other weights together.
 
-    Frozen weights stay whole: a codebook sets its own, in place and alike on all ranks.
+    Frozen weights are not sharded: a codebook sets them in place, to the same values on all ranks.
 
     Args:
-        model: The same on every rank.
-        mesh: One-dimensional.
+        model: Pretrainer with the same weights on every rank.
+        mesh: One-dimensional mesh of ranks.
     """
     frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
-    blocks = [module for module in model.modules() if isinstance(module, Recomputable)]
+    blocks = [module for module in model.modules() if isinstance(module, Block)]
     for module in (*blocks, model):
-        # The root too: between steps there are shares only, whatever ran last.
+        # The root too, so that between steps all weights are sharded.
         fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=frozen)
     for name in ENTRIES:
         register_fsdp_forward_method(model, name)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor itself, or gathered where ranks hold shares of it: then all of them must ask."""
+    """The tensor, gathered where it is sharded; then all ranks must call this."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(state: Mapping[Any, Any], *, keep: bool) -> dict[Any, Any]:
-    """A state (of a model, or of an optimiser) whose tensors are whole: all ranks must ask.
+    """The state of a model or an optimiser with all tensors gathered; all ranks must call this.
 
     Args:
-        state: Nested mappings with tensors, shared out or not.
-        keep: Whether this rank needs it; where not, shared tensors come out as None and take no memory.
+        state: Nested mappings with tensors, sharded or not.
+        keep: Whether this rank needs the state; if not, sharded tensors become None and take no memory.
     """
     return {name: _gathered(value, keep) for name, value in state.items()}
 
@@ -68,9 +68,9 @@ def _gathered(value: Any, keep: bool) -> Any:
 
 
 def share(tensor: Tensor, like: Tensor) -> Tensor:
-    """A copy of this rank's share of a whole tensor, cut as `like` is; of all of it where that is whole.
+    """A copy of this rank's shard of a whole tensor, cut like `like`; of the whole tensor where `like` is not sharded.
 
-    A view would keep the whole tensor in memory, and the file that it comes from on the disk.
+    A view would keep the whole tensor in memory, and its file open.
     """
     if not isinstance(like, DTensor):
         return tensor.clone()
@@ -78,7 +78,7 @@ def share(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def shared_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """A whole optimiser state with the moments cut as this optimiser's parameters are."""
+    """An optimiser state whose moments are sharded like the optimiser's parameters."""
     if isinstance(optimizer, MuonAdamW):
         parts = {"muon": optimizer.muon, "adamw": optimizer.adamw}
         return {name: shared_moments(state[name], part) for name, part in parts.items()}
@@ -94,13 +94,13 @@ def shared_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, 
 
 @final
 class FullySharded(ModelParallelStrategy):
-    """Lightning's strategy for FSDP2, with the checkpoints that all strategies write and read.
+    """Lightning's strategy for FSDP2, with the same checkpoints as other strategies.
 
-    Lightning's own would number the moments by the order of the weights in the model, and read those of an optimiser
-    with several groups, which are in the order of its groups, as other weights'.
+    Lightning's checkpoints number the moments in the order of the model's weights. In an optimiser with several groups
+    the order is that of the groups, so moments would be assigned to other weights.
 
     Args:
-        world: Ranks, of all nodes.
+        world: Number of ranks of all nodes.
     """
 
     def __init__(self, world: int) -> None:
@@ -108,7 +108,7 @@ class FullySharded(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Moments come through `load_optimizer_state_dict`."""
+        """Whether Lightning restores the moments, through `load_optimizer_state_dict`."""
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
@@ -121,18 +121,18 @@ class FullySharded(ModelParallelStrategy):
         return gathered(optimizer.state_dict(), keep=self.is_global_zero)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """The file, mapped rather than read: a rank takes its shares from it."""
+        """Maps the file into memory instead of reading it; a rank copies only its shards."""
         state: dict[str, Any] = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=weights_only)
         return state
 
     def load_model_state_dict(self, checkpoint: Mapping[str, Any], strict: bool = True) -> None:
-        """Takes up this rank's shares of the weights."""
+        """Loads this rank's shards of the weights."""
         assert self.lightning_module is not None
         own = self.lightning_module.state_dict()
         weights = {name: share(value, own.get(name, value)) for name, value in checkpoint["state_dict"].items()}
         self.lightning_module.load_state_dict(weights, strict=strict)
 
     def load_optimizer_state_dict(self, checkpoint: Mapping[str, Any]) -> None:
-        """Takes up this rank's shares of the moments."""
+        """Loads this rank's shards of the moments."""
         for optimizer, state in zip(self.optimizers, checkpoint["optimizer_states"], strict=True):
             optimizer.load_state_dict(shared_moments(state, optimizer))

@@ -20,7 +20,7 @@ from maesil import pipeline
 from maesil.cli import main
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.export.targets import export
-from maesil.models.transformer import Recomputable
+from maesil.models.transformer import Block
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import make_plan
@@ -197,7 +197,7 @@ def test_finetune__recomputes_blocks_if_asked(
     blocks: list[bool] = []
 
     def fit(module: SegmentationModule, *rest: object) -> str:
-        blocks.extend(one.recompute for one in module.model.modules() if isinstance(one, Recomputable))
+        blocks.extend(one.recompute for one in module.model.modules() if isinstance(one, Block))
         return "finished"
 
     monkeypatch.setattr("maesil.tasks.segmentation.train.fit", fit)
@@ -285,7 +285,7 @@ def test_limited__smaller_sets_lie_in_larger_ones(config: FinetuneConfig) -> Non
             for share in (0.1, 0.5, 1.0)
         ]
         assert tiles[0] < tiles[1] < tiles[2]
-    with pytest.raises(ConfigError, match="99 labelled scans"):
+    with pytest.raises(ConfigError, match="99 labelled training scans"):
         limited(regions, LabelsConfig(scans=99), 0)
 
 

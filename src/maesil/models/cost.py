@@ -1,0 +1,87 @@
+"""Floating-point operations of a superpatch's training step, forward and backward, from a model's configuration.
+
+A multiplication and an addition count as two operations. Matrix products, convolutions and attention are counted;
+norms, activations and the optimiser are not.
+"""
+
+from __future__ import annotations
+
+from maesil.models.autoencoder import AutoencoderConfig
+from maesil.models.mae import MAEConfig
+from maesil.models.unet import UNetConfig
+from maesil.shapes import product
+
+KERNEL_VOXELS = 27
+"""Weights of a 3x3x3 convolution per pair of input and output channels."""
+PASSES = 3
+"""Products of a layer in a training step: its output, the gradient of its input, and the gradient of its weights."""
+
+
+def mae_flops(config: MAEConfig, visible: int) -> int:
+    """Operations of a masked autoencoder; equal to PyTorch's count.
+
+    Args:
+        config: Geometry and options.
+        visible: Number of tokens that the encoder sees.
+    """
+    tokens, patch = config.grid.tokens, config.grid.voxels_per_patch
+    encoder_width, decoder_width, ratio = config.encoder_width, config.decoder_width, config.mlp_ratio
+    rebuilt = tokens if config.visible_weight else config.rebuilt_count(visible)
+    embed = 4 * visible * patch * encoder_width  # voxels need no gradient
+    encoder = config.encoder_depth * block_flops(visible, visible, encoder_width, ratio)
+    between = 6 * visible * encoder_width * decoder_width
+    if config.decoder == "cross":
+        decoder = config.decoder_depth * block_flops(rebuilt, visible, decoder_width, ratio)
+    else:  # the last block computes only the tokens that the loss uses
+        decoder = (config.decoder_depth - 1) * block_flops(tokens, tokens, decoder_width, ratio)
+        decoder += block_flops(rebuilt, tokens, decoder_width, ratio)
+    head = 6 * rebuilt * decoder_width * patch
+    return embed + encoder + between + decoder + head
+
+
+def block_flops(queries: int, keys: int, width: int, mlp_ratio: float) -> int:
+    """Operations of a Transformer block.
+
+    The backward pass takes two products for each matrix, and five for attention, which computes its scores again.
+
+    Args:
+        queries: Number of tokens that the block returns.
+        keys: Number of tokens that these attend to.
+        width: Number of channels of a token.
+        mlp_ratio: Hidden channels of the MLP over `width`.
+    """
+    linear = round((4 + 4 * mlp_ratio) * width**2) * queries + 4 * width**2 * keys
+    attention = 4 * queries * keys * width
+    return PASSES * linear + 7 * attention // 2
+
+
+def autoencoder_flops(config: AutoencoderConfig) -> int:
+    """Operations of a convolutional autoencoder, to within a few percent; residual units are not counted."""
+    pairs = zip((1, *config.channels), config.channels, strict=False)
+    encoder = sum(first * second / 8**level for level, (first, second) in enumerate(pairs, start=1))
+    return _convolution_flops(product(config.superpatch), 2 * encoder)  # the decoder costs the same
+
+
+def unet_flops(config: UNetConfig) -> int:
+    """Operations of a U-Net, to within 15 percent; residual units are not counted.
+
+    A level's convolution down is computed at its own resolution, and so is its transposed convolution up, which takes
+    features from below and from the skip connection.
+    """
+    channels, levels = config.channels, len(config.channels)
+    products = channels[-2] * channels[-1] / 8 ** (levels - 1)  # the coarsest convolution
+    for level, width in enumerate(channels[:-1], start=1):
+        incoming, outgoing = (2, *channels)[level - 1], (1, *channels)[level - 1]
+        below = channels[-1] if level == levels - 1 else width
+        products += (incoming * width + (width + below) * outgoing) / 8**level
+    return _convolution_flops(product(config.superpatch), products)
+
+
+def _convolution_flops(voxels: int, products: float) -> int:
+    """Operations of 3x3x3 convolutions.
+
+    Args:
+        voxels: Number of voxels of the superpatch.
+        products: Sum over convolutions of input times output channels, each as a share of the superpatch's voxels.
+    """
+    return int(2 * KERNEL_VOXELS * PASSES * voxels * products)
