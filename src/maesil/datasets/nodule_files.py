@@ -96,7 +96,8 @@ def write_nodules(
     files: dict[str, Path] = {}
     for number, scan in enumerate(found.scans, start=1):
         try:
-            volume, nodules = read(scan.path, series=scan.series), nodules_of_scan(scan)
+            nodules = nodules_of_scan(scan)
+            volume = read(scan.path, series=scan.series)
         except ScanError as error:
             problems.append(Problem(scan.shown, error.what, error.fix or "", scan.path))
         else:

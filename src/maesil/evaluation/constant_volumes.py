@@ -8,7 +8,7 @@ import torch
 
 from maesil.ct.window import Window
 from maesil.evaluation.rebuild import device_of, inference_precision
-from maesil.models.contract import Reconstructor
+from maesil.models.contract import Pretrainer, Reconstructor
 
 MATERIALS_HU: Mapping[str, float] = {"air": -1000.0, "water": 0.0, "bone": 700.0}
 
@@ -42,7 +42,7 @@ def constant_deviation(model: Reconstructor, window: Window, *, draws: int = 4, 
 
 def constant_note(name: str, model: Reconstructor, window: Window) -> tuple[str, ...]:
     """A note below a table on how constant volumes are reconstructed; nothing for a model that learns nothing."""
-    if not model.trainable:
+    if not isinstance(model, Pretrainer):
         return ()
     found = ", ".join(
         f"{material} {deviation:.1f}" for material, deviation in constant_deviation(model, window).items()
