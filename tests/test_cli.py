@@ -241,7 +241,7 @@ def test_compare__through_the_command(
 
 def test_masks__refuses_what_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["masks", "--out", str(tmp_path / "masks.txt")]) == 2
-    assert "end its name in one of: .png" in capsys.readouterr().err
+    assert "use one of: .png" in capsys.readouterr().err
 
 
 def test_masks__draws_a_picture(tmp_path: Path) -> None:

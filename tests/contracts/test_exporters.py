@@ -72,7 +72,7 @@ def test_export__replaces_an_export_and_nothing_else(target: str, tmp_path: Path
     precious = tmp_path / "precious"
     precious.mkdir()
     (precious / "thesis.txt").write_text("years of work")
-    with pytest.raises(ConfigError, match="not empty"):
+    with pytest.raises(ConfigError, match="neither empty nor an export"):
         export(small_backbone(), small_card(), target, precious)
     assert (precious / "thesis.txt").read_text() == "years of work"
 
