@@ -164,9 +164,9 @@ def test_pretrain__a_loss_that_is_no_number_ends_with_what_caused_it(
     loss = MaskedAutoencoder.loss
     calls = []
 
-    def spoilt(model: MaskedAutoencoder, superpatch: Tensor, mask: Tensor) -> Tensor:
+    def spoilt(model: MaskedAutoencoder, superpatch: Tensor, *drawn: object) -> Tensor:
         calls.append(superpatch)
-        return loss(model, superpatch, mask) + (float(value) if len(calls) == 6 else 0.0)
+        return loss(model, superpatch, *drawn) + (float(value) if len(calls) == 6 else 0.0)
 
     monkeypatch.setattr(MaskedAutoencoder, "loss", spoilt)
     settings = tmp_path / "settings.yaml"
