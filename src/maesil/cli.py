@@ -24,7 +24,7 @@ Three steps from your scans to a pre-trained encoder:
 
 All commands:
 
-  demo         the whole pipeline on one real CT, within ten minutes on two cores
+  demo         the whole pipeline on one real CT, in about ten minutes on two cores
   datasets     list what folders of CT contain (Table I), and merge them into one dataset
   prepare      convert scans into a store that training can read fast
   pretrain     pre-train a model
