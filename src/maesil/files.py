@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+from maesil.errors import ConfigError
 
 
 @contextmanager
@@ -20,17 +21,30 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Args:
         path: Path of the file; its folder is created if missing.
+
+    Raises:
+        ConfigError: The folder cannot be created.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    number, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}-", suffix=path.suffix)
-    os.close(number)
-    fresh = Path(name)
+    make_folder(path.parent)
+    fresh = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
     try:
         yield fresh
-        fresh.chmod(0o666 & ~_umask())
         fresh.replace(path)
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> Path:
+    """Creates a folder if missing, with those above it; returns the path.
+
+    Raises:
+        ConfigError: It cannot be created, for example because a file has its name.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"the folder cannot be created: {error.strerror}", where=path, fix="give another") from error
+    return path
 
 
 def write_text(path: Path, text: str) -> Path:
@@ -53,10 +67,3 @@ def read_json(path: Path) -> Any:
         ValueError: It is not JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _umask() -> int:
-    """The permissions that this process removes from new files; `mkstemp` ignores this mask and uses 0600."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -61,3 +61,11 @@ def test_nodules__scans_without_readings_are_left_out(
     assert "no readers' XML names this series" in said
     with (tmp_path / "out" / "nodules.csv").open() as file:
         assert {row["scan_id"] for row in csv.DictReader(file)} == {"LIDC-IDRI-0314"}
+
+
+def test_nodules__an_output_that_is_a_file_is_one_line(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "out").write_text("a file")
+    assert main(["nodules", str(data_dir / "lidc"), "--out", str(tmp_path / "out"), "--salt", "s"]) == 2
+    assert "the folder cannot be created: File exists" in capsys.readouterr().err

@@ -22,7 +22,7 @@ from maesil.datasets.nodules import CONSENSUS, Nodule, volume_mm3
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError, ScanError
-from maesil.files import write_text
+from maesil.files import make_folder, write_text
 from maesil.progress import Progress
 
 TABLE = "nodules.csv"
@@ -86,11 +86,12 @@ def write_nodules(
         progress: Function called after every scan.
 
     Raises:
-        ConfigError: The share is out of range, or there is no scan of LIDC-IDRI.
+        ConfigError: The share is out of range, there is no scan of LIDC-IDRI, or `out` is not a folder.
     """
     if not 0 < agreement <= 1:
         raise ConfigError(f"the agreement is {agreement:g}", fix="give a share above 0 and at most 1")
     found = find_scans(roots, salt=kept_salt if salt is None else salt, layout="lidc")
+    make_folder(out)
     problems = list(found.problems)
     rows: list[NoduleRow] = []
     files: dict[str, Path] = {}
@@ -115,7 +116,6 @@ def _write_labels(masks: Sequence[Bool[np.ndarray, "d h w"]], geometry: Geometry
     labels = np.zeros(geometry.shape, dtype=np.uint8 if len(masks) < 256 else np.int16)
     for number, mask in reversed(list(enumerate(masks, start=1))):
         labels[mask] = number
-    path.parent.mkdir(parents=True, exist_ok=True)
     write_nifti(path, Volume(labels, geometry))
     return path
 

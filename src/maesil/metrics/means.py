@@ -22,6 +22,6 @@ def mean_over(values: Float[Tensor, "*voxels"], region: Bool[Tensor, "*voxels"] 
     if region is None:
         return values.mean(dtype=torch.float64).item() if values.numel() else math.nan
     count = int(torch.count_nonzero(region))
-    # Ten times as fast as summing `values[region]`, which gathers, and four times as fast as summing all in float64.
+    # Ten times as fast as summing `values[region]`, which gathers, and three times as fast as summing all in float64.
     rows = torch.where(region, values, 0.0).sum(dim=-1)
     return rows.sum(dtype=torch.float64).item() / count if count else math.nan

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from pytorch_lightning import Callback
 from rich.console import Console
 
 from maesil.config import RunConfig, changed_keys, from_dict, to_dict
@@ -93,9 +94,8 @@ def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> L
     )
     efficiency = prepare_process(job)
     shape = config.model.superpatch
-    training = SuperpatchDataset(
-        store, make_plan(regions_of(store, config.data, shape, "train"), config.data, config.seed), shape
-    )
+    plan = make_plan(regions_of(store, config.data, shape, "train"), config.data, config.seed)
+    training = SuperpatchDataset(store, plan, shape)
     held_out = _held_out(config, store)
     if config.monitor.validate_every and held_out is None:
         named = "; choose a patient: --data.holdout.patients.overrides PATIENT val"
@@ -108,11 +108,10 @@ def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> L
         recompute_blocks(model)
     if efficiency.compile:
         model.loss = torch.compile(model.loss, dynamic=False)  # type: ignore[method-assign]
-    shown = (
-        [Images(held_out[0], config.monitor.image_every)] if held_out is not None and config.monitor.image_every else []
-    )
-    data = Batches(training, held_out, config.train, efficiency)
-    return fit(module, data, job, efficiency, [*shown, LiveProgress(screen)])
+    callbacks: list[Callback] = [LiveProgress(screen)]
+    if held_out is not None and config.monitor.image_every:
+        callbacks.insert(0, Images(held_out[0], config.monitor.image_every))
+    return fit(module, Batches(training, held_out, config.train, efficiency), job, efficiency, callbacks)
 
 
 def _held_out(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:

@@ -79,7 +79,14 @@ class SuperpatchDataset(Dataset[Superpatches]):
     @staticmethod
     def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
         """Joins superpatches into a batch; a complete batch is returned as it is."""
-        return collate(items)
+        if isinstance(items, Superpatches):
+            return items
+        return Superpatches(
+            torch.cat([item.hu for item in items]),
+            [number for item in items for number in item.numbers],
+            [place for item in items for place in item.places],
+            torch.cat([item.inside for item in items]),
+        )
 
 
 def insides(
@@ -100,18 +107,6 @@ def _batch_buffer(shape: tuple[int, ...]) -> Int16[Tensor, "b 1 d h w"]:
     size = int(np.prod(shape)) * 2
     shared = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
     return torch.empty(0, dtype=torch.int16).set_(shared).view(shape)
-
-
-def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
-    """Joins superpatches into a batch; a complete batch is returned as it is."""
-    if isinstance(items, Superpatches):
-        return items
-    return Superpatches(
-        torch.cat([item.hu for item in items]),
-        [number for item in items for number in item.numbers],
-        [place for item in items for place in item.places],
-        torch.cat([item.inside for item in items]),
-    )
 
 
 @final
@@ -139,7 +134,7 @@ class ResumableLoader:
         *,
         workers: int = 0,
         pin_memory: bool = False,
-        collate_fn: Callable[[Sequence[Any]], Any] = collate,
+        collate_fn: Callable[[Sequence[Any]], Any] = SuperpatchDataset.collate,
     ) -> None:
         self.order = order
         self.waited_s = 0.0

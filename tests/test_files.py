@@ -1,0 +1,32 @@
+"""Files are replaced whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from maesil.errors import ConfigError
+from maesil.files import read_json, replacing, write_json, write_text
+
+
+def test_replacing__a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
+    path = write_text(tmp_path / "new" / "a.txt", "old")
+    with pytest.raises(UnicodeEncodeError), replacing(path) as fresh:
+        fresh.write_text("half \udc80", encoding="utf-8")
+    assert path.read_text() == "old"
+    assert list(path.parent.iterdir()) == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="permissions of POSIX")
+def test_write_text__has_the_permissions_of_any_new_file(tmp_path: Path) -> None:
+    (tmp_path / "plain").write_text("x")
+    assert write_text(tmp_path / "ours", "x").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+def test_write_json__a_folder_that_is_a_file(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(ConfigError, match="the folder cannot be created"):
+        write_json(tmp_path / "file" / "a.json", {})
+    assert read_json(write_json(tmp_path / "a.json", {"a": 1})) == {"a": 1}
