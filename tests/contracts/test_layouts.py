@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from layout_trees import btcv, folder, lidc, nifti, nnunet, slice_file, totalsegmentator
+from maesil.ct.readers.base import Facts
 from maesil.datasets import find_scans
-from maesil.datasets.facts import Facts, facts_of
+from maesil.datasets.facts import facts_of
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans

@@ -158,13 +158,13 @@ def test_interpolator__names_the_nearest_order() -> None:
 
 MEMORY = """
 import sys
-from pathlib import Path
-from maesil.ct.readers import nifti
+import nibabel
+from maesil.ct.readers import read
 from maesil.ct.resample import resample_to
 from maesil.ct.respace import respace
 from maesil.memory import GIB, peak_resident_gib, resident_gib
 before = resident_gib()
-volume = nifti.read_nifti(Path(sys.argv[1]))
+volume = read(sys.argv[1])
 small = resample_to(volume, respace(volume.geometry, 1.5))
 print((peak_resident_gib() - before) * GIB / (2 * int(sys.argv[2])))
 """

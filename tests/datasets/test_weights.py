@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from maesil.datasets.facts import PREPARED_MM, Facts
+from maesil.ct.readers.base import Facts
+from maesil.datasets.facts import PREPARED_MM, superpatches_of
 from maesil.datasets.weights import draw_shares, power_of
 from maesil.errors import ConfigError
 from maesil.store.prepare import PrepareConfig
@@ -25,5 +26,5 @@ def test_power_of__refuses_what_is_no_power_between_them() -> None:
 
 def test_facts__superpatches_are_counted_at_the_voxels_that_prepare_takes() -> None:
     assert PrepareConfig().spacing_mm == PREPARED_MM
-    assert Facts((512, 512, 133), 0.75, 3.0).superpatches == 2 * 2 * 3
-    assert Facts((512, 512, 1), 0.75, math.nan).superpatches == 4
+    assert superpatches_of(Facts((512, 512, 133), 0.75, 3.0)) == 2 * 2 * 3
+    assert superpatches_of(Facts((512, 512, 1), 0.75, math.nan)) == 4

@@ -10,7 +10,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from scipy.fft import dct, dctn
 from scipy.linalg import cho_factor, cho_solve
 
-from maesil.ct.readers.nifti import read_nifti
+from maesil.ct.readers import read
 from maesil.ct.window import Window
 from maesil.errors import MaesilError
 from maesil.grid import PatchGrid
@@ -119,7 +119,7 @@ def test_reconstruct__of_a_scan_scores_as_the_exact_solution_does(monkeypatch: p
     root = Path(os.environ.get("MAESIL_TEST_DATA", Path(__file__).parents[2] / ".." / "shared")) / "ct" / "corpus2mm"
     if not root.is_dir():
         pytest.skip(f"no scans at {root}: set MAESIL_TEST_DATA")
-    hu = read_nifti(root / "crlm_1006.nii.gz").reorient("SPL").array
+    hu = read(root / "crlm_1006.nii.gz").reorient("SPL").array
     corners = [(10, 50, 40), (20, 50, 110)]
     crops = [np.ascontiguousarray(hu[i : i + 64, j : j + 64, k : k + 64]) for i, j, k in corners]
     superpatch = torch.from_numpy(np.stack([Window().normalize(crop) for crop in crops]))[:, None]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from maesil.ct.geometry import MAX_SHEAR
+from maesil.ct.readers import READERS
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, ScanError
 
@@ -41,7 +42,7 @@ def nifti_ending(path: Path) -> str:
     Raises:
         ConfigError: The name ends in neither .nii nor .nii.gz, or its folder does not exist.
     """
-    ending = next((e for e in (".nii.gz", ".nii") if path.name.lower().endswith(e)), None)
+    ending = READERS["NIfTI"].ending_of(path.name)
     if ending is None:
         raise ConfigError(
             f"'{path.name}' is not the name of a NIfTI file", where=path, fix="end the name in .nii.gz or .nii"

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import warnings
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maesil.ct.readers import has_dicom_magic
+from maesil.ct.readers import READERS
+from maesil.ct.readers.dicom_headers import read_header
 from maesil.datasets.names import safe_name
 from maesil.datasets.naming import UNNAMED, Naming
 from maesil.datasets.scan import HASHED, Problem, Scan
@@ -21,7 +21,6 @@ DERIVED = frozenset({"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "R
 
 _IDENTITY = ["PatientID", "PatientName", "PatientBirthDate", "StudyDate", "SeriesDate", "AccessionNumber", "StudyID"]
 _TAGS = ["SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", *_IDENTITY]
-_ENDINGS = (".dcm", ".ima")
 _SHORTEST_IDENTITY = 3
 
 
@@ -89,27 +88,21 @@ def _public_name(root: Path, files: Iterable[_File]) -> str:
 
 def looks_like_dicom(path: Path) -> bool:
     """Whether a file is DICOM, judging by its ending or its first bytes."""
-    if path.suffix.lower() in _ENDINGS:
-        return True
     try:
-        return has_dicom_magic(path)
+        return READERS["DICOM"].takes(path)
     except ScanError:
         return False
 
 
 def _read(path: Path) -> _File | None:
-    import pydicom
-
+    header = read_header(path, _TAGS)
+    if header is None:
+        return None
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # odd values in unused tags do not matter
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=_TAGS)
-            if "SOPClassUID" not in header and "SeriesInstanceUID" not in header:
-                return None
-            series = str(header.get("SeriesInstanceUID", "") or path.parent)
-            values = [str(header.get(tag, "") or "") for tag in (*_IDENTITY, "StudyInstanceUID", "SeriesInstanceUID")]
-            modality, patient = str(header.get("Modality", "")), str(header.get("PatientID", "") or "")
-    except Exception:  # pydicom may raise anything for damaged files; the caller lists them
+        series = str(header.get("SeriesInstanceUID", "") or path.parent)
+        values = [str(header.get(tag, "") or "") for tag in (*_IDENTITY, "StudyInstanceUID", "SeriesInstanceUID")]
+        modality, patient = str(header.get("Modality", "")), str(header.get("PatientID", "") or "")
+    except Exception:  # pydicom decodes values when they are asked for; the caller lists damaged files
         return None
     return _File(path, series, modality, patient, _identities(values))
 

@@ -6,13 +6,14 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from maesil.ct.readers import readable
 from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
-from maesil.datasets.tree import EMPTY, READABLE
+from maesil.datasets.tree import EMPTY
 from maesil.errors import ConfigError
 
 
@@ -49,7 +50,7 @@ def find_scans(
     scans, twice = _distinct(scan for one in found for scan in one.scans)
     problems = (*(problem for one in found for problem in one.problems), *twice)
     if not scans and all(problem.reason == EMPTY for problem in problems):
-        raise ConfigError("no scan was found", where=", ".join(map(str, sources)), fix=READABLE)
+        raise ConfigError("no scan was found", where=", ".join(map(str, sources)), fix=f"readable: {readable()}")
     return FoundScans(
         scans,
         problems,

@@ -6,10 +6,10 @@ from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from maesil.ct.readers import reader_of
 from maesil.datasets.names import safe_name
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import HASHED, FoundScans, Scan
-from maesil.datasets.volume_files import files_of
 
 
 class Layout(ABC):
@@ -63,7 +63,7 @@ def case_scan(
 
     Args:
         path: Path of the file.
-        case: Public name of the case.
+        case: Public name of the case; folders in it are separated by "/".
         collection: Name of the collection.
         naming: Rules for names: a dataset name from the user takes precedence; names may have to be hashed.
         root: Source that holds the file.
@@ -73,9 +73,14 @@ def case_scan(
         label_names: Map from number to structure, if the labels are one file of numbers.
     """
     named = tuple(sorted((label_names or {}).items())) if labels else ()
-    dataset = naming.dataset or collection
-    scan_id, patient_id, shown = safe_name(dataset, case), safe_name(patient or case), path.relative_to(root).as_posix()
+    dataset = naming.dataset or safe_name(collection)
+    scan_id, patient_id, shown = (
+        safe_name(dataset, *case.split("/")),
+        safe_name(patient or case),
+        path.relative_to(root).as_posix(),
+    )
     if naming.hash_names:
         scan_id, patient_id = naming.hashed("scan", f"{collection}/{case}"), naming.hashed("patient", patient or case)
         shown = f"{HASHED}{scan_id}"
-    return Scan(scan_id, dataset, patient_id, path, None, files_of(path), shown, tuple(labels), split, named)
+    files = reader_of(path).files(path)
+    return Scan(scan_id, dataset, patient_id, path, None, files, shown, tuple(labels), split, named)

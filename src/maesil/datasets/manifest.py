@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maesil.datasets.facts import Facts
+from maesil.ct.readers.base import Facts
 from maesil.datasets.scan import Scan
 from maesil.errors import ConfigError
 from maesil.files import write_json

@@ -6,9 +6,9 @@ import hashlib
 import re
 from pathlib import PurePath
 
+from maesil.ct.readers import volume_endings
 from maesil.errors import ConfigError
 
-VOLUME_ENDINGS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 GENERIC_STEMS = frozenset({"ct", "image", "img", "volume", "scan", "imaging", "data"})
 """Generic file names: the case is then named after the folder (s0001/ct.nii.gz)."""
 
@@ -25,12 +25,12 @@ _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 
 def ending_of(name: str) -> str | None:
     """The ending of a volume file's name, or None for any other file."""
-    return next((ending for ending in VOLUME_ENDINGS if name.lower().endswith(ending)), None)
+    return next((ending for ending in volume_endings() if name.lower().endswith(ending)), None)
 
 
 def stem_of(name: str) -> str:
     """The file's name without the extension of its format."""
-    return name[: -len(ending_of(name) or "")] if ending_of(name) else name
+    return name[: len(name) - len(ending_of(name) or "")]
 
 
 def holds_labels(relative: PurePath) -> bool:

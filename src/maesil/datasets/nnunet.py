@@ -15,9 +15,10 @@ import re
 from pathlib import Path
 from typing import Any, final
 
+from maesil.ct.readers import volume_endings
 from maesil.datasets.labels import names_in, without_image
 from maesil.datasets.layout import Layout, case_scan
-from maesil.datasets.names import VOLUME_ENDINGS, ending_of, safe_name
+from maesil.datasets.names import ending_of, safe_name, stem_of
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
 
@@ -58,7 +59,7 @@ class NNUNet(Layout):
         scans = list[Scan]()
         for images, label_folder, split in _FOLDERS:
             for path in _channels(root / images, "0000"):
-                case = _stem(path)[:-5]
+                case = stem_of(path.name)[:-5]
                 label = _label_of(root / label_folder, case)
                 own = () if label is None else (label,)
                 scans.append(
@@ -84,18 +85,13 @@ def _other_channels(root: Path) -> list[Problem]:
     return [Problem(".", f"{what} skipped", "", root)] if count else []
 
 
-def _stem(path: Path) -> str:
-    ending = ending_of(path.name)
-    return path.name[: -len(ending)] if ending else ""
-
-
 def _channel(path: Path) -> str | None:
-    found = _CASE.match(_stem(path))
+    found = _CASE.match(stem_of(path.name)) if ending_of(path.name) else None
     return found.group("channel") if found else None
 
 
 def _label_of(folder: Path, case: str) -> Path | None:
-    return next((folder / f"{case}{end}" for end in VOLUME_ENDINGS if (folder / f"{case}{end}").is_file()), None)
+    return next((path for end in volume_endings() if (path := folder / f"{case}{end}").is_file()), None)
 
 
 def _describe(root: Path) -> tuple[dict[str, Any], list[Problem]]:

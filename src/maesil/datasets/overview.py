@@ -7,7 +7,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from maesil.datasets.facts import Facts
+from maesil.ct.readers.base import Facts
+from maesil.datasets.facts import superpatches_of
 from maesil.datasets.labels import classes_of
 from maesil.datasets.scan import Scan
 from maesil.datasets.splits import SPLITS, SplitConfig, rank_of, split_of
@@ -90,7 +91,7 @@ def overview(
 def _superpatches(scans: Sequence[Scan], facts: Mapping[str, Facts]) -> int:
     """Number of superpatches in the training scans."""
     train = [scan for scan in scans if scan.split == "train" and scan.scan_id in facts]
-    return sum(facts[scan.scan_id].superpatches for scan in train)
+    return sum(superpatches_of(facts[scan.scan_id]) for scan in train)
 
 
 def _overview(

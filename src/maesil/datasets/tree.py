@@ -1,8 +1,8 @@
 """Files and folders in any arrangement: volume files, and series of DICOM files.
 
-Tree: anything. Volume files are NIfTI, NRRD and MetaImage; any other file is checked for DICOM, and grouped by
-series. Files with "label", "mask" or "segmentation" in their name or folder count as labels; those named like a scan in
-the same folder plus a suffix (scan_labels.nii.gz) belong to that scan.
+Tree: anything. Volume files have the ending of a reader; any other file is checked for DICOM, and grouped by series.
+Files with "label", "mask" or "segmentation" in their name or folder count as labels; those named like a scan in the
+same folder plus a suffix (scan_labels.nii.gz) belong to that scan.
 """
 
 from __future__ import annotations
@@ -13,15 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
+from maesil.ct.readers import readable
 from maesil.datasets.dicom_files import dicom_scans
 from maesil.datasets.labels import own_labels
-from maesil.datasets.layout import Layout
-from maesil.datasets.names import ending_of, holds_labels
-from maesil.datasets.naming import Naming
-from maesil.datasets.scan import FoundScans, Problem
-from maesil.datasets.volume_files import volume_scan
+from maesil.datasets.layout import Layout, case_scan
+from maesil.datasets.names import case_parts, ending_of, holds_labels, patient_name
+from maesil.datasets.naming import UNNAMED, Naming
+from maesil.datasets.scan import FoundScans, Problem, Scan
 
-READABLE = "readable: NIfTI, NRRD, MetaImage, DICOM series"
 EMPTY = "the source holds no scan"
 
 
@@ -48,15 +47,30 @@ class Tree(Layout):
         kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
         series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], home, naming)
         others = [path for path in volumes if path not in kept]
-        own = [replace(volume_scan(path, home, naming), labels=own_labels(path, others)) for path in kept]
+        own = [replace(_volume_scan(path, home, naming), labels=own_labels(path, others)) for path in kept]
         scans = (*own, *series)
         if not scans and not problems:
-            problems = [Problem(".", EMPTY, READABLE, root)]
+            problems = [Problem(".", EMPTY, f"readable: {readable()}", root)]
         return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)
 
     def owns(self, root: Path, path: Path) -> bool:
         """True for everything: a plain tree has no leftovers."""
         return True
+
+
+def _volume_scan(path: Path, root: Path, naming: Naming) -> Scan:
+    """The scan of a volume file below `root`; its name includes the file's folders, so that names are unique.
+
+    Raises:
+        ConfigError: The patient pattern does not match the path.
+    """
+    relative = path.relative_to(root)
+    patient = patient_name(relative, naming.patient_pattern) or root.name
+    parts, home = case_parts(relative), root
+    if not parts:  # the source is the folder of one case
+        parts, home = (root.name,), root.parent
+    scan = case_scan(path, "/".join(parts), home.name, naming, root=root, patient=patient)
+    return replace(scan, dataset=naming.dataset or UNNAMED) if naming.hash_names else scan
 
 
 def files_below(source: Path) -> Iterator[Path]:

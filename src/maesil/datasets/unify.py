@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maesil.catalog import nearest
-from maesil.datasets.facts import Facts, facts_of_all
+from maesil.ct.readers.base import Facts
+from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.manifest import kept_splits, with_split, write_manifest

@@ -25,7 +25,7 @@ from pydicom.uid import (
 from scipy.spatial.transform import Rotation
 
 from maesil.ct.readers import read
-from maesil.ct.readers.dicom import find_series, read_dicom
+from maesil.ct.readers.dicom_headers import find_series
 from maesil.errors import MaesilError, MissingExtraError, ScanError
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
@@ -102,13 +102,13 @@ def test_read_dicom__voxels_and_millimetres_are_simpleitks(tmp_path: Path, direc
 def test_read_dicom__rescales_each_slice_by_its_own_slope(tmp_path: Path) -> None:
     hu = (voxels() // 8) * 8
     write_series(tmp_path, hu, slopes=(1.0, 2.0, 4.0))
-    np.testing.assert_array_equal(read_dicom(tmp_path).array, hu)
+    np.testing.assert_array_equal(read(tmp_path).array, hu)
 
 
 def test_read_dicom__fractional_slopes_become_float(tmp_path: Path) -> None:
     hu = voxels()
     write_series(tmp_path, hu, slopes=(0.37,))
-    volume = read_dicom(tmp_path)
+    volume = read(tmp_path)
     assert volume.array.dtype == np.float32
     np.testing.assert_allclose(volume.array, hu, atol=0.19)
 
@@ -119,7 +119,7 @@ def test_read_dicom__compressed_files(tmp_path: Path, syntax: str) -> None:
         pytest.importorskip("openjpeg", reason="the extra maesil[dicom] is not installed")
     hu = voxels((4, 64, 64))
     write_series(tmp_path, hu, syntax=syntax)
-    np.testing.assert_array_equal(read_dicom(tmp_path).array, hu)
+    np.testing.assert_array_equal(read(tmp_path).array, hu)
 
 
 def write_enhanced(path: Path, hu: np.ndarray, slopes: tuple[float, ...] = (1.0,)) -> None:
@@ -179,7 +179,7 @@ def test_read_dicom__a_missing_decoder_names_the_extra(tmp_path: Path, monkeypat
         monkeypatch.setitem(RLELosslessDecoder._unavailable, decoder, (decoder,))
     monkeypatch.setattr(RLELosslessDecoder, "_available", {})
     with pytest.raises(MissingExtraError, match="no decoder for this compression is installed") as caught:
-        read_dicom(tmp_path)
+        read(tmp_path)
     assert caught.value.fix == "pip install 'maesil[dicom]'"
     assert caught.value.exit_code == 2
 
@@ -202,12 +202,12 @@ def test_read_dicom__several_series_must_be_named(tmp_path: Path) -> None:
     one, two = write_series(tmp_path / "a", first), write_series(tmp_path / "b", second)
     (tmp_path / "notes.txt").write_text("no DICOM")
     with pytest.raises(ScanError, match="has 2 CT series") as caught:
-        read_dicom(tmp_path)
+        read(tmp_path)
     assert one[-8:] in str(caught.value)
-    np.testing.assert_array_equal(read_dicom(tmp_path, series=two).array, second)
-    np.testing.assert_array_equal(read_dicom(tmp_path, series=one[-8:]).array, first)
+    np.testing.assert_array_equal(read(tmp_path, series=two).array, second)
+    np.testing.assert_array_equal(read(tmp_path, series=one[-8:]).array, first)
     with pytest.raises(ScanError, match="0 series match the UID"):
-        read_dicom(tmp_path, series="9.9.9")
+        read(tmp_path, series="9.9.9")
 
 
 def test_read_dicom__leaves_localizers_out(tmp_path: Path) -> None:
@@ -216,12 +216,12 @@ def test_read_dicom__leaves_localizers_out(tmp_path: Path) -> None:
             image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
     uid = write_series(tmp_path / "mixed", voxels(), change=scout)
-    assert len(read_dicom(tmp_path / "mixed").array) == 5
+    assert len(read(tmp_path / "mixed").array) == 5
     (series,) = find_series(tmp_path / "mixed")
     assert (series.uid, series.localizers, len(series.paths)) == (uid, 1, 5)
     write_series(tmp_path / "scouts", voxels(), change=lambda _, image: scout(0, image))
     with pytest.raises(ScanError, match="only localizers"):
-        read_dicom(tmp_path / "scouts")
+        read(tmp_path / "scouts")
 
 
 def set_value(name: str, value: Any, at: int | None = None) -> Change:
@@ -261,7 +261,7 @@ def drop(name: str) -> Change:
 def test_read_dicom__refuses_what_is_not_sound(tmp_path: Path, change: Change, message: str) -> None:
     write_series(tmp_path, voxels(), change=change)
     with pytest.raises(ScanError, match=message) as caught:
-        read_dicom(tmp_path)
+        read(tmp_path)
     assert caught.value.where
     assert caught.value.fix
     assert "Doe" not in str(caught.value)
@@ -274,13 +274,13 @@ def test_read_dicom__counts_missing_slices(tmp_path: Path) -> None:
     files[3].unlink()
     files[4].unlink()
     with pytest.raises(ScanError, match=r"2 slices are missing: gaps of up to 7\.50 mm where 2\.50 mm is usual"):
-        read_dicom(tmp_path)
+        read(tmp_path)
 
 
 def test_read_dicom__one_slice_is_no_volume(tmp_path: Path) -> None:
     write_series(tmp_path, voxels((1, 9, 7)))
     with pytest.raises(ScanError, match="a volume needs 2 image planes"):
-        read_dicom(tmp_path)
+        read(tmp_path)
     with pytest.raises(ScanError, match="one slice of a series"):
         read(next(tmp_path.iterdir()))
 

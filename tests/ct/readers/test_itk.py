@@ -6,8 +6,7 @@ import SimpleITK
 from scipy.spatial.transform import Rotation
 
 from maesil.ct.geometry import GeometryWarning
-from maesil.ct.readers import soundness
-from maesil.ct.readers.itk import read_itk
+from maesil.ct.readers import read, soundness
 from maesil.errors import ScanError
 
 TILT = Rotation.from_euler("xyz", (9.0, -14.0, 12.0), degrees=True).as_matrix()
@@ -32,7 +31,7 @@ def save(path: Path, array: np.ndarray, direction: np.ndarray = TILT, packed: bo
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_read_itk__places_and_values_are_simpleitks(tmp_path: Path, ending: str, packed: bool) -> None:
     image = save(tmp_path / f"v{ending}", hu(), packed=packed)
-    volume = read_itk(tmp_path / f"v{ending}")
+    volume = read(tmp_path / f"v{ending}")
     np.testing.assert_array_equal(volume.array, hu())
     assert volume.array.dtype == np.int16
     assert volume.geometry.orientation == "SPL"
@@ -47,21 +46,21 @@ def test_read_itk__places_and_values_are_simpleitks(tmp_path: Path, ending: str,
 def test_read_itk__whole_numbers_are_int16(tmp_path: Path, dtype: str, becomes: str) -> None:
     array = np.abs(hu()).astype(dtype)
     save(tmp_path / "v.nrrd", array)
-    volume = read_itk(tmp_path / "v.nrrd")
+    volume = read(tmp_path / "v.nrrd")
     assert volume.array.dtype == np.dtype(becomes)
     np.testing.assert_array_equal(volume.array, array)
 
 
 def test_read_itk__fractions_are_float32(tmp_path: Path) -> None:
     save(tmp_path / "v.mha", hu("float64") + 0.25)
-    volume = read_itk(tmp_path / "v.mha")
+    volume = read(tmp_path / "v.mha")
     assert volume.array.dtype == np.float32
     np.testing.assert_array_equal(volume.array, hu("float64") + 0.25)
 
 
 def test_read_itk__the_volume_owns_its_voxels(tmp_path: Path) -> None:
     save(tmp_path / "v.mha", hu(shape=(40, 50, 60)))
-    volumes = [read_itk(tmp_path / "v.mha") for _ in range(5)]
+    volumes = [read(tmp_path / "v.mha") for _ in range(5)]
     assert all(v.array.base is None for v in volumes)
     for volume in volumes:
         np.testing.assert_array_equal(volume.array, hu(shape=(40, 50, 60)))
@@ -77,7 +76,7 @@ def test_read_itk__slabs_make_one_volume(
     late = hu("float64", (7, 4, 5))
     late[6, 3, 2] += 0.25  # only the last slab tells that int16 will not do
     image = save(tmp_path / f"v{ending}", late, packed=packed)
-    volume = read_itk(tmp_path / f"v{ending}")
+    volume = read(tmp_path / f"v{ending}")
     assert volume.array.dtype == np.float32
     np.testing.assert_array_equal(volume.array, late)
     np.testing.assert_allclose(volume.geometry.origin_mm, image.GetOrigin(), atol=1e-9)
@@ -93,7 +92,7 @@ def test_read_itk__metaimage_of_a_file_per_slice(tmp_path: Path, monkeypatch: py
         "ElementType = MET_SHORT\nElementDataFile = LIST\n"
     )
     (tmp_path / "v.mhd").write_text(header + "\n".join(names) + "\n")
-    np.testing.assert_array_equal(read_itk(tmp_path / "v.mhd").array, hu())
+    np.testing.assert_array_equal(read(tmp_path / "v.mhd").array, hu())
 
 
 def test_read_itk__nrrd_space_ras_becomes_lps(tmp_path: Path) -> None:
@@ -102,7 +101,7 @@ def test_read_itk__nrrd_space_ras_becomes_lps(tmp_path: Path) -> None:
         "space directions: (0.5,0,0) (0,2,0) (0,0,3)\nendian: little\nencoding: raw\nspace origin: (30,-7,100)\n\n"
     )
     (tmp_path / "v.nrrd").write_bytes(header.encode() + hu("<i2").tobytes())
-    volume = read_itk(tmp_path / "v.nrrd")
+    volume = read(tmp_path / "v.nrrd")
     assert volume.geometry.orientation == "SAR"
     assert volume.geometry.origin_mm == pytest.approx((-30.0, 7.0, 100.0))
     np.testing.assert_array_equal(volume.array, hu())
@@ -112,7 +111,7 @@ def test_read_itk__nrrd_without_space_is_warned_of(tmp_path: Path) -> None:
     header = "NRRD0004\ntype: short\ndimension: 3\nsizes: 5 4 3\nspacings: 0.5 2 3\nendian: little\nencoding: raw\n\n"
     (tmp_path / "v.nrrd").write_bytes(header.encode() + hu("<i2").tobytes())
     with pytest.warns(GeometryWarning, match="not name a patient space"):
-        volume = read_itk(tmp_path / "v.nrrd")
+        volume = read(tmp_path / "v.nrrd")
     assert volume.spacing_mm == pytest.approx((3.0, 2.0, 0.5))
 
 
@@ -122,7 +121,7 @@ def test_read_itk__single_frame_is_squeezed(tmp_path: Path, slab_bytes: int, mon
     frame = SimpleITK.GetImageFromArray(hu())
     frame.SetSpacing((0.5, 2.0, 3.0))
     SimpleITK.WriteImage(SimpleITK.JoinSeries([frame]), str(tmp_path / "v.mha"))
-    volume = read_itk(tmp_path / "v.mha")
+    volume = read(tmp_path / "v.mha")
     assert volume.spacing_mm == pytest.approx((3.0, 2.0, 0.5))
     np.testing.assert_array_equal(volume.array, hu())
 
@@ -154,7 +153,7 @@ def _sheared() -> np.ndarray:
 def test_read_itk__refuses(tmp_path: Path, ending: str, array: np.ndarray, direction: np.ndarray, reason: str) -> None:
     save(tmp_path / f"v{ending}", array, direction)
     with pytest.raises(ScanError, match=reason) as caught:
-        read_itk(tmp_path / f"v{ending}")
+        read(tmp_path / f"v{ending}")
     assert caught.value.where == str(tmp_path / f"v{ending}")
     assert caught.value.fix
 
@@ -164,7 +163,7 @@ def test_read_itk__refuses_colours(tmp_path: Path, ending: str) -> None:
     image = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5, 3), np.uint8), isVector=True)
     SimpleITK.WriteImage(image, str(tmp_path / f"v{ending}"))
     with pytest.raises(ScanError, match="RGB"):
-        read_itk(tmp_path / f"v{ending}")
+        read(tmp_path / f"v{ending}")
 
 
 @pytest.mark.parametrize("packed", [False, True])
@@ -176,7 +175,7 @@ def test_read_itk__refuses_files_cut_short(tmp_path: Path, ending: str, packed: 
     raw = path.read_bytes()
     path.write_bytes(raw[: int(share * len(raw))])
     with pytest.raises(ScanError) as caught:
-        read_itk(path)
+        read(path)
     assert caught.value.where == str(path)
 
 
@@ -185,4 +184,4 @@ def test_read_itk__refuses_a_header_without_its_data(tmp_path: Path, header: str
     save(tmp_path / f"v{header}", hu())
     (tmp_path / f"v{data}").unlink()
     with pytest.raises(ScanError, match="damaged"):
-        read_itk(tmp_path / f"v{header}")
+        read(tmp_path / f"v{header}")

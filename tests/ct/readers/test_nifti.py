@@ -7,8 +7,7 @@ import pytest
 import SimpleITK
 
 from maesil.ct.geometry import GeometryWarning
-from maesil.ct.readers import soundness
-from maesil.ct.readers.nifti import read_nifti
+from maesil.ct.readers import read, soundness
 from maesil.errors import ScanError
 
 RAS_MM = np.array([[0.0, -2.0, 0.0, 30.0], [0.5, 0.0, 0.0, -7.0], [0.0, 0.0, 3.0, 100.0], [0, 0, 0, 1]])
@@ -27,7 +26,7 @@ def save(path: Path, array: np.ndarray, affine: np.ndarray = RAS_MM, **units: st
 
 def same_places(path: Path) -> None:
     """Our LPS mm of every voxel are nibabel's RAS mm and SimpleITK's LPS mm of the same file."""
-    ours, theirs = read_nifti(path), nibabel.load(path)
+    ours, theirs = read(path), nibabel.load(path)
     kji = np.array(list(np.ndindex(ours.shape)), dtype=np.float64)
     mm = ours.geometry.index_to_mm(kji)
     ras = nibabel.affines.apply_affine(theirs.affine, kji[:, ::-1])
@@ -49,13 +48,13 @@ def test_read_nifti__places_equal_nibabel_and_simpleitk(tmp_path: Path, ending: 
     image.set_qform(RAS_MM, code=1)
     nibabel.save(image, path)
     same_places(path)
-    assert read_nifti(path).geometry.orientation == "SLA"
+    assert read(path).geometry.orientation == "SLA"
 
 
 @pytest.mark.parametrize("dtype", ["int16", "uint8", "uint16", "int32", "float32", "float64", ">i2"])
 def test_read_nifti__whole_numbers_are_int16(tmp_path: Path, dtype: str) -> None:
     array = hu(dtype) if np.dtype(dtype).kind != "u" else np.abs(hu()).astype(dtype)
-    volume = read_nifti(save(tmp_path / "v.nii", array))
+    volume = read(save(tmp_path / "v.nii", array))
     assert volume.array.dtype == np.int16
     assert volume.array.dtype.isnative
     np.testing.assert_array_equal(volume.array, array.T)
@@ -66,7 +65,7 @@ def test_read_nifti__slabs_make_one_volume(tmp_path: Path, slab_bytes: int, monk
     monkeypatch.setattr(soundness, "SLAB_BYTES", slab_bytes)
     late = hu("float64")
     late[4, 3, 2] += 0.25  # only the last slab tells that int16 will not do
-    volume = read_nifti(save(tmp_path / "v.nii.gz", late))
+    volume = read(save(tmp_path / "v.nii.gz", late))
     assert volume.array.dtype == np.float32
     np.testing.assert_array_equal(volume.array, late.T)
 
@@ -74,7 +73,7 @@ def test_read_nifti__slabs_make_one_volume(tmp_path: Path, slab_bytes: int, monk
 def test_read_nifti__huge_values_are_clipped(tmp_path: Path) -> None:
     array = hu("float64")
     array[0, 0, 0], array[1, 0, 0] = 1e9, -1e9
-    volume = read_nifti(save(tmp_path / "v.nii", array))
+    volume = read(save(tmp_path / "v.nii", array))
     assert volume.array.dtype == np.int16
     assert volume.array[0, 0, :3].tolist() == [32767, -32768, array[2, 0, 0]]
 
@@ -87,7 +86,7 @@ def test_read_nifti__applies_slope_and_intercept(tmp_path: Path) -> None:
     raw = bytearray(path.read_bytes())
     raw[352:] = np.abs(hu()).tobytes(order="F")  # nibabel would divide by the slope on saving
     path.write_bytes(raw)
-    volume = read_nifti(path)
+    volume = read(path)
     np.testing.assert_array_equal(volume.array, np.abs(hu()).T - 1024)
     same_places(path)
 
@@ -104,7 +103,7 @@ def test_read_nifti__whole_slopes_give_what_float64_gives(
     stored = bytearray((tmp_path / "v.nii").read_bytes())
     stored[112:120] = np.array([slope, inter], dtype="<f4").tobytes()
     (tmp_path / "v.nii").write_bytes(stored)
-    array = read_nifti(tmp_path / "v.nii").array
+    array = read(tmp_path / "v.nii").array
     true = raw.T * float(slope) + float(inter)
     whole = (true == np.rint(true)).all()
     np.testing.assert_array_equal(array, np.clip(true, -32768, 32767) if whole else true.astype(np.float32))
@@ -113,7 +112,7 @@ def test_read_nifti__whole_slopes_give_what_float64_gives(
 
 @pytest.mark.parametrize(("unit", "factor"), [("mm", 1.0), ("meter", 1000.0), ("micron", 0.001), ("unknown", 1.0)])
 def test_read_nifti__units_become_mm(tmp_path: Path, unit: str, factor: float) -> None:
-    volume = read_nifti(save(tmp_path / "v.nii", hu(), xyz=unit))
+    volume = read(save(tmp_path / "v.nii", hu(), xyz=unit))
     assert volume.spacing_mm == pytest.approx((3.0 * factor, 2.0 * factor, 0.5 * factor))
     assert volume.geometry.origin_mm == pytest.approx((-30.0 * factor, 7.0 * factor, 100.0 * factor))
 
@@ -124,7 +123,7 @@ def test_read_nifti__invalid_unit_is_warned_of(tmp_path: Path) -> None:
     raw[123] = 7
     path.write_bytes(raw)
     with pytest.warns(GeometryWarning, match="unit of length is invalid"):
-        assert read_nifti(path).spacing_mm == pytest.approx((3.0, 2.0, 0.5))
+        assert read(path).spacing_mm == pytest.approx((3.0, 2.0, 0.5))
 
 
 def test_read_nifti__disagreeing_forms_are_warned_of(tmp_path: Path) -> None:
@@ -135,7 +134,7 @@ def test_read_nifti__disagreeing_forms_are_warned_of(tmp_path: Path) -> None:
     image.set_qform(shifted, code=1)
     nibabel.save(image, tmp_path / "v.nii")
     with pytest.warns(GeometryWarning, match=r"12\.5 mm apart; the sform was used"):
-        volume = read_nifti(tmp_path / "v.nii")
+        volume = read(tmp_path / "v.nii")
     assert volume.geometry.origin_mm == pytest.approx((-30.0, 7.0, 100.0))
 
 
@@ -144,7 +143,7 @@ def test_read_nifti__agreeing_forms_are_silent(tmp_path: Path) -> None:
     image.set_sform(RAS_MM, code=1)
     image.set_qform(RAS_MM, code=1)
     nibabel.save(image, tmp_path / "v.nii")
-    read_nifti(tmp_path / "v.nii")  # warnings are errors here
+    read(tmp_path / "v.nii")  # warnings are errors here
 
 
 def test_read_nifti__qform_alone_is_enough(tmp_path: Path) -> None:
@@ -152,7 +151,7 @@ def test_read_nifti__qform_alone_is_enough(tmp_path: Path) -> None:
     image.set_sform(None, code=0)
     image.set_qform(RAS_MM, code=1)
     nibabel.save(image, tmp_path / "v.nii")
-    assert read_nifti(tmp_path / "v.nii").geometry.origin_mm == pytest.approx((-30.0, 7.0, 100.0))
+    assert read(tmp_path / "v.nii").geometry.origin_mm == pytest.approx((-30.0, 7.0, 100.0))
 
 
 def test_read_nifti__no_form_is_warned_of(tmp_path: Path) -> None:
@@ -160,11 +159,11 @@ def test_read_nifti__no_form_is_warned_of(tmp_path: Path) -> None:
     image.header.set_zooms((0.5, 2.0, 3.0))
     nibabel.save(image, tmp_path / "v.nii")
     with pytest.warns(GeometryWarning, match="neither sform nor qform"):
-        assert read_nifti(tmp_path / "v.nii").spacing_mm == pytest.approx((3.0, 2.0, 0.5))
+        assert read(tmp_path / "v.nii").spacing_mm == pytest.approx((3.0, 2.0, 0.5))
 
 
 def test_read_nifti__trailing_single_axes_are_squeezed(tmp_path: Path) -> None:
-    volume = read_nifti(save(tmp_path / "v.nii", hu(shape=(5, 4, 3, 1, 1))))
+    volume = read(save(tmp_path / "v.nii", hu(shape=(5, 4, 3, 1, 1))))
     np.testing.assert_array_equal(volume.array, hu().T)
 
 
@@ -210,7 +209,7 @@ def test_read_nifti__refuses(tmp_path: Path, array: np.ndarray, affine: np.ndarr
     image.set_sform(affine, code=1)
     nibabel.save(image, path)
     with pytest.raises(ScanError, match=reason) as caught:
-        read_nifti(path)
+        read(path)
     assert caught.value.where == str(path)
     assert caught.value.fix
 
@@ -222,7 +221,7 @@ def test_read_nifti__refuses_files_cut_short(tmp_path: Path, keep: int, packed: 
     path = tmp_path / ("v.nii.gz" if packed else "v.nii")
     path.write_bytes(gzip.compress(raw) if packed else raw)
     with pytest.raises(ScanError) as caught:
-        read_nifti(path)
+        read(path)
     assert caught.value.where == str(path)
 
 
@@ -232,7 +231,7 @@ def test_read_nifti__refuses_sizes_beyond_memory(tmp_path: Path) -> None:
     raw[42:48] = np.array([32767] * 3, dtype="<i2").tobytes()
     path.write_bytes(raw)
     with pytest.raises(ScanError, match=r"damaged|cut short"):
-        read_nifti(path)
+        read(path)
 
 
 @pytest.mark.parametrize("at", [0, 20, -20, -6])
@@ -243,14 +242,14 @@ def test_read_nifti__refuses_damaged_gzip(tmp_path: Path, at: int) -> None:
     raw[at] ^= 0xFF  # -6 lies in the checksum itself
     path.write_bytes(raw)
     with pytest.raises(ScanError, match="damaged"):
-        read_nifti(path)
+        read(path)
 
 
 def test_read_nifti__refuses_gzip_without_its_end(tmp_path: Path) -> None:
     path = save(tmp_path / "v.nii.gz", hu())
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(ScanError, match="damaged"):
-        read_nifti(path)
+        read(path)
 
 
 @pytest.mark.parametrize(
@@ -268,7 +267,7 @@ def test_read_nifti__real_scans(
     spacing_mm: tuple[float, float, float],
     orientation: str | None,
 ) -> None:
-    volume = read_nifti(data_dir / name)
+    volume = read(data_dir / name)
     theirs = SimpleITK.ReadImage(str(data_dir / name))
     assert volume.array.dtype == np.int16
     np.testing.assert_array_equal(volume.array, SimpleITK.GetArrayViewFromImage(theirs))

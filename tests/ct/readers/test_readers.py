@@ -1,6 +1,4 @@
-import sys
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 import pytest
@@ -8,6 +6,7 @@ import SimpleITK
 
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
+from maesil.ct.readers.dicom import Dicom
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.errors import ConfigError, NoScanError, ScanError
@@ -17,16 +16,14 @@ VOLUME = Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), Geometry.from_pa
 
 @pytest.fixture
 def dicom_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str | None]]:
-    """Stands in for the DICOM reader, so that only the dispatch is tested here."""
+    """Replaces what the DICOM reader reads, so that only the choice of the reader is tested here."""
     calls: list[tuple[Path, str | None]] = []
-    stand_in = ModuleType("maesil.ct.readers.dicom")
 
-    def read_dicom(path: Path, *, series: str | None = None) -> Volume:
+    def read_dicom(self: Dicom, path: Path, series: str | None = None) -> Volume:
         calls.append((path, series))
         return VOLUME
 
-    stand_in.read_dicom = read_dicom  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "maesil.ct.readers.dicom", stand_in)
+    monkeypatch.setattr(Dicom, "read", read_dicom)
     return calls
 
 
@@ -67,5 +64,5 @@ def test_read__refuses_what_is_not_there(tmp_path: Path, name: str) -> None:
 
 def test_read__refuses_a_series_of_nifti(tmp_path: Path) -> None:
     write_nifti(tmp_path / "v.nii", VOLUME)
-    with pytest.raises(ConfigError, match="only DICOM has series"):
+    with pytest.raises(ConfigError, match="NIfTI has no series"):
         read(tmp_path / "v.nii", series="1")

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from maesil.catalog import Catalog
+from maesil.ct.readers.base import Reader
+from maesil.ct.readers.dicom import Dicom
+from maesil.ct.readers.itk import Itk
+from maesil.ct.readers.nifti import Nifti
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, NoScanError, ScanError
 
-NIFTI = (".nii", ".nii.gz")
-ITK = (".nrrd", ".nhdr", ".mha", ".mhd")
-DICOM = (".dcm", ".ima")
-READABLE = "NIfTI (.nii, .nii.gz), NRRD (.nrrd, .nhdr), MetaImage (.mha, .mhd), a DICOM file or a folder of them"
+_IN_ORDER = (Nifti(), Itk("NRRD", (".nrrd", ".nhdr")), Itk("MetaImage", (".mha", ".mhd")), Dicom())
+READERS: Catalog[Reader] = Catalog("reader", {reader.name: reader for reader in _IN_ORDER})
+"""The readers in the order in which they are tried: DICOM last, as it also opens files of other names."""
 
 
 def read(path: str | Path, *, series: str | None = None) -> Volume:
@@ -20,7 +24,7 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
     every value of the file is a whole number (values outside the type's range are clipped), else float32.
 
     Args:
-        path: A NIfTI, NRRD or MetaImage file, a DICOM file, or a folder with DICOM files.
+        path: A file in one of the formats of `READERS`, or a folder with DICOM files.
         series: Series of a DICOM folder; required if the folder has several.
 
     Raises:
@@ -29,40 +33,32 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
         ConfigError: `series` is given for something that is not DICOM.
     """
     path = Path(path)
-    kind = _kind_of(path)
-    if kind == "dicom":
-        from maesil.ct.readers.dicom import read_dicom
-
-        return read_dicom(path, series=series)
-    if series is not None:
-        raise ConfigError("only DICOM has series", where=path, fix="leave the series out for this file")
-    if kind == "nifti":
-        from maesil.ct.readers.nifti import read_nifti
-
-        return read_nifti(path)
-    from maesil.ct.readers.itk import read_itk
-
-    return read_itk(path)
-
-
-def _kind_of(path: Path) -> str:
     if not path.exists():
         raise NoScanError("no such file or folder", where=path, fix="check the path")
-    name = path.name.lower()
-    if path.is_dir() or name.endswith(DICOM):
-        return "dicom"
-    for kind, endings in (("nifti", NIFTI), ("itk", ITK)):
-        if name.endswith(endings):
-            return kind
-    if has_dicom_magic(path):
-        return "dicom"
-    raise ScanError("maesil cannot read this file as a scan", where=path, fix=f"readable: {READABLE}")
+    reader = reader_of(path)
+    if series is not None and not reader.has_series:
+        raise ConfigError(f"{reader.name} has no series", where=path, fix="leave the series out for this file")
+    return reader.read(path, series)
 
 
-def has_dicom_magic(path: Path) -> bool:
-    """Whether a file has the preamble of a DICOM file; raises ScanError if it cannot be opened."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise ScanError(f"the file cannot be opened: {error.strerror}", where=path) from error
+def reader_of(path: Path) -> Reader:
+    """The reader of a file or folder.
+
+    Raises:
+        ScanError: No reader takes it.
+    """
+    for reader in READERS.values():
+        if reader.takes(path):
+            return reader
+    raise ScanError("maesil cannot read this file as a scan", where=path, fix=f"readable: {readable()}")
+
+
+def readable() -> str:
+    """The readable formats with their endings, for messages."""
+    formats = (f"{reader.name} ({', '.join(reader.endings)})" for reader in READERS.values())
+    return f"{', '.join(formats)}, folders of DICOM files"
+
+
+def volume_endings() -> tuple[str, ...]:
+    """The endings of files that are one scan each: those of all formats but DICOM."""
+    return tuple(end for reader in READERS.values() if not reader.has_series for end in reader.endings)

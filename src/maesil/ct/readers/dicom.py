@@ -5,45 +5,99 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
 
+from maesil.ct.readers.base import Facts, Reader
 from maesil.ct.readers.dicom_headers import Series, Slice, find_series, is_localizer, read_header, slices_of
 from maesil.ct.readers.dicom_stack import stack
-from maesil.ct.readers.soundness import Slabs, collect, require_sound
+from maesil.ct.readers.soundness import AGAIN, Slabs, collect, require_sound
 from maesil.ct.volume import Volume
 from maesil.errors import MissingExtraError, ScanError
 
-__all__ = ["Series", "find_series", "read_dicom"]
 
+@final
+class Dicom(Reader):
+    """CT series in a folder, and enhanced multi-frame files; array axes are (slices, rows, columns).
 
-def read_dicom(path: Path, *, series: str | None = None) -> Volume:
-    """Reads one CT series.
-
-    Slices are sorted by position along the slice normal, regardless of names and numbers; each is rescaled with its own
-    slope and intercept. HU below air, which scanners use as padding, are kept.
-
-    Args:
-        path: Folder with the series, or an enhanced multi-frame file.
-        series: SeriesInstanceUID, or its last digits; required if the folder has several CT series.
-
-    Returns:
-        Volume of (slices, rows, columns); int16 if all HU are whole numbers, else float32.
-
-    Raises:
-        ScanError: There is no CT series, more than one, or it is not sound; the message says what to do.
-        MissingExtraError: The files are compressed and no decoder is installed.
+    Slices are sorted by position along the slice normal, regardless of names and numbers; each is rescaled with its
+    own slope and intercept. HU below air, which scanners use as padding, are kept.
     """
-    files = _series_files(path, series)
+
+    name = "DICOM"
+    endings = (".dcm", ".ima")
+    has_series = True
+
+    def takes(self, path: Path) -> bool:
+        """Whether a path is a folder, or a file that has the ending or the preamble of a DICOM file."""
+        return path.is_dir() or self.ending_of(path.name) is not None or _has_preamble(path)
+
+    def read(self, path: Path, series: str | None = None) -> Volume:
+        """Reads one CT series; `series` is its SeriesInstanceUID or the last digits.
+
+        Raises:
+            ScanError: There is no CT series, more than one, or it is not sound; the message says what to do.
+            MissingExtraError: The files are compressed and no decoder is installed.
+        """
+        try:
+            stacked = stack(slices_of(_series_files(path, series)))
+        except ScanError as error:
+            raise ScanError(error.what, where=error.where or path, fix=error.fix) from error
+        require_sound(stacked.geometry)
+        return Volume(collect(stacked.geometry.shape, lambda: _slabs(stacked.slices)), stacked.geometry)
+
+    def facts(self, files: Sequence[Path]) -> Facts:
+        """The facts in the headers of a series; whether its slices form a sound volume is checked by `read`."""
+        read = [_header_and_wholeness(path) for path in files]
+        headers = [header for header, _ in read]
+        cut = sum(not whole for _, whole in read)
+        if cut:
+            reason = "the file is cut short" if len(read) == 1 else f"{cut} of its {len(read)} files are cut short"
+            raise ScanError(reason, fix=AGAIN)
+        first, frames = headers[0], sum(_frames(header) for header in headers)
+        rows_mm, columns_mm = (float(size) for size in first.get("PixelSpacing", (np.nan, np.nan)))
+        return Facts.of((frames, int(first.Rows), int(first.Columns)), (_slice_distance(headers), rows_mm, columns_mm))
+
+
+def _has_preamble(path: Path) -> bool:
     try:
-        stacked = stack(slices_of(files))
-    except ScanError as error:
-        raise ScanError(error.what, where=error.where or path, fix=error.fix) from error
-    require_sound(stacked.geometry)
-    return Volume(collect(stacked.geometry.shape, lambda: _slabs(stacked.slices)), stacked.geometry)
+        with path.open("rb") as stream:
+            return stream.read(132)[128:] == b"DICM"
+    except OSError as error:
+        raise ScanError(f"the file cannot be opened: {error.strerror}", where=path) from error
+
+
+def _header_and_wholeness(path: Path) -> tuple[Any, bool]:
+    """The header, and whether the file has all pixels that it declares; compressed files are always taken for whole."""
+    with path.open("rb") as file:
+        header = read_header(file)
+        if header is None:
+            raise ScanError("the file cannot be read as DICOM", where=path, fix="copy or export it again")
+        syntax = header.file_meta.get("TransferSyntaxUID")
+        if syntax is None or syntax.is_compressed or syntax.is_deflated:
+            return header, True
+        start = file.tell()
+        voxels = int(header.Rows) * int(header.Columns) * _frames(header)
+        expected = voxels * int(header.get("SamplesPerPixel", 1)) * int(header.get("BitsAllocated", 16)) // 8
+        tag_and_length = 8 if syntax.is_implicit_VR else 12
+        return header, file.seek(0, 2) - start >= expected + tag_and_length
+
+
+def _frames(header: Any) -> int:
+    return int(header.get("NumberOfFrames", 1) or 1)
+
+
+def _slice_distance(headers: Sequence[Any]) -> float:
+    """Median distance between neighbouring slices along their normal; nan if their positions are unknown."""
+    placed = [header for header in headers if "ImagePositionPatient" in header and "ImageOrientationPatient" in header]
+    if len(placed) < 2:
+        return float(headers[0].get("SpacingBetweenSlices", np.nan))
+    orientation = np.array(placed[0].ImageOrientationPatient, dtype=np.float64)
+    normal = np.cross(orientation[:3], orientation[3:])
+    positions = np.array([header.ImagePositionPatient for header in placed], dtype=np.float64)
+    return float(np.median(np.diff(np.sort(positions @ normal))))
 
 
 def _series_files(path: Path, wanted: str | None) -> tuple[Path, ...]:
@@ -54,7 +108,7 @@ def _series_files(path: Path, wanted: str | None) -> tuple[Path, ...]:
         _require_ct(str(header.get("Modality", "")), path)
         if is_localizer(header):
             raise ScanError("the image is a localizer, not a slice of a volume", where=path, fix="leave it out")
-        if int(header.get("NumberOfFrames", 1) or 1) < 2:
+        if _frames(header) < 2:
             raise ScanError("this file is one slice of a series", where=path, fix="give the folder of the series")
         return (path,)
     found = find_series(path)
@@ -111,6 +165,8 @@ def _rescaled(plane: npt.NDArray[Any], one: Slice) -> npt.NDArray[Any]:
 
 
 def _pixels(path: Path) -> npt.NDArray[Any]:
+    import pydicom
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # pydicom warns about excess padding bytes and the like

@@ -7,13 +7,10 @@ import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-import pydicom
-from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
 
 from maesil.errors import ScanError
 
@@ -21,7 +18,8 @@ ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 TAGS = [
     "SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
     "ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept", "GantryDetectorTilt",
-    "SamplesPerPixel", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "SamplesPerPixel", "BitsAllocated", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence",
+    "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
 Vector = npt.NDArray[np.float64]
 
@@ -109,18 +107,23 @@ def dicom_files(folder: Path) -> Iterable[Path]:
         yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
 
 
-def read_header(path: Path) -> Dataset | None:
-    """The relevant tags of a DICOM file; None for any other file."""
+def read_header(file: Path | BinaryIO, tags: Sequence[str] = TAGS) -> Any | None:
+    """Some tags of a DICOM file, as a pydicom `Dataset`; None for any other file.
+
+    An open file is left at the start of its pixels.
+    """
+    import pydicom
+
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values in unused tags do not matter
-            header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
-    except (InvalidDicomError, OSError, EOFError, ValueError, KeyError):
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
+    except Exception:  # pydicom may raise anything for damaged files
         return None
     return header if "SOPClassUID" in header or "SeriesInstanceUID" in header else None
 
 
-def is_localizer(header: Dataset) -> bool:
+def is_localizer(header: Any) -> bool:
     """Whether an image is a scout view for planning."""
     return any("LOCALIZER" in str(value).upper() for value in header.get("ImageType", None) or ())
 
@@ -142,32 +145,31 @@ def slices_of(paths: Sequence[Path]) -> list[Slice]:
     return planes
 
 
-def _is_multi_frame(header: Dataset) -> bool:
+def _is_multi_frame(header: Any) -> bool:
     return header.get("SOPClassUID") == ENHANCED_CT or "PerFrameFunctionalGroupsSequence" in header
 
 
-def _plane(header: Dataset, path: Path) -> Slice:
-    values = {name: _required(header, name, path) for name in ("ImageOrientationPatient", "ImagePositionPatient")}
+def _plane(header: Any, path: Path) -> Slice:
     return _slice(
         header,
         path,
         0,
-        orientation=values["ImageOrientationPatient"],
-        position=values["ImagePositionPatient"],
+        orientation=_required(header, "ImageOrientationPatient", path),
+        position=_required(header, "ImagePositionPatient", path),
         spacing=_required(header, "PixelSpacing", path),
         slope=header.get("RescaleSlope", 1),
         intercept=header.get("RescaleIntercept", 0),
     )
 
 
-def _frames(header: Dataset, path: Path) -> list[Slice]:
+def _frames(header: Any, path: Path) -> list[Slice]:
     """The frames of an enhanced multi-frame image: each tag per frame, or shared by all."""
-    shared = (header.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
     frames = header.get("PerFrameFunctionalGroupsSequence") or []
     if not frames:
         raise ScanError("the multi-frame image has no per-frame positions", where=path, fix="export it again")
 
-    def find(frame: Dataset, group: str, name: str, default: Any = None) -> Any:
+    def find(frame: Any, group: str, name: str, default: Any = None) -> Any:
         for item in (frame, shared):
             sequence = item.get(group)
             if sequence and name in sequence[0]:
@@ -192,7 +194,7 @@ def _frames(header: Dataset, path: Path) -> list[Slice]:
 
 
 def _slice(
-    header: Dataset,
+    header: Any,
     path: Path,
     frame: int,
     *,
@@ -232,7 +234,7 @@ def _slice(
     )
 
 
-def _required(header: Dataset, name: str, path: Path) -> Any:
+def _required(header: Any, name: str, path: Path) -> Any:
     value = header.get(name)
     if value is None or value == "":
         raise ScanError(f"the tag {name} is missing", where=path, fix="export the series again, with its geometry")

@@ -4,59 +4,119 @@ from __future__ import annotations
 
 import re
 import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
 import numpy as np
-import SimpleITK
 
 from maesil.ct.geometry import Geometry, GeometryWarning
-from maesil.ct.readers.soundness import Slabs, collect, located, planes_per_slab, require_sound
+from maesil.ct.readers.base import Facts, Reader
+from maesil.ct.readers.soundness import (
+    Slabs,
+    array_shape,
+    collect,
+    located,
+    planes_per_slab,
+    require_sound,
+    require_whole,
+)
 from maesil.ct.volume import Volume
 from maesil.errors import ScanError
-from maesil.shapes import Shape3
+from maesil.shapes import Shape3, product
 
 HEADER_BYTES = 2**16
-"""Bytes of a MetaImage file that are searched for its compression flag; headers are a few hundred bytes of text."""
+"""Bytes of a file that are searched for its header, which is a few hundred bytes of text."""
 WIDEST_BYTES = 8
 """Size of a voxel in the widest type."""
 
+_COMPRESSED = re.compile(
+    rb"^(?:CompressedData\s*=\s*True|BinaryData\s*=\s*False|encoding:\s*(?!raw\b)\S)", re.IGNORECASE | re.MULTILINE
+)
+_DATA_FILE = re.compile(rb"^(?:ElementDataFile\s*=|data ?file:)\s*(\S.*?)\s*$", re.IGNORECASE | re.MULTILINE)
+_END_OF_HEADER = re.compile(rb"^ElementDataFile\s*=\s*LOCAL[ \t]*\r?\n|\r?\n\r?\n", re.IGNORECASE | re.MULTILINE)
 
-def read_itk(path: Path) -> Volume:
-    """Reads a file with SimpleITK; array axes are (k, j, i), so the file's fastest axis comes last.
+
+@final
+@dataclass(frozen=True)
+class Itk(Reader):
+    """A format that SimpleITK reads; array axes are (k, j, i), so the file's fastest axis comes last.
 
     Uncompressed MetaImage is streamed slab by slab; other files are also held in memory once, in their own type.
-
-    Raises:
-        ScanError: The file is damaged or RGB, has several frames or NaN values, or no sound geometry.
 
     Warns:
         GeometryWarning: An NRRD file does not name a patient space.
     """
+
+    name: str
+    endings: tuple[str, ...]
+
+    def files(self, path: Path) -> tuple[Path, ...]:
+        """The file, and the data file that a detached header (.mhd, .nhdr) names."""
+        data = _data_file(path)
+        return (path, data) if data is not None and data != path and data.is_file() else (path,)
+
+    def read(self, path: Path, series: str | None = None) -> Volume:
+        """Reads a file; raises ScanError if it is damaged or RGB, or has several frames or NaN values."""
+        with located(path, (RuntimeError,)):
+            reader, geometry = _opened(path)
+            _warn_of_missing_space(reader, path)
+            pieces = _streamed if _can_stream(path) else _whole
+            return Volume(collect(geometry.shape, lambda: pieces(reader, geometry.shape)), geometry)
+
+    def facts(self, files: Sequence[Path]) -> Facts:
+        """The facts in the header; slices are along the file's slowest axis."""
+        import SimpleITK
+
+        path = files[0]
+        data = _data_file(path)
+        if data is not None and not data.is_file():
+            raise ScanError(f"its data file {data.name} is missing", fix="copy it too")
+        reader, geometry = _opened(path)
+        head = _head(path)
+        if data is not None and not _COMPRESSED.search(head):
+            voxel = SimpleITK.Image([1] * 3, reader.GetPixelID()).GetSizeOfPixelComponent()
+            end = _END_OF_HEADER.search(head) if data == path else None
+            named = "the file" if data == path else f"its data file {data.name}"
+            require_whole(data, product(geometry.shape) * voxel + (end.end() if end is not None else 0), named)
+        return Facts.of(geometry.shape, geometry.spacing_mm)
+
+
+def _opened(path: Path) -> tuple[Any, Geometry]:
+    """The reader of a file, with its header read, and the geometry."""
+    import SimpleITK
+
     reader = SimpleITK.ImageFileReader()
     reader.SetFileName(str(path))
-    with located(path, (RuntimeError,)):
-        reader.ReadImageInformation()
-        shape = _shape(reader)
-        _require_numbers(reader)
-        geometry = _geometry(reader, shape)
-        require_sound(geometry)
-        _warn_of_missing_space(reader, path)
-        pieces = _streamed if _can_stream(path) else _whole
-        return Volume(collect(shape, lambda: pieces(reader, shape)), geometry)
+    reader.ReadImageInformation()
+    shape = array_shape(reader.GetSize())
+    _require_numbers(reader)
+    geometry = _geometry(reader, shape)
+    require_sound(geometry)
+    return reader, geometry
 
 
-def _shape(reader: Any) -> Shape3:
-    sizes = [int(n) for n in reader.GetSize()]
-    while len(sizes) > 3 and sizes[-1] == 1:
-        sizes.pop()
-    if len(sizes) > 3:
-        raise ScanError(
-            f"the image has {len(sizes)} dimensions {tuple(sizes)}, but a scan has 3",
-            fix="split it into one file per frame, and read each of them",
-        )
-    sizes += [1] * (3 - len(sizes))
-    return (sizes[2], sizes[1], sizes[0])
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEADER_BYTES)
+
+
+def _data_file(path: Path) -> Path | None:
+    """The file with the voxels: the one that a detached header names, whether it exists or not, or the file itself.
+
+    None if the header cannot be read, or names several files.
+    """
+    if path.suffix.lower() not in (".mhd", ".nhdr"):
+        return path
+    try:
+        match = _DATA_FILE.search(_head(path))
+    except OSError:
+        return None  # reading the scan will say what is wrong
+    named = match.group(1).decode(errors="replace") if match else "LOCAL"
+    if named.startswith("LIST") or "%" in named:
+        return None
+    return path if named == "LOCAL" else path.parent / named
 
 
 def _require_numbers(reader: Any) -> None:
@@ -82,11 +142,7 @@ def _warn_of_missing_space(reader: Any, path: Path) -> None:
 
 def _can_stream(path: Path) -> bool:
     """Whether ITK can read part of a file without the rest: only uncompressed MetaImage, among these formats."""
-    if path.suffix.lower() not in (".mha", ".mhd"):
-        return False
-    with path.open("rb") as file:
-        header = file.read(HEADER_BYTES).partition(b"ElementDataFile")[0]
-    return re.search(rb"^CompressedData\s*=\s*True", header, re.MULTILINE | re.IGNORECASE) is None
+    return path.suffix.lower() in (".mha", ".mhd") and not _COMPRESSED.search(_head(path))
 
 
 def _streamed(reader: Any, shape: Shape3) -> Slabs:
@@ -112,4 +168,6 @@ def _whole(reader: Any, shape: Shape3) -> Slabs:
 
 def _view(image: Any) -> Any:
     """The voxels of the image without a copy: the image must outlive them."""
+    import SimpleITK
+
     return SimpleITK.GetArrayViewFromImage(image)

@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 import zlib
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
-from typing import Any
+from typing import Any, final
 
-import nibabel
 import numpy as np
 import numpy.typing as npt
 from isal import igzip, igzip_lib
-from nibabel.openers import ImageOpener
-from nibabel.spatialimages import HeaderDataError
 
 from maesil.ct.geometry import Geometry, GeometryWarning
-from maesil.ct.readers.soundness import Slabs, collect, located, planes_per_slab, require_sound
+from maesil.ct.readers.base import Facts, Reader
+from maesil.ct.readers.soundness import (
+    Slabs,
+    array_shape,
+    collect,
+    located,
+    planes_per_slab,
+    require_sound,
+    require_whole,
+)
 from maesil.ct.volume import Volume
 from maesil.errors import ScanError
 from maesil.shapes import Shape3
@@ -30,47 +38,47 @@ MOST_WHOLE = 2**14
 _RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _CannotUnpack: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stubs declare an instance
-_DAMAGED = (
-    OSError,
-    EOFError,
-    ValueError,
-    KeyError,
-    zlib.error,
-    _CannotUnpack,
-    HeaderDataError,
-    nibabel.filebasedimages.ImageFileError,
-)
 
 
-def read_nifti(path: Path) -> Volume:
-    """Reads a NIfTI file; array axes are (k, j, i), so that the file's fastest axis stays the fastest.
-
-    Raises:
-        ScanError: The file is damaged, cut short or RGB, has several frames or NaN values, or no sound geometry.
+@final
+class Nifti(Reader):
+    """NIfTI-1 and NIfTI-2; array axes are (k, j, i), so that the file's fastest axis stays the fastest.
 
     Warns:
         GeometryWarning: sform and qform disagree (the sform is used), or neither is set.
     """
-    with located(path, _DAMAGED):
-        image: Any = nibabel.load(path, mmap=False)
-        shape = _shape(image)
-        _require_numbers(image)
-        geometry = Geometry((shape[2], shape[1], shape[0]), _affine(image.header, shape, path))
-        require_sound(geometry)
-        return Volume(collect(geometry.shape, lambda: _slabs(image, geometry.shape, path)), geometry)
+
+    name = "NIfTI"
+    endings = (".nii.gz", ".nii")
+
+    def read(self, path: Path, series: str | None = None) -> Volume:
+        """Reads a file; raises ScanError if it is damaged, cut short or RGB, or has several frames or NaN values."""
+        from nibabel.filebasedimages import ImageFileError
+        from nibabel.spatialimages import HeaderDataError
+
+        broken = (OSError, EOFError, ValueError, KeyError, zlib.error, _CannotUnpack, HeaderDataError, ImageFileError)
+        with located(path, broken):
+            image, geometry = _opened(path)
+            return Volume(collect(geometry.shape, lambda: _slabs(image, geometry.shape, path)), geometry)
+
+    def facts(self, files: Sequence[Path]) -> Facts:
+        """The facts in the header; slices are along Superior-Inferior."""
+        image, geometry = _opened(files[0])
+        require_whole(files[0], image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize)
+        slices = next(axis for axis, letter in enumerate(geometry.orientation) if letter in "SI")
+        return Facts.of(geometry.shape, geometry.spacing_mm, slices)
 
 
-def _shape(image: Any) -> Shape3:
-    shape = [int(n) for n in image.shape]
-    while len(shape) > 3 and shape[-1] == 1:
-        shape.pop()
-    if len(shape) > 3:
-        raise ScanError(
-            f"the image has {len(shape)} dimensions {tuple(shape)}, but a scan has 3",
-            fix="split it into one file per frame (nibabel.four_to_three), and read each of them",
-        )
-    shape += [1] * (3 - len(shape))
-    return (shape[0], shape[1], shape[2])
+def _opened(path: Path) -> tuple[Any, Geometry]:
+    """The image, without its voxels, and its geometry."""
+    import nibabel
+
+    image: Any = nibabel.load(path, mmap=False)
+    shape = array_shape(image.shape, " (nibabel.four_to_three)")
+    _require_numbers(image)
+    geometry = Geometry(shape, _affine(image.header, shape, path))
+    require_sound(geometry)
+    return image, geometry
 
 
 def _require_numbers(image: Any) -> None:
@@ -103,13 +111,15 @@ def _warn_of_ambiguity(header: Any, shape: Shape3, to_mm: npt.NDArray[np.float64
         _warn(f"{path}: neither sform nor qform is set; spacing is from pixdim, the directions of the axes are assumed")
     if sform is None or qform is None:
         return
-    corners = np.array([(*index, 1.0) for index in product(*((0.0, n - 1.0) for n in shape))])
+    corners = np.array([(*index, 1.0) for index in product(*((0.0, n - 1.0) for n in shape[::-1]))])
     apart = np.linalg.norm((corners @ (to_mm @ (sform - qform)).T)[:, :3], axis=1).max()
     if apart > DISAGREEMENT_MM:
         _warn(f"{path}: sform and qform place the same voxel up to {apart:.1f} mm apart; the sform was used")
 
 
 def _qform(header: Any, path: Path) -> npt.NDArray[np.float64] | None:
+    from nibabel.spatialimages import HeaderDataError
+
     try:
         qform: npt.NDArray[np.float64] | None = header.get_qform(coded=True)[0]
     except (HeaderDataError, ValueError):
@@ -127,7 +137,7 @@ def _slabs(image: Any, shape: Shape3, path: Path) -> Slabs:
     proxy = image.dataobj
     dtype, slope, inter = proxy.dtype, float(proxy.slope), float(proxy.inter)
     planes, plane_bytes = planes_per_slab(shape, dtype.itemsize), shape[1] * shape[2] * dtype.itemsize
-    with _opened(path) as stream:
+    with _unpacked(path) as stream:
         stream.seek(proxy.offset)
         for start in range(0, shape[0], planes):
             count = min(planes, shape[0] - start)
@@ -139,8 +149,10 @@ def _slabs(image: Any, shape: Shape3, path: Path) -> Slabs:
             pass
 
 
-def _opened(path: Path) -> Any:
+def _unpacked(path: Path) -> Any:
     """The decompressed bytes of a file: gzip through ISA-L, at three times zlib's speed, the rest through nibabel."""
+    from nibabel.openers import ImageOpener
+
     return igzip.open(path, "rb") if path.suffix == ".gz" else ImageOpener(str(path))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,8 @@ from maesil.shapes import Shape3
 SLAB_BYTES = 4 * 2**20
 """Bytes of a file's voxels held at a time in addition to the result: float64 files need no float64 volume."""
 
-_AGAIN = "copy, download or convert it again"
+AGAIN = "copy, download or convert it again"
+"""What to do about a file that is damaged."""
 
 Slabs = Iterator[tuple[int, npt.NDArray[Any]]]
 """Pieces (n, h, w) of a volume with their first index along axis 0, in order."""
@@ -39,14 +40,32 @@ def located(path: Path, damaged: tuple[type[Exception], ...]) -> Iterator[None]:
     try:
         yield
     except ScanError as error:
-        raise ScanError(error.what, where=path, fix=error.fix or _AGAIN) from error
+        raise ScanError(error.what, where=path, fix=error.fix or AGAIN) from error
     except kinds as error:
-        raise ScanError(f"the file is damaged or has another format: {_gist(error)}", where=path, fix=_AGAIN) from error
+        raise ScanError(f"the file is damaged or has another format: {_gist(error)}", where=path, fix=AGAIN) from error
 
 
 def _gist(error: Exception) -> str:
     lines = str(error).strip().splitlines()
     return lines[-1].strip() if lines else type(error).__name__
+
+
+def array_shape(sizes: Sequence[int], splitter: str = "") -> Shape3:
+    """The shape of the array (k, j, i) of a file with these sizes (i, j, k, ...).
+
+    Raises:
+        ScanError: There are more than 3 dimensions; `splitter` is added to the advice.
+    """
+    kept = [int(size) for size in sizes]
+    while len(kept) > 3 and kept[-1] == 1:
+        kept.pop()
+    if len(kept) > 3:
+        raise ScanError(
+            f"the image has {len(kept)} dimensions {tuple(kept)}, but a scan has 3",
+            fix=f"split it into one file per frame{splitter}, and read each of them",
+        )
+    i, j, k = kept + [1] * (3 - len(kept))
+    return k, j, i
 
 
 def require_sound(geometry: Geometry) -> None:
@@ -66,6 +85,23 @@ def require_sound(geometry: Geometry) -> None:
             f"the voxel grid is sheared: its axes are {degrees:.2f} degrees off right angles",
             fix="undo the gantry tilt when converting from DICOM, or resample the scan onto a rectangular grid",
         )
+
+
+def require_whole(path: Path, expected: int, named: str = "the file") -> None:
+    """Refuses a file with fewer bytes than `expected`, which counts them before compression with gzip.
+
+    Raises:
+        ScanError: The file is cut short.
+    """
+    packed = path.suffix.lower() == ".gz"
+    with path.open("rb") as file:
+        if packed:
+            file.seek(-4, 2)  # gzip ends with the size modulo 2^32
+            held, expected = int.from_bytes(file.read(4), "little"), expected % 2**32
+        else:
+            held = file.seek(0, 2)
+    if held < expected or (packed and held != expected):
+        raise ScanError(f"{named} is cut short", where=path, fix=AGAIN)
 
 
 def collect(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:

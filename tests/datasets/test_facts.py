@@ -9,8 +9,9 @@ import pytest
 import SimpleITK
 
 from layout_trees import nifti, slice_file
+from maesil.ct.readers.base import Facts
 from maesil.datasets import find_scans
-from maesil.datasets.facts import Facts, facts_of_all
+from maesil.datasets.facts import facts_of_all
 from maesil.errors import ScanError
 
 
@@ -38,8 +39,9 @@ def test_facts_of__a_raw_file_that_lacks_a_byte_is_cut_short(tmp_path: Path, end
     (whole,) = looked(tmp_path / "set")
     assert isinstance(whole, Facts)
     assert whole.shape == (5, 6, 7)
-    cut(path.with_suffix(".raw") if ending in (".mhd", ".nhdr") else path)
-    assert looked(tmp_path / "set") == ["the file is cut short"]
+    detached = ending in (".mhd", ".nhdr")
+    cut(path.with_suffix(".raw") if detached else path)
+    assert looked(tmp_path / "set") == [f"{'its data file a.raw' if detached else 'the file'} is cut short"]
 
 
 @pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
@@ -74,4 +76,4 @@ def test_facts_of__an_empty_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "set" / "b.nii.gz").touch()
     first, second = looked(tmp_path / "set")
     assert isinstance(first, Facts)
-    assert "cannot be read" in str(second)
+    assert "Empty file" in str(second)
