@@ -1,17 +1,27 @@
 from __future__ import annotations
 
+import copy
+import functools
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from pydantic import ValidationError
 
 from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_yaml, to_dict
 from maesil.errors import ConfigError
-from maesil.masking import MASKINGS, UniformMasking
-from maesil.models import VAEConfig
+from maesil.evaluation.protocol import Protocol
+from maesil.masking import MASKINGS, DualMasking, UniformMasking
+from maesil.models import MODELS, MAEConfig, VAEConfig
 from maesil.presets import PRESETS
 from maesil.runs.pretrain import settle
+from maesil.sampling.config import DataConfig
+from maesil.tasks.classification.config import ClassificationConfig
+from maesil.tasks.segmentation import config as segmentation
+from maesil.tasks.segmentation.config import FinetuneConfig
+from maesil.training.config import TrainConfig
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
@@ -100,3 +110,53 @@ def test_settle__a_run_of_an_old_kl_weight_resumes_with_that_meaning_alone(tmp_p
     with pytest.raises(ConfigError, match=r"other settings: model\.kl_per_voxel"):
         settle(given, tmp_path)
     settle(replace(given, model=replace(given.model, kl_per_voxel=0.262144)), tmp_path)
+
+
+def parts(values: dict[str, object], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Where settings hold settings; not `overrides`, whose keys are patients."""
+    yield path
+    for key, value in values.items():
+        if isinstance(value, dict) and key != "overrides":
+            yield from parts(value, (*path, key))
+
+
+KINDS = {
+    **{f"model {name}": replace(RunConfig(), model=MODELS[name][0]()) for name in MODELS},
+    **{f"masking {name}": replace(RunConfig(), masking=MASKINGS[name]()) for name in MASKINGS},  # type: ignore[arg-type]
+}
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+def test_from_dict__every_part_refuses_an_unknown_key(kind: str) -> None:
+    plain = to_dict(KINDS[kind])
+    assert len(list(parts(plain))) > 7
+    for path in parts(plain):
+        values = copy.deepcopy(plain)
+        functools.reduce(lambda part, key: part[key], path, values)["nonsense"] = 1
+        with pytest.raises(ConfigError) as caught:
+            from_dict(values)
+        assert caught.value.what == f"unknown setting '{'.'.join((*path, 'nonsense'))}'"
+
+
+def test_finetune_config__every_part_refuses_an_unknown_key() -> None:
+    plain = segmentation.to_dict(FinetuneConfig())
+    for path in parts(plain):
+        values = copy.deepcopy(plain)
+        functools.reduce(lambda part, key: part[key], path, values)["layer_decai"] = 1
+        with pytest.raises(ConfigError) as caught:
+            segmentation.from_dict(values, where="run")
+        assert caught.value.what == f"unknown setting '{'.'.join((*path, 'layer_decai'))}'"
+        assert caught.value.where == "run"
+        if path == ("model",):
+            assert "did you mean 'layer_decay'?" in str(caught.value.fix)
+
+
+@pytest.mark.parametrize("part", [DataConfig, DualMasking, MAEConfig, TrainConfig, ClassificationConfig, Protocol])
+def test_parts__python_keywords_are_checked_too(part: Callable[..., object]) -> None:
+    with pytest.raises(ValidationError, match="nonsense"):
+        part(nonsense=1)
+
+
+def test_from_dict__a_setting_inside_a_model_is_named_without_pydantics_own_steps() -> None:
+    with pytest.raises(ConfigError, match=r"setting 'model\.superpatch': .*integer"):
+        from_dict({"model": {"superpatch": ["a", 64, 64]}})

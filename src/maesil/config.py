@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import field, fields, is_dataclass, replace
+from dataclasses import field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args, get_type_hints
 
 import tyro
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from maesil.catalog import nearest
+from maesil.catalog import Catalog, unknown_name
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS, AnyMasking, DualMasking
 from maesil.models import MODELS, AnyModel, MAEConfig
@@ -49,6 +49,10 @@ class RunConfig:
 _ADAPTER = TypeAdapter(RunConfig)
 SCIENCE = ("data", "masking", "model", "train", "seed")
 """Sections that a resumed run may not change."""
+NAMED: dict[str, tuple[Catalog[Any], str]] = {"model": (MODELS, "maesil"), "masking": (MASKINGS, "dual")}
+"""Sections whose settings depend on a name: the catalogue of the names, and the default."""
+UNKNOWN = "unexpected_keyword_argument"
+"""Pydantic's type of error for an unknown setting."""
 
 
 def to_dict(config: RunConfig) -> dict[str, Any]:
@@ -67,12 +71,10 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
     Raises:
         ConfigError: A key is unknown (the message names the nearest one) or a value is invalid.
     """
-    values = _renewed(values)
-    _check_keys(values, _pattern(values), (), where)
     try:
-        return _ADAPTER.validate_python(_with_names(values))
+        return _ADAPTER.validate_python(_named(values))
     except ValidationError as error:
-        raise _explain(error, where) from error
+        raise explain(error, RunConfig, where) from error
 
 
 def load_yaml(path: Path) -> RunConfig:
@@ -111,52 +113,36 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _renewed(values: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The values, with model settings of older runs renamed to their current names."""
-    model = values.get("model")
-    if not isinstance(model, Mapping) or _named(values, "model", "maesil") != "vae":
-        return values
-    return {**values, "model": renew_settings(model)}
-
-
-def _pattern(values: Mapping[str, Any]) -> RunConfig:
-    """A configuration with the fields that `values` may have; those of masking and model depend on their names."""
-    network, _ = MODELS[_named(values, "model", "maesil")]
-    masking = MASKINGS[_named(values, "masking", "dual")]
-    return replace(RunConfig(), masking=masking(), model=network())  # type: ignore[arg-type]
-
-
-def _with_names(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the names of model and masking, which decide how the rest of these parts is read."""
+def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The values with the names of model and masking; settings of older runs are renamed to their current names."""
     named = dict(values)
-    for part, default in (("model", "maesil"), ("masking", "dual")):
+    for part, (known, default) in NAMED.items():
         if isinstance(values.get(part), Mapping):
             named[part] = {"name": default, **values[part]}
+            known[str(named[part]["name"])]  # raises for an unknown name and suggests the nearest one
+    if isinstance(model := named.get("model"), Mapping) and model["name"] == "vae":
+        named["model"] = renew_settings(model)
     return named
 
 
-def _named(values: Mapping[str, Any], part: str, default: str) -> str:
-    settings = values.get(part)
-    return str(settings.get("name", default)) if isinstance(settings, Mapping) else default
+def explain(error: ValidationError, kind: Any, where: object = None) -> ConfigError:
+    """One of pydantic's errors as ours, an unknown setting before others; it names the nearest setting.
 
-
-def _check_keys(values: Mapping[str, Any], part: Any, path: tuple[str, ...], where: object) -> None:
-    """Pydantic's dataclasses accept unknown keys in nested parts; a mistyped setting must not pass silently."""
-    known = {field.name for field in fields(part)}
-    for key, value in values.items():
-        if key not in known:
-            guess = nearest(key, known)
-            hint = f"did you mean '{guess}'? " if guess else ""
-            dotted = ".".join([*path, key])
-            raise ConfigError(
-                f"unknown setting '{dotted}'", where=where, fix=f"{hint}known: {', '.join(sorted(known))}"
-            )
-        child = getattr(part, key)
-        if isinstance(value, Mapping) and is_dataclass(child):
-            _check_keys(value, child, (*path, key), where)
-
-
-def _explain(error: ValidationError, where: object) -> ConfigError:
-    first = error.errors()[0]
-    key = ".".join(str(part) for part in first["loc"])
-    return ConfigError(f"setting '{key}': {first['msg']}", where=where, fix=f"given: {first.get('input')!r}")
+    Args:
+        error: The error of validating values as `kind`.
+        kind: A dataclass of settings.
+        where: File that the values come from.
+    """
+    first = min(error.errors(), key=lambda each: each["type"] != UNKNOWN)
+    setting, owner = [], kind
+    for step in first["loc"]:
+        if is_dataclass(kind):
+            owner, kind = kind, get_type_hints(kind).get(str(step))
+            setting.append(str(step))
+        else:  # pydantic's location also has the name of a union's member
+            kind = next((member for member in get_args(kind) if getattr(member, "name", None) == step), None)
+    dotted = ".".join(setting)
+    if first["type"] == UNKNOWN:
+        hint = unknown_name("setting", setting[-1], (known.name for known in fields(owner))).fix
+        return ConfigError(f"unknown setting '{dotted}'", where=where, fix=hint)
+    return ConfigError(f"setting '{dotted}': {first['msg']}", where=where, fix=f"given: {first.get('input')!r}")

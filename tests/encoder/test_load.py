@@ -81,6 +81,9 @@ def test_load__wrong_patch_size(copied: Path) -> None:
 def test_load__unknown_or_unfitting_settings(copied: Path) -> None:
     with pytest.raises(CheckpointError, match="was not written by maesil"):
         maesil.load(edited(copied, surprise=1))
+    model = {**small_card().model, "encoder_wdth": 48}
+    with pytest.raises(CheckpointError, match=r"(?s)unknown setting 'encoder_wdth'.*did you mean 'encoder_width'"):
+        maesil.load(edited(export(small_backbone(), small_card(), "safetensors", copied / "x"), model=model))
 
 
 def test_load__an_export_for_another_tool(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors.torch import save_file
 from torch import Tensor
 
+from maesil.config import explain
 from maesil.errors import CheckpointError
 from maesil.files import write_text
 from maesil.models import MAEConfig
@@ -127,9 +128,8 @@ class Transfer:
         try:
             return _MODEL.validate_python(dict(self.model))
         except ValidationError as error:
-            first = error.errors()[0]
-            key = ".".join(map(str, first["loc"]))
-            raise CheckpointError(f"{TRANSFER}: model.{key}: {first['msg']}") from error
+            wrong = explain(error, MAEConfig)
+            raise CheckpointError(f"{TRANSFER}: model: {wrong.what}", fix=wrong.fix) from error
 
     def backbone(self) -> Backbone:
         """The network, with random weights."""

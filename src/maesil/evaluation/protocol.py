@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import asdict, field
 from typing import Literal
 
-from pydantic import PositiveInt
+from pydantic import ConfigDict, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from maesil.catalog import Catalog
@@ -29,7 +29,7 @@ NOT_SCIENCE = ("batch",)
 """Fields that do not affect any score."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class Protocol:
     """How reconstructions are scored. The paper leaves most of this open; see docs/reproducing.md.
 

@@ -6,6 +6,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Bool
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from maesil.masking.base import Masking, check_ratio, choose, contiguous_planes,
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DualMasking(Masking):
     """Hides a contiguous block of whole planes, and a share of the tokens in each plane outside it.
 

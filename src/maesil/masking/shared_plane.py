@@ -6,6 +6,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Bool
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -14,7 +15,7 @@ from maesil.masking.base import Masking, check_ratio, choose, uniform_scores
 
 
 @final
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SharedPlaneMasking(Masking):
     """Keeps the same in-plane positions in every plane, and hides a share of these in each plane at random.
 

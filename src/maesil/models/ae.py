@@ -7,6 +7,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Bool, Float
+from pydantic import ConfigDict
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -15,7 +16,7 @@ from maesil.models.autoencoder import Autoencoder, AutoencoderConfig
 from maesil.models.contract import Latent
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AEConfig(AutoencoderConfig):
     """An autoencoder whose latent is a vector of unconstrained numbers."""
 

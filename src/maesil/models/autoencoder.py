@@ -11,7 +11,7 @@ from typing import Any, final
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -26,7 +26,7 @@ MASKED_INPUT = "masked input"
 """Name in tables of an autoencoder that sees only the visible voxels, as masked models do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class AutoencoderConfig:
     """Sizes of the convolutional body, MONAI's `AutoEncoder`: every level halves the superpatch.
 

@@ -11,7 +11,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Bool, Float, Int
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -28,7 +28,7 @@ PATCH_VARIANCE_FLOOR = 1e-6
 """Number added to a patch's variance before the square root, in normalised units, since air has no variance."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MAEConfig:
     """Sizes and options of the masked autoencoder.
 

@@ -7,7 +7,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -21,7 +21,7 @@ from maesil.models.transformer import VIT_WAVELENGTHS, PatchDecoder
 from maesil.shapes import Shape3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SliceMAEConfig:
     """Sizes and options of a masked autoencoder of axial slices.
 

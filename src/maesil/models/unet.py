@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -18,7 +18,7 @@ from maesil.models.contract import Pretrainer, Reconstruction
 from maesil.shapes import Shape3
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class UNetConfig:
     """Sizes and options of MONAI's `UNet`: every level halves the superpatch and has a skip connection.
 

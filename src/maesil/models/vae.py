@@ -8,7 +8,7 @@ from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import NonNegativeFloat
+from pydantic import ConfigDict, NonNegativeFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -23,7 +23,7 @@ ACTIVE_NATS = 0.01
 """Divergence in nats above which a latent number counts as used."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class VAEConfig(AutoencoderConfig):
     """An autoencoder whose latent is drawn from a Gaussian, with a penalty on its divergence from the standard normal.
 

@@ -8,7 +8,7 @@ from typing import Literal, final
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import NonNegativeFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor
 
@@ -22,7 +22,7 @@ REVIVING = 0.5
 """Share of the training during which dead codes are replaced; afterwards the codes settle."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class VQVAEConfig(AutoencoderConfig):
     """An autoencoder whose latent vectors are codes from a codebook.
 

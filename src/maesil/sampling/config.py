@@ -6,7 +6,7 @@ from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from maesil.ct.window import Window
@@ -17,7 +17,7 @@ from maesil.errors import ConfigError
 SPLITS = ("train", "val", "test")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HoldoutConfig:
     """How a store is divided into train, val and test.
 
@@ -42,7 +42,7 @@ class HoldoutConfig:
     given: bool = True
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class DataConfig:
     """The data of a run.
 

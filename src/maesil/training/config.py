@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from maesil.errors import ConfigError
@@ -12,7 +12,7 @@ from maesil.errors import ConfigError
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TrainConfig:
     """Science: what changes the result.
 
@@ -55,7 +55,7 @@ class TrainConfig:
         return self.base_lr * self.global_batch(world) / 256
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MonitorConfig:
     """How often a run looks at itself; none of it changes the weights.
 
@@ -74,7 +74,7 @@ class MonitorConfig:
     log_every: PositiveInt = 20
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EfficiencyConfig:
     """Means: what changes speed and rounding, not the mathematics.
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import field
 from typing import Literal
 
-from pydantic import PositiveFloat, PositiveInt
+from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from maesil.training.config import EfficiencyConfig, TrainConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ClassificationConfig:
     """All settings of a classification run.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from maesil.config import explain
 from maesil.errors import ConfigError
 from maesil.runs.claim import changed_settings, claim
 from maesil.sampling.config import DataConfig
@@ -17,7 +18,7 @@ from maesil.tasks.segmentation.network import SegmentationConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class LabelsConfig:
     """Classes to segment, and how many labels to train on.
 
@@ -78,7 +79,7 @@ class FinetuneConfig:
     seed: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class ScratchConfig:
     """Settings of the encoder with random weights that differ from the pre-trained encoder's.
 
@@ -109,9 +110,7 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> FinetuneCon
     try:
         return _ADAPTER.validate_python(dict(values))
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(map(str, first["loc"]))
-        raise ConfigError(f"setting '{key}': {first['msg']}", where=where) from error
+        raise explain(error, FinetuneConfig, where) from error
 
 
 def settle(config: FinetuneConfig, run: Path) -> None:

@@ -14,7 +14,7 @@ from jaxtyping import Float, Int
 from monai.losses.dice import DiceCELoss
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrUpBlock
-from pydantic import NonNegativeFloat, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -25,7 +25,7 @@ from maesil.shapes import Shape3
 Strides = tuple[Shape3, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class SegmentationConfig:
     """The network, and which of its parts are trained.
 
