@@ -31,7 +31,7 @@ export PYTHONPATH="$PWD/src:$PWD${PYTHONPATH:+:$PYTHONPATH}"
 device=cuda geometry=(--preset paper) batches=1,2,4,8,16,32,64,128 rounds=5 pretrain=(paper) minutes=10
 if [ "$smoke" = --smoke ]; then
   device=cpu geometry=(--size tiny) batches=1,2 rounds=1 minutes=0.5
-  pretrain=(demo --train.batch 2 --data.holdout.by patient --data.padded-crops True)
+  pretrain=(demo --train.batch 2 --data.holdout.by patient --data.padded-crops)
 fi
 
 failed=()

@@ -114,6 +114,12 @@ def understood(words: tuple[str, ...]) -> None:
 LINES = written()
 
 
+@pytest.mark.parametrize("path", [*DOCUMENTS, *SCRIPTS, *HELPS], ids=lambda path: str(path.relative_to(ROOT)))
+def test_text__writes_no_switch_with_a_value(path: Path) -> None:
+    """Prose names flags, too, where no parser sees them."""
+    assert re.findall(r"--[a-z][\w.-]*[ =](?:True|False)\b", path.read_text(encoding="utf-8")) == []
+
+
 def test_written__finds_the_lines_of_every_kind_of_text() -> None:
     places = {line.where for line in LINES}
     assert {"README.md", "docs/reproducing.md", "docs/downstream.md", "cli.py", "compare.py"} <= places

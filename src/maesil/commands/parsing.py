@@ -6,25 +6,27 @@ import inspect
 import io
 import json
 import os
+import re
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import redirect_stderr
-from dataclasses import fields, is_dataclass
+from collections.abc import Mapping, Sequence
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import tyro
 from pydantic import ValidationError
 from rich.console import Console
 
+from maesil.catalog import nearest
 from maesil.errors import ConfigError
 
 T = TypeVar("T")
 RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
 """Environment variables of torchrun, Lightning and SLURM with the process's rank in a run; the first one set counts."""
 TRUTHS = ("True", "False")
-"""Values of a boolean flag."""
-Settings = Annotated[T, tyro.conf.arg(name=""), tyro.conf.FlagConversionOff]
-"""A run's settings: flags without a prefix, boolean flags with a value."""
+"""Values that switches took in version 0.1."""
+Settings = Annotated[T, tyro.conf.arg(name="")]
+"""A run's settings: flags without a prefix."""
 
 
 def parse(kind: type[T], command: str, words: Sequence[str], default: T | None = None) -> T:
@@ -37,67 +39,56 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
         default: Values for everything that is not given; None: the fields' own defaults.
 
     Raises:
-        ConfigError: A value is out of range.
-        SystemExit: Help was requested (0), or an argument is unknown (2).
+        ConfigError: A flag is unknown, a switch has a value, or a value is out of range.
+        SystemExit: Help was requested (0), or the arguments are wrong in another way (2).
     """
     settings: dict[str, Any] = {} if default is None else {"default": default}
-    config = (tyro.conf.AvoidSubcommands, tyro.conf.FlagCreatePairsOff)
     description = inspect.cleandoc(kind.__doc__ or "")  # tyro drops a docstring's examples
-    given = with_values(words, set(_switches(getattr(default, "config", None))))
+    run = partial(
+        tyro.cli,
+        kind,
+        prog=f"maesil {command}",
+        description=description,
+        config=(tyro.conf.AvoidSubcommands,),
+        **settings,
+    )
+    if {word.rpartition("=")[2] for word in words} & set(TRUTHS):
+        _check_flags(words, run)
     messages = io.StringIO()
     try:
         with redirect_stderr(messages):
-            call: T = tyro.cli(
-                kind, prog=f"maesil {command}", description=description, args=given, config=config, **settings
-            )
+            call: T = run(args=words)
     except SystemExit as stop:
         refused = _validation_behind(stop)
         if refused is not None:
             raise _explain(refused, command, words) from stop
+        if stop.code:
+            _check_flags(words, run)
         sys.stderr.write(messages.getvalue())
         raise
     sys.stderr.write(messages.getvalue())
     return call
 
 
-def with_values(words: Sequence[str], switches: Collection[str]) -> list[str]:
-    """Returns the arguments with a value after every boolean flag: `--x` becomes `--x True`, `--no-x` `--x False`.
-
-    So boolean settings can be set, or unset where a preset or file has set them, in any of the usual ways.
-
-    Args:
-        words: The arguments after the command's name.
-        switches: The boolean flags.
-    """
-    offs = {_off(switch): switch for switch in switches}
-    found: list[str] = []
-    for place, word in enumerate(words):
-        flag = word.replace("_", "-")
-        following = words[place + 1] if place + 1 < len(words) else ""
-        if flag in offs:
-            found += [offs[flag], "False"]
-        elif flag in switches and following not in TRUTHS:
-            found += [flag, "True"]
-        else:
-            found.append(word)
-    return found
-
-
-def _switches(settings: object, prefix: str = "--") -> Iterator[str]:
-    """The boolean flags of settings, nested ones included."""
-    if not is_dataclass(settings):
-        return
-    for field in fields(settings):
-        value, flag = getattr(settings, field.name), prefix + field.name.replace("_", "-")
-        if isinstance(value, bool):
-            yield flag
-        else:
-            yield from _switches(value, f"{flag}.")
-
-
-def _off(switch: str) -> str:
-    section, dot, name = switch.removeprefix("--").rpartition(".")
-    return f"--{section}{dot}no-{name}"
+def _check_flags(words: Sequence[str], run: partial[Any]) -> None:
+    """Raises ConfigError for the first flag that does not exist, or is a switch that is given a value."""
+    shown = io.StringIO()
+    with redirect_stdout(shown), suppress(SystemExit):
+        run(args=["--help"])
+    known = sorted(set(re.findall(r"--\w[\w.-]*\w", shown.getvalue())))
+    for word, following in zip(words, [*words[1:], ""], strict=True):
+        flag, equals, value = word.partition("=")
+        flag = flag.replace("_", "-")
+        if flag.startswith("--") and flag not in known:
+            guess = nearest(flag, known)
+            hint = f": did you mean {guess}?" if guess else ""
+            raise ConfigError(f"unknown flag {flag}{hint}", fix=f"{run.keywords['prog']} --help")
+        section, dot, name = flag.removeprefix("--").rpartition(".")
+        off = f"--{section}{dot}no-{name}"
+        given = value if equals else following
+        if off in known and given in TRUTHS:
+            new = flag if given == "True" else off
+            raise ConfigError(f"a switch takes no value: write {new} in place of {flag} {given}")
 
 
 def _validation_behind(stop: SystemExit) -> ValidationError | None:
