@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
+import re
 import subprocess
 import sys
 from dataclasses import fields, is_dataclass, replace
@@ -13,19 +15,29 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+import maesil
 from maesil import pipeline
 from maesil.cli import COMMANDS, main
 from maesil.commands.finetune import TASKS
 from maesil.commands.parsing import console, parse, print_json
 from maesil.commands.prepare import Prepare
 from maesil.commands.pretrain import Pretrain
+from maesil.comparison.model_sets import MODEL_SETS
 from maesil.config import RunConfig, dump_yaml
+from maesil.datasets.layouts import LAYOUTS
+from maesil.evaluation.measures import METRICS
+from maesil.evaluation.protocol import PROTOCOLS
+from maesil.export import TARGETS
+from maesil.masking import MASKINGS
+from maesil.models import CEILINGS, MODELS, UNTRAINED
 from maesil.models.mae import MaskedAutoencoder
 from maesil.presets import PRESETS
 from maesil.runs.load import load
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
+
+SOURCE = Path(maesil.__file__).parent
 
 
 def test_help__explains_the_three_steps(capsys: pytest.CaptureFixture[str]) -> None:
@@ -46,6 +58,61 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize(
+    ("command", "listed"),
+    [
+        ("", [*COMMANDS, *COMMANDS.values(), *TARGETS, *TASKS]),
+        ("finetune", [*TASKS, *TASKS.values()]),
+        ("export", [*TARGETS, *(purpose for purpose, _ in TARGETS.values()), f"--to {'|'.join(TARGETS)}"]),
+        ("datasets", [", ".join(LAYOUTS), f"{'|'.join(LAYOUTS)}"]),
+        ("pretrain", [", ".join(PRESETS), ", ".join(MODELS), ", ".join(MASKINGS)]),
+        ("evaluate", [", ".join(PROTOCOLS), ", ".join(UNTRAINED)]),
+        ("compare", [", ".join(PRESETS), ", ".join(MODEL_SETS), ", ".join((*MODELS, *UNTRAINED, *CEILINGS))]),
+    ],
+)
+def test_help__lists_what_the_catalogues_have(
+    command: str, listed: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*command.split(), "--help"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert [text for text in listed if text not in shown] == []
+
+
+def test_help__has_no_list_by_hand() -> None:
+    """Three names of a catalogue in a row in the source of a help are a list that a new name would be missing from."""
+    helps = [SOURCE / "cli.py", *(SOURCE / "commands").glob("*.py"), SOURCE / "store" / "settings.py"]
+    helps += [*(SOURCE / "tasks").glob("*/config.py"), SOURCE / "pipeline.py"]
+    texts = {path: path.read_text(encoding="utf-8") for path in helps}
+    for catalogue in (TARGETS, LAYOUTS, PRESETS, PROTOCOLS, MASKINGS, MODELS, METRICS, TASKS):
+        names = "|".join(f"[\"'`]?{name}[\"'`]?" for name in catalogue)
+        by_hand = re.compile(rf"(?<!\w)(?:(?:{names})(?:, (?:and |or )?| and | or )){{2}}(?:{names})")
+        assert {path.name: by_hand.findall(text) for path, text in texts.items() if by_hand.search(text)} == {}
+
+
+@pytest.mark.parametrize("words", [["-h"], ["export", "--help"]])
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_help__to_a_program_that_stops_reading(words: list[str], unbuffered: str) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    call = [sys.executable, "-m", "maesil.cli", *words]
+    surroundings = {**os.environ, "PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(call, env=surroundings, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (1, "")
+
+
+def test_help__of_a_command_loads_no_more_than_it_did() -> None:
+    commands = ["demo", "datasets", "prepare", "report", "reconstruct", "export", "finetune", "finetune classification"]
+    commands += ["embed", "similar", "predict", "masks", "nodules", "doctor"]
+    check = (
+        "import sys; from maesil.cli import main\n"
+        f"for words in {commands}:\n"
+        "    assert main([*words.split(), '--help']) == 0\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize(
     ("words", "message"),
     [
         (["prepair"], "did you mean 'prepare'?"),
@@ -56,6 +123,8 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
         (["pretrain", "demo", "--run", "x", "--masking.name", "duel"], "did you mean 'dual'?"),
         (["prepare", "nowhere", "--out", "store"], "nowhere"),
         (["evaluate", "nowhere"], "this run does not exist"),
+        (["export", "nowhere", "--to", "moani", "--out", "x"], "did you mean 'monai'?"),
+        (["datasets", ".", "--layout", "lidk"], "did you mean 'lidc'?"),
         (["report", "nowhere"], "this run does not exist"),
         (["datasets", "nowhere"], "this source does not exist"),
         (["compare", "nowhere"], "an output folder are required"),

@@ -100,9 +100,9 @@ def understood(words: tuple[str, ...]) -> None:
         real(*settings, **more)
         raise UnderstoodError
 
-    module = import_module(cli.COMMANDS[words[0]])
+    module = import_module(f"maesil.commands.{words[0].replace('-', '_')}")
     with pytest.MonkeyPatch.context() as patched:
-        for one in (module, *map(import_module, finetune.TASKS.values())):
+        for one in (module, *(import_module(f"maesil.commands.finetune_{task}") for task in finetune.TASKS)):
             if hasattr(one, "parse"):
                 patched.setattr(one, "parse", parse_only)
         if hasattr(module, "load_yaml"):  # the file is the reader's own

@@ -25,6 +25,12 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError
     return UnknownNameError(f"unknown {kind} '{name}'", fix=f"{hint}known: {', '.join(names)}")
 
 
+def listing(purposes: Mapping[str, str]) -> str:
+    """Names and what each is for, one a line, as helps show them."""
+    width = max(map(len, purposes)) + 3
+    return "\n".join(f"  {name:<{width}}{purpose}" for name, purpose in purposes.items())
+
+
 class Catalog(Mapping[str, T]):
     """An immutable mapping from readable names to parts.
 

@@ -5,14 +5,40 @@ Exit codes: 0 done; 1 partly done, interrupted, or failed while running; 2 inval
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib import import_module
-from typing import Protocol
 
 from maesil import __version__
-from maesil.catalog import Catalog
+from maesil.catalog import Catalog, listing
+from maesil.commands.finetune import TASKS
 from maesil.errors import MaesilError
+from maesil.export import TARGETS
+
+COMMANDS = Catalog(
+    "command",
+    {
+        "demo": "the whole pipeline on one real CT, in about ten minutes on two cores",
+        "datasets": "list what folders of CT contain (Table I), and merge them into one dataset",
+        "prepare": "convert scans into a store that training can read fast",
+        "pretrain": "pre-train a model",
+        "evaluate": "score a run on held-out scans",
+        "compare": "train models under one budget, score them, write tables and a page",
+        "report": "write a run's HTML page",
+        "reconstruct": "mask and reconstruct one scan; both as NIfTI on the scan's own grid",
+        "export": f"write the encoder for another tool: {', '.join(TARGETS)}",
+        "finetune": f"train a task on a pre-trained encoder: {', '.join(TASKS)}",
+        "embed": "one vector per scan and superpatch, for pandas and scikit-learn",
+        "similar": "the scans or regions nearest to a query",
+        "predict": "segment one scan, on its own grid",
+        "compare-transfer": "does pre-training help? few labels and many, against random weights",
+        "masks": "plot the masking strategies",
+        "nodules": "nodules of LIDC-IDRI as label files, with volume and malignancy",
+        "doctor": "versions, devices, memory, metric weights",
+    },
+)
+"""Name to purpose; the command itself is the function `main` of its module in `maesil.commands`."""
 
 OVERVIEW = f"""maesil {__version__}: masked-autoencoder pre-training on unlabeled 3D CT
 
@@ -20,56 +46,34 @@ Three steps from your scans to a pre-trained encoder:
 
   maesil prepare SCANS... --out STORE                   NIfTI, NRRD, MetaImage, DICOM -> one store
   maesil pretrain base --data.store STORE --run RUN     train; the same command resumes
-  maesil evaluate RUN                                   PSNR, SSIM, LPIPS on held-out scans, and a page
+  maesil evaluate RUN                                   scores on held-out scans, as a table
 
 All commands:
 
-  demo         the whole pipeline on one real CT, in about ten minutes on two cores
-  datasets     list what folders of CT contain (Table I), and merge them into one dataset
-  prepare      convert scans into a store that training can read fast
-  pretrain     pre-train a model
-  evaluate     score a run on held-out scans
-  compare      train models under one budget, score them, write tables and a page
-  report       write a run's HTML page
-  reconstruct  mask and reconstruct one scan; both as NIfTI on the scan's own grid
-  export       write the encoder for MONAI, nnU-Net, Hugging Face, ONNX, TorchScript
-  finetune     train a task (segmentation, classification) on a pre-trained encoder
-  embed        one vector per scan and superpatch, for pandas and scikit-learn
-  similar      the scans or regions nearest to a query
-  predict      segment one scan, on its own grid
-  compare-transfer   does pre-training help? few labels and many, against random weights
-  masks        plot the masking strategies
-  nodules      nodules of LIDC-IDRI as label files, with volume and malignancy
-  doctor       versions, devices, memory, metric weights
+{listing(COMMANDS)}
 
 `maesil COMMAND --help` explains each, with examples. Exit codes: 0 done, 1 partly done or interrupted, 2 invalid call.
 """
 
 
-class Command(Protocol):
-    """A command: parses its arguments, does its work through `maesil.pipeline`, returns an exit code."""
-
-    def __call__(self, words: Sequence[str]) -> int:
-        """Runs the command with the arguments after its name."""
-
-
-COMMANDS = Catalog(
-    "command",
-    {
-        name: f"maesil.commands.{name}"
-        for name in (
-            *("demo", "datasets", "prepare", "pretrain", "evaluate"),
-            *("compare", "report", "reconstruct", "export"),
-            *("finetune", "embed", "similar", "predict", "masks", "nodules", "doctor"),
-        )
-    }
-    | {"compare-transfer": "maesil.commands.compare_transfer"},
-)
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; user errors print a message, never a traceback."""
-    words = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        sys.stdout.flush()  # a closed pipe is found here, rather than in a traceback at exit
+        return code
+    except MaesilError as error:
+        print(f"maesil: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("\nmaesil: interrupted; the same command continues where it stopped", file=sys.stderr)
+        return 1
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
+        return 1
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
         print(OVERVIEW)
         return 0 if words else 2
@@ -77,18 +81,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
-        command: Command = import_module(COMMANDS[words[0]]).main  # a module per command: `--help` loads no torch
-        return command(words[1:])
-    except MaesilError as error:
-        print(f"maesil: {error}", file=sys.stderr)
-        return error.exit_code
-    except KeyboardInterrupt:
-        print("\nmaesil: interrupted; the same command continues where it stopped", file=sys.stderr)
-        return 1
-    except SystemExit as stop:  # tyro exits like this after --help or a wrong flag
+        COMMANDS[words[0]]  # raises for an unknown name and suggests the nearest one
+        command = import_module(
+            f"maesil.commands.{words[0].replace('-', '_')}"
+        )  # other commands' imports are not needed
+        code: int = command.main(words[1:])
+        return code
+    except SystemExit as stop:  # tyro exits like this after --help or a wrong argument
         return stop.code if isinstance(stop.code, int) else 2
-    except BrokenPipeError:
-        return 1
 
 
 if __name__ == "__main__":

@@ -99,7 +99,7 @@ def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last
 
     Args:
         run: Anything `maesil.load` accepts: a run, a checkpoint, an exported folder, a model on the hub.
-        target: "safetensors", "huggingface", "monai", "nnunet", "onnx" or "torchscript".
+        target: A name in `maesil.export.TARGETS`.
         out: The output folder: new, empty, or an earlier export, which is replaced.
         checkpoint: Which of the run's checkpoints to load.
 

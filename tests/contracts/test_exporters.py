@@ -15,7 +15,8 @@ from backbones import CONFIG, random_volume, small_backbone, small_card, with_pa
 from exported import LOADED_BACK, as_map
 from maesil.encoder.card import Transfer
 from maesil.errors import ConfigError
-from maesil.export.targets import TARGETS, export
+from maesil.export import TARGETS
+from maesil.export.targets import export
 from maesil.models import MAEConfig
 
 TOLERANCE = {"onnx": 1e-4}

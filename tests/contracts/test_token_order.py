@@ -16,7 +16,8 @@ from torch import nn
 
 from backbones import CONFIG, small_backbone, small_card
 from exported import LOADED_BACK
-from maesil.export.targets import TARGETS, export
+from maesil.export import TARGETS
+from maesil.export.targets import export
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS, DualMasking, UniformMasking
 from maesil.models import MAEConfig, MaskedAutoencoder

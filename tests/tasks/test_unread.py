@@ -163,6 +163,16 @@ def test_command__refuses_what_nothing_reads(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("task", list(KINDS))
+def test_command__an_unknown_preset(task: str, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["finetune", task, "--preset", "bsae", "--data.store", str(store), "--run", str(tmp_path / "run")]
+    if task == "classification":
+        words += ["--labels", str(written_labels(tmp_path)), "--folds", "2"]
+    assert main(words) == 2
+    assert "did you mean 'base'?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
 def part(section: str, **values: Any) -> Callable[[Any], Any]:
     """Settings with other values in one section."""
     return lambda config: replace(config, **{section: replace(getattr(config, section), **values)})

@@ -11,25 +11,27 @@ from typing import Literal
 import tyro
 from pydantic import PositiveInt
 
-from maesil.commands.parsing import Settings, console, parse, print_json, value_of
+from maesil.commands.parsing import Settings, console, lists, parse, print_json, value_of
 from maesil.comparison.budget import parse_budget
 from maesil.comparison.model_sets import MODEL_SETS, ModelSet
 from maesil.comparison.spec import parse_models
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
+from maesil.models import CEILINGS, MODELS, UNTRAINED
 from maesil.presets import PRESETS
 from maesil.screen import scan_bar
 
 
+@lists(model_sets=MODEL_SETS, presets=PRESETS, models=(*MODELS, *UNTRAINED, *CEILINGS))
 @dataclass(frozen=True)
 class Compare:
     """Train models under one budget, score them under one protocol, and write tables, figures and a page.
 
-    A model is a name with optional settings: ae, vae:kl_per_voxel=1, maesil:masking.name=uniform. Or --preset names a
-    whole comparison: {model_sets}. --beside PRESET sets what all models share (data, batch, superpatches): {presets};
-    its settings are flags, as in `maesil pretrain`. The same command resumes, model by model. Exit status 1: a model
-    failed.
+    A model is a name with optional settings, such as vae:kl_per_voxel=1 or maesil:masking.name=uniform; the names are
+    {models}. Or --preset names a whole comparison: {model_sets}. --beside PRESET sets what all models share (data,
+    batch, superpatches): {presets}; its settings are flags, as in `maesil pretrain`. The same command resumes, model by
+    model. Exit status 1: a model failed.
 
     Examples:
       maesil compare store --models maesil,ae,vae,vqvae,slice_mae,interpolation --budget steps=20000 --out compared
@@ -61,11 +63,6 @@ class Compare:
     """Training runs per model, with consecutive seeds from --seed; scores are averaged over them."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
-
-
-Compare.__doc__ = (
-    (Compare.__doc__ or "").replace("{model_sets}", ", ".join(MODEL_SETS)).replace("{presets}", ", ".join(PRESETS))
-)
 
 
 def main(words: Sequence[str]) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated
 
 import tyro
 from rich.table import Table
 
-from maesil.commands.parsing import console, parse, print_json
+from maesil.commands.parsing import console, lists, parse, print_json
+from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.splits import SplitConfig
 from maesil.datasets.unify import Unified
@@ -26,13 +27,14 @@ DRAWN = (
 )
 
 
+@lists(layouts=LAYOUTS)
 @dataclass(frozen=True)
 class Datasets:
     """List what folders of CT contain (Table I of the paper), and merge them into one dataset.
 
-    Reports the layout detected for each folder: btcv, lidc, totalsegmentator, nnunet, or a plain folder. Reads only
-    headers. With --out, writes the list of scans with splits by patient, which `maesil prepare` accepts as a source;
-    the list contains local paths and is as private as the scans. Exit status 1: something cannot be used.
+    Reports the layout detected for each folder: {layouts}. Reads only headers. With --out, writes the list of scans
+    with splits by patient, which `maesil prepare` accepts as a source; the list contains local paths and is as private
+    as the scans. Exit status 1: something cannot be used.
 
     Examples:
       maesil datasets BTCV LIDC-IDRI Totalsegmentator_dataset --out scans.json
@@ -46,7 +48,7 @@ class Datasets:
     """The list of scans to write; patients in an existing list keep their split."""
     table: Path | None = None
     """Also write Table I to this file: .md, .tex or .csv."""
-    layout: Literal["btcv", "lidc", "totalsegmentator", "nnunet", "folder"] | None = None
+    layout: Annotated[str | None, tyro.conf.arg(metavar="|".join(LAYOUTS))] = None
     """Layout of the folders; by default detected from each folder's files."""
     dataset: str | None = None
     """One dataset name for all of them; by default each collection's own."""

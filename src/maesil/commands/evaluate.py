@@ -9,15 +9,17 @@ from typing import Annotated, Literal
 
 import tyro
 
-from maesil.commands.parsing import console, parse, value_of
+from maesil.commands.parsing import console, lists, parse, value_of
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
+from maesil.models import UNTRAINED
 from maesil.screen import scan_bar
 
 
+@lists(readings=PROTOCOLS, untrained=UNTRAINED)
 @dataclass(frozen=True)
 class Evaluate:
-    """Score a run on held-out scans against a mean fill, an interpolation and kriging, which learn nothing.
+    """Score a run on held-out scans, next to models that learn nothing: {untrained}.
 
     --reading names the protocol: {readings}. Its settings are flags.
 
@@ -46,9 +48,6 @@ class Evaluate:
     """What is scored, and how."""
     json: Path | None = None
     """Also write the scores to this JSON file."""
-
-
-Evaluate.__doc__ = (Evaluate.__doc__ or "").replace("{readings}", ", ".join(PROTOCOLS))
 
 
 def main(words: Sequence[str]) -> int:

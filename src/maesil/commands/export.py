@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import tyro
 
-from maesil.commands.parsing import parse
+from maesil.catalog import listing
+from maesil.commands.parsing import lists, parse
+from maesil.export import TARGETS
 
 
+@lists(targets=listing({name: purpose for name, (purpose, _) in TARGETS.items()}))
 @dataclass(frozen=True)
 class Export:
     """Write a pre-trained encoder for another tool: weights, transfer.json, a model card with the code to load them.
 
     Targets:
-      safetensors   for maesil.load and plain PyTorch
-      huggingface   config.json and model.safetensors, as huggingface_hub pushes and loads them
-      monai         for monai.networks.nets.ViT and UNETR, loaded with strict=True
-      nnunet        for a Primus network of dynamic_network_architectures, through an adapter
-      onnx          one graph for one superpatch size and any batch size
-      torchscript   the same for libtorch
+    {targets}
 
     Examples:
       maesil export runs/base --to monai --out base-monai
@@ -31,7 +29,7 @@ class Export:
 
     run: tyro.conf.Positional[Path]
     """The run or checkpoint folder, or an exported folder (safetensors, huggingface)."""
-    to: Literal["safetensors", "huggingface", "monai", "nnunet", "onnx", "torchscript"]
+    to: Annotated[str, tyro.conf.arg(metavar="|".join(TARGETS))]
     """The target to export for."""
     out: Path
     """The output folder: new, empty, or an earlier export."""
@@ -42,6 +40,7 @@ class Export:
 def main(words: Sequence[str]) -> int:
     """Writes the folder and prints its path."""
     call = parse(Export, "export", words)
+    TARGETS[call.to]  # raises for an unknown name and suggests the nearest one
     from maesil import pipeline
 
     print(pipeline.export(call.run, call.to, call.out, checkpoint=call.checkpoint))  # noqa: T201 (the result)

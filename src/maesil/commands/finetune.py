@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import import_module
 
-from maesil.catalog import Catalog
+from maesil.catalog import Catalog, listing
 from maesil.errors import ConfigError
 
 TASKS = Catalog(
     "task",
     {
-        "segmentation": "maesil.commands.finetune_segmentation",
-        "classification": "maesil.commands.finetune_classification",
+        "segmentation": "a UNETR-style decoder on the encoder, on scans prepared with --labels",
+        "classification": "probes of frozen features, or full fine-tuning, from a CSV of classes",
     },
 )
+"""Name to purpose; the command itself is the function `main` of `maesil.commands.finetune_NAME`."""
 
-OVERVIEW = """maesil finetune: train a downstream task on a pre-trained encoder
+OVERVIEW = f"""maesil finetune: train a downstream task on a pre-trained encoder
 
-  segmentation     a UNETR-style decoder on the encoder, on scans prepared with --labels
-  classification   probes of frozen features, or full fine-tuning, from a CSV of classes
+{listing(TASKS)}
 
 `maesil finetune TASK --help` explains each.
 
@@ -36,6 +36,6 @@ def main(words: Sequence[str]) -> int:
         return 0
     if not words or words[0].startswith("-"):
         raise ConfigError("no task is given", fix=f"maesil finetune TASK ..., one of: {', '.join(TASKS)}")
-    command = import_module(TASKS[words[0]]).main
-    code: int = command(words[1:])
+    TASKS[words[0]]  # raises for an unknown name and suggests the nearest one
+    code: int = import_module(f"maesil.commands.finetune_{words[0]}").main(words[1:])
     return code

@@ -8,7 +8,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial
 from typing import Annotated, Any, TypeVar
@@ -68,6 +68,17 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
         raise
     sys.stderr.write(messages.getvalue())
     return call
+
+
+def lists(**names: Iterable[str]) -> Callable[[type[T]], type[T]]:
+    """Fills the braces in a command's docstring, such as {presets}, with names of a catalogue or with a text."""
+
+    def fill(kind: type[T]) -> type[T]:
+        texts = {key: each if isinstance(each, str) else ", ".join(each) for key, each in names.items()}
+        kind.__doc__ = inspect.cleandoc(kind.__doc__ or "").format(**texts)
+        return kind
+
+    return fill
 
 
 def _check_flags(words: Sequence[str], run: partial[Any]) -> None:

@@ -7,20 +7,23 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maesil.allocator import EVERYTHING, keep_freed_memory
-from maesil.commands.parsing import Settings, console, parse, print_json, value_of
+from maesil.commands.parsing import Settings, console, lists, parse, print_json, value_of
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS
+from maesil.models import MODELS
 from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
 
 
+@lists(presets=PRESETS, models=MODELS, maskings=MASKINGS)
 @dataclass(frozen=True)
 class Pretrain:
     """Pre-train a model on a store: maesil pretrain PRESET --data.store STORE --run RUN.
 
-    PRESET is one of: {presets}; --config FILE replaces it. Every setting is a flag. The same command resumes an
-    interrupted run (Ctrl-C, SIGTERM, a kill) from its last checkpoint.
+    PRESET is one of: {presets}; --config FILE replaces it. Every setting is a flag. Values of --model.name: {models};
+    of --masking.name: {maskings}. The same command resumes an interrupted run (Ctrl-C, SIGTERM, a kill) from its last
+    checkpoint.
 
     Examples:
       maesil pretrain base --data.store store --run runs/base
@@ -37,9 +40,6 @@ class Pretrain:
     """The run folder to write or to resume."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
-
-
-Pretrain.__doc__ = (Pretrain.__doc__ or "").replace("{presets}", ", ".join(PRESETS))
 
 
 def main(words: Sequence[str]) -> int:

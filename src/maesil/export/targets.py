@@ -1,4 +1,4 @@
-"""The catalogue of export targets, and the export of a pre-trained encoder."""
+"""The export of a pre-trained encoder to a target."""
 
 from __future__ import annotations
 
@@ -6,15 +6,11 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from pkgutil import resolve_name
 
-from maesil.catalog import Catalog
 from maesil.encoder.card import TRANSFER, Transfer, model_card
 from maesil.errors import ConfigError
-from maesil.export.graphs import write_onnx, write_torchscript
-from maesil.export.huggingface import write_huggingface
-from maesil.export.monai import write_monai
-from maesil.export.nnunet import write_nnunet
-from maesil.export.plain import write_plain
+from maesil.export import TARGETS
 from maesil.files import write_text
 from maesil.models.backbone import Backbone
 
@@ -23,18 +19,6 @@ Writer = Callable[[Backbone, Transfer, Path], str]
 
 A writer puts the weights into the folder, and its own transfer.json if it has something to add.
 """
-
-TARGETS: Catalog[Writer] = Catalog(
-    "target",
-    {
-        "safetensors": write_plain,
-        "huggingface": write_huggingface,
-        "monai": write_monai,
-        "nnunet": write_nnunet,
-        "onnx": write_onnx,
-        "torchscript": write_torchscript,
-    },
-)
 
 
 def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Path:
@@ -50,7 +34,8 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         ConfigError: The output folder contains something else.
         MissingExtraError: The target needs a package that is not installed.
     """
-    write = TARGETS[target]
+    _, writer = TARGETS[target]
+    write: Writer = resolve_name(f"{__package__}.{writer}")
     if out.exists() and not out.is_dir():
         raise ConfigError("this is a file", where=out, fix="give a folder: --out DIR")
     if out.is_dir() and any(out.iterdir()) and not (out / TRANSFER).is_file():

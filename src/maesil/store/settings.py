@@ -32,8 +32,8 @@ class PrepareConfig:
         hash_names: Whether to hash case names of volume files too; DICOM scans always get salted hashes.
         patient_pattern: Regular expression that finds the patient in a volume file's path below its source, such as
             "^([^/]+)/" for the first folder; None: every case is a patient. DICOM files name the patient themselves.
-        layout: Layout of the sources, if known: btcv, lidc, totalsegmentator, nnunet or folder; None: recognised from
-            the files of each source.
+        layout: Layout of the sources, if known, a name that `maesil datasets --help` lists; None: recognised from the
+            files of each source.
         salt: Secret that the hashes are made with; None: a random one, kept in your configuration folder.
         labels: Whether to store the scans' segmentations, for downstream tasks; scans that were prepared without them
             are prepared again.

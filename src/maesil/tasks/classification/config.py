@@ -19,7 +19,7 @@ class ClassificationConfig:
         init: The pre-trained encoder, anything `maesil.load` accepts; "none": random weights, the preset's
             architecture.
         random_start: Use only the architecture of `init`, with random weights.
-        preset: Preset whose architecture is used if `init` is "none".
+        preset: Preset whose architecture is used if `init` is "none", a name that `maesil pretrain --help` lists.
         mode: "linear" or "knn" on the mean token, "attentive" pooling of frozen tokens (means of 4^3 patches), or
             "full": encoder and pooling trained on superpatches.
         pool: What "linear" and "knn" use of a scan's tokens: their "mean", or "mean_std", the mean and the standard
@@ -34,7 +34,7 @@ class ClassificationConfig:
 
     init: str = "none"
     random_start: bool = False
-    preset: Literal["paper", "base", "demo"] = "base"
+    preset: str = "base"
     mode: Literal["linear", "knn", "attentive", "full"] = "linear"
     pool: Literal["mean", "mean_std"] = "mean"
     folds: PositiveInt = 5

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
@@ -54,7 +54,7 @@ class FinetuneConfig:
             architecture.
         random_start: Use only the architecture of `init`, with random weights: the baseline without pre-training.
             Random weights learn at one rate in all layers, unless --model.layer-decay is given.
-        preset: Preset whose architecture is used if `init` is "none".
+        preset: Preset whose architecture is used if `init` is "none", a name that `maesil pretrain --help` lists.
         data: Store, held-out patients, flips. No flips by default: left and right are different structures. No padded
             crops: a scan is segmented in windows that lie inside it. The window is the encoder's.
         labels: Classes to segment, and how many labels to train on.
@@ -67,7 +67,7 @@ class FinetuneConfig:
 
     init: str = "none"
     random_start: bool = False
-    preset: Literal["paper", "base", "demo"] = "base"
+    preset: str = "base"
     data: DataConfig = field(default_factory=lambda: DataConfig(flip_axes=(), padded_crops=False))
     labels: LabelsConfig = field(default_factory=LabelsConfig)
     model: SegmentationConfig = field(default_factory=SegmentationConfig)
