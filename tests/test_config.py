@@ -52,6 +52,8 @@ def test_from_dict__names_the_bad_key(values: dict[str, object], message: str, h
         from_dict(values, where="run.yaml")
     assert message in str(caught.value)
     assert hint in str(caught.value)
+    if hint:
+        assert caught.value.where == "run.yaml"
 
 
 def test_load_yaml__bad_files_are_clear_errors(tmp_path: Path) -> None:

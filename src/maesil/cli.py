@@ -82,10 +82,8 @@ def _run(words: list[str]) -> int:
         return 0
     try:
         COMMANDS[words[0]]  # raises for an unknown name and suggests the nearest one
-        command = import_module(
-            f"maesil.commands.{words[0].replace('-', '_')}"
-        )  # other commands' imports are not needed
-        code: int = command.main(words[1:])
+        module = f"maesil.commands.{words[0].replace('-', '_')}"
+        code: int = import_module(module).main(words[1:])  # a module per command: most helps need no torch
         return code
     except SystemExit as stop:  # tyro exits like this after --help or a wrong argument
         return stop.code if isinstance(stop.code, int) else 2

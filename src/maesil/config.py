@@ -13,7 +13,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from maesil.catalog import Catalog, unknown_name
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, UnknownNameError
 from maesil.masking import MASKINGS, AnyMasking, DualMasking
 from maesil.models import MODELS, AnyModel, MAEConfig
 from maesil.models.vae import renew_settings
@@ -75,6 +75,8 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
         return _ADAPTER.validate_python(_named(values))
     except ValidationError as error:
         raise explain(error, RunConfig, where) from error
+    except UnknownNameError as error:
+        raise UnknownNameError(error.what, where=where, fix=error.fix) from error
 
 
 def load_yaml(path: Path) -> RunConfig:

@@ -43,15 +43,9 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
         SystemExit: Help was requested (0), or the arguments are wrong in another way (2).
     """
     settings: dict[str, Any] = {} if default is None else {"default": default}
+    config = (tyro.conf.AvoidSubcommands,)
     description = inspect.cleandoc(kind.__doc__ or "")  # tyro drops a docstring's examples
-    run = partial(
-        tyro.cli,
-        kind,
-        prog=f"maesil {command}",
-        description=description,
-        config=(tyro.conf.AvoidSubcommands,),
-        **settings,
-    )
+    run = partial(tyro.cli, kind, prog=f"maesil {command}", description=description, config=config, **settings)
     if {word.rpartition("=")[2] for word in words} & set(TRUTHS):
         _check_flags(words, run)
     messages = io.StringIO()

@@ -14,19 +14,19 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TrainConfig:
-    """Science: what changes the result.
+    """Length and optimiser of a training: what changes its result.
 
     Args:
-        steps: Optimiser steps of the run.
-        batch: Superpatches per device and micro-batch.
-        accumulate: Micro-batches per optimiser step.
-        optimizer: "adamw", or "muon" for the blocks' matrices with AdamW beside it.
+        steps: Number of optimiser steps.
+        batch: Number of superpatches per device and micro-batch.
+        accumulate: Number of micro-batches per optimiser step.
+        optimizer: Optimiser: "adamw", or "muon" for the blocks' matrices and AdamW for the rest.
         base_lr: Learning rate per 256 superpatches of the global batch; the peak is base_lr * global batch / 256.
-        peak_lr: The peak learning rate itself; takes the place of `base_lr`.
+        peak_lr: Peak learning rate; it takes the place of `base_lr`.
         warmup: Share of the steps with a linearly rising learning rate; a half-cosine to zero follows.
-        weight_decay: on matrices only: not on biases, norms, mask tokens and positions.
-        betas: AdamW's.
-        clip_norm: Gradients are scaled down to this norm; None: never.
+        weight_decay: Weight decay of matrices; biases, norms, mask tokens and positions have none.
+        betas: Decay rates of AdamW's two moments.
+        clip_norm: Largest norm of the gradients, which are scaled down to it; None: no limit.
     """
 
     steps: PositiveInt = 100_000
@@ -57,11 +57,11 @@ class TrainConfig:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MonitorConfig:
-    """How often a run looks at itself; none of it changes the weights.
+    """Validation, checkpoints, images and logs of a run; none of these change the weights.
 
     Args:
         validate_every: Steps between scores on held-out superpatches; 0: never.
-        validation_superpatches: At most this many, always the same with the same masks.
+        validation_superpatches: Largest number of superpatches to score, always the same ones with the same masks.
         checkpoint_every: Steps between checkpoints.
         image_every: Steps between reconstruction images in TensorBoard; 0: never.
         log_every: Steps between rows of the logs.
@@ -76,21 +76,21 @@ class MonitorConfig:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EfficiencyConfig:
-    """Means: what changes speed and rounding, not the mathematics.
+    """Devices, precision and workers: what changes speed and rounding, not the mathematics.
 
     Args:
-        accelerator: Where to compute.
-        devices: Devices per node; "auto": all GPUs, or one CPU process.
-        nodes: Machines; under SLURM as many as the job has.
+        accelerator: Kind of device to compute on.
+        devices: Number of devices per node; "auto": all GPUs, or one CPU process.
+        nodes: Number of machines; under SLURM, as many as the job has.
         strategy: How several devices train one network: "ddp" gives each all of it, "fsdp2" a share of its weights,
             gradients and moments, for networks too large for one device (`pretrain` alone); "auto": "ddp".
-        precision: "bf16-mixed", "16-mixed" or "32-true"; "auto": bf16 where the device multiplies it natively.
-            All work on a CPU as well; fp16 there is for trying things out, not for speed.
+        precision: Number format: "bf16-mixed", "16-mixed" or "32-true"; "auto": bf16 where the device multiplies it
+            natively. All work on a CPU as well; fp16 there is for trying things out, not for speed.
         compile: Whether to run the model through torch.compile.
         recompute: Whether blocks compute their activations anew in the backward pass: less memory, a third more work.
-        workers: Reading processes per device; "auto": enough for a GPU, none on a CPU that computes itself.
-        resident_gib: A store of at most this size is kept in memory, each scan decoded once for all reading processes.
-        threads: CPU threads for computing; "auto": PyTorch's choice.
+        workers: Number of reading processes per device; "auto": enough for a GPU, none on a CPU that computes itself.
+        resident_gib: Size in GiB up to which a store is kept in memory, each scan decoded once for all workers.
+        threads: Number of CPU threads; "auto": PyTorch's choice.
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
