@@ -73,5 +73,5 @@ def tiny_config(tiny_store: Path) -> RunConfig:
         model=TINY_MODEL,
         train=TrainConfig(steps=12, batch=2, peak_lr=1e-3),
         monitor=MonitorConfig(validate_every=4, checkpoint_every=3, image_every=0, log_every=2),
-        efficiency=EfficiencyConfig(accelerator="cpu", precision="32-true", threads=1, workers=0),
+        efficiency=EfficiencyConfig(accelerator="cpu", precision="32-true", threads=1),
     )

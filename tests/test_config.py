@@ -70,7 +70,7 @@ def test_load_yaml__bad_files_are_clear_errors(tmp_path: Path) -> None:
 
 def test_changed_keys__looks_at_science_only() -> None:
     before = RunConfig()
-    after = replace(before, seed=3, masking=UniformMasking(), efficiency=replace(before.efficiency, workers=7))
+    after = replace(before, seed=3, masking=UniformMasking(), efficiency=replace(before.efficiency, threads=7))
     assert changed_keys(before, before) == []
     changed = changed_keys(before, after)
     assert "seed" in changed

@@ -33,7 +33,7 @@ from maesil.store.scanstore import ScanEntry, ScanStore
 
 TAUGHT, TESTED = ("kestrel", "plover"), ("heron", "osprey")
 PROTOCOL = Protocol(regions=("masked",), lpips=None)
-SMALL = ("--efficiency.precision", "32-true", "--efficiency.workers", "0")
+SMALL = ("--efficiency.precision", "32-true")
 
 
 def entry(patient: str, source: str = "", dataset: str = "set") -> ScanEntry:
@@ -121,7 +121,7 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         model=TINY_MODEL,
         train=replace(plain.train, steps=2, batch=1),
         monitor=replace(plain.monitor, validate_every=0, image_every=0),
-        efficiency=replace(plain.efficiency, accelerator="cpu", precision="32-true", threads=1, workers=0),
+        efficiency=replace(plain.efficiency, accelerator="cpu", precision="32-true", threads=1),
     )
     folder = tmp_path_factory.mktemp("pretrained") / "run"
     assert pipeline.pretrain(config, folder).status == "finished"

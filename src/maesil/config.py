@@ -32,7 +32,7 @@ class RunConfig:
         model: Network (science).
         train: Optimiser and length of training (science).
         monitor: Logging, validation and checkpoints.
-        efficiency: Devices, precision and workers.
+        efficiency: Devices and precision.
         seed: Seed of initialisation, data order, flips and masks.
     """
 

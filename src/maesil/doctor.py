@@ -16,7 +16,7 @@ from maesil.metrics import load_lpips
 from maesil.metrics.lpips import Net
 from maesil.training.devices import available_cores, cpu_multiplies_bf16
 
-PACKAGES = ("torch", "pytorch-lightning", "numpy", "zarr", "dask", "nibabel", "SimpleITK", "pydicom", "monai")
+PACKAGES = ("torch", "pytorch-lightning", "numpy", "tensorstore", "dask", "nibabel", "SimpleITK", "pydicom", "monai")
 GIB = 2**30
 
 

@@ -26,7 +26,7 @@ NETWORKS: dict[str, Callable[[Backbone], torch.nn.Module]] = {
 }
 """The network of each task that trains its encoder."""
 
-QUICK = ("--train.steps", "2", "--train.batch", "1", "--efficiency.precision", "32-true", "--efficiency.workers", "0")
+QUICK = ("--train.steps", "2", "--train.batch", "1", "--efficiency.precision", "32-true")
 
 every_task = pytest.mark.parametrize("task", list(TASKS))
 

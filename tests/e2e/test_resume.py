@@ -102,5 +102,5 @@ def test_pretrain__refuses_other_settings_in_an_old_run(tiny_config: RunConfig, 
     with pytest.raises(ConfigError, match=r"seed") as caught:
         pipeline.pretrain(replace(short, seed=1), tmp_path / "run")
     assert "another --run" in str(caught.value)
-    faster = replace(short, efficiency=replace(short.efficiency, workers=1))
+    faster = replace(short, efficiency=replace(short.efficiency, resident_gib=1.0))
     assert pipeline.pretrain(faster, tmp_path / "run").status == "already finished"

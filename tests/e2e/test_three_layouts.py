@@ -18,7 +18,7 @@ pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 SMALL = (
     "--model.superpatch", "32", "32", "32", "--model.encoder-width", "24", "--model.encoder-depth", "1",
     "--model.encoder-heads", "2", "--model.decoder-width", "12", "--model.decoder-depth", "1",
-    "--model.decoder-heads", "2", "--efficiency.threads", "1", "--efficiency.workers", "0",
+    "--model.decoder-heads", "2", "--efficiency.threads", "1",
 )  # fmt: skip
 
 

@@ -11,8 +11,6 @@ import pytest
 from maesil.config import RunConfig
 from maesil.errors import EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
-from maesil.sampling.dataset import SuperpatchDataset
-from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import overlap, regions_of, solid_tiles, tissue_share
 from maesil.store.scanstore import ScanStore
 from maesil.tiling import Tiling
@@ -92,19 +90,6 @@ def test_regions_of__skips_air(tiny_store: Path) -> None:
         for tile in body.tiles:
             voxels = store.read(body.entry.scan_id, tile.origin, (16, 16, 16))
             assert (voxels > -500).mean() >= 0.45  # to the resolution of the occupancy blocks
-
-
-def test_dataset__reads_the_superpatch_of_its_place(tiny_store: Path, tiny_config: RunConfig) -> None:
-    store = ScanStore(tiny_store)
-    plan = make_plan(regions_of(store, tiny_config.data, EDGE, "train"), tiny_config.data, seed=0)
-    dataset = SuperpatchDataset(store, plan, EDGE)
-    item = dataset[17]
-    assert item.hu.shape == (1, 1, *EDGE)
-    assert item.places == [plan.place(17)]
-    expected = store.read(item.places[0].scan_id, item.places[0].origin, EDGE)
-    assert (item.hu[0, 0].numpy() == expected).all()
-    resident = SuperpatchDataset(ScanStore(tiny_store, resident_gib=1.0), plan, EDGE)
-    assert (resident[17].hu == item.hu).all()
 
 
 @pytest.mark.parametrize("shape", [(70, 64, 80), (31, 100, 17), (16, 16, 16)])

@@ -46,12 +46,12 @@ def test_scan_writer__blocks_make_the_same_arrays_as_one_piece(tmp_path: Path, s
     for start in range(0, shape[0], 64):
         for row in range(0, shape[1], 64):
             writer.write((start, row), voxels[start : start + 64, row : row + 64])
-    group = zarr.open_group(tmp_path / "scan", mode="r")
     level = voxels
     for name in ("0", "1", "2"):
-        np.testing.assert_array_equal(group[name][:], level)
+        np.testing.assert_array_equal(zarr.open_array(tmp_path / "scan" / name, mode="r")[:], level)
         level = halved(level)
-    np.testing.assert_array_equal(group["occupancy"][:], tissue_blocks(voxels))
+    occupancy = zarr.open_array(tmp_path / "scan" / "occupancy", mode="r")
+    np.testing.assert_array_equal(occupancy[:], tissue_blocks(voxels))
 
 
 def test_scan_writer__a_block_may_be_a_view_with_strides(tmp_path: Path) -> None:

@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from http_server import Served, served
-from maesil.errors import MissingExtraError, StoreError
-from maesil.store import files
-from maesil.store.location import absolute, address_of, is_there
+from maesil.errors import StoreError
+from maesil.store import zarr3
+from maesil.store.location import absolute, address_of, is_there, kvstore_of
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 
-pytest.importorskip("aiohttp")
 BOX = ((3, 5, 7), (24, 24, 24))
 
 
@@ -29,7 +28,8 @@ def store(sources: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    monkeypatch.setattr(files, "PAUSES_S", (0.01, 0.01))
+    for name, value in {"TRIES": 3, "FIRST_PAUSE_S": 0.01, "LONGEST_PAUSE_S": 0.02}.items():
+        monkeypatch.setattr(zarr3, name, value)
     with served(store) as state:
         yield state
 
@@ -80,13 +80,30 @@ def test_scan_store__nobody_answers(server: Served) -> None:
 
 def test_read__a_server_without_ranges_is_told(server: Served) -> None:
     server.ranges = False
-    remote = ScanStore(server.address)
-    with pytest.raises(StoreError, match="whole files"):
-        remote.read("set-a", *BOX)
+    with pytest.raises(StoreError, match="whole files") as raised:
+        ScanStore(server.address)
+    assert "copy the store to a disk" in str(raised.value)
 
 
-def test_scan_store__a_missing_package_names_its_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "s3fs", None)
-    with pytest.raises(MissingExtraError, match="s3fs") as raised:
-        ScanStore("s3://bucket/store")
-    assert "maesil[remote]" in str(raised.value)
+def test_scan_store__in_a_bucket(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server answers as S3 does to a request for an object."""
+    environment = {"AWS_REGION": "us-east-1", "AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret"}
+    with served(store.parent.parent) as server:
+        for name, value in {**environment, "AWS_ENDPOINT_URL": server.address}.items():
+            monkeypatch.setenv(name, value)
+        there = ScanStore(f"s3://{store.parent.name}/store")
+        np.testing.assert_array_equal(there.read("set-a", *BOX), ScanStore(store).read("set-a", *BOX))
+        server.faults[:] = [503]
+        there.read("set-b", *BOX)
+        assert not server.faults
+        with pytest.raises(StoreError, match="no store here"):
+            ScanStore(f"s3://{store.parent.name}/elsewhere")
+
+
+@pytest.mark.parametrize("path", [Path("s3:/bucket/a/store"), "s3://bucket/a/store/"])
+def test_kvstore_of__a_bucket(path: Path | str, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("AWS_REGION", "AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID"):
+        monkeypatch.delenv(name, raising=False)
+    assert kvstore_of(path) == {"driver": "s3", "bucket": "bucket", "path": "a/store/"}
+    assert kvstore_of("gs://bucket/store") == {"driver": "gcs", "bucket": "bucket", "path": "store/"}
+    assert kvstore_of("https://host:80/ct") == {"driver": "http", "base_url": "https://host:80", "path": "/ct/"}

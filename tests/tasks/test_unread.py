@@ -36,7 +36,7 @@ CHANGED = {
 KINDS: dict[str, type[Any]] = {"segmentation": FinetuneConfig, "classification": ClassificationConfig}
 """The settings of each task; `compare-transfer` has those of a segmentation."""
 
-QUICK = EfficiencyConfig(accelerator="cpu", precision="32-true", threads=1, workers=0)
+QUICK = EfficiencyConfig(accelerator="cpu", precision="32-true", threads=1)
 
 
 @pytest.fixture(scope="module")

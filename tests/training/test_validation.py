@@ -94,7 +94,7 @@ def test_superpatch_dataset__says_how_far_superpatches_lie_inside(tiny_config: R
     store = ScanStore(tiny_config.data.store)  # type: ignore[arg-type]
     plan = GridPlan(regions_of(store, tiny_config.data, TINY.superpatch, "val"), seed=None)
     dataset = SuperpatchDataset(store, plan, TINY.superpatch, count=17)
-    batch = dataset.__getitems__(list(range(18)))
+    batch = dataset.begin(list(range(18)))()
     expected = [tuple(min(EDGE, size - at) for size, at in zip((70, 64, 80), place.origin, strict=True))
                 for place in batch.places]  # fmt: skip
     assert [tuple(row) for row in batch.inside.tolist()] == [*expected[:17], (0, 0, 0)], "the last one only fills up"

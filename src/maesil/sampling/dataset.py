@@ -1,20 +1,22 @@
-"""Superpatches of a store as a PyTorch dataset and loader: the only place where files become tensors."""
+"""Superpatches of a store, and their loader: the only place where files become tensors."""
 
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any, NamedTuple, final
+from typing import Any, NamedTuple, Protocol, final, runtime_checkable
 
-import numpy as np
 import torch
 from jaxtyping import Bool, Int16, Int64
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, get_worker_info
 
 from maesil.sampling.plan import OnePass, Order, Place, Plan
 from maesil.shapes import Shape3
-from maesil.store.scanstore import ScanStore
+from maesil.store.scanstore import Reading, ScanStore
+
+READS_IN_FLIGHT = 8
+"""Number of superpatches that are read at the same time, at least: more than one batch where batches are small."""
 
 
 class Superpatches(NamedTuple):
@@ -47,12 +49,28 @@ def inside_voxels(inside: Int64[Tensor, "b 3"], superpatch: Shape3) -> Bool[Tens
     return (depth[:, :, None, None] & height[:, None, :, None] & width[:, None, None, :]).unsqueeze(1)
 
 
+@runtime_checkable
+class Draws(Protocol):
+    """Batches of superpatches by draw number."""
+
+    def begin(self, numbers: Sequence[int], *, pinned: bool = False) -> Callable[[], Any]:
+        """Begins to read a batch.
+
+        Args:
+            numbers: Draw numbers of its superpatches.
+            pinned: Whether it goes to page-locked memory, for a faster copy to a GPU.
+
+        Returns:
+            Function that waits for the batch and returns it.
+        """
+
+
 @final
-class SuperpatchDataset(Dataset[Superpatches]):
-    """Dataset of superpatches, indexed by draw number.
+class SuperpatchDataset:
+    """Superpatches, indexed by draw number.
 
     Args:
-        store: Prepared store; it reopens itself in worker processes.
+        store: Prepared store.
         plan: Plan that says which superpatch comes when.
         superpatch: Shape of a superpatch in voxels.
         count: Number of draws that count; later ones, which fill up a batch, have no voxels inside. None: all.
@@ -65,28 +83,27 @@ class SuperpatchDataset(Dataset[Superpatches]):
         self.count = count
 
     def __getitem__(self, number: int) -> Superpatches:
-        return self.__getitems__([number])
+        return self.begin([number])()
 
-    def __getitems__(self, numbers: list[int]) -> Superpatches:
-        """A whole batch, each superpatch decoded into its place; the loader calls this method if it exists."""
+    def begin(self, numbers: Sequence[int], *, pinned: bool = False) -> Callable[[], Superpatches]:
+        """Begins to read a batch, each superpatch decoded into its place; see `Draws.begin`."""
         places = [self.plan.place(number) for number in numbers]
-        hu = _batch_buffer((len(numbers), 1, *self.superpatch))
-        for box, place in zip(hu.numpy(), places, strict=True):
-            self.store.read_into(box[0], place.scan_id, place.origin)
+        hu = torch.empty((len(places), 1, *self.superpatch), dtype=torch.int16, pin_memory=pinned)
+        readings = begin_all(self.store, hu, places)
         inside = insides(self.store, numbers, places, self.superpatch, self.count)
-        return Superpatches(hu, numbers, places, inside)
 
-    @staticmethod
-    def collate(items: Superpatches | Sequence[Superpatches]) -> Superpatches:
-        """Joins superpatches into a batch; a complete batch is returned as it is."""
-        if isinstance(items, Superpatches):
-            return items
-        return Superpatches(
-            torch.cat([item.hu for item in items]),
-            [number for item in items for number in item.numbers],
-            [place for item in items for place in item.places],
-            torch.cat([item.inside for item in items]),
-        )
+        def finish() -> Superpatches:
+            for reading in readings:
+                reading.wait()
+            return Superpatches(hu, list(numbers), places, inside)
+
+        return finish
+
+
+def begin_all(store: ScanStore, hu: Int16[Tensor, "b 1 d h w"], places: Sequence[Place]) -> list[Reading]:
+    """Begins to read the superpatches of a batch into it."""
+    boxes = zip(hu.numpy()[:, 0], places, strict=True)
+    return [store.begin(box, place.scan_id, place.origin) for box, place in boxes]
 
 
 def insides(
@@ -100,62 +117,46 @@ def insides(
     return torch.tensor(found, dtype=torch.int64)
 
 
-def _batch_buffer(shape: tuple[int, ...]) -> Int16[Tensor, "b 1 d h w"]:
-    """Memory for a batch; in a loader's worker it is shared, so that the main process gets it without a copy."""
-    if get_worker_info() is None:
-        return torch.from_numpy(np.empty(shape, dtype=np.int16))
-    size = int(np.prod(shape)) * 2
-    shared = torch.UntypedStorage._new_shared(size)  # type: ignore[no-untyped-call]
-    return torch.empty(0, dtype=torch.int16).set_(shared).view(shape)
-
-
 @final
 class ResumableLoader:
-    """A loader of fixed length that starts at the current position of a run.
+    """A loader of fixed length that starts at the current position of a run, and reads ahead in threads.
 
     Lightning counts batches of the whole run and asks a resumed loader only for the rest; it treats a loader with
     `state_dict` as resumable. The state is the start in `order`, so there is nothing to store.
 
     Args:
-        dataset: Dataset of superpatches.
+        draws: Superpatches by draw number.
         order: Draws of this rank.
-        workers: Number of reading processes; 0 reads in this process.
         pin_memory: Whether batches go to page-locked memory, for a faster copy to a GPU.
-        collate_fn: Function that joins superpatches into a batch.
 
     Attributes:
         waited_s: Seconds that the caller has waited for batches so far.
     """
 
-    def __init__(
-        self,
-        dataset: Dataset[Any],
-        order: Order | OnePass,
-        *,
-        workers: int = 0,
-        pin_memory: bool = False,
-        collate_fn: Callable[[Sequence[Any]], Any] = SuperpatchDataset.collate,
-    ) -> None:
+    def __init__(self, draws: Draws, order: Order | OnePass, *, pin_memory: bool = False) -> None:
         self.order = order
         self.waited_s = 0.0
-        self._loader: DataLoader[Any] = DataLoader(
-            dataset,
-            batch_sampler=order,
-            collate_fn=collate_fn,
-            num_workers=workers,
-            pin_memory=pin_memory,
-            prefetch_factor=4 if workers else None,
-        )
+        self._draws, self._pinned = draws, pin_memory
 
     def __len__(self) -> int:
         return self.order.stop if isinstance(self.order, Order) else len(self.order)
 
     def __iter__(self) -> Iterator[Any]:
         asked = time.perf_counter()
-        for batch in self._loader:
+        for batch in self._read_ahead():
             self.waited_s += time.perf_counter() - asked
             yield batch
             asked = time.perf_counter()
+
+    def _read_ahead(self) -> Iterator[Any]:
+        ahead = -(-READS_IN_FLIGHT // self.order.batch)
+        begun: deque[Callable[[], Any]] = deque()
+        for numbers in self.order:
+            begun.append(self._draws.begin(numbers, pinned=self._pinned))
+            if len(begun) > ahead:
+                yield begun.popleft()()
+        while begun:
+            yield begun.popleft()()
 
     def state_dict(self) -> dict[str, Any]:
         """An empty state: the order is computed."""

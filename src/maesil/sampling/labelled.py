@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, final
+from typing import NamedTuple, final
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from jaxtyping import Bool, Int16, Int64
+from jaxtyping import Bool, Int16, Int64, UInt
 from torch import Tensor
-from torch.utils.data import Dataset
 
 from maesil.catalog import nearest
 from maesil.errors import ConfigError, StoreError
-from maesil.sampling.dataset import insides
+from maesil.sampling.dataset import begin_all, insides
 from maesil.sampling.plan import Place, Plan
 from maesil.sampling.regions import Region
 from maesil.shapes import Shape3
@@ -67,8 +66,11 @@ class Classes:
 
     def read(self, store: ScanStore, scan_id: str, start: Shape3, shape: Shape3) -> npt.NDArray[np.int64]:
         """Classes in a box of a scan; labels that were not requested are background."""
-        table = self.numbers(store.entry(scan_id))
-        stored = store.read_labels(scan_id, start, shape)
+        return self.among(store.entry(scan_id), store.read_labels(scan_id, start, shape))
+
+    def among(self, entry: ScanEntry, stored: UInt[np.ndarray, "d h w"]) -> npt.NDArray[np.int64]:
+        """Classes of a scan's label numbers; labels that were not requested are background."""
+        table = self.numbers(entry)
         found: npt.NDArray[np.int64] = table[np.minimum(stored, len(table) - 1)]
         return found
 
@@ -221,8 +223,8 @@ def _beside(region: Region, voxel: npt.NDArray[np.int64], random: np.random.Gene
 
 
 @final
-class LabelledDataset(Dataset[LabelledSuperpatches]):
-    """Dataset of superpatches with labels, indexed by draw number.
+class LabelledDataset:
+    """Superpatches with labels, indexed by draw number.
 
     Args:
         store: Store prepared with labels.
@@ -239,21 +241,26 @@ class LabelledDataset(Dataset[LabelledSuperpatches]):
         self.count = count
 
     def __getitem__(self, number: int) -> LabelledSuperpatches:
-        place = self.plan.place(number)
-        hu = self.store.read(place.scan_id, place.origin, self.superpatch)
-        labels = self.classes.read(self.store, place.scan_id, place.origin, self.superpatch)
-        inside = insides(self.store, [number], [place], self.superpatch, self.count)
-        return LabelledSuperpatches(
-            torch.from_numpy(hu)[None, None], torch.from_numpy(labels)[None, None], [number], [place], inside
-        )
+        return self.begin([number])()
 
-    @staticmethod
-    def collate(items: Sequence[Any]) -> LabelledSuperpatches:
-        """Joins labelled superpatches into a batch."""
-        return LabelledSuperpatches(
-            torch.cat([item.hu for item in items]),
-            torch.cat([item.labels for item in items]),
-            [number for item in items for number in item.numbers],
-            [place for item in items for place in item.places],
-            torch.cat([item.inside for item in items]),
-        )
+    def begin(self, numbers: Sequence[int], *, pinned: bool = False) -> Callable[[], LabelledSuperpatches]:
+        """Begins to read a batch; see `Draws.begin`."""
+        store, places = self.store, [self.plan.place(number) for number in numbers]
+        shape = (len(places), 1, *self.superpatch)
+        hu, labels = (torch.empty(shape, dtype=dtype, pin_memory=pinned) for dtype in (torch.int16, torch.int64))
+        stored = np.empty(shape, dtype=np.uint16)
+        readings = begin_all(store, hu, places)
+        readings += [
+            store.begin_labels(box, place.scan_id, place.origin)
+            for box, place in zip(stored[:, 0], places, strict=True)
+        ]
+        inside = insides(store, numbers, places, self.superpatch, self.count)
+
+        def finish() -> LabelledSuperpatches:
+            for reading in readings:
+                reading.wait()
+            for box, numbered, place in zip(labels.numpy()[:, 0], stored[:, 0], places, strict=True):
+                box[:] = self.classes.among(store.entry(place.scan_id), numbered)
+            return LabelledSuperpatches(hu, labels, list(numbers), places, inside)
+
+        return finish

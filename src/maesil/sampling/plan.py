@@ -169,7 +169,7 @@ def _random_origin(region: Region, random: np.random.Generator, padded: bool) ->
 
 @dataclass(frozen=True)
 class Order:
-    """The draws of one rank, as a batch sampler for PyTorch's DataLoader.
+    """The draws of one rank, batch by batch.
 
     Args:
         batch: Number of superpatches per micro-batch of one rank.
@@ -196,7 +196,7 @@ class Order:
 
 @dataclass(frozen=True)
 class OnePass:
-    """The draws 0 to `count` - 1, each once, as a batch sampler of one rank.
+    """The draws 0 to `count` - 1, each once, batch by batch, of one rank.
 
     Every rank gets as many batches as the others, of the same sizes, because ranks that share weights wait for each
     other. The last batches are smaller; if they do not divide evenly, the last ranks fill theirs up with draws from

@@ -2,36 +2,37 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import product
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
+import tensorstore as ts
 from jaxtyping import Int16, UInt8
-from numcodecs import Blosc
-from zarr.codecs import BloscCodec
 
 from maesil.ct.volume import AIR_HU
 from maesil.shapes import Shape3
 from maesil.store.layout import LEVELS, OCCUPANCY, OCCUPANCY_BLOCK, TISSUE_HU, level_shape
 from maesil.store.settings import Codec
-from maesil.store.shards import ShardLayout, layout_of, write_shard
+from maesil.store.zarr3 import array_metadata, create_array, write_box, writing_context
 
 Block = Int16[np.ndarray, "d h w"]
 
 # Shuffling separates the upper and lower bytes of HU: most upper ones are alike. LZ4 with a longer search (hc) is as
 # small as bit-shuffled LZ4 and reads in less than half the time; an even longer search saves 5 % for twice the time.
 _COMPRESSORS: dict[Codec, dict[str, Any] | None] = {
-    "lz4": {"cname": "lz4hc", "clevel": 2, "shuffle": Blosc.SHUFFLE},
-    "zstd": {"cname": "zstd", "clevel": 3, "shuffle": Blosc.BITSHUFFLE},
+    "lz4": {"cname": "lz4hc", "clevel": 2, "shuffle": "shuffle"},
+    "zstd": {"cname": "zstd", "clevel": 3, "shuffle": "bitshuffle"},
     "none": None,
 }
-_SHUFFLES = {Blosc.SHUFFLE: "shuffle", Blosc.BITSHUFFLE: "bitshuffle"}
+
+
+def blosc(cname: str, clevel: int, shuffle: str, typesize: int = 2) -> dict[str, Any]:
+    """The Blosc codec of a chunk, as zarr.json names it."""
+    settings = {"typesize": typesize, "cname": cname, "clevel": clevel, "shuffle": shuffle, "blocksize": 0}
+    return {"name": "blosc", "configuration": settings}
 
 
 @dataclass(frozen=True)
@@ -39,31 +40,28 @@ class ScanWriter:
     """Writes a scan's volume block by block.
 
     Args:
-        path: Folder of the scan.
-        group: Zarr group of the scan, in that folder.
         levels: Arrays of its resolutions, each half the size of the previous one.
         occupancy: Array with the share of tissue per block.
-        layout: Layout of the first level.
-        codec: Codec of its chunks.
     """
 
-    path: Path
-    group: zarr.Group
-    levels: tuple[zarr.Array[Any], ...]
-    occupancy: zarr.Array[Any]
-    layout: ShardLayout
-    codec: Codec
+    levels: tuple[ts.TensorStore, ...]
+    occupancy: ts.TensorStore
 
     @staticmethod
     def create(path: Path, shape: Shape3, chunk: int, shard: int, codec: Codec = "lz4") -> ScanWriter:
-        """Creates the empty arrays."""
-        group = zarr.open_group(path, mode="w", zarr_format=3)
-        levels = tuple(_make_level(group, level, shape, chunk, shard, codec) for level in range(LEVELS))
+        """Creates the empty arrays in the folder of a scan."""
+        context, settings = writing_context(), _COMPRESSORS[codec]
+        packed = settings and blosc(**settings)
+        levels = []
+        for level in range(LEVELS):
+            # Level 0 has shards of chunks that divide a superpatch; the viewers' levels have chunks as deep as a slab.
+            edges = {"chunk": (chunk,) * 3, "shard": (shard,) * 3} if level == 0 else {"chunk": (shard // 2**level,) * 3}
+            metadata = array_metadata(level_shape(shape, level), dtype=np.int16, fill=AIR_HU, compressor=packed, **edges)
+            levels.append(create_array(path / str(level), metadata, context))
         blocks = tuple(-(-size // OCCUPANCY_BLOCK) for size in shape)
-        occupancy = group.create_array(OCCUPANCY, shape=blocks, chunks=blocks, dtype=np.uint8, fill_value=0)
-        layout = layout_of(json.loads((path / "0" / "zarr.json").read_text(encoding="utf-8")))
-        assert layout is not None, "shards are written in this layout"
-        return ScanWriter(path, group, levels, occupancy, layout, codec)
+        zstd = {"name": "zstd", "configuration": {"level": 0, "checksum": False}}
+        metadata = array_metadata(blocks, blocks, np.uint8, 0, zstd, axes=None)
+        return ScanWriter(tuple(levels), create_array(path / OCCUPANCY, metadata, context))
 
     def write(self, first: tuple[int, int], block: Block) -> None:
         """Writes a block to all levels and to the tissue map.
@@ -73,48 +71,20 @@ class ScanWriter:
             block: Voxels over the scan's full width; a multiple of the shard along each axis, except at the far ends.
         """
         _assign(self.occupancy, first, OCCUPANCY_BLOCK, _piecewise(tissue_blocks, block))
-        self._write_shards(first, block)
-        for level, array in enumerate(self.levels[1:], start=1):
-            block = _piecewise(halved, block)
+        for level, array in enumerate(self.levels):
+            if level:
+                block = _piecewise(halved, block)
             _assign(array, first, 2**level, block)
 
-    def _write_shards(self, first: tuple[int, int], block: Block) -> None:
-        settings = _COMPRESSORS[self.codec]
-        compress = np.ndarray.tobytes if settings is None else Blosc(**settings).encode
-        starts = (range(0, size, edge) for size, edge in zip(block.shape, self.layout.shard, strict=True))
-        for start in product(*starts):
-            part = block[tuple(slice(at, at + edge) for at, edge in zip(start, self.layout.shard, strict=True))]
-            place = (first[0] + start[0], first[1] + start[1], start[2])
-            name = "/".join(str(at // edge) for at, edge in zip(place, self.layout.shard, strict=True))
-            write_shard(self.path / "0" / "c" / name, part, self.layout, compress)
 
-
-def _assign(array: zarr.Array[Any], first: tuple[int, int], scale: int, block: npt.NDArray[Any]) -> None:
-    start = (first[0] // scale, first[1] // scale, 0)
-    array[tuple(slice(at, at + size) for at, size in zip(start, block.shape, strict=True))] = block
+def _assign(array: ts.TensorStore, first: tuple[int, int], scale: int, block: npt.NDArray[Any]) -> None:
+    write_box(array, (first[0] // scale, first[1] // scale, 0), block)
 
 
 def _piecewise(reduce: Callable[[Block], npt.NDArray[Any]], block: Block) -> npt.NDArray[Any]:
     """Reduces blocks, one layer of them at a time, so that intermediate copies stay small."""
     edge = OCCUPANCY_BLOCK
     return np.concatenate([reduce(block[start : start + edge]) for start in range(0, len(block), edge)])
-
-
-def _make_level(group: zarr.Group, level: int, shape: Shape3, chunk: int, shard: int, codec: Codec) -> zarr.Array[Any]:
-    """Level 0 has shards of chunks that divide a superpatch; the viewers' levels have chunks as deep as a slab."""
-    edge = chunk if level == 0 else shard // 2**level
-    settings = _COMPRESSORS[codec]
-    blosc = settings and BloscCodec(**{**settings, "shuffle": _SHUFFLES[settings["shuffle"]]}, typesize=2)
-    return group.create_array(
-        str(level),
-        shape=level_shape(shape, level),
-        chunks=(edge,) * 3,
-        shards=(shard,) * 3 if level == 0 else None,
-        dtype=np.int16,
-        fill_value=AIR_HU,
-        compressors=blosc,
-        dimension_names=("z", "y", "x"),
-    )
 
 
 def tissue_blocks(voxels: Block) -> UInt8[np.ndarray, "bd bh bw"]:

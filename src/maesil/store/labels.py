@@ -8,8 +8,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import zarr
-from zarr.codecs import BloscCodec
 
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
@@ -19,8 +17,10 @@ from maesil.datasets import Scan
 from maesil.datasets.labels import class_name, image_files, suffix_of
 from maesil.datasets.names import stem_of
 from maesil.errors import ScanError
+from maesil.store.arrays import blosc
 from maesil.store.layout import LABELS
 from maesil.store.settings import PrepareConfig
+from maesil.store.zarr3 import array_metadata, create_array, write_box, writing_context
 
 GRID_TOLERANCE_MM = 0.5
 """Largest distance between corners of labels and scan: less than a voxel, more than a header's rounding."""
@@ -45,18 +45,12 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
         array, names = _merged(files, source)
     volume = Volume(array, source).reorient("SPL")
     placed = resample_to(volume, target, fill=0, order="nearest").array
-    group = zarr.open_group(draft, mode="a", zarr_format=3)
-    stored = group.create_array(
-        LABELS,
-        shape=target.shape,
-        chunks=(config.chunk,) * 3,
-        shards=(config.shard,) * 3,
-        dtype=np.uint8 if placed.max(initial=0) < 256 else np.uint16,
-        fill_value=0,
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="noshuffle"),
-        dimension_names=("z", "y", "x"),
-    )
-    stored[:] = placed
+    dtype = np.uint8 if placed.max(initial=0) < 256 else np.uint16
+    packed = blosc("zstd", 3, "noshuffle", np.dtype(dtype).itemsize)
+    chunk, shard = (config.chunk,) * 3, (config.shard,) * 3
+    metadata = array_metadata(target.shape, chunk, dtype, 0, packed, shard=shard)
+    stored = create_array(draft / LABELS, metadata, writing_context())
+    write_box(stored, (0, 0, 0), placed.astype(dtype, copy=False))
     return names
 
 

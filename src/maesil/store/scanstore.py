@@ -5,34 +5,29 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
 import numpy.typing as npt
-from jaxtyping import Int16, UInt, UInt8
+import tensorstore as ts
+from jaxtyping import Int16, Integer, UInt, UInt8
 
 from maesil.catalog import nearest
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import StoreError
 from maesil.shapes import Shape3, product
-from maesil.store.files import Files, files_of
 from maesil.store.layout import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, SCANS
-from maesil.store.location import address_of
-from maesil.store.plain import open_plain
-from maesil.store.recent import Recent
-from maesil.store.resident import Resident
-from maesil.store.shards import DamagedChunkError, Indices, ShardedArray, layout_of, read_metadata
+from maesil.store.location import address_of, kvstore_of
+from maesil.store.ranges import require_ranges
+from maesil.store.zarr3 import check_process, open_array, read_error, read_file, reading_context
 
-__all__ = ["OCCUPANCY_BLOCK", "ScanEntry", "ScanStore"]
+__all__ = ["OCCUPANCY_BLOCK", "Reading", "ScanEntry", "ScanStore"]
 
-KEPT_ARRAYS, KEPT_INDICES = 512, 512
-"""Number of open arrays and of shard indices cached per process.
-
-Kept low, because an index is small and long-lived among large short-lived buffers, and may keep a heap from shrinking.
-"""
+OPEN_ARRAYS = 1024
+"""Number of arrays kept open per process."""
 
 
 @dataclass(frozen=True)
@@ -86,44 +81,67 @@ class ScanEntry:
 
 
 @final
+class Reading:
+    """A read that is under way.
+
+    Args:
+        future: The end of it; None: there is nothing to wait for.
+        store: Path of the store, for messages.
+        scan_id: Name of the scan, for messages.
+    """
+
+    def __init__(self, future: Any, store: Path, scan_id: str) -> None:
+        self._future, self._store, self._scan_id = future, store, scan_id
+
+    def wait(self) -> None:
+        """Returns when all voxels are in the caller's array.
+
+        Raises:
+            StoreError: They cannot be read.
+        """
+        if self._future is None:
+            return
+        try:
+            self._future.result()
+        except (ValueError, OSError) as error:
+            what = f"voxels of '{self._scan_id}' cannot be read"
+            fix = "check the disk, then run `maesil prepare` again"
+            raise read_error(error, what, self._store, fix) from error
+
+
+@final
 class ScanStore:
-    """Reader of a prepared store. It opens arrays on first use, so it can be sent to worker processes.
+    """Reader of a prepared store. It opens arrays on first use, so it can be sent to other processes.
+
+    Reads run in threads of tensorstore, which do not survive a fork: processes that read a store must be spawned.
 
     Args:
         path: Folder of the store, or its address: http(s)://, s3:// or gs://.
-        resident_gib: Size up to which a store is kept in memory once read, shared with forked workers: random
-            superpatches of few scans cost more to look up and decompress than to copy.
+        resident_gib: Size of the cache of decoded voxels. Random superpatches of few scans cost more to look up and
+            decompress than to copy.
+        threads: Number of threads that decode; None: one per core.
 
     Raises:
         StoreError: The store is missing or unfinished, has another format, or cannot be reached.
-        MissingExtraError: The address needs a package that is not installed.
     """
 
-    def __init__(self, path: Path | str, *, resident_gib: float = 0.0) -> None:
+    def __init__(self, path: Path | str, *, resident_gib: float = 0.0, threads: int | None = None) -> None:
         self.path = Path(path)
-        self.resident_gib = resident_gib
-        self._files = files_of(path)
-        self.manifest = _read_manifest(self.path, self._files)
-        self._forget()
+        self.resident_gib, self.threads = resident_gib, threads
+        self._prepare()
+        self.manifest = _read_manifest(self.path, self._kvstore, self._context)
 
-    def _forget(self) -> None:
-        self._arrays: Recent[tuple[str, str], Any] = Recent(KEPT_ARRAYS)
-        self._indices: Indices = Recent(KEPT_INDICES)
-        shapes = {entry.scan_id: entry.shape for entry in self.entries} if self.resident_gib else {}
-        size_gib = sum(product(shape) * 2 for shape in shapes.values()) / 2**30
-        self._resident = Resident(shapes) if 0 < size_gib <= self.resident_gib else None
+    def _prepare(self) -> None:
+        self._kvstore = kvstore_of(self.path)
+        self._context = reading_context(self.resident_gib, self.threads)
+        self._array = lru_cache(OPEN_ARRAYS)(self._opened)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {
-            "path": self.path,
-            "manifest": self.manifest,
-            "resident_gib": self.resident_gib,
-            "_files": self._files,
-        }
+        return {name: getattr(self, name) for name in ("path", "manifest", "resident_gib", "threads")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._forget()
+        self._prepare()
 
     @cached_property
     def entries(self) -> tuple[ScanEntry, ...]:
@@ -165,15 +183,11 @@ class ScanStore:
             start: First voxel of the box; may lie outside the volume.
             fill: HU of voxels outside the volume.
         """
-        array = self._array(scan_id, "0")
-        if self._resident is not None:
-            array = self._resident.get(scan_id, lambda: self._whole(array, scan_id))
-        self._fill(box, array, start, fill, scan_id)
+        self.begin(box, scan_id, start, fill).wait()
 
-    def _whole(self, array: Any, scan_id: str) -> npt.NDArray[np.int16]:
-        voxels = np.empty(array.shape, dtype=np.int16)
-        self._fill(voxels, array, (0, 0, 0), AIR_HU, scan_id)
-        return voxels
+    def begin(self, box: Int16[np.ndarray, "d h w"], scan_id: str, start: Shape3, fill: int = AIR_HU) -> Reading:
+        """Begins to read as `read_into` does, and returns at once; several reads run side by side."""
+        return self._begin(box, self._array(scan_id, "0"), start, fill, scan_id)
 
     def read_labels(self, scan_id: str, start: Shape3, shape: Shape3) -> UInt[np.ndarray, "d h w"]:
         """Label numbers of a box, uint8 or uint16; 0 outside the volume.
@@ -181,15 +195,22 @@ class ScanStore:
         Raises:
             StoreError: The scan was prepared without labels.
         """
+        box = np.empty(shape, dtype=self._labels(scan_id).dtype.numpy_dtype)
+        self.begin_labels(box, scan_id, start).wait()
+        return box
+
+    def begin_labels(self, box: Integer[np.ndarray, "d h w"], scan_id: str, start: Shape3) -> Reading:
+        """Begins to read the label numbers of a box into an array, of uint16 or wider; 0 outside the volume."""
+        return self._begin(box, self._labels(scan_id), start, 0, scan_id)
+
+    def _labels(self, scan_id: str) -> ts.TensorStore:
         if self.entry(scan_id).labels is None:
             fix = "prepare it with --labels, with its label file next to it"
             raise StoreError(f"'{scan_id}' has no labels in this store", where=self.path, fix=fix)
-        array = self._array(scan_id, LABELS)
-        box = np.empty(shape, dtype=array.dtype)
-        self._fill(box, array, start, 0, scan_id)
-        return box
+        return self._array(scan_id, LABELS)
 
-    def _fill(self, box: npt.NDArray[Any], array: Any, start: Shape3, fill: int, scan_id: str) -> None:
+    def _begin(self, box: npt.NDArray[Any], array: ts.TensorStore, start: Shape3, fill: int, scan_id: str) -> Reading:
+        check_process()
         low = [max(0, first) for first in start]
         high = [min(size, first + count) for size, first, count in zip(array.shape, start, box.shape, strict=True)]
         inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
@@ -197,16 +218,9 @@ class ScanStore:
         empty = any(part.stop <= part.start for part in inside)
         if empty or any(part.stop - part.start < size for part, size in zip(inside, box.shape, strict=True)):
             box[:] = fill
-        if empty:
-            return
-        try:
-            if isinstance(array, ShardedArray):
-                array.read_into(box[local], inside)
-            else:
-                box[local] = array[inside]
-        except (DamagedChunkError, OSError) as error:
-            what = f"voxels of '{scan_id}' cannot be read: {error}"
-            raise StoreError(what, where=self.path, fix="check the disk, then run `maesil prepare` again") from error
+        target = None if empty else ts.array(box[local], copy=False, write=True)
+        future = target and target.write(array[inside].translate_to[0, 0, 0])
+        return Reading(future, self.path, scan_id)
 
     def volume(self, scan_id: str) -> Volume:
         """The whole stored volume."""
@@ -215,43 +229,39 @@ class ScanStore:
 
     def occupancy(self, scan_id: str) -> UInt8[np.ndarray, "bd bh bw"]:
         """Share of tissue (above -500 HU) per block of 16^3 voxels, 0 to 255."""
-        return np.array(self._opened(self.entry(scan_id), OCCUPANCY)[...])
+        array = self._opened(scan_id, OCCUPANCY)
+        box = np.empty(array.shape, dtype=np.uint8)
+        self._begin(box, array, (0, 0, 0), 0, scan_id).wait()
+        return box
 
-    def _array(self, scan_id: str, name: str) -> Any:
-        return self._arrays.get((scan_id, name), lambda: self._opened(self.entry(scan_id), name))
-
-    def _opened(self, entry: ScanEntry, name: str) -> Any:
-        folder = f"{SCANS}/{entry.scan_id}/{name}"
+    def _opened(self, scan_id: str, name: str) -> ts.TensorStore:
+        entry, damaged = self.entry(scan_id), f"the arrays of '{scan_id}' are damaged"
         try:
-            metadata = read_metadata(self._files, folder)
-            layout = layout_of(metadata)
-            if layout is not None:
-                array: Any = ShardedArray(self._files, folder, layout, self._indices)
-            else:
-                array = open_plain(self._files, self.path, folder, metadata)
-        except (FileNotFoundError, ValueError, KeyError) as error:
-            what, fix = f"the arrays of '{entry.scan_id}' are damaged", "run `maesil prepare` again"
-            raise StoreError(what, where=self.path, fix=fix) from error
+            array = open_array(self._kvstore, f"{SCANS}/{scan_id}/{name}", self._context)
+        except (ValueError, OSError) as error:
+            raise read_error(error, damaged, self.path, "run `maesil prepare` again") from error
         if name == "0" and array.shape != entry.shape:
-            what = f"'{entry.scan_id}' was prepared again, but the manifest describes its earlier version"
+            what = f"'{scan_id}' was prepared again, but the manifest describes its earlier version"
             raise StoreError(what, where=self.path, fix="let `maesil prepare` finish, then open the store again")
         return array
 
 
-def _read_manifest(path: Path, files: Files) -> dict[str, Any]:
+def _read_manifest(path: Path, kvstore: Mapping[str, Any], context: ts.Context) -> dict[str, Any]:
+    address, again = address_of(path), "run `maesil prepare` again"
     try:
-        manifest: dict[str, Any] = json.loads(files.whole(MANIFEST))
-    except FileNotFoundError:
-        started = address_of(path) is None and (path / "zarr.json").exists()
+        found = read_file(kvstore, MANIFEST, context)
+        manifest: dict[str, Any] = {} if found is None else json.loads(found)
+    except (OSError, ValueError) as error:
+        raise read_error(error, "the manifest cannot be read", path, again) from error
+    if found is None:
+        started = address is None and (path / "zarr.json").exists()
         what = "this store is not finished" if started else "there is no store here"
         fix = "run the same `maesil prepare` again" if started else "write one with `maesil prepare SCANS --out STORE`"
-        raise StoreError(what, where=path, fix=fix) from None
-    except (OSError, ValueError) as error:
-        raise StoreError(
-            f"the manifest cannot be read: {error}", where=path, fix="run `maesil prepare` again"
-        ) from error
+        raise StoreError(what, where=path, fix=fix)
     if manifest.get("format") != FORMAT:
         raise StoreError(
             f"the store has format {manifest.get('format')}, not {FORMAT}", where=path, fix="prepare it again"
         )
+    if address is not None:
+        require_ranges(f"{address}/{MANIFEST}")
     return manifest

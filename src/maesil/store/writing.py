@@ -23,6 +23,7 @@ from maesil.store.conform import blocks, clip_in_place, target_geometry
 from maesil.store.labels import write_labels
 from maesil.store.layout import DRAFT, HIGHEST_HU, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
 from maesil.store.settings import PrepareConfig
+from maesil.store.zarr3 import write_group
 
 
 @dataclass(frozen=True)
@@ -141,7 +142,7 @@ def _write_draft(
     }
     if labels is not None:
         row["labels"] = {"names": write_labels(draft, scan, source_geometry, geometry, config), "source": labels}
-    writer.group.attrs.put({"ome": multiscales(source["scan_id"], geometry), "maesil": row})
+    write_group(draft, {"ome": multiscales(source["scan_id"], geometry), "maesil": row})
     return row
 
 

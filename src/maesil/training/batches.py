@@ -22,7 +22,7 @@ class Batches(pl.LightningDataModule):
         training: Superpatches to train on.
         held_out: Superpatches to validate on, with a `count`; None: nothing is held out.
         train: Batch size and length.
-        efficiency: Devices and workers, resolved.
+        efficiency: Devices, resolved.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Batches(pl.LightningDataModule):
         trainer, config = self._trainer(), self.config
         start, stop = trainer.global_step * config.accumulate, config.steps * config.accumulate
         order = Order(config.batch, trainer.global_rank, trainer.world_size, start, stop)
-        return self._loader(self.training, order, workers=int(self.efficiency.workers))
+        return self._loader(self.training, order)
 
     def val_dataloader(self) -> ResumableLoader | list[Any]:
         """Held-out superpatches, each once, shared out to the ranks."""
@@ -46,11 +46,10 @@ class Batches(pl.LightningDataModule):
         assert self.held_out.count is not None
         trainer = self._trainer()
         order = OnePass(self.held_out.count, self.config.batch, trainer.global_rank, trainer.world_size)
-        return self._loader(self.held_out, order, workers=0)
+        return self._loader(self.held_out, order)
 
-    def _loader(self, draws: Draws, order: Order | OnePass, workers: int) -> ResumableLoader:
-        pinned = self.efficiency.accelerator == "gpu"
-        return ResumableLoader(draws, order, workers=workers, pin_memory=pinned, collate_fn=draws.collate)
+    def _loader(self, draws: Draws, order: Order | OnePass) -> ResumableLoader:
+        return ResumableLoader(draws, order, pin_memory=self.efficiency.accelerator == "gpu")
 
     def _trainer(self) -> pl.Trainer:
         if self.trainer is None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Mapping
+from typing import Any, Literal
 
-from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveInt, model_validator
 from pydantic.dataclasses import dataclass
 
 from maesil.errors import ConfigError
@@ -76,7 +77,7 @@ class MonitorConfig:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EfficiencyConfig:
-    """Devices, precision and workers: what changes speed and rounding, not the mathematics.
+    """Devices, precision and memory: what changes speed and rounding, not the mathematics.
 
     Args:
         accelerator: Kind of device to compute on.
@@ -88,8 +89,7 @@ class EfficiencyConfig:
             natively. All work on a CPU as well; fp16 there is for trying things out, not for speed.
         compile: Whether to run the model through torch.compile.
         recompute: Whether blocks compute their activations anew in the backward pass: less memory, a third more work.
-        workers: Number of reading processes per device; "auto": enough for a GPU, none on a CPU that computes itself.
-        resident_gib: Size in GiB up to which a store is kept in memory, each scan decoded once for all workers.
+        resident_gib: Size in GiB of each process's cache of decoded voxels; those that were read last stay in it.
         threads: Number of CPU threads; "auto": PyTorch's choice.
     """
 
@@ -100,6 +100,11 @@ class EfficiencyConfig:
     precision: Precision = "auto"
     compile: bool = False
     recompute: bool = False
-    workers: NonNegativeInt | Literal["auto"] = "auto"
     resident_gib: NonNegativeFloat = 2.0
     threads: PositiveInt | Literal["auto"] = "auto"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _renew(cls, values: Any) -> Any:
+        """Files of older runs have a number of reading processes, which are no more."""
+        return {key: values[key] for key in values if key != "workers"} if isinstance(values, Mapping) else values

@@ -1,4 +1,4 @@
-"""What "auto" means on this machine: accelerator, precision, workers, threads."""
+"""What "auto" means on this machine: accelerator, precision, threads."""
 
 from __future__ import annotations
 
@@ -32,7 +32,6 @@ def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
         counted(config),
         accelerator=accelerator,
         precision=_precision(accelerator) if config.precision == "auto" else config.precision,
-        workers=_workers(accelerator, gpus) if config.workers == "auto" else config.workers,
     )
 
 
@@ -74,12 +73,6 @@ def cpu_multiplies_bf16() -> bool:
     """Whether this CPU has bf16 matrix instructions; emulated bf16 is slower than fp32."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, so they may go
     return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
-
-
-def _workers(accelerator: str, gpus: int) -> int:
-    if accelerator == "cpu":
-        return 0  # the cores are busy with the step; a superpatch takes far less to read
-    return max(1, min(8, available_cores() // max(1, gpus) - 1))
 
 
 def available_cores() -> int:

@@ -33,7 +33,7 @@ class Job:
     Attributes:
         train: Optimiser and length.
         monitor: Logs, validation, checkpoints.
-        efficiency: Devices, precision, workers.
+        efficiency: Devices and precision.
         seed: Seed of everything that is drawn.
         run: Run folder.
         record: Content of config.json in every checkpoint.

@@ -129,7 +129,7 @@ def test_command__full(store: Path, encoder: Path, labels: Path, tmp_path: Path)
         "--efficiency.precision",
         "32-true",
     )
-    words = [*call(store, encoder, labels, run, "--mode", "full", *means), "--folds", "2", "--efficiency.workers", "0"]
+    words = [*call(store, encoder, labels, run, "--mode", "full", *means), "--folds", "2"]
     assert main(words) == 0
     told = json.loads((run / "scores.json").read_text())
     assert told["scores"]["accuracy"]["value"] >= 0.75

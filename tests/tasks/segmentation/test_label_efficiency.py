@@ -36,7 +36,7 @@ def words(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
         "compare-transfer", "--init", str(encoder), "--data.store", str(store),
         "--data.holdout.patients.fractions", "1", "0", "0", "--data.holdout.patients.overrides", "d", "test",
         "--model.mode", "linear", "--train.steps", "2", "--train.batch", "1", "--seeds", "2",
-        "--efficiency.precision", "32-true", "--efficiency.workers", "0",
+        "--efficiency.precision", "32-true",
     ]  # fmt: skip
 
 

@@ -54,7 +54,7 @@ def config(store: Path, encoder: Path) -> FinetuneConfig:
         data=DataConfig(store=store, flip_axes=(), holdout=replace(holdout, patients=split)),
         train=TrainConfig(steps=6, batch=2, peak_lr=3e-3),
         monitor=MonitorConfig(validate_every=3, checkpoint_every=3, image_every=0, log_every=2),
-        efficiency=EfficiencyConfig(accelerator="cpu", precision="32-true", threads=1, workers=0),
+        efficiency=EfficiencyConfig(accelerator="cpu", precision="32-true", threads=1),
     )
 
 
@@ -64,7 +64,7 @@ def flags(store: Path, encoder: Path, run: Path) -> list[str]:
         "--data.holdout.patients.fractions", "1", "0", "0",
         "--data.holdout.patients.overrides", "c", "val", "d", "test",
         "--model.features", "8", "--train.steps", "60", "--train.batch", "2", "--train.peak-lr", "3e-3",
-        "--monitor.validate-every", "30", "--efficiency.precision", "32-true", "--efficiency.workers", "0",
+        "--monitor.validate-every", "30", "--efficiency.precision", "32-true",
     ]  # fmt: skip
 
 

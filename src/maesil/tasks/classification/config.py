@@ -28,7 +28,7 @@ class ClassificationConfig:
         train: Length and learning rate of AdamW ("full").
         layer_decay: Ratio of each encoder block's learning rate to that of the block above ("full"). None: 0.75 for a
             pre-trained encoder, 1 for random weights, which have as much to learn in every layer.
-        efficiency: Devices, precision, workers ("full").
+        efficiency: Devices and precision ("full").
         seed: Seed of folds, initial weights and data order.
     """
 

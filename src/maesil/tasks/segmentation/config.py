@@ -61,7 +61,7 @@ class FinetuneConfig:
         model: Decoder and mode.
         train: Length and learning rate of AdamW.
         monitor: Logs, validation, checkpoints; no images.
-        efficiency: Devices, precision, workers.
+        efficiency: Devices and precision.
         seed: Seed of decoder weights, data order and flips.
     """
 
