@@ -11,6 +11,7 @@ import pytest
 from maesil.config import RunConfig
 from maesil.errors import EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
+from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import overlap, regions_of, solid_tiles, tissue_share
 from maesil.store.scanstore import ScanStore
 from maesil.tiling import Tiling

@@ -14,18 +14,18 @@ from typing import Any
 from maesil.store import arrays
 from maesil.store.prepare import PrepareConfig, prepare
 
-write_shard = arrays.write_shard
+write_box = arrays.write_box
 
 
-def write_and_hold(path: Path, *arguments: Any) -> None:
+def write_and_hold(*arguments: Any) -> None:
     """Writes, and goes on for ever where enough scans are whole."""
-    write_shard(path, *arguments)
+    write_box(*arguments)
     while len(list(Path(sys.argv[2]).glob("scans/[!.]*/zarr.json"))) >= int(sys.argv[4]):
         time.sleep(0.05)
 
 
 if len(sys.argv) > 4:  # in the workers, too: they import this
-    arrays.write_shard = write_and_hold
+    arrays.write_box = write_and_hold
 
 
 def main() -> None:

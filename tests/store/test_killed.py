@@ -47,7 +47,7 @@ def undisturbed(six: Path, tmp_path: Path, hashes: Hashes) -> dict[str, str]:
 def is_writing(out: Path, whole: int) -> bool:
     """Whether some scans are whole and another's voxels are being written."""
     return len(list(out.glob("scans/[!.]*/zarr.json"))) >= whole and any(
-        True for _ in out.glob("scans/.draft-*/0/c/*/*/*")
+        True for _ in out.glob("scans/.draft-*/*/c/*/*/*")
     )
 
 

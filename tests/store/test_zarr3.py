@@ -74,7 +74,9 @@ def test_scan_writer__makes_the_files_that_zarr_python_makes(truth: np.ndarray, 
     assert ours["0/zarr.json"] == theirs["0/zarr.json"]
     assert "0/c/0/0/0" in ours
     assert "0/c/0/0/1" not in ours, "a shard that is fill alone has no file"
-    np.testing.assert_array_equal(open_array(kvstore_of(tmp_path), "zarrs/0", reading_context())[...].read().result(), truth)
+    np.testing.assert_array_equal(
+        open_array(kvstore_of(tmp_path), "zarrs/0", reading_context())[...].read().result(), truth
+    )
 
 
 def test_write_group__is_what_zarr_python_writes(tmp_path: Path) -> None:
@@ -136,7 +138,7 @@ def test_read__a_damaged_chunk(shard: Path, tmp_path: Path) -> None:
 
 
 def test_reason__leaves_out_the_code_and_the_specification() -> None:
-    text = "NOT_FOUND: Error opening driver: it does not exist [tensorstore_spec='{\"driver\":\"zarr3\"}']"
+    text = 'NOT_FOUND: Error opening driver: it does not exist [tensorstore_spec=\'{"driver":"zarr3"}\']'
     assert reason(ValueError(text)) == "Error opening driver: it does not exist"
 
 

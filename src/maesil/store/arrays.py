@@ -52,16 +52,16 @@ class ScanWriter:
         """Creates the empty arrays in the folder of a scan."""
         context, settings = writing_context(), _COMPRESSORS[codec]
         packed = settings and blosc(**settings)
-        levels = []
-        for level in range(LEVELS):
-            # Level 0 has shards of chunks that divide a superpatch; the viewers' levels have chunks as deep as a slab.
-            edges = {"chunk": (chunk,) * 3, "shard": (shard,) * 3} if level == 0 else {"chunk": (shard // 2**level,) * 3}
-            metadata = array_metadata(level_shape(shape, level), dtype=np.int16, fill=AIR_HU, compressor=packed, **edges)
-            levels.append(create_array(path / str(level), metadata, context))
-        blocks = tuple(-(-size // OCCUPANCY_BLOCK) for size in shape)
+        # Level 0 has shards of chunks that divide a superpatch; the viewers' levels have chunks as deep as a slab.
+        metadata = [array_metadata(shape, _cube(chunk), np.int16, AIR_HU, packed, shard=_cube(shard))]
+        for level in range(1, LEVELS):
+            coarse, edge = level_shape(shape, level), shard // 2**level
+            metadata.append(array_metadata(coarse, _cube(edge), np.int16, AIR_HU, packed))
+        levels = [create_array(path / str(level), one, context) for level, one in enumerate(metadata)]
+        d, h, w = (-(-size // OCCUPANCY_BLOCK) for size in shape)
         zstd = {"name": "zstd", "configuration": {"level": 0, "checksum": False}}
-        metadata = array_metadata(blocks, blocks, np.uint8, 0, zstd, axes=None)
-        return ScanWriter(tuple(levels), create_array(path / OCCUPANCY, metadata, context))
+        tissue = array_metadata((d, h, w), (d, h, w), np.uint8, 0, zstd, axes=None)
+        return ScanWriter(tuple(levels), create_array(path / OCCUPANCY, tissue, context))
 
     def write(self, first: tuple[int, int], block: Block) -> None:
         """Writes a block to all levels and to the tissue map.
@@ -75,6 +75,10 @@ class ScanWriter:
             if level:
                 block = _piecewise(halved, block)
             _assign(array, first, 2**level, block)
+
+
+def _cube(edge: int) -> Shape3:
+    return edge, edge, edge
 
 
 def _assign(array: ts.TensorStore, first: tuple[int, int], scale: int, block: npt.NDArray[Any]) -> None:
