@@ -5,10 +5,11 @@ Parts (``--parts``):
 * superpatch: every reader that is installed, on the same voxels, from the system's cache;
 * cold: the same from the disk, the cache dropped before each read (Linux);
 * layout: our store by chunk, shard and codec;
-* loader: batches of `maesil`'s loader by worker processes, and how that compares with a step's appetite;
+* loader: batches of `maesil`'s loader, and how that compares with a step's appetite;
 * memory: resident memory while 10,000 superpatches are read;
 * scans: opening, planning and drawing from stores of 10 to 10,000 scans.
 
+With ``--before CHECKOUT``, the parts superpatch and loader also have the reader of another checkout take turns.
 The other readers are optional: pip install 'maesil[bench]'; one that is missing is a row with its reason.
 """
 
@@ -18,13 +19,14 @@ import argparse
 import itertools
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from benchmarks.before import other
 from benchmarks.harness import (
     Contender,
     Limit,
@@ -37,19 +39,34 @@ from benchmarks.harness import (
     read_options,
     several,
 )
-from benchmarks.stores import PEERS, Bench, forget, multiplied, opened, present, size_mb
+from benchmarks.stores import (
+    PEERS,
+    READS_IN_FLIGHT,
+    Bench,
+    Read,
+    forget,
+    in_flight,
+    multiplied,
+    opened,
+    present,
+    size_mb,
+    warmed,
+)
 from maesil.memory import resident_gib
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
 from maesil.sampling.plan import Order, make_plan
 from maesil.sampling.regions import regions_of
+from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanStore
 
 PARTS = ("superpatch", "cold", "layout", "loader", "memory", "scans")
 REFERENCE = "MONAI, NIfTI.gz"
-PER_ROUND = 4
+PER_ROUND = READS_IN_FLIGHT
 """Superpatches of a warm reader's turn: the first finds the processor's caches full of the others' work."""
 MAP = "raw memory map"
+Work = Callable[[Sequence[Shape3]], None]
+"""Reads the superpatches that begin at some voxels."""
 BLOSC = {"times_nnunet": "blosc2 mmap, as nnU-Net", "times_blosc2": "blosc2 mmap, our codec"}
 """Figure to the row that it compares with."""
 
@@ -66,7 +83,8 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument("--scan", type=Path, default=None, help="NIfTI.gz; default: the sample CT, fetched")
     made.add_argument("--edge", type=int, default=128, help="of a superpatch (default: %(default)s)")
     made.add_argument("--draws", type=int, default=10_000, help="of the part memory (default: %(default)s)")
-    made.add_argument("--workers", default="0,1,2", help="of the part loader (default: %(default)s)")
+    made.add_argument("--before", type=Path, default=None, help="checkout of another version, to race against")
+    made.add_argument("--workers", default="0,1,2", help="worker processes of that version (default: %(default)s)")
     made.add_argument("--appetite", type=float, default=None, help="superpatches/s that a step takes, to compare with")
     made.add_argument("--scans", default="10,100,1000,10000", help="of the part scans (default: %(default)s)")
     options = read_options(made, words)
@@ -93,26 +111,36 @@ def _superpatch(bench: Bench, options: argparse.Namespace, limits: list[Limit]) 
     for start in bench.starts(2, seed=7):
         for read, _ in readers.values():
             bench.check(start, read(start))
-    timings = _timed(bench, {name: read for name, (read, _) in readers.items()}, options.rounds)
+    runs = {name: _one_by_one(read) for name, (read, _) in readers.items()} | in_flight(bench)
+    if options.before is not None:
+        for kind in ("read", "resident"):
+            runs[f"the other version, {kind}"] = other(options.before, bench.store(), bench.edge, kind)
+    timings = _timed(bench, runs, options.rounds)
     copy = Timing(tuple(_memory_copy_s(bench) for _ in range(options.rounds)), _superpatch_mb(bench))
     limits.append(Limit("memory copy", copy.rate, "MB/s"))
     limits.append(Limit("memory map, warm", _superpatch_mb(bench) * timings[MAP].rate, "MB/s"))
-    files = {name: path for name, (_, path) in readers.items()}
+    files = {name: bench.store() for name in runs} | {name: path for name, (_, path) in readers.items()}
     group = "warm: one superpatch, one thread unless it says so"
     return _rows(group, bench, timings, files, REFERENCE) + _missing(group)
 
 
-def _timed(bench: Bench, readers: dict[str, Any], rounds: int) -> dict[str, Timing]:
+def _one_by_one(read: Read) -> Work:
+    def run(starts: Sequence[Shape3]) -> None:
+        for start in starts:
+            read(start)
+
+    return run
+
+
+def _timed(bench: Bench, runs: dict[str, Work], rounds: int) -> dict[str, Timing]:
     """All readers take the same superpatches in turns, a few at a time."""
     starts = bench.starts(PER_ROUND * (rounds + 1))
 
-    def drain(read: Any, places: Iterator[Any]) -> None:
-        for start in itertools.islice(places, PER_ROUND):
-            read(start)
+    def drain(run: Work, turns: Iterator[Sequence[Shape3]]) -> None:
+        run(next(turns))
 
-    return race(
-        [Contender(name, partial(drain, read, iter(starts)), PER_ROUND) for name, read in readers.items()], rounds
-    )
+    turns = [starts[first : first + PER_ROUND] for first in range(0, len(starts), PER_ROUND)]
+    return race([Contender(name, partial(drain, run, iter(turns)), PER_ROUND) for name, run in runs.items()], rounds)
 
 
 def _rows(
@@ -185,9 +213,9 @@ def _layout(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> l
     readers, files = {}, {}
     for chunk, shard, codec in chosen:
         name = f"chunk {chunk}, shard {shard}, {codec}"
-        store = ScanStore(bench.store(chunk, shard, codec))
+        store = ScanStore(bench.store(chunk, shard, codec), threads=1)
         scan = store.entries[0].scan_id
-        readers[name] = partial(_read, store, scan, bench.edge)
+        readers[name] = _one_by_one(partial(_read, store, scan, bench.edge))
         files[name] = store.path
     timings = _timed(bench, readers, options.rounds)
     return _rows("our store's layout, warm", bench, timings, files, next(iter(timings)))
@@ -198,38 +226,37 @@ def _read(store: ScanStore, scan: str, edge: int, start: Any) -> Any:
 
 
 def _loader(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> list[Row]:
-    import torch
-
     rounds, batches, size = max(3, options.rounds // 3), 24, 4
-    kinds = [(gib, workers) for gib in (0.0, 8.0) for workers in map(int, options.workers.split(","))]
-    datasets = {gib: _dataset(bench.store(), bench.edge, gib) for gib in (0.0, 8.0)}
-    seconds: dict[tuple[float, int], list[float]] = {kind: [] for kind in kinds}
-    for _ in range(rounds):
-        for gib, workers in kinds:
-            took = _drained_s(datasets[gib], batches, size, workers, torch.cuda.is_available())
-            seconds[gib, workers].append(took)
-    timings = {kind: Timing(tuple(found), float(batches * size)) for kind, found in seconds.items()}
+    runs: dict[str, Callable[[], object]] = {}
+    for name, gib in (("compressed", 0.0), ("resident", 8.0)):
+        runs[name] = partial(_drain, _batches(bench.store(), bench.edge, gib, size), batches)
+        for workers in map(int, options.workers.split(",") if options.before else ()):
+            before = other(options.before, bench.store(), bench.edge, "loader-resident" if gib else "loader")
+            runs[f"the other version, {name}, {workers} workers"] = partial(before, [batches, workers])
+    timings = race([Contender(name, run, float(batches * size)) for name, run in runs.items()], rounds)
     base = next(iter(timings.values()))
     rows = []
-    for (gib, workers), timing in timings.items():
+    for name, timing in timings.items():
         more = {"superpatches_per_s": timing.rate}
         if options.appetite:
             more["times_appetite"] = timing.rate / options.appetite
-        name = f"{'resident' if gib else 'compressed'}, {workers} workers"
         faster = timing.times_faster_than(base)
         rows.append(Row("loader: batches of 4", name, timing.median_s, timing.spread, faster, more=more))
     return rows
 
 
-def _drained_s(dataset: SuperpatchDataset, batches: int, size: int, workers: int, pinned: bool) -> float:
-    """Seconds for `batches` batches once the workers run; what they had read ahead by then is let pass first."""
-    ahead = 1 + 4 * workers
-    loader = ResumableLoader(dataset, Order(size, 0, 1, 0, batches + ahead), workers=workers, pin_memory=pinned)
-    started = 0.0
-    for number, _ in enumerate(loader, start=1):
-        if number == ahead:
-            started = time.perf_counter()
-    return time.perf_counter() - started
+def _batches(store: Path, edge: int, resident_gib: float, size: int) -> Iterator[Any]:
+    import torch
+
+    pinned = torch.cuda.is_available()
+    dataset = _dataset(store, edge, resident_gib)
+    warmed(dataset.store)
+    return iter(ResumableLoader(dataset, Order(size, 0, 1, 0, 10**6), pin_memory=pinned))
+
+
+def _drain(batches: Iterator[Any], count: int) -> None:
+    for _ in itertools.islice(batches, count):
+        pass
 
 
 def _dataset(store: Path, edge: int, resident_gib: float) -> SuperpatchDataset:
@@ -250,10 +277,8 @@ def _memory(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> l
 
 
 def _resident_while_reading(store: Path, edge: int, draws: int) -> dict[int, float]:
-    dataset = _dataset(store, edge, 0.0)
     marks = {}
-    for number in range(draws):
-        dataset[number]
+    for number, _ in enumerate(itertools.islice(_batches(store, edge, 0.0, 1), draws)):
         if number + 1 in (draws // 20, draws // 4, draws // 2, draws):
             marks[number + 1] = resident_gib()
     return marks

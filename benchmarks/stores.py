@@ -23,11 +23,14 @@ from maesil.store.conform import conform
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 
-PEERS = ("monai", "tensorstore", "zarrs", "blosc2")
+PEERS = ("monai", "zarr", "zarrs", "blosc2")
 """Packages of contenders that may be missing."""
 
 Read = Callable[[Shape3], npt.NDArray[Any]]
 """Gives the superpatch that begins at a voxel."""
+
+READS_IN_FLIGHT = 8
+"""Superpatches that a reader may be asked for at once, as the loader does."""
 
 
 def present(module: str) -> Any:
@@ -172,13 +175,44 @@ def opened(bench: Bench) -> dict[str, tuple[Read, Path]]:
     mapped = np.load(bench.raw(), mmap_mode="r")
     found["raw memory map"] = (lambda start: np.array(mapped[bench.box(start)]), bench.raw())
     for name, codec in (("maesil", "lz4"), ("maesil, zstd", "zstd"), ("maesil, no codec", "none")):
-        found[name] = (_ours(bench, ScanStore(bench.store(codec=codec))), bench.store(codec=codec))
-    found["maesil, resident"] = (_ours(bench, ScanStore(bench.store(), resident_gib=8.0)), bench.store())
+        found[name] = (_ours(bench, ScanStore(bench.store(codec=codec), threads=1)), bench.store(codec=codec))
+    resident = ScanStore(bench.store(), resident_gib=8.0, threads=1)
+    found["maesil, resident"] = (_ours(bench, resident), bench.store())
     return found
 
 
-def _ours(bench: Bench, store: ScanStore) -> Read:
+def warmed(store: ScanStore) -> str:
+    """The name of the store's first scan, which is in the cache as far as that reaches."""
     scan = store.entries[0].scan_id
+    store.volume(scan)
+    return scan
+
+
+def in_flight(bench: Bench) -> dict[str, Callable[[Sequence[Shape3]], None]]:
+    """Our reader with several reads under way, by threads and cache."""
+    kinds = {
+        "maesil, 8 in flight, one thread": {"threads": 1},
+        "maesil, 8 in flight, all cores": {},
+        "maesil, resident, 8 in flight, one thread": {"threads": 1, "resident_gib": 8.0},
+        "maesil, resident, 8 in flight, all cores": {"resident_gib": 8.0},
+    }
+    return {name: _together(bench, ScanStore(bench.store(), **kind)) for name, kind in kinds.items()}  # type: ignore[arg-type]
+
+
+def _together(bench: Bench, store: ScanStore) -> Callable[[Sequence[Shape3]], None]:
+    scan = warmed(store)
+
+    def read(starts: Sequence[Shape3]) -> None:
+        boxes = [np.empty((bench.edge,) * 3, dtype=np.int16) for _ in starts]
+        readings = [store.begin(box, scan, start) for box, start in zip(boxes, starts, strict=True)]
+        for reading in readings:
+            reading.wait()
+
+    return read
+
+
+def _ours(bench: Bench, store: ScanStore) -> Read:
+    scan = warmed(store)
     return lambda start: store.read(scan, start, (bench.edge,) * 3)
 
 
@@ -228,16 +262,14 @@ def _turn(bench: Bench, image: Any) -> tuple[tuple[bool, ...], tuple[int, ...]]:
 
 
 def _add_zarr(bench: Bench, found: dict[str, tuple[Read, Path]]) -> None:
-    import zarr
-
+    zarr = present("zarr")
+    if zarr is None:
+        return
     for codec in ("lz4", "zstd"):
         store = bench.store(codec=codec)
         array = bench.array(store)
         plain = zarr.open_array(array, mode="r")
         found[f"zarr-python, {codec}"] = (_indexed(bench, plain), store)
-        if (tensorstore := present("tensorstore")) is not None:
-            found[f"tensorstore, {codec}"] = (_tensorstore(bench, tensorstore, array, 1), store)
-            found[f"tensorstore, {codec}, all cores"] = (_tensorstore(bench, tensorstore, array, None), store)
         if present("zarrs") is not None:
             with zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline", "threading.max_workers": 1}):
                 fast = zarr.open_array(array, mode="r")
@@ -246,13 +278,6 @@ def _add_zarr(bench: Bench, found: dict[str, tuple[Read, Path]]) -> None:
 
 def _indexed(bench: Bench, array: Any) -> Read:
     return lambda start: np.asarray(array[bench.box(start)])
-
-
-def _tensorstore(bench: Bench, tensorstore: Any, array: Path, threads: int | None) -> Read:
-    limit = {} if threads is None else {"data_copy_concurrency": {"limit": threads}}
-    spec = {"driver": "zarr3", "kvstore": {"driver": "file", "path": str(array)}}
-    opened = tensorstore.open(spec, read=True, open=True, context=tensorstore.Context(limit)).result()
-    return lambda start: opened[bench.box(start)].read().result()
 
 
 def _add_blosc2(bench: Bench, found: dict[str, tuple[Read, Path]]) -> None:
