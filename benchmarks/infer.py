@@ -40,9 +40,9 @@ from maesil.models.contract import Pretrainer
 from maesil.presets import PRESETS
 from maesil.runs.load import default_device, load
 from maesil.sampling import ahead as reading
+from maesil.sampling.ahead import box_reader
 from maesil.sampling.config import HoldoutConfig
 from maesil.sampling.regions import regions_of
-from maesil.sampling.volumes import box_reader
 from maesil.store.conform import conform
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore

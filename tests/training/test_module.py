@@ -29,7 +29,7 @@ from maesil.models.mae import Encoder, MAEConfig, MaskedAutoencoder
 from maesil.runs.load import load
 from maesil.sampling.dataset import Superpatches
 from maesil.sampling.plan import Place
-from maesil.store.layout import OCCUPANCY, scan_path
+from maesil.store.format import OCCUPANCY, scan_path
 from maesil.store.scanstore import ScanStore
 from maesil.training.checkpoint import write_model
 from maesil.training.config import Precision, TrainConfig

@@ -13,7 +13,7 @@ from maesil.ct.volume import Volume
 from maesil.ct.write import beside, nifti_ending, write_nifti
 from maesil.evaluation.rebuild import rebuild
 from maesil.runs.load import load
-from maesil.sampling.volumes import box_reader
+from maesil.sampling.ahead import box_reader
 from maesil.store.conform import conform
 from maesil.tiling import Tiling
 

@@ -12,8 +12,9 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Int16
 
+from maesil.ct.volume import AIR_HU, Volume
 from maesil.shapes import Shape3
-from maesil.tiling import Tile
+from maesil.tiling import Tile, Tiling
 
 K = TypeVar("K")
 V = TypeVar("V")
@@ -58,6 +59,18 @@ def tile_batches(
     """
     batches = [tiles[start : start + batch] for start in range(0, len(tiles), batch)]
     yield from zip(batches, ahead(partial(_boxes, read, shape), batches), strict=True)
+
+
+def box_reader(volume: Volume) -> Callable[[Shape3, Shape3], Int16[np.ndarray, "d h w"]]:
+    """A function of (start, shape) that returns boxes of an int16 volume, filled with air past its far ends."""
+
+    def read(start: Shape3, shape: Shape3) -> Int16[np.ndarray, "d h w"]:
+        tile = Tiling(volume.shape, shape).at(start)
+        box = np.full(shape, AIR_HU, dtype=np.int16)
+        box[tile.local] = volume.array[tile.inside]
+        return box
+
+    return read
 
 
 def _boxes(read: ReadsBoxes, shape: Shape3, tiles: Sequence[Tile]) -> Int16[np.ndarray, "b 1 d h w"]:

@@ -18,7 +18,7 @@ from maesil.datasets.labels import class_name, image_files, suffix_of
 from maesil.datasets.names import stem_of
 from maesil.errors import ScanError
 from maesil.store.arrays import blosc
-from maesil.store.layout import LABELS
+from maesil.store.format import LABELS
 from maesil.store.settings import PrepareConfig
 from maesil.store.zarr3 import array_metadata, create_array, write_box, writing_context
 

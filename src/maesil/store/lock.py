@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import IO
 
 from maesil.errors import StoreError
-from maesil.store.layout import LOCK
+from maesil.store.format import LOCK
 
 
 @contextmanager

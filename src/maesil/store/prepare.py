@@ -14,7 +14,7 @@ from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.labels import image_files
 from maesil.errors import ScanError, StoreError
 from maesil.progress import Progress
-from maesil.store.layout import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
+from maesil.store.format import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.lock import locked
 from maesil.store.parallel import refuse_in_starting_worker, run_all
 from maesil.store.quarantine import Quarantined, quarantine_text, quarantined_problem, quarantined_scan

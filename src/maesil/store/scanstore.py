@@ -19,7 +19,7 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import StoreError
 from maesil.shapes import Shape3
-from maesil.store.layout import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, SCANS
+from maesil.store.format import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, SCANS
 from maesil.store.location import address_of, kvstore_of
 from maesil.store.ranges import require_ranges
 from maesil.store.zarr3 import check_process, open_array, read_error, read_file, reading_context

@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from maesil.datasets.labels import read_names
 from maesil.errors import ConfigError
-from maesil.store.layout import HIGHEST_HU, LOWEST_HU
+from maesil.store.format import HIGHEST_HU, LOWEST_HU
 
 Codec = Literal["lz4", "zstd", "none"]
 

@@ -20,8 +20,8 @@ from maesil.errors import StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
 from maesil.store.conform import blocks, clip_in_place, target_geometry
+from maesil.store.format import DRAFT, HIGHEST_HU, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
 from maesil.store.labels import write_labels
-from maesil.store.layout import DRAFT, HIGHEST_HU, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
 from maesil.store.settings import PrepareConfig
 from maesil.store.zarr3 import write_group
 

@@ -9,7 +9,7 @@ import SimpleITK
 import zarr
 
 from maesil.ct.geometry import Geometry
-from maesil.store.layout import LEVELS, level_shape, multiscales
+from maesil.store.format import LEVELS, level_shape, multiscales
 from maesil.store.prepare import PrepareConfig, prepare
 
 
