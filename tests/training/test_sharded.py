@@ -44,7 +44,7 @@ def test_resolve__one_device_has_nobody_to_share_with() -> None:
 
 def test_shard__is_for_pretraining_alone() -> None:
     module = ClassificationModule.__new__(ClassificationModule)
-    with pytest.raises(ConfigError, match="pre-training alone"):
+    with pytest.raises(ConfigError, match="pre-training only"):
         module.shard(MagicMock(spec=DeviceMesh))
 
 

@@ -1,4 +1,4 @@
-"""The batches of a training, of whatever task."""
+"""The data module of every training run, whatever its task."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Draws = SuperpatchDataset | LabelledDataset
 
 @final
 class Batches(pl.LightningDataModule):
-    """Training batches of this rank from where the run is, and the same held-out superpatches every time.
+    """Loads this rank's training batches from the run's current step on, and the same held-out superpatches each time.
 
     Args:
         training: Superpatches to train on.
-        held_out: Superpatches to validate on, with a `count`; None: nothing is held out.
-        train: Batch size and length.
-        efficiency: Devices, resolved.
+        held_out: Superpatches to validate on, with a `count`; None if nothing is held out.
+        train: Batch size and number of steps.
+        efficiency: Devices, without "auto".
     """
 
     def __init__(
@@ -33,14 +33,14 @@ class Batches(pl.LightningDataModule):
         self.config, self.efficiency = train, efficiency
 
     def train_dataloader(self) -> ResumableLoader:
-        """Draws of this rank from the run's current step to its last."""
+        """Returns a loader of this rank's draws, from the run's current step to its last."""
         trainer, config = self._trainer(), self.config
         start, stop = trainer.global_step * config.accumulate, config.steps * config.accumulate
         order = Order(config.batch, trainer.global_rank, trainer.world_size, start, stop)
         return self._loader(self.training, order)
 
     def val_dataloader(self) -> ResumableLoader | list[Any]:
-        """Held-out superpatches, each once, shared out to the ranks."""
+        """Returns a loader of the held-out superpatches, each once, divided among the ranks."""
         if self.held_out is None:
             return []
         assert self.held_out.count is not None
@@ -53,5 +53,5 @@ class Batches(pl.LightningDataModule):
 
     def _trainer(self) -> pl.Trainer:
         if self.trainer is None:
-            raise RuntimeError("loaders are made by a Trainer")
+            raise RuntimeError("a Trainer must own this data module before it can make loaders")
         return self.trainer

@@ -1,4 +1,4 @@
-"""What happens beside the steps: checkpoints, a clean stop, speed, images."""
+"""Callbacks of the Trainer: checkpoints, a clean stop, logs of speed and loss, images."""
 
 from __future__ import annotations
 
@@ -24,23 +24,23 @@ from maesil.training.sharding import gathered
 from maesil.training.stepper import Stepper
 
 AGREE_EVERY = 8
-"""Steps between the ranks' asking each other whether one was told to stop."""
+"""Number of steps between the checks whether any rank has received a stop signal."""
 
 
 def steps_done(trainer: pl.Trainer, batch_index: int) -> bool:
-    """Whether the optimiser has just stepped, rather than only accumulated."""
+    """Whether the optimiser stepped after this micro-batch, instead of only accumulating gradients."""
     return (batch_index + 1) % int(trainer.accumulate_grad_batches) == 0
 
 
 @final
 class Checkpoints(pl.Callback):
-    """Writes ``checkpoints/last`` at intervals and at the end, ``checkpoints/best`` when validation improves.
+    """Writes ``checkpoints/last`` at intervals and at the end, and ``checkpoints/best`` when validation improves.
 
     Args:
         folder: The run's ``checkpoints`` folder.
-        every: Steps between checkpoints.
-        config: Written as config.json into each.
-        card: Makes card.md from the step and the metrics.
+        every: Number of steps between checkpoints.
+        config: Content of each checkpoint's config.json.
+        card: Function that makes card.md from the step and the metrics.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Checkpoints(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Saves after every `every` optimiser steps, after the last, and before a requested stop."""
+        """Saves a checkpoint after every `every` optimiser steps, after the last step, and before a requested stop."""
         step = trainer.global_step
         due = step % self.every == 0 or step == trainer.max_steps or trainer.should_stop
         if due and steps_done(trainer, batch_idx):
@@ -69,10 +69,10 @@ class Checkpoints(pl.Callback):
         folder.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(folder / STATE)  # collective: every rank takes part
         self._publish(folder, "last", module, trainer)
-        trainer.strategy.barrier("checkpoint")  # a rank that ends before it is whole may take the first one with it
+        trainer.strategy.barrier("checkpoint")  # a rank that exits earlier may take down rank 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keeps the weights of the best score on held-out superpatches."""
+        """Saves the weights if their score on held-out superpatches is the best so far."""
         assert isinstance(pl_module, Stepper)
         score = trainer.callback_metrics.get(pl_module.score)
         if trainer.sanity_checking or score is None or not self._improves(float(score)):
@@ -81,11 +81,11 @@ class Checkpoints(pl.Callback):
         self._publish(self.folder / f"best-{trainer.global_step:07d}", "best", pl_module, trainer)
 
     def _improves(self, score: float) -> bool:
-        """Whether a score is a number and the best so far: NaN compares as neither and must not end the comparison."""
+        """Whether a score is finite and the best so far. A NaN stored as the best score could never be improved on."""
         return math.isfinite(score) and (self.best is None or score > self.best)
 
     def _publish(self, folder: Path, link: str, module: Stepper, trainer: pl.Trainer) -> None:
-        weights = gathered(module.model.state_dict(), keep=trainer.is_global_zero)  # collective, too
+        weights = gathered(module.model.state_dict(), keep=trainer.is_global_zero)  # also collective
         if not trainer.is_global_zero:
             return
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
@@ -94,24 +94,24 @@ class Checkpoints(pl.Callback):
         publish(folder, self.folder / link)
 
     def state_dict(self) -> dict[str, Any]:
-        """The best score so far, to be resumed."""
+        """Returns the best score so far, for a resumed run."""
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up the best score."""
+        """Restores the best score."""
         self.best = state_dict["best"]
 
 
 @final
 class GracefulStop(pl.Callback):
-    """Ends training after the running step on the first Ctrl-C or SIGTERM; a second one ends it at once."""
+    """Stops training after the current step on the first Ctrl-C or SIGTERM, and immediately on the second."""
 
     def __init__(self) -> None:
         self.requested = False
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes the signals over."""
+        """Installs the signal handlers."""
         self._previous = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _request(self, number: int, frame: FrameType | None) -> None:
@@ -121,37 +121,37 @@ class GracefulStop(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Marks the running step as the last one, so that the checkpoint callback saves it."""
+        """Marks the current step as the last one, so that the checkpoint callback saves it."""
         if steps_done(trainer, batch_idx) and self._is_agreed(trainer):
             trainer.should_stop = True
 
     def _is_agreed(self, trainer: pl.Trainer) -> bool:
-        """Whether to stop after this step. Ranks hear a signal at different steps, and must stop at the same one."""
+        """Whether to stop after this step. Ranks get a signal at different steps, but must stop at the same one."""
         if trainer.world_size > 1:
-            if trainer.global_step % AGREE_EVERY:  # asking costs a round among all ranks
+            if trainer.global_step % AGREE_EVERY:  # the check is a collective operation
                 return False
             self.requested = bool(trainer.strategy.reduce_boolean_decision(self.requested, all=False))
         return self.requested
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Gives the signals back, to Lightning, which then gives back what it took: its handler would swallow them."""
+        """Restores Lightning's handlers, so that Lightning can restore the original ones when it exits."""
         for number, handler in self._previous.items():
             signal.signal(number, handler)
         self._previous = {}
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
-        """The same where training fails."""
+        """Restores the handlers when training fails, too."""
         self.on_train_end(trainer, pl_module)
 
 
 @final
 class Meter(pl.Callback):
-    """Logs loss, learning rate, superpatches/s, share of time spent waiting for data, and peak memory.
+    """Logs loss, learning rate, superpatches/s, the share of time spent waiting for data, and peak memory.
 
-    Comes before callbacks that take time of their own.
+    It must precede slow callbacks in the Trainer's list, or their time would be counted.
 
     Args:
-        every: Steps between rows.
+        every: Number of steps between rows.
     """
 
     def __init__(self, every: int) -> None:
@@ -177,17 +177,17 @@ class Meter(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """The batch has arrived."""
+        """Starts the clock when the batch has arrived."""
         self._started = time.perf_counter()
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Logs a row every `every` steps. What other callbacks do, such as checkpoints, is not counted."""
-        self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)  # Lightning has divided by it
+        """Logs a row every `every` steps. The time of other callbacks, such as checkpoints, is not counted."""
+        self._losses.append(outputs["loss"].detach() * trainer.accumulate_grad_batches)  # undoes Lightning's division
         self._superpatches += len(batch.hu) * trainer.world_size
         due = steps_done(trainer, batch_idx) and trainer.global_step % self.every == 0
-        loss = float(torch.stack(self._losses).mean()) if due else 0.0  # waits for the device: the clock is honest
+        loss = float(torch.stack(self._losses).mean()) if due else 0.0  # waits for the device, for an exact time
         self._busy_s += time.perf_counter() - self._started
         if due:
             assert isinstance(pl_module, Stepper)
@@ -211,17 +211,17 @@ class Meter(pl.Callback):
 
 
 def _of_all_ranks(trainer: pl.Trainer, loss: float) -> float:
-    """The loss of the global batch, which is the same on any number of devices."""
+    """Averages the loss over all ranks: the loss of the global batch, whatever the number of devices."""
     return float(trainer.strategy.reduce(torch.tensor(loss, device=trainer.strategy.root_device), reduce_op="mean"))
 
 
 def _waited_s(trainer: pl.Trainer) -> float:
-    """Seconds that the training loader has let us wait, in all."""
+    """Total seconds spent waiting for the training loader."""
     return float(getattr(trainer.train_dataloader, "waited_s", 0.0))
 
 
 def peak_memory_gib(device: torch.device) -> float:
-    """Peak memory: of the GPU's allocator, or of this process's resident memory on a CPU."""
+    """Peak memory of PyTorch's allocator on a GPU, or peak resident memory of this process on a CPU."""
     if device.type == "cuda":
         return float(torch.cuda.max_memory_allocated(device)) / GIB
     return peak_resident_gib()
@@ -229,11 +229,11 @@ def peak_memory_gib(device: torch.device) -> float:
 
 @final
 class Images(pl.Callback):
-    """Puts a held-out superpatch into TensorBoard: original, masked input, reconstruction, error, mid-axial.
+    """Adds an axial slice of a held-out superpatch to TensorBoard: original, masked input, reconstruction, error.
 
     Args:
-        superpatches: The batch to show; its first superpatch is used.
-        every: Steps between images.
+        superpatches: Batch whose first superpatch is shown.
+        every: Number of steps between images.
     """
 
     def __init__(self, superpatches: Superpatches, every: int) -> None:
@@ -243,14 +243,14 @@ class Images(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Draws every `every` steps and after the last."""
+        """Adds the image every `every` steps and after the last step."""
         step = trainer.global_step
         due = steps_done(trainer, batch_idx) and (step % self.every == 0 or step == trainer.max_steps)
         if due:
             assert isinstance(pl_module, PretrainModule)
-            panel = self._panel(pl_module, trainer)  # on every rank: each may hold a share of the weights
+            panel = self._panel(pl_module, trainer)  # on every rank, as each may hold only a shard of the weights
             for logger in trainer.loggers:
-                if isinstance(logger, TensorBoardLogger):  # which writes on the first rank alone
+                if isinstance(logger, TensorBoardLogger):  # writes on the first rank only
                     logger.experiment.add_image("held-out superpatch", panel, step)
 
     @torch.no_grad()
@@ -263,5 +263,5 @@ class Images(pl.Callback):
         volume = rebuilt.volume.clamp(0, 1)
         shown = (truth, truth.masked_fill(rebuilt.mask, 0.5), volume, (volume - truth).abs())
         seen_planes = (~rebuilt.mask).flatten(3).any(-1)[0, 0].nonzero().flatten()
-        plane = int(seen_planes[len(seen_planes) // 2])  # a plane outside the masked block shows both kinds of token
+        plane = int(seen_planes[len(seen_planes) // 2])  # not in the masked block: shows both kinds of token
         return torch.cat([image[0, :, plane] for image in shown], dim=-1).float().cpu()

@@ -1,7 +1,8 @@
 """A checkpoint is a folder that loads without pickle: config.json, model.safetensors, card.md.
 
-Beside them lies Lightning's own state (trainer.ckpt), read only to resume a run. ``checkpoints/last`` and
-``checkpoints/best`` are links that are replaced in one move, so a kill at any moment leaves a whole checkpoint.
+The folder also holds Lightning's state (trainer.ckpt), which is read only to resume a run. ``checkpoints/last`` and
+``checkpoints/best`` are links that are replaced atomically, so a process killed at any moment leaves a complete
+checkpoint.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ def write_model(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str
 
 
 def publish(folder: Path, link: Path) -> None:
-    """Makes `link` point to `folder`, a sibling, in one move; removes the folder it pointed to if nothing else does."""
+    """Atomically points `link` to its sibling `folder`; removes the old target unless another link points to it."""
     _flush(folder)
     previous = link.resolve() if link.is_symlink() else None
     fresh = link.with_name(f".{link.name}.new")
@@ -51,20 +52,20 @@ def _flush(folder: Path) -> None:
 
 
 def sweep(checkpoints: Path) -> None:
-    """Removes folders that a killed process left behind: those no link points to."""
+    """Removes the folders that no link points to: a killed process left them behind."""
     if not checkpoints.is_dir():
         return
     linked = {entry.resolve() for entry in checkpoints.iterdir() if entry.is_symlink()}
     for entry in checkpoints.iterdir():
         if entry.is_dir() and not entry.is_symlink() and entry.resolve() not in linked:
-            shutil.rmtree(entry, ignore_errors=True)  # every rank sweeps
+            shutil.rmtree(entry, ignore_errors=True)  # every rank calls this
 
 
 def checkpoint_folder(path: Path, which: str = "last") -> Path:
-    """The checkpoint that `path` means: a run folder, or a checkpoint folder itself.
+    """Finds the checkpoint folder of `path`, which is a run folder or a checkpoint folder itself.
 
     Raises:
-        CheckpointError: There is none.
+        CheckpointError: The path does not exist or holds no checkpoint.
     """
     for candidate in (path, path / "checkpoints" / which):
         if (candidate / WEIGHTS).is_file() and (candidate / CONFIG).is_file():
@@ -74,24 +75,24 @@ def checkpoint_folder(path: Path, which: str = "last") -> Path:
     raise CheckpointError(
         f"no checkpoint '{which}' in this folder",
         where=path,
-        fix="run `maesil pretrain` first, or wait for its first one",
+        fix="run `maesil pretrain` first, or wait until it has written its first checkpoint",
     )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
-    """A checkpoint's config.json."""
+    """Reads a checkpoint's config.json."""
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"unreadable {CONFIG}: {error}", where=folder) from error
+        raise CheckpointError(f"{CONFIG} cannot be read: {error}", where=folder) from error
     return config
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:
-    """Loads a checkpoint's weights; every name and shape must fit.
+    """Loads a checkpoint's weights into a model. Every name and shape must match.
 
     Raises:
-        CheckpointError: The file is damaged, or names or shapes differ; says which.
+        CheckpointError: The file is damaged, or names or shapes differ; the message lists them.
     """
     try:
         model.load_state_dict(load_file(folder / WEIGHTS), strict=True)

@@ -1,4 +1,4 @@
-"""How a run is trained, and with what means."""
+"""Settings of a training run: optimisation, monitoring, hardware."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class TrainConfig:
-    """Length and optimiser of a training: what changes its result.
+    """Settings that change the result.
 
     Args:
-        steps: Number of optimiser steps.
+        steps: Number of optimiser steps of the run.
         batch: Number of superpatches per device and micro-batch.
         accumulate: Number of micro-batches per optimiser step.
-        optimizer: Optimiser: "adamw", or "muon" for the blocks' matrices and AdamW for the rest.
+        optimizer: "adamw", or "muon" for Muon on the blocks' matrices and AdamW on all other parameters.
         base_lr: Learning rate per 256 superpatches of the global batch; the peak is base_lr * global batch / 256.
-        peak_lr: Peak learning rate; it takes the place of `base_lr`.
+        peak_lr: Peak learning rate, used instead of `base_lr`.
         warmup: Share of the steps with a linearly rising learning rate; a half-cosine to zero follows.
         weight_decay: Weight decay of matrices; biases, norms, mask tokens and positions have none.
-        betas: Decay rates of AdamW's two moments.
-        clip_norm: Largest norm of the gradients, which are scaled down to it; None: no limit.
+        betas: AdamW's two decay rates.
+        clip_norm: Largest norm of the gradients, which are scaled down to it; None turns clipping off.
     """
 
     steps: PositiveInt = 100_000
@@ -46,11 +46,11 @@ class TrainConfig:
             raise ConfigError(f"warmup is {self.warmup}", fix="give a share of the steps in [0, 1)")
 
     def global_batch(self, world: int) -> int:
-        """Superpatches of an optimiser step on `world` devices."""
+        """Number of superpatches per optimiser step on `world` devices."""
         return self.batch * self.accumulate * world
 
     def learning_rate(self, world: int) -> float:
-        """The peak learning rate on `world` devices."""
+        """Peak learning rate on `world` devices."""
         if self.peak_lr is not None:
             return self.peak_lr
         return self.base_lr * self.global_batch(world) / 256
@@ -58,14 +58,14 @@ class TrainConfig:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class MonitorConfig:
-    """Validation, checkpoints, images and logs of a run; none of these change the weights.
+    """How often a run validates, saves and logs; none of this changes the weights.
 
     Args:
-        validate_every: Steps between scores on held-out superpatches; 0: never.
-        validation_superpatches: Largest number of superpatches to score, always the same ones with the same masks.
-        checkpoint_every: Steps between checkpoints.
-        image_every: Steps between reconstruction images in TensorBoard; 0: never.
-        log_every: Steps between rows of the logs.
+        validate_every: Number of steps between scores on held-out superpatches; 0 turns validation off.
+        validation_superpatches: Largest number of superpatches to validate on; they and their masks never change.
+        checkpoint_every: Number of steps between checkpoints.
+        image_every: Number of steps between reconstruction images in TensorBoard; 0 turns images off.
+        log_every: Number of steps between rows of the logs.
     """
 
     validate_every: NonNegativeInt = 1000
@@ -77,20 +77,20 @@ class MonitorConfig:
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class EfficiencyConfig:
-    """Devices, precision and memory: what changes speed and rounding, not the mathematics.
+    """Settings that change speed and rounding, but not the mathematics.
 
     Args:
-        accelerator: Kind of device to compute on.
-        devices: Number of devices per node; "auto": all GPUs, or one CPU process.
-        nodes: Number of machines; under SLURM, as many as the job has.
-        strategy: How several devices train one network: "ddp" gives each all of it, "fsdp2" a share of its weights,
-            gradients and moments, for networks too large for one device (`pretrain` alone); "auto": "ddp".
-        precision: Number format: "bf16-mixed", "16-mixed" or "32-true"; "auto": bf16 where the device multiplies it
-            natively. All work on a CPU as well; fp16 there is for trying things out, not for speed.
+        accelerator: Type of device; "auto" takes GPUs if there are any.
+        devices: Number of devices per node; "auto" takes all GPUs, or one CPU process.
+        nodes: Number of machines; under SLURM, that of the job.
+        strategy: How several devices train one network: with "ddp" each holds all of it, with "fsdp2" a shard of its
+            weights, gradients and moments, for networks too large for one device (`pretrain` only). "auto" is "ddp".
+        precision: "bf16-mixed", "16-mixed" or "32-true"; "auto" takes bf16 on CPUs and GPUs with bf16 instructions,
+            or else fp32 on a CPU and fp16 on a GPU. All work on a CPU, but fp16 is slow there.
         compile: Whether to run the model through torch.compile.
-        recompute: Whether blocks compute their activations anew in the backward pass: less memory, a third more work.
+        recompute: Whether blocks recompute their activations in the backward pass: less memory, a third more work.
         resident_gib: Size in GiB of each process's cache of decoded voxels; those that were read last stay in it.
-        threads: Number of CPU threads; "auto": PyTorch's choice.
+        threads: Number of CPU threads for computing; "auto" is PyTorch's choice.
     """
 
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"

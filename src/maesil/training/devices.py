@@ -1,4 +1,4 @@
-"""What "auto" means on this machine: accelerator, precision, threads."""
+"""Resolves "auto" on this machine: accelerator, number of devices, precision."""
 
 from __future__ import annotations
 
@@ -12,18 +12,21 @@ from maesil.training.config import EfficiencyConfig, Precision
 
 
 def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
-    """Replaces every "auto" by this machine's value.
+    """Replaces every "auto" except `strategy` and `threads` by this machine's value.
 
     Raises:
-        ConfigError: A GPU is asked for and none is there; a network is to be shared out to one device; torchrun started
-            another number of processes than there are devices.
+        ConfigError: The configuration asks for a GPU that PyTorch does not see, or for FSDP2 on one device, or torchrun
+            started a number of processes that differs from the number of devices.
     """
     gpus = torch.cuda.device_count()
     if config.accelerator == "gpu" and not gpus:
-        raise ConfigError("a GPU is asked for, and PyTorch sees none", fix="`maesil doctor` says what is there")
+        raise ConfigError(
+            "the run asks for a GPU, but PyTorch sees none",
+            fix="see `maesil doctor`, or use --efficiency.accelerator cpu",
+        )
     if config.strategy == "fsdp2" and world_size(config) == 1:
         raise ConfigError(
-            "FSDP2 shares a network out to several devices, and there is one",
+            "FSDP2 shards a network over several devices, but there is one",
             fix="--efficiency.devices N, or leave out --efficiency.strategy",
         )
     _check_launched(config)
@@ -36,7 +39,7 @@ def resolve(config: EfficiencyConfig) -> EfficiencyConfig:
 
 
 def counted(config: EfficiencyConfig) -> EfficiencyConfig:
-    """The configuration with a number of devices per node: "auto" may mean another one on another machine."""
+    """Replaces "auto" in `devices` by the number of devices on this machine."""
     if config.devices != "auto":
         return config
     gpus = 0 if config.accelerator == "cpu" else torch.cuda.device_count()
@@ -44,22 +47,22 @@ def counted(config: EfficiencyConfig) -> EfficiencyConfig:
 
 
 def _launched_here() -> int:
-    """Processes that torchrun started on this node, one a device; 0 where this is no process of its."""
+    """Number of processes that torchrun started on this node, one per device; 0 without torchrun."""
     return int(os.environ.get("LOCAL_WORLD_SIZE", "0"))
 
 
 def _check_launched(config: EfficiencyConfig) -> None:
-    """Processes that do not know of each other would each train alone, all into one run folder."""
+    """Refuses a wrong number of processes: each would train alone, and all would write into one run folder."""
     launched = int(os.environ.get("WORLD_SIZE", "1"))
     if _launched_here() and launched != world_size(config):
         raise ConfigError(
-            f"torchrun started {launched} processes, and the run is for {world_size(config)} devices",
-            fix="--efficiency.nodes as torchrun's --nnodes, and no --efficiency.devices, or as --nproc-per-node",
+            f"torchrun started {launched} processes, but the run is set up for {world_size(config)} devices",
+            fix="set --efficiency.nodes to --nnodes, and --efficiency.devices to --nproc-per-node or not at all",
         )
 
 
 def world_size(config: EfficiencyConfig) -> int:
-    """Devices that train together, of all nodes; "auto" is counted on this machine."""
+    """Number of devices over all nodes; "auto" is counted on this machine."""
     return int(counted(config).devices) * config.nodes
 
 
@@ -71,10 +74,10 @@ def _precision(accelerator: str) -> Precision:
 
 def cpu_multiplies_bf16() -> bool:
     """Whether this CPU has bf16 matrix instructions; emulated bf16 is slower than fp32."""
-    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private, so they may go
+    probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private API, so it may disappear
     return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
 
 
 def available_cores() -> int:
-    """CPU cores this process may use."""
+    """Number of CPU cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

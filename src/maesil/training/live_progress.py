@@ -1,4 +1,4 @@
-"""Live progress of a run in a terminal; plain lines where there is none."""
+"""Live progress of a run in a terminal, or plain lines if the output is not a terminal."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from maesil.training.callbacks import steps_done
 
 PLAIN_LINES = 10
-"""About as many lines are printed over a run where the output is no terminal."""
+"""Approximate number of lines that a run prints if the output is not a terminal."""
 
 
 @final
 class LiveProgress(pl.Callback):
-    """A bar with loss, held-out score, speed and time left.
+    """Shows a bar with loss, held-out score, speed and time left.
 
     Args:
-        console: Where to print.
-        title: Of the bar.
+        console: Console to print to.
+        title: Title of the bar.
     """
 
     def __init__(self, console: Console, title: str = "pre-training") -> None:
@@ -33,7 +33,7 @@ class LiveProgress(pl.Callback):
         self._validated = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Shows the bar at the step the run is at."""
+        """Shows the bar at the run's current step."""
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         columns = ("[bold]{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[facts]}")
@@ -44,7 +44,7 @@ class LiveProgress(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Moves on by one step."""
+        """Advances the bar by one step, or notes that a plain line is due."""
         if not trainer.is_global_zero or not steps_done(trainer, batch_idx):
             return
         step = trainer.global_step
@@ -61,7 +61,7 @@ class LiveProgress(pl.Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        """Prints the last step's line: by now it has been validated, if it was to be."""
+        """Prints the line of the previous step, now that any validation of that step is done."""
         self._print_line(trainer)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -78,28 +78,28 @@ class LiveProgress(pl.Callback):
         return facts(trainer.callback_metrics, trainer.global_step, self._validated)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Closes the bar, also after an error."""
+        """Closes the bar, even after an error."""
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
 
 
 def line_every(trainer: pl.Trainer) -> int:
-    """Steps from a plain line to the next: those of some rows of the log, so that a line's loss is of its own step.
+    """Number of steps between plain lines, a multiple of the log's interval, so that each line shows its step's loss.
 
-    But for the line of a run's last step, where no row is due: its loss is of the last row.
+    The line of a run's last step is the exception: if no row is due there, it shows the loss of the last row.
     """
     row = int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it without declaring it
     return max(1, round(trainer.max_steps / PLAIN_LINES / row)) * row
 
 
 def facts(metrics: Mapping[str, Any], step: int, validated: int) -> str:
-    """The metrics a person watches, in one line; a held-out score of an earlier step says so.
+    """Formats the most important metrics in one line. A held-out score from an earlier step is followed by that step.
 
     Args:
-        metrics: By name; others are left out.
-        step: Where the run is.
-        validated: The step of the held-out score.
+        metrics: Metrics by name; those without a format are left out.
+        step: Current step of the run.
+        validated: Step of the held-out score.
     """
     since = "" if step == validated else f" (step {validated})"
     formats = (

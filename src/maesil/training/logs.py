@@ -27,15 +27,15 @@ COLUMNS = (
     "codebook_usage",
     "codebook_perplexity",
 )
-"""The last ones are what some models measure of themselves."""
+"""Columns of metrics.csv. The columns from "error" on are filled by some models only."""
 
 
 @final
 class CsvLog(Logger):
-    """Appends rows to ``metrics.csv``; a resumed run drops the rows after its checkpoint and continues the file.
+    """Appends rows to ``metrics.csv``. A resumed run drops the rows after its checkpoint and continues the file.
 
     Args:
-        path: The CSV file.
+        path: Path of the CSV file.
     """
 
     def __init__(self, path: Path) -> None:
@@ -45,23 +45,23 @@ class CsvLog(Logger):
 
     @property
     def name(self) -> str:
-        """Lightning's name of the log."""
+        """Name of the log, for Lightning."""
         return self.path.stem
 
     @property
     def version(self) -> int | str | None:
-        """A run has one log."""
+        """None, as a run has one log."""
         return None
 
     @property
     @rank_zero_experiment
     def experiment(self) -> Path:
-        """The file."""
+        """Path of the CSV file."""
         return self.path
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """The run's config.yaml holds them."""
+        """Does nothing: the run's config.yaml holds the settings."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -75,19 +75,19 @@ class CsvLog(Logger):
                 csv.DictWriter(file, COLUMNS).writerow({"step": step, **known})
 
     def _open(self, first_step: int) -> None:
-        kept = [row for row in read_log(self.path) if int(row["step"]) < first_step]
+        rows = [row for row in read_log(self.path) if int(row["step"]) < first_step]
         self.path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self.path.with_suffix(".new")
         with fresh.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
-            writer.writerows(kept)
+            writer.writerows(rows)
         fresh.replace(self.path)
         self._opened = True
 
 
 def read_log(path: Path) -> list[dict[str, str]]:
-    """The rows of a run's metrics.csv; empty where there is none."""
+    """Reads the rows of a run's metrics.csv; an empty list if there is no file."""
     if not path.is_file():
         return []
     with path.open(newline="") as file:
@@ -95,6 +95,6 @@ def read_log(path: Path) -> list[dict[str, str]]:
 
 
 def curve(path: Path, column: str) -> tuple[list[int], list[float]]:
-    """Steps and values of one column, where it was logged."""
+    """Reads one column: the steps at which it was logged, and its values."""
     rows = [(int(row["step"]), float(row[column])) for row in read_log(path) if row.get(column)]
     return [step for step, _ in rows], [value for _, value in rows]

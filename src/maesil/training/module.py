@@ -26,14 +26,14 @@ VALIDATION_SEED = 20_260_401
 class PretrainModule(Stepper):
     """Trains a pretrainer on superpatches.
 
-    Random numbers are drawn on the device, for each superpatch from its own stream of (seed, draw number): they do not
-    depend on the batch, or on the device that the superpatch is sent to.
+    Each superpatch has its own random stream, seeded by the run's seed and the draw number, so masks and flips do not
+    depend on the batch or the device that a superpatch is in.
 
     Args:
         model: Pretrainer to train.
-        config: Optimiser and length.
-        window: HU window mapped to [0, 1].
-        flip_axes: Axes flipped at random.
+        config: Settings of the optimiser and number of steps.
+        window: HU window that is mapped to [0, 1].
+        flip_axes: Axes that are flipped at random.
         seed: Seed of the run.
     """
 
@@ -61,7 +61,7 @@ class PretrainModule(Stepper):
         return self.model.loss(superpatch, mask, generators, self.global_step / self.config.steps)
 
     def measures(self) -> Mapping[str, Tensor]:
-        """Parts of the last loss."""
+        """Returns the parts of the last loss."""
         return self.model.measures()
 
     def validation_step(self, batch: Superpatches, batch_index: int) -> None:

@@ -1,10 +1,12 @@
-"""Muon for the blocks' matrices, AdamW for everything else, behind one optimiser.
+"""One optimiser that uses Muon for the blocks' matrices and AdamW for all other parameters.
 
-Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix before it steps; PyTorch has it for matrices alone. In
-the first minutes of a masked autoencoder it learns far more per superpatch than AdamW; see docs/lab.md.
+Muon (Jordan et al. 2024) orthogonalises the momentum of a matrix before each step; PyTorch's version accepts only
+matrices. In the first minutes of training a masked autoencoder, it learns far more per superpatch than AdamW: see
+docs/lab.md.
 
-PyTorch's Muon multiplies in bfloat16 whatever the device. A CPU without bfloat16 instructions emulates it: a step of
-the preset `demo` took six times as long as its loss and gradient together. There the same step is taken in float32.
+PyTorch's Muon multiplies in bfloat16 on every device. CPUs without bfloat16 instructions emulate it, and one optimiser
+step of the preset `demo` took six times as long as its loss and gradient together. On such CPUs we take the same step
+in float32.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ Named = tuple[str, nn.Parameter]
 
 
 def split_parameters(module: nn.Module) -> tuple[list[Named], list[Named]]:
-    """Matrices inside Transformer blocks, and all other trainable parameters, by name."""
+    """Splits the trainable parameters into the matrices inside Transformer blocks and all others, with their names."""
     trainable = [(name, parameter) for name, parameter in module.named_parameters() if parameter.requires_grad]
     matrices = [(name, parameter) for name, parameter in trainable if parameter.ndim == 2 and "blocks." in name]
     chosen = {name for name, _ in matrices}
@@ -33,14 +35,14 @@ def split_parameters(module: nn.Module) -> tuple[list[Named], list[Named]]:
 
 @final
 class MuonAdamW(Optimizer):
-    """Steps two optimisers as one; schedules, clipping and checkpoints see a single one.
+    """Steps Muon and AdamW together; schedules, clipping and checkpoints see a single optimiser.
 
     Args:
-        matrices: Stepped by Muon, with updates scaled to AdamW's size so that one learning rate serves both.
-        groups: Parameter groups stepped by AdamW.
+        matrices: Parameters of Muon. Its updates are scaled to the size of AdamW's, so one learning rate suits both.
+        groups: Parameter groups of AdamW, with their weight decay.
         lr: Peak learning rate of both.
-        betas: AdamW's.
-        weight_decay: Muon's; AdamW's is in its groups.
+        betas: AdamW's two decay rates.
+        weight_decay: Muon's weight decay.
         fused: Whether AdamW runs as one kernel.
     """
 
@@ -60,14 +62,14 @@ class MuonAdamW(Optimizer):
         self._share_groups()
 
     def _share_groups(self) -> None:
-        """The parts step the very groups that schedules change."""
+        """Makes both optimisers use the group objects that schedules change."""
         count = len(self.muon.param_groups)
         self.muon.param_groups = self.param_groups[:count]
         self.adamw.param_groups = self.param_groups[count:]
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
-        """One step of both."""
+        """Takes one step with both optimisers."""
         loss = None
         if closure is not None:
             with torch.enable_grad():
@@ -80,16 +82,16 @@ class MuonAdamW(Optimizer):
         return loss
 
     def _emulates_bf16(self) -> bool:
-        """Whether the matrices are on a CPU that has no bfloat16 instructions."""
+        """Whether the matrices are on a CPU without bfloat16 instructions."""
         first = next((matrix for group in self.muon.param_groups for matrix in group["params"]), None)
         return first is not None and first.device.type == "cpu" and not cpu_multiplies_bf16()
 
     def state_dict(self) -> dict[str, Any]:
-        """The states of both."""
+        """Returns the states of both optimisers."""
         return {"muon": self.muon.state_dict(), "adamw": self.adamw.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Takes up both."""
+        """Restores both optimisers."""
         self.muon.load_state_dict(state_dict["muon"])
         self.adamw.load_state_dict(state_dict["adamw"])
         self.param_groups = [*self.muon.param_groups, *self.adamw.param_groups]
@@ -97,11 +99,11 @@ class MuonAdamW(Optimizer):
 
 @torch.no_grad()
 def muon_step(muon: Muon, dtype: torch.dtype) -> None:
-    """One step of PyTorch's Muon on its own state, with the products in `dtype`; in bfloat16 it equals `muon.step()`.
+    """Takes one step of PyTorch's Muon with matrix products in `dtype`. In bfloat16 it equals `muon.step()`.
 
     Args:
-        muon: Holds parameters, settings and momentum; its learning rates are adjusted as "match_rms_adamw" does.
-        dtype: Number type of the products.
+        muon: Optimiser whose parameters and momentum are updated; learning rates are adjusted by "match_rms_adamw".
+        dtype: Data type of the products.
     """
     for group in muon.param_groups:
         for matrix in group["params"]:
@@ -127,11 +129,11 @@ def orthogonalize(
     """Moves a matrix's singular values towards 1 by Newton-Schulz iterations of a quintic polynomial.
 
     Args:
-        matrix: Of any scale.
-        coefficients: Of the singular value's first, third and fifth power.
-        steps: Iterations.
+        matrix: Matrix of any scale.
+        coefficients: Coefficients of the singular value's first, third and fifth power.
+        steps: Number of iterations.
         least_norm: Smallest Frobenius norm that the matrix is divided by.
-        dtype: Number type of the products.
+        dtype: Data type of the products.
     """
     linear, cubic, quintic = coefficients
     tall = matrix.shape[0] > matrix.shape[1]

@@ -1,4 +1,4 @@
-"""AdamW with the usual no-decay groups (or Muon beside it), linear warm-up and a half-cosine to zero."""
+"""Optimisers and their schedule: AdamW, alone or with Muon; linear warm-up, then a half-cosine to zero."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from maesil.training.muon import MuonAdamW, Named, split_parameters
 def parameter_groups(
     parameters: Iterable[Named], weight_decay: float, *, rate: float | None = None, scales: Mapping[str, float] = {}
 ) -> list[dict[str, object]]:
-    """Decays matrices; leaves biases, norms, mask tokens and learned positions alone.
+    """Groups parameters so that matrices decay, and biases, norms, mask tokens and learned positions do not.
 
     Args:
-        parameters: Name and parameter.
-        weight_decay: Of the matrices.
-        rate: Learning rate that `scales` are shares of; None: the optimiser's own for all.
-        scales: Name to its share of the learning rate; 1 where it is not named.
+        parameters: Pairs of name and parameter.
+        weight_decay: Weight decay of the matrices.
+        rate: Learning rate that `scales` are shares of; None leaves the optimiser's learning rate to all.
+        scales: Share of the learning rate by parameter name; a missing name counts as 1.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for name, parameter in parameters:
@@ -37,7 +37,7 @@ def parameter_groups(
 
 
 def make_optimizer(module: nn.Module, config: TrainConfig, world: int, *, fused: bool = True) -> Optimizer:
-    """The optimiser that the configuration names, for `world` devices."""
+    """Makes the optimiser that the configuration names, for `world` devices."""
     rate = config.learning_rate(world)
     if config.optimizer == "adamw":
         groups = parameter_groups(module.named_parameters(), config.weight_decay)
@@ -51,14 +51,14 @@ def make_optimizer(module: nn.Module, config: TrainConfig, world: int, *, fused:
 def layered_adamw(
     module: nn.Module, config: TrainConfig, world: int, scales: Mapping[str, float], *, fused: bool
 ) -> Optimizer:
-    """AdamW whose parameters learn at shares of the learning rate.
+    """Makes an AdamW whose parameters have different shares of the learning rate.
 
     Args:
-        module: What is trained.
-        config: Rate, betas, weight decay.
-        world: Devices.
-        scales: Parameter name to its share.
-        fused: One kernel for all parameters.
+        module: Network to train.
+        config: Learning rate, betas and weight decay.
+        world: Number of devices.
+        scales: Share of the learning rate by parameter name.
+        fused: Whether AdamW runs as one kernel.
     """
     rate = config.learning_rate(world)
     groups = parameter_groups(module.named_parameters(), config.weight_decay, rate=rate, scales=scales)
@@ -66,7 +66,7 @@ def layered_adamw(
 
 
 def make_schedule(optimizer: Optimizer, config: TrainConfig) -> LambdaLR:
-    """Learning rate per optimiser step."""
+    """Makes the schedule that sets the learning rate before each optimiser step."""
     return LambdaLR(optimizer, lambda step: warmup_cosine(step, config.steps, config.warmup))
 
 

@@ -1,6 +1,6 @@
-"""FSDP2: every rank keeps a shard of the weights, gradients and moments, and gathers a block while it computes it.
+"""FSDP2: every rank keeps a shard of weights, gradients and moments, and gathers each block to compute it.
 
-Checkpoints are not sharded, so a run can go on with any number of ranks, with or without sharding.
+Checkpoints are not sharded, so a run can continue on any number of ranks, with or without sharding.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from maesil.models.transformer import Block
 from maesil.training.muon import MuonAdamW
 
 ENTRIES = ("loss", "reconstruct")
-"""Methods that training calls instead of `forward`; weights outside the blocks are gathered for them."""
+"""Methods that training calls instead of `forward`; FSDP2 gathers the weights outside the blocks for them."""
 
 
 def shard(model: Pretrainer, mesh: DeviceMesh) -> None:
     """Shards a model's weights over the ranks of a mesh: each block separately, the other weights together.
 
-    Frozen weights are not sharded: a codebook sets them in place, to the same values on all ranks.
+    Frozen weights are not sharded, because a codebook sets them in place, to the same values on all ranks.
 
     Args:
         model: Pretrainer with the same weights on every rank.
@@ -37,19 +37,19 @@ def shard(model: Pretrainer, mesh: DeviceMesh) -> None:
     frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
     blocks = [module for module in model.modules() if isinstance(module, Block)]
     for module in (*blocks, model):
-        # The root too, so that between steps all weights are sharded.
+        # The root is resharded too, so that all weights are sharded between steps.
         fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=frozen)
     for name in ENTRIES:
         register_fsdp_forward_method(model, name)
 
 
 def whole(tensor: Tensor) -> Tensor:
-    """The tensor, gathered where it is sharded; then all ranks must call this."""
+    """Gathers a sharded tensor, and returns any other as it is. All ranks must call this for a sharded tensor."""
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
 def gathered(state: Mapping[Any, Any], *, keep: bool) -> dict[Any, Any]:
-    """The state of a model or an optimiser with all tensors gathered; all ranks must call this.
+    """Gathers all tensors in the state of a model or an optimiser. All ranks must call this.
 
     Args:
         state: Nested mappings with tensors, sharded or not.
@@ -68,9 +68,9 @@ def _gathered(value: Any, keep: bool) -> Any:
 
 
 def share(tensor: Tensor, like: Tensor) -> Tensor:
-    """A copy of this rank's shard of a whole tensor, cut like `like`; of the whole tensor where `like` is not sharded.
+    """Copies this rank's shard of a tensor, sharded like `like`, or the whole tensor if `like` is not sharded.
 
-    A view would keep the whole tensor in memory, and its file open.
+    A view would keep the whole tensor in memory and its file open.
     """
     if not isinstance(like, DTensor):
         return tensor.clone()
@@ -78,7 +78,7 @@ def share(tensor: Tensor, like: Tensor) -> Tensor:
 
 
 def shared_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, Any]:
-    """An optimiser state whose moments are sharded like the optimiser's parameters."""
+    """Shards the moments of an optimiser state like the optimiser's parameters."""
     if isinstance(optimizer, MuonAdamW):
         parts = {"muon": optimizer.muon, "adamw": optimizer.adamw}
         return {name: shared_moments(state[name], part) for name, part in parts.items()}
@@ -96,11 +96,11 @@ def shared_moments(state: Mapping[str, Any], optimizer: Optimizer) -> dict[str, 
 class FullySharded(ModelParallelStrategy):
     """Lightning's strategy for FSDP2, with the same checkpoints as other strategies.
 
-    Lightning's checkpoints number the moments in the order of the model's weights. In an optimiser with several groups
-    the order is that of the groups, so moments would be assigned to other weights.
+    Lightning's checkpoints number the moments in the order of the model's weights, but an optimiser with several groups
+    numbers them in the order of its groups, so Lightning would assign moments to the wrong weights.
 
     Args:
-        world: Number of ranks of all nodes.
+        world: Number of ranks over all nodes.
     """
 
     def __init__(self, world: int) -> None:
@@ -108,20 +108,20 @@ class FullySharded(ModelParallelStrategy):
 
     @property
     def lightning_restore_optimizer(self) -> bool:
-        """Whether Lightning restores the moments, through `load_optimizer_state_dict`."""
+        """True: Lightning restores the moments through `load_optimizer_state_dict`."""
         return True
 
     def lightning_module_state_dict(self) -> dict[str, Any]:
-        """The whole weights, on the first rank."""
+        """Returns all weights, on the first rank."""
         assert self.lightning_module is not None
         return gathered(self.lightning_module.state_dict(), keep=self.is_global_zero)
 
     def optimizer_state(self, optimizer: Optimizer) -> dict[str, Any]:
-        """The whole moments, on the first rank."""
+        """Returns all moments, on the first rank."""
         return gathered(optimizer.state_dict(), keep=self.is_global_zero)
 
     def load_checkpoint(self, checkpoint_path: str | Path, weights_only: bool | None = None) -> dict[str, Any]:
-        """Maps the file into memory instead of reading it; a rank copies only its shards."""
+        """Maps the file into memory instead of reading it, as each rank copies only its shards."""
         state: dict[str, Any] = torch.load(checkpoint_path, map_location="cpu", mmap=True, weights_only=weights_only)
         return state
 

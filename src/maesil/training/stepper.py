@@ -1,4 +1,4 @@
-"""What every trained module does the same way: optimiser, clipping, moving batches, watching the loss."""
+"""Base class of all training modules: optimiser, clipping, moving batches to the device, checking the loss."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from maesil.training.sharding import FullySharded, whole
 
 
 class Stepper(pl.LightningModule, ABC):
-    """Trains a network on batches of a store.
+    """Trains a network on batches from a store.
 
-    Batches are named tuples with tensors, `numbers` (the draws) and `places`. Subclasses are final; they give the loss
-    of a batch and log `score` in `validation_step`: the higher, the better.
+    Batches are named tuples with tensors, `numbers` (the draws) and `places`. Subclasses are final. They compute the
+    loss of a batch, and log the metric that `score` names in `validation_step`; higher is better.
 
     Args:
-        model: The network.
-        config: Optimiser and length.
+        model: Network to train.
+        config: Settings of the optimiser and number of steps.
     """
 
     score: str
@@ -40,39 +40,39 @@ class Stepper(pl.LightningModule, ABC):
         self._unchecked: tuple[int, Tensor, list[Place]] | None = None
 
     def configure_model(self) -> None:
-        """Shares the weights out to the ranks, if the strategy is to."""
+        """Shards the weights over the ranks if the strategy is FSDP2."""
         if isinstance(self.trainer.strategy, FullySharded):
             self.shard(self.trainer.strategy.device_mesh["data_parallel"])
 
     def shard(self, mesh: DeviceMesh) -> None:
-        """Shares the weights out to the ranks of a mesh.
+        """Shards the weights over the ranks of a mesh.
 
         Raises:
-            ConfigError: Unless a subclass says how.
+            ConfigError: The subclass does not override this method.
         """
-        raise ConfigError("FSDP2 is for pre-training alone", fix="--efficiency.strategy ddp")
+        raise ConfigError("FSDP2 works for pre-training only", fix="use --efficiency.strategy ddp")
 
     @abstractmethod
     def batch_loss(self, batch: Any) -> Float[Tensor, ""]:
-        """The loss of one micro-batch."""
+        """Computes the loss of one micro-batch."""
 
     def measures(self) -> Mapping[str, Tensor]:
-        """What the last loss was made of, for the logs."""
+        """Returns the parts of the last loss, for the logs."""
         return {}
 
     def training_step(self, batch: Any, batch_index: int) -> Float[Tensor, ""]:
-        """One micro-batch."""
+        """Checks the previous loss and computes the loss of one micro-batch."""
         self.check_finite()
         loss = self.batch_loss(batch)
         self._unchecked = (self.global_step, loss.detach(), batch.places)
         return loss
 
     def make_optimizer(self, fused: bool) -> Optimizer:
-        """The optimiser that the configuration names."""
+        """Makes the optimiser that the configuration names."""
         return make_optimizer(self.model, self.config, self.trainer.world_size, fused=fused)
 
     def configure_optimizers(self) -> Any:
-        """The optimiser and its schedule, per step."""
+        """Makes the optimiser and its schedule, which advances per step."""
         scaled = self.trainer.precision == "16-mixed"  # gradients must be unscaled before they are clipped
         optimizer = self.make_optimizer(fused=not scaled)
         schedule = {"scheduler": make_schedule(optimizer, self.config), "interval": "step"}
@@ -81,14 +81,14 @@ class Stepper(pl.LightningModule, ABC):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Clips by norm. Lightning refuses a fused optimiser here, for the sake of fp16's scaled gradients alone."""
+        """Clips by norm. Lightning would refuse a fused optimiser, though only fp16's scaled gradients require that."""
         if not optimizer.defaults.get("fused"):
             self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
         elif gradient_clip_val is not None:
             torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val)
 
     def transfer_batch_to_device(self, batch: Any, device: torch.device, dataloader_idx: int) -> Any:
-        """Moves the voxels, as they come from disk; the rest stays."""
+        """Moves the tensors, in the data type they have on disk; other fields stay."""
         moved: dict[str, Tensor] = {
             name: value.to(device, non_blocking=True)
             for name, value in _fields(batch).items()
@@ -97,7 +97,7 @@ class Stepper(pl.LightningModule, ABC):
         return batch._replace(**moved)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Counts what is done in this run's micro-batches: the run may have been on another number of devices."""
+        """Converts the progress into this run's micro-batches, as the checkpoint may be from other devices."""
         progress = checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"]
         done = checkpoint["global_step"] * self.config.accumulate
         for counts in (progress["total"], progress["current"]):
@@ -106,10 +106,10 @@ class Stepper(pl.LightningModule, ABC):
     def check_finite(self) -> None:
         """Stops if the previous micro-batch's loss was not finite.
 
-        Looked at one step late, so that the host never waits for the device's latest work.
+        The check comes one step late, so that the host never waits for the device's latest work.
 
         Raises:
-            TrainingError: With the step and the superpatches that caused it.
+            TrainingError: The loss was not finite; the message gives the step and the superpatches.
         """
         if self._unchecked is None:
             return
@@ -120,20 +120,20 @@ class Stepper(pl.LightningModule, ABC):
             raise TrainingError(
                 f"the loss became {loss.item()} in step {step}",
                 where=f"superpatches {listed}",
-                fix="the last checkpoint is untouched; lower the learning rate, or look at these superpatches",
+                fix="lower the learning rate or inspect these superpatches, then resume: the last checkpoint is intact",
             )
 
     def check_weights(self) -> None:
-        """Stops if a weight is not finite: gradients can be so where the loss still is a number.
+        """Stops if a weight is not finite. Gradients can overflow while the loss is still finite.
 
         Raises:
-            TrainingError: With the step and the first such weight.
+            TrainingError: A weight is not finite; the message gives the step and the first such weight.
         """
-        for name, weight in self.model.state_dict().items():  # averages of a codebook too, which no gradient moves
+        for name, weight in self.model.state_dict().items():  # includes a codebook's averages, which have no gradient
             if not bool(whole(torch.isfinite(weight).all())):
                 raise TrainingError(
                     f"the weight '{name}' is not finite after step {self.global_step}",
-                    fix="the last checkpoint is untouched; lower the learning rate, or clip gradients",
+                    fix="lower the learning rate or clip gradients, then resume: the last checkpoint is intact",
                 )
 
 

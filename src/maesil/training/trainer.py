@@ -1,4 +1,4 @@
-"""From a configuration to a trained run folder, resumable by the same call."""
+"""Trains a module with Lightning into a run folder; the same call resumes the run."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ from maesil.training.sharding import FullySharded
 from maesil.training.stepper import Stepper
 
 Card = Callable[[int, Mapping[str, float]], str]
-"""Makes a checkpoint's card.md from its step and its metrics."""
+"""Function that makes a checkpoint's card.md from its step and its metrics."""
 
 
 @dataclass(frozen=True)
 class Job:
-    """What any training needs to know, besides its module and its batches.
+    """Everything that a training run needs besides its module and its batches.
 
     Attributes:
-        train: Optimiser and length.
-        monitor: Logs, validation, checkpoints.
+        train: Settings of the optimiser and number of steps.
+        monitor: Intervals of logs, validation and checkpoints.
         efficiency: Devices and precision.
-        seed: Seed of everything that is drawn.
-        run: Run folder.
+        seed: Seed of all random numbers.
+        run: Path of the run folder.
         record: Content of config.json in every checkpoint.
-        card: Makes a checkpoint's card.md from its step and its metrics.
+        card: Function that makes a checkpoint's card.md from its step and its metrics.
     """
 
     train: TrainConfig
@@ -50,7 +50,7 @@ class Job:
 
 
 def prepare_process(job: Job) -> EfficiencyConfig:
-    """Seeds this process and gives it its threads; the means as they are resolved on this machine."""
+    """Seeds this process, sets its number of threads, and returns the settings without "auto"."""
     pl.seed_everything(job.seed, verbose=False)
     efficiency = resolve(job.efficiency)
     if efficiency.threads != "auto":
@@ -65,7 +65,7 @@ def fit(
     efficiency: EfficiencyConfig,
     callbacks: Sequence[pl.Callback],
 ) -> Literal["finished", "interrupted"]:
-    """Trains a module from the run's last checkpoint, or from the start; Ctrl-C saves one and stops."""
+    """Trains a module from the run's last checkpoint, or from the start. Ctrl-C saves a checkpoint and stops."""
     checkpoints = job.run / "checkpoints"
     sweep(checkpoints)
     stop = GracefulStop()
@@ -82,7 +82,7 @@ def fit(
 
 
 def make_trainer(job: Job, efficiency: EfficiencyConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """A Lightning Trainer for the job. The run is one Lightning epoch, so a resumed run is always mid-epoch."""
+    """Makes a Lightning Trainer. The run is one Lightning epoch, so a resumed run is always mid-epoch."""
     validates = bool(job.monitor.validate_every)
     return pl.Trainer(
         accelerator=efficiency.accelerator,
@@ -110,15 +110,15 @@ def make_trainer(job: Job, efficiency: EfficiencyConfig, callbacks: list[pl.Call
 
 
 def _strategy(efficiency: EfficiencyConfig) -> dict[str, Any]:
-    """How the Trainer is told to train on several devices."""
+    """Arguments of the Trainer that choose the strategy for several devices."""
     world = world_size(efficiency)
-    if efficiency.strategy == "fsdp2":  # weights gathered in inference mode could not be trained with afterwards
+    if efficiency.strategy == "fsdp2":  # weights gathered in inference mode cannot be trained afterwards
         return {"strategy": FullySharded(world), "inference_mode": False}
     return {"strategy": "ddp" if efficiency.strategy == "auto" and world > 1 else efficiency.strategy}
 
 
 def _precision(efficiency: EfficiencyConfig) -> dict[str, Any]:
-    """How the Trainer is told the precision: given fp16 by name, it takes bf16 on a CPU; given the plugin, it obeys."""
+    """Arguments of the Trainer that choose the precision. On a CPU it turns "16-mixed" into bf16; a plugin does not."""
     if efficiency.precision != "16-mixed":
         return {"precision": efficiency.precision}
     device = "cuda" if efficiency.accelerator == "gpu" else "cpu"
@@ -130,7 +130,7 @@ def _loggers(run: Path) -> list[Any]:
 
 
 class _quiet:  # noqa: N801 (reads as the statement it is)
-    """Leaves the terminal to our own progress: Lightning's tips and device lines say nothing a user needs."""
+    """Hides Lightning's tips and device lines, which no user needs, so that our own progress is all there is."""
 
     NAMES = (
         "pytorch_lightning",
