@@ -1,4 +1,4 @@
-# Two commands on a fresh machine: `make demo` and `make test`. Both set everything up in ./.venv first.
+# On a fresh machine, run `make demo` or `make test`. Each first creates the environment in ./.venv.
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
@@ -6,7 +6,7 @@ READY  := $(VENV)/.ready
 
 .PHONY: demo test check format coverage setup clean help
 
-help:            ## what can be made
+help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: $(READY)  ## create the virtual environment with the pinned versions
@@ -19,20 +19,20 @@ $(READY): pyproject.toml constraints.txt interop.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/interop --requirement interop.txt
 	@touch $@
 
-demo: $(READY)   ## real CT to scores and a page (about 10 minutes on 2 cores)
+demo: $(READY)   ## pre-train on a real CT and report scores (about 10 minutes on 2 cores)
 	$(BIN)/maesil demo $(ARGS)
 
-test: $(READY)   ## the tests, with coverage
+test: $(READY)   ## run the tests with coverage
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term:skip-covered -q $(ARGS)
 
-check: $(READY)  ## ruff, mypy --strict, import floors, spelling
+check: $(READY)  ## run ruff, mypy --strict, and the checks of import layers and spelling
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/codespell
 
-format: $(READY) ## let ruff mend what it can
+format: $(READY) ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 

@@ -1,4 +1,4 @@
-"""Embeds a store and groups what looks alike: with pandas and scikit-learn, no labels.
+"""Embeds a store and clusters its superpatches with pandas and scikit-learn, without labels.
 
 `python examples/embed_and_cluster.py RUN STORE FEATURES.parquet [CLUSTERS]`
 """
@@ -14,7 +14,7 @@ from maesil import pipeline
 
 
 def main(run: str, store: Path, out: Path, clusters: int = 4) -> pd.DataFrame:
-    """A row per superpatch: its scan, its place in mm, its cluster."""
+    """Returns one row per superpatch: scan, position in mm, and cluster."""
     pipeline.embed(run, store, out)
     table = pd.read_parquet(out).query("level == 'superpatch'")
     vectors = StandardScaler().fit_transform(table.filter(regex=r"^f\d+$"))

@@ -1,8 +1,8 @@
-"""A pre-trained encoder inside MONAI: its ViT, its transforms, and a network of your own on top.
+"""Uses a pre-trained encoder in MONAI: MONAI's ViT and transforms, with your own network on top.
 
 `python examples/encoder_in_monai.py RUN SCAN.nii.gz`
 
-RUN is what `maesil pretrain` or `maesil export` wrote, SCAN any CT that MONAI reads.
+RUN is a folder that `maesil pretrain` or `maesil export` wrote; SCAN is any CT that MONAI reads.
 """
 
 import json
@@ -20,17 +20,17 @@ from maesil import pipeline
 
 
 def encoder_of(run: str) -> tuple[ViT, dict]:
-    """MONAI's own ViT with the pre-trained weights, and what is to be known of them."""
+    """Returns MONAI's ViT with the pre-trained weights, and the card that describes them."""
     with tempfile.TemporaryDirectory() as folder:
         out = pipeline.export(run, "monai", Path(folder) / "monai")
         card = json.loads((out / "transfer.json").read_text())
         vit = ViT(**card["notes"]["vit"])
-        vit.load_state_dict(load_file(out / "vit.safetensors"))  # strict: every tensor has its place
+        vit.load_state_dict(load_file(out / "vit.safetensors"))  # strict: every tensor must match
     return vit.eval(), card
 
 
 def input_of(card: dict) -> mt.Compose:
-    """What the encoder saw in pre-training: its voxels, its window, axes Superior, Posterior, Left."""
+    """Prepares a scan as in pre-training: spacing, HU window, and axes Superior, Posterior, Left."""
     size = card["model"]["superpatch"]
     return mt.Compose([
         mt.LoadImage(image_only=True, ensure_channel_first=True),
@@ -49,5 +49,5 @@ if __name__ == "__main__":
         tokens, _ = vit(volume)
     grid = [edge // patch for edge, patch in zip(volume.shape[2:], card["model"]["patch"], strict=True)]
     features = tokens.transpose(1, 2).reshape(1, -1, *grid)  # row-major over (Superior, Posterior, Left)
-    scores = nn.Linear(features.shape[1], 2)(features.mean(dim=(2, 3, 4)))  # your network begins here
+    scores = nn.Linear(features.shape[1], 2)(features.mean(dim=(2, 3, 4)))  # replace this layer with your network
     print(f"tokens {tuple(tokens.shape)}, feature map {tuple(features.shape)}, scores {tuple(scores.shape)}")

@@ -1,8 +1,8 @@
-"""Fine-tunes a segmentation on a pre-trained encoder, scores it on unseen patients, and segments a scan.
+"""Fine-tunes a segmentation network on a pre-trained encoder, scores it on unseen patients, and segments a scan.
 
 `python examples/finetune_segmentation.py RUN SCANS OUT [STEPS]`
 
-RUN is a pre-training; SCANS a folder of NAME.nii.gz with NAME_labels.nii.gz beside each; OUT a new folder.
+RUN is a pre-training run, SCANS a folder with pairs of NAME.nii.gz and NAME_labels.nii.gz, and OUT a new folder.
 """
 
 import sys
@@ -17,13 +17,13 @@ from maesil.training.config import MonitorConfig, TrainConfig
 
 
 def main(pretrained: str, scans: Path, out: Path, steps: int = 2000) -> None:
-    """Scans to a segmentation network, its scores, and a segmented scan."""
+    """Trains a segmentation network, prints its scores, and segments a scan."""
     voxels = load_with_card(pretrained)[1].voxels  # the same voxels as in pre-training
     settings = PrepareConfig(policy=voxels["policy"], spacing_mm=voxels["spacing_mm"], labels=True)
     pipeline.prepare([scans], out / "store", settings)
     config = FinetuneConfig(
         init=pretrained,
-        labels=LabelsConfig(folds=2, fold=0),  # by patient; classes=("liver",) would choose some
+        labels=LabelsConfig(folds=2, fold=0),  # by patient; classes=("liver",) would select classes
         train=TrainConfig(steps=steps, batch=2, peak_lr=1e-3),
         monitor=MonitorConfig(validate_every=0, image_every=0),
     )

@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
-# The benchmarks and ten minutes of pre-training on one GPU machine, in one command; needs no network.
+# Runs the benchmarks and ten minutes of pre-training on a machine with a GPU. Needs no network.
 #
-#   recipes/gpu.sh STORE [--smoke]                everything, with the python on PATH
-#   WHEELS=wheels recipes/gpu.sh STORE            packages that are missing come from a folder of wheels
-#   PARTS="step data" recipes/gpu.sh STORE        only these of: step data pretrain
+#   recipes/gpu.sh STORE [--smoke]                all parts, with the python on PATH
+#   WHEELS=wheels recipes/gpu.sh STORE            installs missing packages from a folder of wheels
+#   PARTS="step data" recipes/gpu.sh STORE        only some of the parts step, data, pretrain
 #
-# STORE is what `maesil prepare` wrote. Writes results/bench/$NAME-*.json (NAME: gpu) and leaves the run in $RUN (runs/gpu).
-# With WHEELS, a virtual environment in .venv-gpu sees the machine's own packages and adds only those it lacks: torch and
-# what belongs to it are never replaced. A part that fails does not stop the others; the last lines say which did.
-# --smoke tries all of it in a few minutes on a CPU, with a tiny network, and measures nothing worth keeping.
+# STORE is a store that `maesil prepare` wrote. The script writes results/bench/$NAME-*.json (NAME is gpu by default) and
+# leaves the run in $RUN (runs/gpu by default). With WHEELS, it creates a virtual environment in .venv-gpu that sees the
+# machine's packages and adds only missing ones; it never replaces torch and the packages that belong to torch. A part that
+# fails does not stop the others; the last lines list the failed parts.
+# --smoke tests everything in a few minutes on a CPU with a tiny network; its measurements mean nothing.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 store=${1:?"a store, as: recipes/gpu.sh STORE [--smoke]"}
@@ -40,7 +41,7 @@ part() { # NAME COMMAND...
   "${@:2}" || failed+=("$1")
 }
 
-timed() { # Ctrl-C after so many minutes: the run saves itself and ends well
+timed() { # interrupts the command after $minutes minutes; a run then saves a checkpoint and counts as successful
   local seconds
   seconds=$(awk "BEGIN { print int(60 * $minutes) }")
   timeout --signal INT "$seconds" "$@"
@@ -49,7 +50,7 @@ timed() { # Ctrl-C after so many minutes: the run saves itself and ends well
   return $code
 }
 
-pretraining() { # trains, then writes what the log says
+pretraining() { # trains, then writes a summary of the log
   timed "$python" -m maesil pretrain "${pretrain[@]}" --data.store "$store" --run "$run" || return
   "$python" - "$run/logs/metrics.csv" "$out/$name-pretrain.json" << 'EOF'
 import csv, json, statistics, sys
