@@ -1,10 +1,10 @@
-"""Writes the lists of scans that `maesil prepare` makes the results' stores of, from `split.json` beside this file.
+"""Writes the lists of scans from which `maesil prepare` makes the stores for the results, using `split.json`.
 
     python results/lists.py SCANS --out lists      (writes lists/2mm.json and lists/4mm.json)
     maesil prepare lists/2mm.json --out stores/2mm --spacing-mm 2
     maesil prepare lists/4mm.json --out stores/4mm --spacing-mm 4
 
-SCANS is the folder that the files named in `split.json` lie below.
+SCANS is the folder that contains the files named in `split.json`.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ SPLIT = Path(__file__).with_name("split.json")
 def main() -> None:
     """Writes one list per store."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("scans", type=Path, help="folder that the files lie below")
+    parser.add_argument("scans", type=Path, help="folder that contains the scans")
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
     words = parser.parse_args()
     groups = json.loads(SPLIT.read_text(encoding="utf-8"))["groups"]
@@ -35,7 +35,7 @@ def main() -> None:
 
 
 def scans_of(group: Mapping[str, Any], root: Path) -> Iterator[Scan]:
-    """The scans of one group of patients, in its split."""
+    """Yields the scans of one group of patients, with its split."""
     for patient, sources in group["patients"].items():
         for source in sources:
             path = (root / source).resolve()
