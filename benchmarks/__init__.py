@@ -1,1 +1,1 @@
-"""Benchmarks anyone can run from a clone: ``python -m benchmarks step|data|prepare|infer``; see README.md."""
+"""Benchmarks to run from a clone: ``python -m benchmarks step|data|prepare|infer|scaling``; see README.md."""

@@ -1,4 +1,4 @@
-"""``python -m benchmarks NAME [--json] [...]``: runs one benchmark, prints it, writes its JSON and its plot."""
+"""``python -m benchmarks NAME [--json] [...]``: runs a benchmark, prints the result, and writes its JSON and plot."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from benchmarks.harness import Report, publish
 
 BENCHMARKS = {
-    "step": "a training step, beside MONAI's MaskedAutoEncoderViT",
-    "data": "a random superpatch from the store to a batch, beside other readers",
-    "prepare": "scans to a store, beside MONAI's transforms",
+    "step": "a training step, compared with MONAI's MaskedAutoEncoderViT",
+    "data": "reading random superpatches, compared with other readers",
+    "prepare": "preparing a store, compared with MONAI's transforms",
     "infer": "evaluate, reconstruct, embed, predict",
     "scaling": "pre-training on one process and on two",
 }
-"""Each is a module with `main(words) -> Report`; imported only when named, so that its needs are its own."""
+"""Modules with `main(words) -> Report`, imported only on request, as they need different packages."""
 
 
 def main(words: Sequence[str]) -> int:

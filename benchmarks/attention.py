@@ -1,4 +1,4 @@
-"""The decoder's attention alone, over all tokens of a superpatch: rates of its kernels and of what they are made of."""
+"""Measures the decoder's attention alone, over all tokens of a superpatch: rates of its kernels and their parts."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ KERNELS: dict[str, Attention] = {
     "blocked products": BlockedAttention.apply,
 }
 FORWARD, BACKWARD = 4, 10
-"""FLOPs per score and channel: two products forwards, five backwards, where scores are made anew."""
+"""FLOPs per score and channel: two products forward, and five backward, where scores are recomputed."""
 
 
 def rows(model: MAEConfig, device: str, limits: dict[bool, Contender], rounds: int) -> tuple[list[Row], list[Limit]]:
-    """Forward and backward pass in fp32 and bf16, and a block's product and exponentials.
+    """Times the forward and backward pass in fp32 and bf16, and the product and exponentials of a block.
 
     Args:
-        model: Whose decoder it is.
-        device: "cpu" or "cuda"; blocked products are for the CPU.
-        limits: A large matrix product, by whether it is bf16's.
-        rounds: Timed rounds.
+        model: Configuration that gives the size of the decoder.
+        device: "cpu" or "cuda"; blocked products are measured on the CPU only.
+        limits: Contender for a large matrix product, by whether it is in bf16.
+        rounds: Number of timed rounds.
     """
     found, measured = [], []
     for bf16, product in limits.items():
@@ -39,7 +39,7 @@ def rows(model: MAEConfig, device: str, limits: dict[bool, Contender], rounds: i
         measured.append(limit)
         for contender in contenders:
             timing = timings[contender.name]
-            counted = contender.work > 1  # exponentials are no FLOPs
+            counted = contender.work > 1  # exponentials do not count as FLOPs
             rate = timing.rate / 1e9 if counted else None
             found.append(
                 Row(

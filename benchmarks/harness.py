@@ -1,15 +1,15 @@
-"""What every benchmark does the same way: interleaved rounds, medians, ratios, peak memory, limits, JSON, plot.
+"""Shared machinery of the benchmarks: interleaved rounds, medians, ratios, peak memory, limits, JSON, plot.
 
 A benchmark is a module with ``main(words) -> Report``. It
 
-1. reads its options with `read_options(parser(__doc__), words)`, so that all of them know ``--json``, ``--out``, ...;
-2. times its `Contender`s with `race`, which takes turns: one call of each per round, so that a slow minute of a shared
-   machine falls on all of them alike;
-3. runs what needs a fresh process (peak memory, a cold cache) with `apart`;
+1. reads its options with `read_options(parser(__doc__), words)`, so that all share ``--json``, ``--out``, ...;
+2. times its `Contender`s with `race`, which calls each once per round, so that a slow minute of a shared machine
+   affects all of them;
+3. uses `apart` for measurements in a fresh process (peak memory, a cold cache);
 4. measures the limits (`Limit`: a matrix product, a memory copy, a disk read) in the same race, as contenders;
 5. returns a `Report` of `Row`s. ``python -m benchmarks`` prints it, and writes NAME.json and NAME.png.
 
-This file needs neither MONAI nor anything that reads CT, and imports torch and matplotlib only where they are used.
+This file needs neither MONAI nor readers of CT, and imports torch and matplotlib only where they are used.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ T = TypeVar("T")
 ROOT = Path(__file__).resolve().parent.parent
 TRIAL = "-trial"
 HARMLESS = {"json", "out", "name", "rounds"}
-"""Options that leave what is measured as it is."""
+"""Options that do not affect the measurement."""
 
 
 @dataclass(frozen=True)
 class Contender:
-    """Something to be timed.
+    """A function to be timed.
 
     Attributes:
-        name: Its row's name.
-        run: One round of work; must have finished when it returns (synchronise a GPU in it).
-        work: Units that one round gets done (superpatches, FLOPs, bytes), for a rate.
+        name: Name of its row.
+        run: Function that does one round of work and returns when it is complete (it must synchronise a GPU).
+        work: Units of work per round (superpatches, FLOPs, bytes), for a rate.
     """
 
     name: str
@@ -55,11 +55,11 @@ class Contender:
 
 @dataclass(frozen=True)
 class Timing:
-    """How long a contender's rounds took.
+    """The times of a contender's rounds.
 
     Attributes:
-        seconds: Of every round, in order; the warm-up rounds are not among them.
-        work: Units of one round.
+        seconds: Time of every round, in order, without the warm-up rounds.
+        work: Units of work per round.
     """
 
     seconds: tuple[float, ...]
@@ -81,7 +81,7 @@ class Timing:
         return self.work / self.median_s
 
     def times_faster_than(self, other: Timing) -> float:
-        """Ratio of the rates; the median over rounds of the ratio within each, where both ran in all of them."""
+        """Ratio of the rates: the median over rounds of the ratio within a round, if both ran in all rounds."""
         pairs = [(b / other.work) / (a / self.work) for a, b in zip(self.seconds, other.seconds, strict=False)]
         return statistics.median(pairs)
 
@@ -90,9 +90,9 @@ def race(contenders: Sequence[Contender], rounds: int, warmup: int = 1) -> dict[
     """Times the contenders in turns within this process.
 
     Args:
-        contenders: Names are unique.
-        rounds: Timed calls of each.
-        warmup: Calls of each before that, in the same order.
+        contenders: Contenders with unique names.
+        rounds: Number of timed calls of each.
+        warmup: Number of calls of each before the timed ones, in the same order.
     """
     seconds: dict[str, list[float]] = {contender.name: [] for contender in contenders}
     assert len(seconds) == len(contenders), "two contenders of one name"
@@ -108,13 +108,13 @@ def race(contenders: Sequence[Contender], rounds: int, warmup: int = 1) -> dict[
 
 @dataclass(frozen=True)
 class Apart(Generic[T]):
-    """What a function returned in a process of its own.
+    """The result of a function in a separate process.
 
     Attributes:
-        value: Its result.
-        start_gib: Resident memory before the call, imports included.
+        value: Result of the function.
+        start_gib: Resident memory before the call, including imports.
         peak_gib: Peak resident memory of the process.
-        seconds: The call itself took.
+        seconds: Time of the call itself.
     """
 
     value: T
@@ -127,11 +127,11 @@ def apart(function: Callable[..., T], *arguments: Any) -> Apart[T]:
     """Calls a function of a module in a fresh process, and measures that process's peak memory.
 
     Args:
-        function: Importable by name; its result can be pickled.
-        arguments: Can be pickled.
+        function: Function that can be imported by name and whose result can be pickled.
+        arguments: Arguments that can be pickled.
 
     Raises:
-        RuntimeError: The process died (out of memory, for one); an error in the function is raised as it is.
+        RuntimeError: The process died, for example out of memory. An error in the function is raised unchanged.
     """
     context = multiprocessing.get_context("spawn")
     receiver, sender = context.Pipe(duplex=False)
@@ -162,12 +162,12 @@ def _report_back(sender: Any, function: Callable[..., Any], arguments: tuple[Any
 
 @dataclass(frozen=True)
 class Limit:
-    """What the machine can do at best, measured in the same run.
+    """The best rate of the machine for an operation, measured in the same run.
 
     Attributes:
-        name: Such as "matrix product, bf16".
-        rate: In `unit`.
-        unit: Such as "GFLOP/s", "GB/s".
+        name: Name of the operation, such as "matrix product, bf16".
+        rate: Rate in `unit`.
+        unit: Unit of the rate, such as "GFLOP/s" or "GB/s".
     """
 
     name: str
@@ -180,16 +180,16 @@ class Row:
     """One line of a benchmark's table.
 
     Attributes:
-        group: Rows of one group are compared with each other (a configuration).
-        name: Who.
-        seconds: Median of a round; None: it could not run, and `note` says why.
+        group: Name of the configuration; rows of one group are compared with each other.
+        name: Name of the contender.
+        seconds: Median time of a round; None if it could not run, for the reason in `note`.
         spread: Half the range of the rounds as a share of the median.
-        times_faster: Than the group's reference, from the same race; 1 for the reference.
-        peak_gib: Peak memory of a process that does this alone; None: not measured.
-        share_of_limit: Of the report's limit that `limit` names.
-        limit: A `Limit`'s name.
-        more: Further figures of this benchmark, by name with unit (`model_gflop`, `mb_per_s`).
-        note: Words.
+        times_faster: Speed relative to the group's reference in the same race; 1 for the reference.
+        peak_gib: Peak memory of a process that does only this; None if not measured.
+        share_of_limit: Share of the report's limit that `limit` names.
+        limit: Name of a `Limit`.
+        more: Further numbers of this benchmark, by name with unit (`model_gflop`, `mb_per_s`).
+        note: Remark, such as the reason for a missing time.
     """
 
     group: str
@@ -209,13 +209,13 @@ class Report:
     """A benchmark's result.
 
     Attributes:
-        name: Its file's name: results/bench/NAME.json.
-        title: One line of what was compared.
-        rows: In the order of the table.
-        limits: Measured in the same run.
-        settings: Everything that decides the work, as plain values.
-        options: From `read_options`.
-        draw: Draws the report into a PNG, where bars of ratios are not its picture.
+        name: Name of the file: results/bench/NAME.json.
+        title: One line that says what was compared.
+        rows: Rows in the order of the table.
+        limits: Limits measured in the same run.
+        settings: All settings that determine the work, as plain values.
+        options: Options from `read_options`.
+        draw: Function that draws the report into a PNG; None draws bars of ratios.
     """
 
     name: str
@@ -228,11 +228,11 @@ class Report:
 
 
 def parser(benchmark: str, description: str | None) -> argparse.ArgumentParser:
-    """Options that every benchmark has; a benchmark adds its own.
+    """Makes a parser with the options that all benchmarks share; a benchmark adds its own.
 
     Args:
-        benchmark: "step", "data", ...
-        description: The module's docstring.
+        benchmark: Name of the benchmark, such as "step" or "data".
+        description: Docstring of the module.
     """
     made = argparse.ArgumentParser(
         prog=f"python -m benchmarks {benchmark}",
@@ -241,21 +241,23 @@ def parser(benchmark: str, description: str | None) -> argparse.ArgumentParser:
     )
     made.set_defaults(benchmark=benchmark)
     made.add_argument("--json", action="store_true", help="print JSON instead of tables")
-    made.add_argument("--out", type=Path, default=ROOT / "results" / "bench", help="folder of NAME.json and NAME.png")
     made.add_argument(
-        "--name", default=None, help=f"file name without its ending; default: {benchmark}, or {benchmark}{TRIAL} where "
-        "other settings than the usual ones are asked for",
+        "--out", type=Path, default=ROOT / "results" / "bench", help="output folder of NAME.json and NAME.png"
+    )
+    made.add_argument(
+        "--name", default=None, help=f"file name without suffix (default: {benchmark}, or {benchmark}{TRIAL} with "
+        "other than the default settings)",
     )  # fmt: skip
-    made.add_argument("--rounds", type=int, default=3, help="timed rounds (default: %(default)s)")
+    made.add_argument("--rounds", type=int, default=3, help="number of timed rounds (default: %(default)s)")
     return made
 
 
 def several(known: Iterable[str], separator: str = ",") -> Callable[[str], list[str]]:
-    """The type of an option that takes some of the known names.
+    """Makes the type of an option that takes some of the known names.
 
     Args:
-        known: What there is.
-        separator: Between names.
+        known: Known names.
+        separator: Separator between names.
     """
     names = list(known)
 
@@ -270,7 +272,7 @@ def several(known: Iterable[str], separator: str = ",") -> Callable[[str], list[
 
 
 def read_options(made: argparse.ArgumentParser, words: Sequence[str]) -> argparse.Namespace:
-    """Parsed options; keeps the words, for the record. What is no usual run takes another name, if it is given none."""
+    """Parses the options and keeps the words for the record. A trial without `--name` gets another name."""
     options = made.parse_args(words)
     usual = made.parse_args([])
     changed = {name for name, value in vars(options).items() if value != getattr(usual, name)} - HARMLESS
@@ -280,7 +282,7 @@ def read_options(made: argparse.ArgumentParser, words: Sequence[str]) -> argpars
 
 
 def publish(report: Report) -> None:
-    """Prints a report, and writes NAME.json and NAME.png into the folder that the options name."""
+    """Prints a report, and writes NAME.json and NAME.png into the output folder."""
     folder: Path = report.options.out
     folder.mkdir(parents=True, exist_ok=True)
     record = to_json(report)
@@ -290,7 +292,7 @@ def publish(report: Report) -> None:
 
 
 def to_json(report: Report) -> str:
-    """The report with machine, commit and command."""
+    """Returns the report with machine, commit and command."""
     record = {
         "name": report.name,
         "title": report.title,
@@ -305,7 +307,7 @@ def to_json(report: Report) -> str:
 
 
 def commit() -> str:
-    """The commit of the code that ran; "+" where files were changed after it."""
+    """Commit of the code that ran, with "+" if files were changed after it."""
     try:
         head = _git("rev-parse", "--short=12", "HEAD")
         return head + ("+" if _git("status", "--porcelain", "--untracked-files=no", "--", "src", "benchmarks") else "")
@@ -318,7 +320,7 @@ def _git(*words: str) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores, memory, GPU and versions; no names of hosts or users."""
+    """Describes processor, cores, memory, GPU and versions, without names of hosts or users."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     found: dict[str, Any] = {
         "processor": _processor(),
@@ -345,7 +347,7 @@ def _processor() -> str:
 
 
 def to_markdown(report: Report) -> str:
-    """The report as a table per group, with the limits above it."""
+    """Formats the report as one table per group, with the limits above."""
     lines = [f"# {report.title}", ""]
     lines += [f"limit, {limit.name}: {limit.rate:.4g} {limit.unit}" for limit in report.limits]
     for group in dict.fromkeys(row.group for row in report.rows):
@@ -392,7 +394,7 @@ SHOWN: tuple[tuple[str, Callable[[Row], float | None], str], ...] = (
 
 
 def plot(report: Report, path: Path) -> None:
-    """For every group a row of panels with bars: what was measured of speed, share of the limit and memory."""
+    """Draws a row of bar charts for every group: speed, share of the limit and memory, as far as measured."""
     import matplotlib
 
     matplotlib.use("Agg")

@@ -1,9 +1,9 @@
-"""Trained networks at work: scans per minute of evaluate, reconstruct, embed and predict.
+"""Measures inference: scans per minute of evaluate, reconstruct, embed and predict.
 
-Each as it is shipped, and with one thing changed: superpatches one at a time instead of in batches, bf16 autocast
-instead of the device's own precision (fp32 on a CPU, bf16 on a GPU), and every batch read only when it is asked for.
-The networks have made a single step: speed does not depend on what they have learned. `predict`, whose decoder and
-overlap cost many times the others, segments three half overlapping superpatches of each scan.
+Each is measured with its default settings, and with one change: superpatches one at a time instead of in batches, the
+other precision (the default is fp32 on a CPU, bf16 on a GPU), or no reading ahead. The networks are trained for a
+single step, as speed does not depend on what they have learned. `predict`, whose decoder and overlap cost many times
+as much as the others, segments three half-overlapping superpatches of each scan.
 """
 
 from __future__ import annotations
@@ -56,12 +56,12 @@ PREDICT = "predict, 3 windows of a scan"
 
 @dataclass(frozen=True)
 class Means:
-    """How the work is done.
+    """Settings of inference.
 
     Attributes:
-        one: Superpatches one at a time.
-        other_precision: bf16 on a CPU, fp32 on a GPU.
-        ahead: Whether the next batch is read while this one is worked on.
+        one: Whether superpatches are processed one at a time.
+        other_precision: Whether to use bf16 on a CPU, fp32 on a GPU.
+        ahead: Whether the next batch is read while the current one is processed.
     """
 
     one: bool = False
@@ -80,17 +80,17 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Bench:
-    """Networks and scans.
+    """Networks and scans of the benchmark.
 
     Attributes:
-        config: The run's.
-        model: As `maesil.load` gives it.
-        backbone: Its encoder.
-        card: The encoder's.
-        segmenter: On top of another copy of it.
-        store: The scans, prepared.
-        scan: One of them as it came.
-        out: For what is written.
+        config: Configuration of the run.
+        model: Trained model of the run.
+        backbone: Encoder of the model.
+        card: Card of the encoder.
+        segmenter: Segmentation network on another copy of the encoder.
+        store: Store of the prepared scans.
+        scan: File of one of the scans.
+        out: Folder for outputs.
     """
 
     config: RunConfig
@@ -106,10 +106,10 @@ class Bench:
 def main(words: Sequence[str]) -> Report:
     made = parser("infer", __doc__)
     made.add_argument(
-        "--scans", type=Path, nargs="*", default=None, help="NIfTI files; default: the sample CT, fetched"
+        "--scans", type=Path, nargs="*", default=None, help="NIfTI files (default: the sample CT, downloaded)"
     )
-    made.add_argument("--spacing", type=float, default=3.0, help="mm (default: %(default)s)")
-    made.add_argument("--preset", default="demo", help="the network (default: %(default)s)")
+    made.add_argument("--spacing", type=float, default=3.0, help="spacing in mm (default: %(default)s)")
+    made.add_argument("--preset", default="demo", help="preset of the network (default: %(default)s)")
     options = read_options(made, words)
     with tempfile.TemporaryDirectory(prefix="maesil-bench-") as folder:
         rows = apart(_rows, Path(folder), options).value
@@ -127,7 +127,7 @@ def _rows(folder: Path, options: argparse.Namespace) -> list[Row]:
         contenders = [
             Contender(name, partial(_with, means, work), float(scans))
             for name, means in VARIANTS.items()
-            if not (verb == "reconstruct" and not means.ahead)  # one scan, in memory before the network begins
+            if not (verb == "reconstruct" and not means.ahead)  # it reads one scan before the network starts
         ]
         timings = race(contenders, options.rounds)
         for name, timing in timings.items():
@@ -139,7 +139,7 @@ def _rows(folder: Path, options: argparse.Namespace) -> list[Row]:
 
 
 def _made(folder: Path, options: argparse.Namespace) -> Bench:
-    """Prepares the scans, and makes one step of training."""
+    """Prepares the scans, and trains for one step."""
     sources = folder / "scans"
     sources.mkdir()
     for scan in options.scans or [sample_ct()]:
@@ -171,7 +171,7 @@ def _made(folder: Path, options: argparse.Namespace) -> Bench:
 
 
 def _verbs(bench: Bench) -> dict[str, tuple[Callable[[Means], object], int]]:
-    """What each verb does with how many scans, without loading the network."""
+    """Maps each command to its work, without loading the network, and its number of scans."""
     scans = len(bench.store.entries)
     return {
         "evaluate": (partial(_evaluate, bench), scans),
@@ -231,7 +231,7 @@ def _other_precision(device: torch.device) -> AbstractContextManager[object]:
 
 @contextmanager
 def _windows_one_by_one() -> Iterator[None]:
-    """MONAI's sliding window takes the number of windows as its third argument."""
+    """Replaces the number of windows, which is the third argument of MONAI's sliding window, by one."""
     several = sliding_window_inference
 
     def one(volume: Any, shape: Any, windows: int, *rest: Any, **named: Any) -> Any:

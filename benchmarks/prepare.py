@@ -1,9 +1,9 @@
-"""`maesil prepare` against MONAI's LoadImage + Orientation + Spacing + SaveImage, on the same scans.
+"""Compares `maesil prepare` with MONAI's LoadImage + Orientation + Spacing + SaveImage on the same scans.
 
-Each contender prepares all scans in fresh processes that have imported what they need: `maesil` on 1 and 2 dask
-workers of one thread, MONAI with all threads in one process, and as one process per core with one thread each. Where
-voxels grow, `maesil` blurs first, against aliasing, and MONAI does not. Equal output is therefore checked where voxels
-shrink (``--fine``), on MONAI's own grid.
+Each contender prepares all scans in fresh processes that have finished their imports: `maesil` on 1 and 2 dask workers
+of one thread, MONAI in one process with all threads, and in one process per core with one thread each. For larger
+voxels, `maesil` blurs before resampling to avoid aliasing, and MONAI does not. The check for equal output therefore
+uses smaller voxels (``--fine``), on MONAI's own grid.
 """
 
 from __future__ import annotations
@@ -35,12 +35,18 @@ BODY_HU = -500
 
 def main(words: Sequence[str]) -> Report:
     made = parser("prepare", __doc__)
-    made.add_argument("--scan", type=Path, default=None, help="NIfTI; default: the sample CT, fetched")
-    made.add_argument("--scans", type=int, default=12, help="copies of it (default: %(default)s)")
-    made.add_argument("--spacing", type=float, default=1.5, help="mm (default: %(default)s)")
-    made.add_argument("--fine", type=float, default=0.65, help="mm, for the equal output (default: %(default)s)")
-    made.add_argument("--workers", type=int, nargs="*", default=[1, 2], help="of maesil (default: %(default)s)")
-    made.add_argument("--slices", type=int, default=1024, help="of the scan whose memory is measured; 0: none")
+    made.add_argument("--scan", type=Path, default=None, help="NIfTI file (default: the sample CT, downloaded)")
+    made.add_argument("--scans", type=int, default=12, help="number of copies of the scan (default: %(default)s)")
+    made.add_argument("--spacing", type=float, default=1.5, help="spacing in mm (default: %(default)s)")
+    made.add_argument(
+        "--fine", type=float, default=0.65, help="spacing in mm for the check of equal output (default: %(default)s)"
+    )
+    made.add_argument(
+        "--workers", type=int, nargs="*", default=[1, 2], help="numbers of maesil's workers (default: %(default)s)"
+    )
+    made.add_argument(
+        "--slices", type=int, default=1024, help="slices of the scan whose memory is measured; 0 skips this"
+    )
     options = read_options(made, words)
     scan = options.scan or sample_ct()
     with tempfile.TemporaryDirectory(prefix="maesil-bench-") as folder:
@@ -92,7 +98,7 @@ def _copies(folder: Path, scan: Path, count: int) -> list[Path]:
 
 
 def _ours(sources: list[Path], out: Path, spacing: float, workers: int) -> float:
-    """Seconds on workers that are there and have imported what they need; 0 workers: in this process."""
+    """Seconds on running workers that have finished their imports; 0 workers use this process."""
     from distributed import Client
 
     from maesil.store.parallel import local_cluster
@@ -112,7 +118,7 @@ def _ours(sources: list[Path], out: Path, spacing: float, workers: int) -> float
 
 
 def _monai(sources: list[Path], out: Path, spacing: float, processes: int) -> float:
-    """Seconds of processes that have imported what they need."""
+    """Seconds on processes that have finished their imports."""
     out.mkdir(parents=True)
     work = [(str(source), out, spacing) for source in sources]
     if processes == 1:
@@ -122,7 +128,7 @@ def _monai(sources: list[Path], out: Path, spacing: float, processes: int) -> fl
             _monai_scan(*words)
         return time.perf_counter() - begin
     with multiprocessing.get_context("spawn").Pool(processes, _one_thread) as pool:
-        pool.map(time.sleep, [0.5] * processes, chunksize=1)  # one nap for each, once it has imported
+        pool.map(time.sleep, [0.5] * processes, chunksize=1)  # every process sleeps once after its imports
         begin = time.perf_counter()
         pool.starmap(_monai_scan, work, chunksize=1)
         return time.perf_counter() - begin
@@ -140,7 +146,7 @@ def _monai_scan(source: str, out: Path, spacing: float) -> None:
 
 
 def monai_transforms(out: Path, spacing: float) -> Any:
-    """To int16 HU on isotropic voxels, as a NIfTI.gz."""
+    """Resamples to isotropic voxels in int16 HU, and writes a NIfTI.gz."""
     from monai.transforms.compose import Compose
     from monai.transforms.io.array import LoadImage, SaveImage
     from monai.transforms.spatial.array import Orientation, Spacing
@@ -161,7 +167,7 @@ def monai_transforms(out: Path, spacing: float) -> Any:
 
 
 def _equality(work: Path, scan: Path, spacing: float) -> Row:
-    """Our voxels on MONAI's grid, where no blur comes between: within 1 HU inside the body?"""
+    """Compares our voxels with MONAI's on its grid, without blur: they should agree within 1 HU inside the body."""
     volume = read(scan).reorient("SPL")
     part = volume.crop((0, 0, 0), (min(40, volume.shape[0]), *volume.shape[1:]))
     source = work / "part.nii.gz"
@@ -181,13 +187,13 @@ def _equality(work: Path, scan: Path, spacing: float) -> Row:
 
 
 def _inner(geometry: Geometry) -> Geometry:
-    """Without the outermost voxels, where the two differ in what lies outside a scan."""
+    """Removes the outermost voxels, where the two assume different values outside the scan."""
     d, h, w = geometry.shape
     return geometry.crop((1, 1, 1), (d - 2, h - 2, w - 2))
 
 
 def _memory(work: Path, scan: Path, slices: int) -> Row:
-    """Peak memory of a process that prepares a scan of many slices."""
+    """Measures the peak memory of a process that prepares a scan of many slices."""
     volume = read(scan).reorient("SPL")
     repeats = -(-slices // volume.shape[0])
     array = np.concatenate([volume.array] * repeats)[:slices]

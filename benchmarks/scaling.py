@@ -1,8 +1,8 @@
-"""Pre-training on one and on more processes of one thread each (gloo), through torchrun, the batch per process equal.
+"""Measures pre-training on one and several processes of one thread each (torchrun, gloo, equal batch per process).
 
-Superpatches per second come from the run's own log, the first third of it left out. Efficiency is the rate of n
-processes over n times the rate of one. With as many processes as cores, they also share what one had alone: caches,
-memory bandwidth, the clock's boost. `allreduce_ms` is the exchange of as many numbers as the network has, alone.
+Superpatches per second are from the run's log without its first third. Efficiency is the rate of n processes divided by
+n times the rate of one. With as many processes as cores, they also share caches, memory bandwidth and the clock's
+boost, which one process has alone. `allreduce_ms` is the time to sum as many numbers as the network has parameters.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ from maesil.training.logs import curve
 
 def main(words: Sequence[str]) -> Report:
     made = parser("scaling", __doc__)
-    made.add_argument("--preset", default="demo", help="the network (default: %(default)s)")
+    made.add_argument("--preset", default="demo", help="preset of the network (default: %(default)s)")
     made.add_argument("--batch", type=int, default=4, help="superpatches per process and step (default: %(default)s)")
-    made.add_argument("--steps", type=int, default=45, help="of each run (default: %(default)s)")
-    made.add_argument("--processes", default="1,2", help="default: %(default)s")
+    made.add_argument("--steps", type=int, default=45, help="steps of each run (default: %(default)s)")
+    made.add_argument("--processes", default="1,2", help="numbers of processes (default: %(default)s)")
     options = read_options(made, words)
     worlds = [int(word) for word in options.processes.split(",")]
     with tempfile.TemporaryDirectory(prefix="maesil-bench-") as name:
@@ -89,7 +89,7 @@ def _row(world: int, rates: dict[int, list[float]], batch: int, allreduce_s: flo
 
 
 def _allreduce_s(world: int, numbers: int, folder: Path) -> float:
-    """Median seconds in which `world` processes sum as many fp32 numbers."""
+    """Median seconds in which `world` processes sum `numbers` fp32 numbers."""
     if world == 1:
         return 0.0
     out = folder / f"allreduce-{world}"

@@ -1,17 +1,18 @@
-"""A training step: forwards, backwards, AdamW; ours beside MONAI's MaskedAutoEncoderViT, on one configuration.
+"""Compares a training step (forward, backward, AdamW) with MONAI's MaskedAutoEncoderViT in one configuration.
 
 Parts (``--parts``):
 
-* race: seconds per step and peak memory of every contender, taking turns in fresh processes, as they differ in what
-  they tell the memory allocator; each turn measures the machine's largest matrix product, too;
-* flops: model FLOPs of a step by formula, beside PyTorch's counter on tensors without data;
-* tokens: ours against the number of tokens, by patch and by superpatch;
-* batches: ours by batch, plain and through torch.compile, until memory ends;
-* profile: what a step of ours spends its time on, by operator;
-* attention: the decoder's attention alone, and what it is made of.
+* race: seconds per step and peak memory of every contender. They take turns in fresh processes, as they use different
+  settings of the memory allocator; each turn also measures a large matrix product;
+* flops: model FLOPs of a step by formula, compared with PyTorch's counter on tensors without data;
+* tokens: growth of our step with the number of tokens, by patch and by superpatch;
+* batches: our step by batch size, with and without torch.compile, until memory is exhausted;
+* profile: time of our step by operator;
+* attention: the decoder's attention alone, and its parts.
 
-The default is the paper's geometry with a decoder 384 wide, as MONAI's positions want a multiple of 6; ``--size tiny``
-tries everything in a minute or two. On a GPU, ``--preset`` measures the preset `paper` itself. MONAI is optional.
+The default is the paper's geometry with a decoder of width 384, as MONAI's positions require a multiple of 6.
+``--size tiny`` tries everything in a minute or two. On a GPU, ``--preset`` measures the preset `paper` itself. MONAI is
+optional.
 """
 
 from __future__ import annotations
@@ -58,19 +59,19 @@ from maesil.training.devices import cpu_multiplies_bf16
 
 PARTS = ("race", "flops", "tokens", "batches", "profile", "attention")
 COMPILED = (False, True)
-"""What the batches are swept with."""
+"""Whether to compile the model, for each pass of the part batches."""
 Step = Callable[[], Tensor]
 
 
 @dataclass(frozen=True)
 class Setting:
-    """What a step works on.
+    """The configuration of a step.
 
     Attributes:
-        model: Geometry, the same for all; options are ours.
-        device: "cpu" or "cuda".
-        batch: Superpatches.
-        threads: CPU threads.
+        model: Model configuration; its geometry holds for all contenders, its options for ours.
+        device: Device, "cpu" or "cuda".
+        batch: Number of superpatches.
+        threads: Number of CPU threads.
         compile: Whether ours runs through torch.compile.
     """
 
@@ -82,7 +83,7 @@ class Setting:
 
     @property
     def visible(self) -> int:
-        """Visible tokens of a superpatch."""
+        """Number of visible tokens of a superpatch."""
         return DualMasking().visible_count(self.model.grid)
 
 
@@ -98,27 +99,36 @@ SIZES = {
 def main(words: Sequence[str]) -> Report:
     made = parser("step", __doc__)
     made.add_argument(
-        "--parts", type=several(PARTS), default="race,flops", help=f"of {','.join(PARTS)} (default: %(default)s)"
+        "--parts",
+        type=several(PARTS),
+        default="race,flops",
+        help=f"parts to run, of {','.join(PARTS)} (default: %(default)s)",
     )
     made.add_argument(
         "--size",
         choices=SIZES,
         default="paper",
-        help="geometry; tiny tries things out, its figures say nothing (default: %(default)s)",
+        help="geometry; tiny is for trials, and its numbers mean nothing (default: %(default)s)",
     )
-    made.add_argument("--preset", choices=("paper",), help="the preset's own geometry: decoder 512 wide; no MONAI")
-    made.add_argument("--decoder-depth", type=int, default=None, help="decoder blocks (default: 8, tiny: 2)")
-    made.add_argument("--batch", type=int, default=1, help="superpatches (default: %(default)s)")
-    made.add_argument("--threads", type=int, default=None, help="CPU threads (default: PyTorch's choice)")
+    made.add_argument(
+        "--preset", choices=("paper",), help="use the preset's geometry, with a decoder of width 512; without MONAI"
+    )
+    made.add_argument("--decoder-depth", type=int, default=None, help="number of decoder blocks (default: 8, tiny: 2)")
+    made.add_argument("--batch", type=int, default=1, help="number of superpatches (default: %(default)s)")
+    made.add_argument("--threads", type=int, default=None, help="number of CPU threads (default: PyTorch's choice)")
     made.add_argument("--device", choices=("cpu", "cuda"), default="cuda" if torch.cuda.is_available() else "cpu")
-    made.add_argument("--compile", action="store_true", help="ours through torch.compile")
-    made.add_argument("--batches", default="1,2,4,8,16,32,64,128", help="of the part batches (default: %(default)s)")
-    made.add_argument("--sizes", default=None, help="of the part tokens, EDGE/PATCH,... (default: 64/16 to 192/8)")
+    made.add_argument("--compile", action="store_true", help="run ours through torch.compile")
+    made.add_argument(
+        "--batches", default="1,2,4,8,16,32,64,128", help="sizes in the part batches (default: %(default)s)"
+    )
+    made.add_argument(
+        "--sizes", default=None, help="sizes in the part tokens, EDGE/PATCH,... (default: 64/16 to 192/8)"
+    )
     made.add_argument(
         "--only",
         type=several(CONTENDERS, ";"),
         default=None,
-        help=f"some of the contenders, between semicolons, of: {'; '.join(CONTENDERS)} (default: all)",
+        help=f"contenders to run, separated by semicolons, of: {'; '.join(CONTENDERS)} (default: all)",
     )
     options = read_options(made, words)
     if options.threads:
@@ -174,7 +184,7 @@ def _setting(options: argparse.Namespace) -> Setting:
 
 
 def monai(setting: Setting, *, bf16: bool) -> Step:
-    """MONAI's network with the loss of the paper over masked patches; it draws its masks itself."""
+    """MONAI's network, which draws its own masks, with the paper's loss over masked patches."""
     from monai.networks.nets.masked_autoencoder_vit import MaskedAutoEncoderViT
 
     model = setting.model
@@ -212,15 +222,15 @@ def ours(
     freed_memory_kept: bool = True,
     **options: Any,
 ) -> Step:
-    """`maesil`'s network, as the command trains it.
+    """Makes a step of `maesil`'s network, as `maesil pretrain` trains it.
 
     Args:
-        setting: The work.
-        bf16: Under autocast.
-        recompute: Activations anew backwards.
-        fused_attention: PyTorch's kernel in place of `maesil.models.attention`, to see what that gives.
-        freed_memory_kept: By this process, from here on, as `maesil.allocator` says.
-        options: Fields of `MAEConfig`.
+        setting: Configuration of the step.
+        bf16: Whether to use bf16 autocast.
+        recompute: Whether to recompute activations in the backward pass.
+        fused_attention: Whether to use PyTorch's kernel instead of `maesil.models.attention`, for comparison.
+        freed_memory_kept: Whether this process keeps freed memory from now on, see `maesil.allocator`.
+        options: Fields of `MAEConfig` to change.
     """
     if freed_memory_kept:
         keep_freed_memory(EVERYTHING)
@@ -239,8 +249,8 @@ def ours(
 
 
 def _stepping(network: nn.Module, loss: Callable[[Tensor], Tensor], setting: Setting, *, bf16: bool) -> Step:
-    """The same step for all: loss, gradients, clipping, fused AdamW."""
-    if setting.device != "cpu":  # tensors without data cannot be moved, even to where they are
+    """Makes the step that all contenders share: loss, gradients, clipping, fused AdamW."""
+    if setting.device != "cpu":  # tensors without data cannot be moved, even to their own device
         network.to(setting.device)
     optimizer = AdamW(network.parameters(), lr=1e-4, betas=(0.9, 0.95), fused=True)
     superpatch = torch.rand(setting.batch, 1, *setting.model.superpatch).to(setting.device)
@@ -276,7 +286,7 @@ REFERENCE = "MONAI, fp32"
 
 
 def model_flops(name: str, setting: Setting) -> float | None:
-    """FLOPs of one step of ours by formula; None for others, whose rows are ratios of time."""
+    """FLOPs of one step of ours by formula; None for others, whose rows only give ratios of time."""
     if not name.startswith("maesil"):
         return None
     options = FAST if "cross" in name else {}
@@ -286,18 +296,18 @@ def model_flops(name: str, setting: Setting) -> float | None:
 # --- race -------------------------------------------------------------------------------------------------------------
 
 WARMUP = 2
-"""Steps of a turn that are not timed; the second is the first with all the optimiser's memory."""
+"""Number of untimed steps of a turn; only from the second on is all of the optimiser's memory in use."""
 TIMED = {"cpu": 2, "cuda": 20}
-"""Steps of a turn that are, by device."""
+"""Number of timed steps of a turn, by device."""
 
 
 @dataclass(frozen=True)
 class Turn:
-    """What a contender did in a process of its own.
+    """The measurements of a contender in a separate process.
 
     Attributes:
-        seconds: Of a step.
-        peak_gib: Peak memory of two steps: the GPU's, or all of the process on a CPU.
+        seconds: Time of a step.
+        peak_gib: Peak memory of two steps: of the GPU, or of the entire process on a CPU.
         product: FLOP/s of a large matrix product in the contender's precision, measured just before and after.
     """
 
@@ -307,12 +317,12 @@ class Turn:
 
 
 def turn(name: str, setting: Setting) -> Turn:
-    """A few steps of a contender, for a fresh process: what the allocator was told cannot be taken back."""
+    """Runs a few steps of a contender, in a fresh process, as settings of the allocator cannot be undone."""
     torch.set_num_threads(setting.threads)
     step = CONTENDERS[name](setting)
     for _ in range(WARMUP):
         step()
-    # From its second step on, a step's peak stays; a matrix product beside the weights may need more than that.
+    # The peak is constant from the second step on; a matrix product in addition to the weights may need more.
     peak = torch.cuda.max_memory_allocated() / GIB if setting.device == "cuda" else peak_resident_gib()
     rates = [_product_rate(setting.device, bf16=is_bf16(name))]
     seconds = []
@@ -325,7 +335,7 @@ def turn(name: str, setting: Setting) -> Turn:
 
 
 def is_bf16(name: str) -> bool:
-    """Whether a contender computes in bf16, by its name."""
+    """Whether a contender computes in bf16, according to its name."""
     return "bf16" in name
 
 
@@ -352,7 +362,7 @@ def _race(setting: Setting, names: list[str], rounds: int) -> tuple[list[Row], l
 def _row(group: str, name: str, setting: Setting, turns: list[Turn], timings: Mapping[str, Timing]) -> Row:
     timing, reference = timings[name], timings.get(REFERENCE, next(iter(timings.values())))
     flops = model_flops(name, setting)
-    # Within a turn both ran on the same minute of the machine.
+    # Within a turn, both ran at the same time of the machine.
     shares = [flops / one.seconds / one.product for one in turns] if flops else []
     return Row(
         group,
@@ -368,7 +378,7 @@ def _row(group: str, name: str, setting: Setting, turns: list[Turn], timings: Ma
 
 
 def _limits(turns: Mapping[str, list[Turn]]) -> list[Limit]:
-    """The median rates of matrix products, of those precisions that ran."""
+    """Median rates of matrix products, for the precisions that ran."""
     found = []
     for bf16 in (False, True):
         rates = [one.product for name, of_one in turns.items() if is_bf16(name) == bf16 for one in of_one]
@@ -378,7 +388,7 @@ def _limits(turns: Mapping[str, list[Turn]]) -> list[Limit]:
 
 
 EMULATED_EDGE = 384
-"""Edge of a product in emulated bf16, a hundred times as slow as fp32's: its rate hardly depends on the size."""
+"""Edge of a product in emulated bf16, which is a hundred times slower than fp32; the size hardly affects its rate."""
 
 
 def _product_name(*, bf16: bool) -> str:
@@ -386,7 +396,7 @@ def _product_name(*, bf16: bool) -> str:
 
 
 def _product_rate(device: str, *, bf16: bool) -> float:
-    """FLOP/s, by one timed run; leaves no memory in use."""
+    """FLOP/s of one timed run; leaves no memory in use."""
     product = _product(device, bf16=bf16)
     begin = time.perf_counter()
     product.run()
@@ -394,7 +404,7 @@ def _product_rate(device: str, *, bf16: bool) -> float:
 
 
 def _product(device: str, *, bf16: bool) -> Contender:
-    """A large matrix product: what the device does at best."""
+    """Makes a large matrix product, as the limit of the device."""
     edge = 8192 if device == "cuda" else 2048
     if bf16 and device != "cuda" and not cpu_multiplies_bf16():
         edge = EMULATED_EDGE
@@ -404,7 +414,7 @@ def _product(device: str, *, bf16: bool) -> Contender:
 
     def run() -> None:
         for _ in range(times):
-            torch.mm(left, right, out=result)  # the product alone: new memory for the result would cost a part of it
+            torch.mm(left, right, out=result)  # without allocating memory for the result, which takes time
         if device == "cuda":
             torch.cuda.synchronize()
 
@@ -419,11 +429,11 @@ COUNTED: dict[str, Callable[[Setting], Step]] = {
     "maesil": partial(ours, bf16=False),
     "maesil, cross decoder, a quarter rebuilt": partial(ours, bf16=False, **FAST),
 }
-"""In fp32, where attention is one operator that the counter knows."""
+"""Counts in fp32, where attention is one operator that the counter knows."""
 
 
 def _counted(name: str, setting: Setting) -> Row:
-    """A step's FLOPs as PyTorch's counter sees them, on tensors that have shapes but no data."""
+    """FLOPs of a step by PyTorch's counter, on tensors that have shapes but no data."""
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -442,7 +452,7 @@ def _counted(name: str, setting: Setting) -> Row:
 
 
 def _tokens(setting: Setting, options: argparse.Namespace) -> list[Row]:
-    """The method itself and the fast recipe in bf16, against patch and superpatch; each size in a fresh process."""
+    """Times the method and the fast recipe in bf16, by patch and superpatch, with each size in a fresh process."""
     usual = "16/8,32/8,32/4" if options.size == "tiny" else "64/16,128/16,64/8,128/8,192/8,64/4"
     sizes = [[int(part) for part in size.split("/")] for size in (options.sizes or usual).split(",")]
     return [_grown(name, setting, edge, patch) for name in GROWING for edge, patch in sizes]
@@ -468,7 +478,7 @@ def _grown(name: str, setting: Setting, edge: int, patch: int) -> Row:
 
 
 def plot_growth(report: Report, path: Path) -> None:
-    """Seconds and peak memory against tokens, one line per contender, both axes logarithmic."""
+    """Plots seconds and peak memory against tokens, one line per contender, on logarithmic axes."""
     figure, (left, right) = _panels(2)
     for group in dict.fromkeys(row.group for row in report.rows):
         rows = sorted((row for row in report.rows if row.group == group), key=lambda row: row.more["tokens"])
@@ -504,7 +514,7 @@ SWEPT = ("maesil, bf16", "maesil, bf16, recompute", "maesil, bf16, cross decoder
 
 
 def _batches(setting: Setting, names: list[str], batches: list[int], rounds: int) -> tuple[list[Row], Limit]:
-    """Superpatches per second by batch, with the share of the matrix product measured in the same turns."""
+    """Times superpatches per second by batch, with the share of the matrix product in the same turns."""
     product = _product(setting.device, bf16=True)
     rows, rates = [], []
     for name in (name for name in names if name in SWEPT):
@@ -521,7 +531,7 @@ def _batches(setting: Setting, names: list[str], batches: list[int], rounds: int
 
 
 def _batch(group: str, name: str, setting: Setting, product: Contender, rounds: int) -> tuple[Row, float | None]:
-    """A row, and the rate of the matrix product beside it; None where the batch did not run."""
+    """Returns a row and the rate of the matrix product in the same turns; None if the batch did not run."""
     on_gpu = setting.device == "cuda"
     torch.compiler.reset()
     gc.collect()
@@ -533,7 +543,7 @@ def _batch(group: str, name: str, setting: Setting, product: Contender, rounds: 
         timings = race([Contender(name, step, setting.batch), product], rounds, warmup=2)
     except torch.OutOfMemoryError:
         return Row(group, f"batch {setting.batch}", note="out of memory"), None
-    except Exception as error:  # a compiler that is missing is a row, too
+    except Exception as error:  # a missing compiler also gets a row
         words = f"{type(error).__name__}: {str(error).splitlines()[0][:120]}" if str(error) else type(error).__name__
         return Row(group, f"batch {setting.batch}", note=f"does not run: {words}"), None
     timing, limit = timings[name], timings[product.name].rate / 1e9
@@ -551,7 +561,7 @@ def _batch(group: str, name: str, setting: Setting, product: Contender, rounds: 
 
 
 def plot_batches(report: Report, path: Path) -> None:
-    """Superpatches per second and share of the limit against the batch."""
+    """Plots superpatches per second and share of the limit against the batch."""
     figure, (left, right) = _panels(2)
     for group in dict.fromkeys(row.group for row in report.rows):
         rows = [row for row in report.rows if row.group == group and row.seconds]
@@ -575,7 +585,7 @@ _PROFILED = ("maesil, fp32", "maesil, bf16", "maesil, bf16, cross decoder, a qua
 
 
 def _profile(name: str, setting: Setting, shown: int = 12) -> list[Row]:
-    """The operators that take the most time of a step by themselves."""
+    """Lists the operators whose own time in a step is the longest."""
     from torch.profiler import ProfilerActivity, profile
 
     step = CONTENDERS[name](setting)
@@ -594,7 +604,7 @@ def _profile(name: str, setting: Setting, shown: int = 12) -> list[Row]:
 
 
 def plot_profile(report: Report, path: Path) -> None:
-    """A step as a bar per contender, its largest operators in seconds."""
+    """Draws the step of each contender as a bar of its largest operators in seconds."""
     figure, axes = _panels(1)
     groups = list(dict.fromkeys(row.group for row in report.rows))
     ends = dict.fromkeys(groups, 0.0)
