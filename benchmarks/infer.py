@@ -133,8 +133,8 @@ def _rows(folder: Path, options: argparse.Namespace) -> list[Row]:
         for name, timing in timings.items():
             more = {"scans_per_min": timing.rate * 60}
             faster = timing.times_faster_than(timings[SHIPPED])
-            told = precision if name == "other precision" else name
-            rows.append(Row(verb, told, timing.median_s, timing.spread, faster, more=more))
+            label = precision if name == "other precision" else name
+            rows.append(Row(verb, label, timing.median_s, timing.spread, faster, more=more))
     return rows
 
 

@@ -1,4 +1,4 @@
-"""A small random encoder with a grid that is no cube, and what is told of it."""
+"""A small random encoder with a grid that is not a cube, and its card."""
 
 from __future__ import annotations
 

@@ -13,7 +13,7 @@ __all__ = ["__version__", "load"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load` is imported when it is asked for: `import maesil` stays light."""
+    """Imports `load` on first use, so that `import maesil` stays fast."""
     if name == "load":
         return import_module("maesil.encoder.load").load
     raise AttributeError(f"module 'maesil' has no attribute '{name}'")

@@ -1,4 +1,4 @@
-"""What the C library does with memory that is freed."""
+"""Settings of the C library for freed memory."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ _TRIM_THRESHOLD, _MMAP_THRESHOLD = -1, -3
 """Parameters of glibc's mallopt."""
 
 KEPT_BYTES = 2**28
+"""Default number of freed bytes that a process keeps."""
 LARGEST_KEPT_BYTES = 2**25
-"""glibc takes no larger one."""
+"""Size of the largest piece to keep; glibc allows no larger value."""
 EVERYTHING = -1
-"""As a trim threshold: nothing is given back."""
+"""Trim threshold with which no memory is returned to the system."""
 
 
 def keep_freed_memory(most_bytes: int = KEPT_BYTES) -> bool:
-    """From now on this process keeps what it frees, in pieces of up to 32 MiB, for what it needs next.
+    """Makes this process keep freed memory, in pieces of up to 32 MiB, for later use.
 
-    Given back and taken anew for every temporary array, memory costs page after page: where the threshold is as low as
-    in Dask's workers, half of a scan's time; of a network's step on a CPU, on some machines, a sixth.
+    By default, the memory of a temporary array may be returned to the system and requested again for the next array,
+    page by page. With the low threshold of Dask's workers, this takes half of the time to prepare a scan; on some
+    machines, it takes a sixth of a training step on a CPU.
 
     Args:
-        most_bytes: How much is kept; EVERYTHING for a process whose every turn needs as much as the last.
+        most_bytes: Largest number of bytes to keep; EVERYTHING suits a process that repeats the same work.
 
     Returns:
-        Whether this C library can be told so; others go on as they do.
+        Whether the C library has these settings; if not, nothing changes.
     """
-    if sys.platform == "win32":  # has no library of the process itself to ask
+    if sys.platform == "win32":  # ctypes cannot open the C library this way
         return False
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:

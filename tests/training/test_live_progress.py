@@ -25,20 +25,20 @@ def shown_by(config: RunConfig, run: Path, log_every: int) -> str:
 
 def test_live_progress__a_validated_step_shows_its_own_score(tiny_config: RunConfig, tmp_path: Path) -> None:
     shown = shown_by(tiny_config, tmp_path / "run", log_every=1)
-    told = dict(re.findall(r"step (\d+)/12 .* held-out (-?[\d.]+) dB  ", shown))
+    scored = dict(re.findall(r"step (\d+)/12 .* held-out (-?[\d.]+) dB  ", shown))
     steps, scores = curve(tmp_path / "run" / "logs" / "metrics.csv", "val_psnr_masked")
     assert steps == [4, 8, 12]
-    assert [told[str(step)] for step in steps] == [f"{score:.2f}" for score in scores]
+    assert [scored[str(step)] for step in steps] == [f"{score:.2f}" for score in scores]
     assert len(re.findall(r"^step ", shown, re.MULTILINE)) == 12
 
 
 def test_live_progress__lines_are_of_steps_whose_loss_is_logged(tiny_config: RunConfig, tmp_path: Path) -> None:
     shown = shown_by(tiny_config, tmp_path / "run", log_every=5)
-    told = dict(re.findall(r"step (\d+)/12  loss ([\d.]+)", shown))
+    losses_shown = dict(re.findall(r"step (\d+)/12  loss ([\d.]+)", shown))
     steps, losses = curve(tmp_path / "run" / "logs" / "metrics.csv", "loss")
-    assert list(told) == ["5", "10", "12"]
+    assert list(losses_shown) == ["5", "10", "12"]
     by_step = dict(zip(steps, losses, strict=True))
-    assert [told[str(step)] for step in (5, 10)] == [f"{by_step[step]:.4f}" for step in (5, 10)]
+    assert [losses_shown[str(step)] for step in (5, 10)] == [f"{by_step[step]:.4f}" for step in (5, 10)]
 
 
 def test_facts__an_older_held_out_score_says_of_when() -> None:

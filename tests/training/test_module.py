@@ -78,11 +78,11 @@ def test_pretrain__says_that_nothing_is_held_out(tiny_config: RunConfig, tmp_pat
     data = replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, patients=split))
     console = Console(file=io.StringIO(), width=200)
     pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run", console=console)
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "no superpatch is held out" in told
-    assert "overrides PATIENT val" in told
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "no superpatch is held out" in printed
+    assert "overrides PATIENT val" in printed
     patients = {entry.patient for entry in ScanStore(tiny_config.data.store).entries}  # type: ignore[arg-type]
-    assert f"{len(patients) - 1} patients to train on, 0 for validation, 1 for testing" in told
+    assert f"{len(patients) - 1} patients to train on, 0 for validation, 1 for testing" in printed
 
 
 def overriding(config: RunConfig, overrides: dict[str, Literal["train", "val", "test"]]) -> RunConfig:
@@ -93,9 +93,9 @@ def overriding(config: RunConfig, overrides: dict[str, Literal["train", "val", "
 def test_pretrain__warns_of_a_split_without_a_test(tiny_config: RunConfig, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=400)
     pipeline.pretrain(overriding(tiny_config, {"c": "val"}), tmp_path / "run", console=console)
-    told = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "none for testing" in told
-    assert "patients: a, b, c, d" in told
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "none for testing" in printed
+    assert "patients: a, b, c, d" in printed
 
 
 def test_pretrain__warns_where_patients_could_be_held_out(tiny_config: RunConfig, tmp_path: Path) -> None:

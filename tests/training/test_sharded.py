@@ -150,8 +150,8 @@ def test_pretrain__a_weight_that_is_not_finite_on_one_rank_stops_all(config: Run
     process = launch(sharded(config), tmp_path / "run", 2, watched={"step": 5, "do": "spoil"}, alone=True)
     _, errors = process.communicate(timeout=200)
     assert process.returncode != 0
-    told = "the weight 'encoder.blocks.0.mlp.0.weight' is not finite after step 6"
-    assert errors.count(told) == 2, errors
+    message = "the weight 'encoder.blocks.0.mlp.0.weight' is not finite after step 6"
+    assert errors.count(message) == 2, errors
     assert steps_done(tmp_path / "run") == 5
     assert all(bool(tensor.isfinite().all()) for tensor in weights(tmp_path / "run").values())
 

@@ -1,4 +1,4 @@
-"""`maesil WORDS...` that tells what its ranks hold, and fails where it is told to: python watched.py RUN WORDS...
+"""`maesil WORDS...` that reports what its ranks hold, and fails on request: python watched.py RUN WORDS...
 
 At every step it writes RUN/gradients-STEP (as they are before they are clipped) and RUN/clipped-STEP, both whole; in
 the first, RUN/shares-RANK.json: how many numbers of each weight the rank holds, and how many there are.
@@ -62,9 +62,9 @@ def fail(module: PretrainModule, how: str) -> None:
     if how == "spoil":
         local(module.get_parameter("model.encoder.blocks.0.mlp.0.weight").grad)[-1, -1] = float("nan")
     elif how == "stop job":
-        untold = signal.getsignal(signal.SIGTERM)
+        before = signal.getsignal(signal.SIGTERM)
         os.kill(os.getppid(), signal.SIGTERM)
-        while signal.getsignal(signal.SIGTERM) == untold:  # `GracefulStop` puts the former one back
+        while signal.getsignal(signal.SIGTERM) == before:  # `GracefulStop` puts the former one back
             time.sleep(0.01)
     else:
         signal.raise_signal({"stop": signal.SIGTERM, "kill": signal.SIGKILL}[how])

@@ -107,7 +107,7 @@ class Transfer:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"unreadable {TRANSFER}: {error}", where=folder) from error
+            raise CheckpointError(f"{TRANSFER} cannot be read: {error}", where=folder) from error
         if values.get("format") not in READABLE:
             raise CheckpointError(
                 f"{TRANSFER} has format {values.get('format')}; this maesil reads {' and '.join(map(str, READABLE))}",

@@ -17,7 +17,7 @@ from maesil.masking.base import Masking, check_ratio, choose, uniform_scores
 @final
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class PlaneMasking(Masking):
-    """Hides the same share of the tokens of every axial plane, drawn anew for each plane.
+    """Hides the same share of the tokens of every axial plane, drawn separately for each plane.
 
     Args:
         plane_ratio: Share of each plane's tokens to hide; the paper's 75 %.

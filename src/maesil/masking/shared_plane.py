@@ -1,4 +1,4 @@
-"""Shared-plane masking: one set of in-plane positions for all planes, thinned anew in each (arXiv:2604.01612)."""
+"""Shared-plane masking: one set of in-plane positions for all planes, thinned separately in each (arXiv:2604.01612)."""
 
 from __future__ import annotations
 

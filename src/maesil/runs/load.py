@@ -62,7 +62,7 @@ def run_store(run: Path) -> Path:
 
     Raises:
         CheckpointError: `run` is not a run folder.
-        StoreError: The store is no longer there.
+        StoreError: The store no longer exists.
     """
     path = run / "config.yaml"
     if not path.is_file():
@@ -71,7 +71,7 @@ def run_store(run: Path) -> Path:
         )
     store = load_yaml(path).data.store
     if store is None or not is_there(store):
-        raise StoreError("the run's store is no longer there", where=store, fix="give another: --data.store STORE")
+        raise StoreError("the run's store no longer exists", where=store, fix="give another: --data.store STORE")
     return store
 
 
