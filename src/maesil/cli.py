@@ -46,11 +46,27 @@ Three steps from your scans to a pre-trained encoder:
 
   maesil prepare SCANS... --out STORE                   NIfTI, NRRD, MetaImage, DICOM -> one store
   maesil pretrain base --data.store STORE --run RUN     train; the same command resumes
-  maesil evaluate RUN                                   scores on held-out scans, as a table
+  maesil evaluate RUN                                   PSNR, SSIM, LPIPS on held-out scans, and an HTML page
 
 All commands:
 
-{listing(COMMANDS)}
+  demo         the whole pipeline on one real CT, in about ten minutes on two cores
+  datasets     list the contents of CT folders (Table I), and merge them into one dataset
+  prepare      convert scans into a store that training can read fast
+  pretrain     pre-train a model
+  evaluate     score a run on held-out scans
+  compare      train models under one budget, score them, and write tables and an HTML page
+  report       write a run's HTML page
+  reconstruct  mask and reconstruct one scan, and write both as NIfTI on its voxel grid
+  export       write the encoder for MONAI, nnU-Net, Hugging Face, ONNX, TorchScript
+  finetune     train a task (segmentation, classification) on a pre-trained encoder
+  embed        write one vector per scan and superpatch, for pandas and scikit-learn
+  similar      find the scans or regions nearest to a query
+  predict      segment one scan on its voxel grid
+  compare-transfer   compare pre-trained with random weights, from few to many labels
+  masks        plot the masking strategies
+  nodules      write nodules of LIDC-IDRI as label files, with volume and malignancy
+  doctor       show versions, devices, memory, metric weights
 
 `maesil COMMAND --help` explains each, with examples. Exit codes: 0 done, 1 partly done or interrupted, 2 invalid call.
 """

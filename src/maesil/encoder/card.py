@@ -153,7 +153,7 @@ def model_card(transfer: Transfer, usage: str) -> str:
         "---\nlibrary_name: maesil\ntags:\n- medical\n- computed-tomography\n- 3d\n- masked-autoencoder\n"
         "- feature-extraction\n---\n\n"
         f"# MAESIL encoder, preset `{transfer.preset}`, step {transfer.step}\n\n"
-        "A 3D masked autoencoder's encoder, pre-trained on unlabeled CT (arXiv:2604.00514) with "
+        "The encoder of a 3D masked autoencoder, pre-trained on unlabeled CT (arXiv:2604.00514) with "
         f"maesil {transfer.maesil}{commit}; exported for `{transfer.target}`.\n\n"
         "| | |\n|---|---|\n"
         f"| input | one channel, superpatches of {shape} voxels, {axes} |\n"
