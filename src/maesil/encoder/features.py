@@ -130,9 +130,9 @@ def scan_tokens(
         with torch.inference_mode(), inference_precision(device):
             tokens = backbone.tokens(backbone.from_hu(hu)).float().cpu()
             solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
-        for tile, own, kept in zip(chosen, tokens, solid, strict=True):
-            if kept.any():
-                yield tile, own.clone(), kept
+        for tile, tile_tokens, tile_solid in zip(chosen, tokens, solid, strict=True):
+            if tile_solid.any():
+                yield tile, tile_tokens.clone(), tile_solid
 
 
 def region_tokens(

@@ -59,16 +59,16 @@ def seen_notes(record: Mapping[str, Any], scans: Sequence[ScanEntry]) -> tuple[s
     return tuple(notes)
 
 
-def decay_of(asked: float | None, init: str, *, random_start: bool) -> float:
-    """The layer decay of a training: the setting, or else the default for its starting weights.
+def decay_of(setting: float | None, init: str, *, random_start: bool) -> float:
+    """Returns the layer decay of a training run: the setting, or else the default for its initial weights.
 
     Args:
-        asked: The setting; None: the default.
+        setting: Layer decay from the configuration; None: the default.
         init: Anything `maesil.load` accepts, or "none".
         random_start: Use random weights even if `init` names an encoder.
     """
-    if asked is not None:
-        return asked
+    if setting is not None:
+        return setting
     return RANDOM_DECAY if random_start or init == NONE else PRETRAINED_DECAY
 
 

@@ -82,17 +82,17 @@ def confusion(probabilities: Probabilities, truth: Truth) -> Int[np.ndarray, "k 
 def calibration_error(probabilities: Probabilities, truth: Truth, bins: int = 10) -> float:
     """Expected calibration error: the gap between confidence and accuracy, over bins of equal width."""
     confidence = probabilities.max(axis=1)
-    right = (probabilities.argmax(axis=1) == truth).astype(np.float64)
+    correct = (probabilities.argmax(axis=1) == truth).astype(np.float64)
     bin_of = np.minimum((confidence * bins).astype(int), bins - 1)
-    apart = [abs((confidence - right)[bin_of == b].sum()) for b in range(bins)]
-    return float(sum(apart) / len(truth))
+    gaps = [abs((confidence - correct)[bin_of == b].sum()) for b in range(bins)]
+    return float(sum(gaps) / len(truth))
 
 
 def case_brier(probabilities: Probabilities, truth: Truth) -> Float[np.ndarray, " s"]:
     """Brier score of each case: squared distance to the one-hot truth, summed over classes; 0 is best, 2 is worst."""
-    wanted = np.eye(probabilities.shape[1])[truth]
-    apart: Float[np.ndarray, " s"] = ((probabilities - wanted) ** 2).sum(axis=1)
-    return apart
+    one_hot = np.eye(probabilities.shape[1])[truth]
+    scores: Float[np.ndarray, " s"] = ((probabilities - one_hot) ** 2).sum(axis=1)
+    return scores
 
 
 def brier(probabilities: Probabilities, truth: Truth) -> float:

@@ -94,8 +94,8 @@ def undisturbed(counted: Bool[Tensor, "d h w"], axes: tuple[int, ...] = VOLUME_A
 
 
 def _inner(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[slice, ...]:
-    kept = interior_shape(shape, axes)
-    return tuple(slice(RADIUS, RADIUS + size) if axis in axes else slice(None) for axis, size in enumerate(kept))
+    interior = interior_shape(shape, axes)
+    return tuple(slice(RADIUS, RADIUS + size) if axis in axes else slice(None) for axis, size in enumerate(interior))
 
 
 def _ssim(

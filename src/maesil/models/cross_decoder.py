@@ -35,8 +35,8 @@ class CrossDecoder(PatchDecoder):
         positions = self.positions()
         memory = self.embed(latent)
         memory = self.norm_memory(memory + positions[visible])
-        asked = positions.expand(len(latent), -1, -1) if wanted is None else positions[wanted]
-        tokens = asked + self.mask_token
+        chosen = positions.expand(len(latent), -1, -1) if wanted is None else positions[wanted]
+        tokens = chosen + self.mask_token
         for block in self.blocks:
             tokens = block(tokens, memory)
         decoded: Tensor = tokens

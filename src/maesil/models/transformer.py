@@ -174,11 +174,11 @@ class Block(nn.Module):
         return computed
 
     def _compute(self, tokens: Tensor, context: Tensor | None, wanted: Tensor | None) -> Tensor:
-        asking = self.norm1(tokens)
+        queries = self.norm1(tokens)
         if wanted is not None:
-            context = asking if context is None else context
-            tokens, asking = gather_tokens(tokens, wanted), gather_tokens(asking, wanted)
-        tokens = tokens + self.attention(asking, context)
+            context = queries if context is None else context
+            tokens, queries = gather_tokens(tokens, wanted), gather_tokens(queries, wanted)
+        tokens = tokens + self.attention(queries, context)
         mixed: Tensor = tokens + self.mlp(self.norm2(tokens))
         return mixed
 
