@@ -1,15 +1,16 @@
-"""Measures the data path: reading a random 128^3 superpatch of a real scan into an array or a batch.
+"""The data path: a random 128^3 superpatch of a real scan, from the disk to an array, a batch, a run.
 
 Parts (``--parts``):
 
-* superpatch: all installed readers on the same voxels, from the system's cache;
-* cold: the same from the disk, with the cache dropped before each read (Linux);
+* superpatch: every reader that is installed, on the same voxels, from the system's cache;
+* cold: the same from the disk, the cache dropped before each read (Linux);
 * layout: our store by chunk, shard and codec;
-* loader: batches of `maesil`'s loader by number of worker processes, compared with the demand of a step;
-* memory: resident memory while reading 10,000 superpatches;
-* scans: opening, planning and drawing with stores of 10 to 10,000 scans.
+* loader: batches of `maesil`'s loader, and how that compares with a step's appetite;
+* memory: resident memory while 10,000 superpatches are read;
+* scans: opening, planning and drawing from stores of 10 to 10,000 scans.
 
-The other readers are optional (pip install 'maesil[bench]'); the row of a missing reader gives the reason.
+With ``--before CHECKOUT``, the parts superpatch and loader also have the reader of another checkout take turns.
+The other readers are optional: pip install 'maesil[bench]'; one that is missing is a row with its reason.
 """
 
 from __future__ import annotations
@@ -61,13 +62,13 @@ from maesil.store.scanstore import ScanStore
 
 PARTS = ("superpatch", "cold", "layout", "loader", "memory", "scans")
 REFERENCE = "MONAI, NIfTI.gz"
-PER_ROUND = 4
-"""Number of superpatches per turn of a warm reader, as the first finds other readers' data in the CPU's caches."""
+PER_ROUND = READS_IN_FLIGHT
+"""Superpatches of a warm reader's turn: the first finds the processor's caches full of the others' work."""
 MAP = "raw memory map"
 Work = Callable[[Sequence[Shape3]], None]
 """Reads the superpatches that begin at some voxels."""
 BLOSC = {"times_nnunet": "blosc2 mmap, as nnU-Net", "times_blosc2": "blosc2 mmap, our codec"}
-"""Name of the reference row by name of the ratio."""
+"""Figure to the row that it compares with."""
 
 
 def main(words: Sequence[str]) -> Report:
@@ -76,23 +77,16 @@ def main(words: Sequence[str]) -> Report:
     made.add_argument(
         "--parts",
         type=several(PARTS),
-        default=",".join(part for part in PARTS if part != "scans"),  # it has its own record: growth-scans
-        help=f"parts to run, of {','.join(PARTS)} (default: %(default)s)",
+        default=",".join(part for part in PARTS if part != "scans"),  # whose record is another: growth-scans
+        help=f"of {','.join(PARTS)} (default: %(default)s)",
     )
-    made.add_argument("--scan", type=Path, default=None, help="NIfTI.gz file (default: the sample CT, downloaded)")
-    made.add_argument("--edge", type=int, default=128, help="edge of a superpatch in voxels (default: %(default)s)")
-    made.add_argument(
-        "--draws", type=int, default=10_000, help="number of superpatches in the part memory (default: %(default)s)"
-    )
-    made.add_argument(
-        "--workers", default="0,1,2", help="numbers of processes in the part loader (default: %(default)s)"
-    )
-    made.add_argument(
-        "--appetite", type=float, default=None, help="superpatches/s that a training step needs, for comparison"
-    )
-    made.add_argument(
-        "--scans", default="10,100,1000,10000", help="numbers of scans in the part scans (default: %(default)s)"
-    )
+    made.add_argument("--scan", type=Path, default=None, help="NIfTI.gz; default: the sample CT, fetched")
+    made.add_argument("--edge", type=int, default=128, help="of a superpatch (default: %(default)s)")
+    made.add_argument("--draws", type=int, default=10_000, help="of the part memory (default: %(default)s)")
+    made.add_argument("--before", type=Path, default=None, help="checkout of another version, to race against")
+    made.add_argument("--workers", default="0,1,2", help="worker processes of that version (default: %(default)s)")
+    made.add_argument("--appetite", type=float, default=None, help="superpatches/s that a step takes, to compare with")
+    made.add_argument("--scans", default="10,100,1000,10000", help="of the part scans (default: %(default)s)")
     options = read_options(made, words)
     parts = options.parts
     with tempfile.TemporaryDirectory(prefix="maesil-bench-") as folder:
@@ -130,8 +124,16 @@ def _superpatch(bench: Bench, options: argparse.Namespace, limits: list[Limit]) 
     return _rows(group, bench, timings, files, REFERENCE) + _missing(group)
 
 
-def _timed(bench: Bench, readers: dict[str, Any], rounds: int) -> dict[str, Timing]:
-    """Times all readers on the same superpatches in turns, a few at a time."""
+def _one_by_one(read: Read) -> Work:
+    def run(starts: Sequence[Shape3]) -> None:
+        for start in starts:
+            read(start)
+
+    return run
+
+
+def _timed(bench: Bench, runs: dict[str, Work], rounds: int) -> dict[str, Timing]:
+    """All readers take the same superpatches in turns, a few at a time."""
     starts = bench.starts(PER_ROUND * (rounds + 1))
 
     def drain(run: Work, turns: Iterator[Sequence[Shape3]]) -> None:
@@ -166,7 +168,7 @@ def _rows(
 
 
 def _missing(group: str) -> list[Row]:
-    """Makes a row for every contender that could not run."""
+    """A row for every contender that could not run."""
     return [Row(group, name, note=f"{name} is not installed") for name in PEERS if present(name) is None]
 
 
@@ -243,15 +245,18 @@ def _loader(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> l
     return rows
 
 
-def _drained_s(dataset: SuperpatchDataset, batches: int, size: int, workers: int, pinned: bool) -> float:
-    """Seconds for `batches` batches once the workers run, after the batches that they had already prefetched."""
-    ahead = 1 + 4 * workers
-    loader = ResumableLoader(dataset, Order(size, 0, 1, 0, batches + ahead), workers=workers, pin_memory=pinned)
-    started = 0.0
-    for number, _ in enumerate(loader, start=1):
-        if number == ahead:
-            started = time.perf_counter()
-    return time.perf_counter() - started
+def _batches(store: Path, edge: int, resident_gib: float, size: int) -> Iterator[Any]:
+    import torch
+
+    pinned = torch.cuda.is_available()
+    dataset = _dataset(store, edge, resident_gib)
+    warmed(dataset.store)
+    return iter(ResumableLoader(dataset, Order(size, 0, 1, 0, 10**6), pin_memory=pinned))
+
+
+def _drain(batches: Iterator[Any], count: int) -> None:
+    for _ in itertools.islice(batches, count):
+        pass
 
 
 def _dataset(store: Path, edge: int, resident_gib: float) -> SuperpatchDataset:
@@ -292,7 +297,7 @@ def _scans(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> li
 
 
 def plot_scans(report: Report, path: Path) -> None:
-    """Plots time and memory against the number of scans."""
+    """Time and memory against the number of scans."""
     import matplotlib
 
     matplotlib.use("Agg")

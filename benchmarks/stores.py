@@ -1,4 +1,4 @@
-"""Files for the data benchmarks: one real scan in the format of each contender."""
+"""What the data benchmarks read: one real scan, laid out as each contender wants it."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from maesil.store.conform import conform
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 
-PEERS = ("monai", "tensorstore", "zarrs", "blosc2")
-"""Optional packages of contenders."""
+PEERS = ("monai", "zarr", "zarrs", "blosc2")
+"""Packages of contenders that may be missing."""
 
 Read = Callable[[Shape3], npt.NDArray[Any]]
-"""Function that reads the superpatch that begins at a voxel."""
+"""Gives the superpatch that begins at a voxel."""
 
 READS_IN_FLIGHT = 8
 """Superpatches that a reader may be asked for at once, as the loader does."""
 
 
 def present(module: str) -> Any:
-    """Imports a package that a contender needs, or returns None."""
+    """A package that a contender needs, or None."""
     try:
         return import_module(module)
     except ImportError:
@@ -46,10 +46,10 @@ class Bench:
     """A scan in a working folder.
 
     Attributes:
-        folder: Folder of all contenders' files.
-        scan: Original file, NIfTI.gz.
-        volume: Voxels in the store; every contender must return parts of this array.
-        edge: Edge of a superpatch in voxels.
+        folder: Where every contender's files lie.
+        scan: As it came, NIfTI.gz.
+        volume: On the store's voxels: what every contender must return parts of.
+        edge: Of a superpatch.
     """
 
     folder: Path
@@ -59,7 +59,7 @@ class Bench:
 
     @staticmethod
     def make(folder: Path, scan: Path | None, edge: int) -> Bench:
-        """Prepares native voxels, which have the noise of a real scan, as resampling would smooth it away."""
+        """Native voxels: what is read has the noise of a real scan, which resampling would smooth away."""
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         source = scan or sample_ct()
@@ -72,7 +72,7 @@ class Bench:
         return self.volume.array.nbytes / 1e6
 
     def starts(self, count: int, seed: int = 0) -> list[Shape3]:
-        """Draws random first voxels of superpatches inside the scan."""
+        """Random first voxels of superpatches that lie within the scan."""
         random = np.random.default_rng(seed)
         spans = [max(1, size - self.edge + 1) for size in self.volume.shape]
         return [
@@ -85,13 +85,13 @@ class Bench:
         return i, j, k
 
     def check(self, start: Shape3, found: Any) -> None:
-        """Checks that every contender does equal work, that is, returns the same voxels."""
+        """Equal work: every contender returns the same voxels."""
         expected = self.volume.array[self.box(start)]
         if not np.array_equal(np.asarray(found).reshape(expected.shape), expected):
-            raise AssertionError("a contender returned different voxels")
+            raise AssertionError("a contender returned other voxels")
 
     def nifti(self) -> Path:
-        """Writes the stored voxels as NIfTI.gz, to measure MONAI without its resampling."""
+        """The stored voxels as NIfTI.gz: MONAI's path without its resampling."""
         path = self.folder / "nifti" / "scan.nii.gz"
         if not path.exists():
             path.parent.mkdir(exist_ok=True)
@@ -99,7 +99,7 @@ class Bench:
         return path
 
     def store(self, chunk: int = 32, shard: int = 128, codec: Any = "lz4") -> Path:
-        """Prepares a store of the scan."""
+        """A store of the scan."""
         path = self.folder / f"store-{codec}-{chunk}-{shard}"
         if not path.exists():
             config = PrepareConfig(
@@ -119,9 +119,9 @@ class Bench:
         return path
 
     def blosc2(self, codec: str) -> Path:
-        """Writes a blosc2 file with nnU-Net's codec ("zstd": level 8, bytes shuffled) or our store's ("lz4").
+        """As nnU-Net's tools write it ("zstd": level 8, bytes shuffled), or with our store's codec ("lz4").
 
-        Both use blocks of the size of our chunk, and chunks of the size of our shard.
+        Both in blocks of our chunk and chunks of our shard.
         """
         blosc2 = import_module("blosc2")
         path = self.folder / "blosc2" / f"{codec}.b2nd"
@@ -136,13 +136,13 @@ class Bench:
 
 
 def size_mb(path: Path) -> float:
-    """Size of a file or folder tree in MB."""
+    """Of a file or tree."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return sum(file.stat().st_size for file in files) / 1e6
 
 
 def forget(path: Path) -> None:
-    """Drops the pages of a file or folder tree from the system's cache, so that the next read is from disk."""
+    """Drops a file's or tree's pages from the system's cache, so that the next read comes from the disk."""
     for file in [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]:
         descriptor = os.open(file, os.O_RDONLY)
         os.fsync(descriptor)
@@ -151,7 +151,7 @@ def forget(path: Path) -> None:
 
 
 def multiplied(store: Path, out: Path, scans: int) -> Path:
-    """Makes a store of many scans: links to the folder of one scan under many names, and a manifest."""
+    """A store of many scans: links to one scan's folder under as many names, and a manifest of them."""
     manifest = json.loads((store / "manifest.json").read_text())
     row = manifest["scans"][0]
     source = store / "scans" / row["scan_id"]
@@ -167,7 +167,7 @@ def multiplied(store: Path, out: Path, scans: int) -> Path:
 
 
 def opened(bench: Bench) -> dict[str, tuple[Read, Path]]:
-    """Lists every installed contender with its reader of superpatches and its files."""
+    """Every contender that is installed: how it reads a superpatch, and its files."""
     found: dict[str, tuple[Read, Path]] = {}
     _add_monai(bench, found)
     _add_zarr(bench, found)
@@ -241,7 +241,7 @@ def _add_monai(bench: Bench, found: dict[str, tuple[Read, Path]]) -> None:
 
 
 def _as_ours(bench: Bench, image: Any, box: Sequence[slice]) -> npt.NDArray[Any]:
-    """Copies a box of an image and turns it from the file's order of axes to ours."""
+    """A box of an image in the file's order of axes, turned to ours; copies the box alone."""
     flips, order = _turn(bench, image)
     inverse: list[slice] = [slice(None)] * 3
     for axis, wanted in enumerate(box):
@@ -253,7 +253,7 @@ def _as_ours(bench: Bench, image: Any, box: Sequence[slice]) -> npt.NDArray[Any]
 
 
 def _turn(bench: Bench, image: Any) -> tuple[tuple[bool, ...], tuple[int, ...]]:
-    """Finds the image's axes that correspond to ours, and those with the opposite direction."""
+    """Which of the image's axes are ours, and which run the other way."""
     affine = np.asarray(image.affine)[:3, :3]
     ours = bench.volume.geometry.direction * np.array([-1.0, -1.0, 1.0])[:, None]
     cosines = ours.T @ (affine / np.linalg.norm(affine, axis=0))

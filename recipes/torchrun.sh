@@ -16,7 +16,7 @@ if [ "$nodes" = 1 ]; then
 else
   where=(--node-rank "${NODE:?NODE, this machine from 0}" --master-addr "${HEAD:?HEAD, the first host}" --master-port "${PORT:-29400}")
 fi
-# One thread per rank, as there are many reading processes already. Without the "--" below, torchrun reads --run as its own option.
+# One thread per rank, for a node with as many ranks as cores. Without the "--" below, torchrun reads --run as its own option.
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-1}
 exec python -m torch.distributed.run --nproc-per-node "$gpus" --nnodes "$nodes" --max-restarts "${RESTARTS:-0}" "${where[@]}" \
   -m -- maesil pretrain "$preset" --data.store "$store" --run "$run" \
