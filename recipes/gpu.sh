@@ -80,7 +80,7 @@ for what in $parts; do
       part "step: profile" bench step "${geometry[@]}" --device "$device" --parts profile --name "$name-profile"
       ;;
     data)
-      part data bench data --parts "${DATA_PARTS:-superpatch,loader}" --rounds "$rounds" --workers "${WORKERS:-0,4,8,16}" --name "$name-data"
+      part data bench data --parts "${DATA_PARTS:-superpatch,loader}" --rounds "$rounds" --name "$name-data"
       ;;
     pretrain)
       part "pretrain, $minutes minutes" pretraining

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from maesil import __version__
-from maesil.catalog import Catalog, listing
+from maesil.catalog import Catalog
 from maesil.commands.finetune import TASKS
 from maesil.errors import MaesilError
 from maesil.export import TARGETS
