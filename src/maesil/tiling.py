@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import overload
 
 import numpy as np
-import numpy.typing as npt
 
 from maesil.errors import ConfigError
 from maesil.shapes import Shape3, product
@@ -125,37 +124,6 @@ class Tiling:
     def origins(self) -> list[Shape3]:
         """First voxels of all tiles, row-major."""
         return [tile.origin for tile in self]
-
-    def stitch(self, tiles: Callable[[int], npt.NDArray[Any]], dtype: npt.DTypeLike = np.float32) -> npt.NDArray[Any]:
-        """Puts tiles back together into a volume; overlapping tiles are averaged.
-
-        Args:
-            tiles: Function from a tile's index to its array of shape `tile`; called once per tile, in order.
-            dtype: Type of the result.
-
-        Returns:
-            The volume, of shape `shape`; padding is dropped.
-        """
-        if not any(self.overlap):
-            whole = np.empty(self.shape, dtype=dtype)
-            for place in self:
-                whole[place.inside] = tiles(place.index)[place.local]
-            return whole
-        total = np.zeros(self.shape, dtype=np.float64)
-        for place in self:
-            total[place.inside] += tiles(place.index)[place.local]
-        mean = total / self._coverage()
-        return np.rint(mean).astype(dtype) if np.issubdtype(np.dtype(dtype), np.integer) else mean.astype(dtype)
-
-    def _coverage(self) -> npt.NDArray[np.int64]:
-        per_axis = []
-        for axis in range(3):
-            count = np.zeros(self.shape[axis], dtype=np.int64)
-            starts = sorted({tile.origin[axis] for tile in self})
-            for start in starts:
-                count[start : start + self.tile[axis]] += 1
-            per_axis.append(count)
-        return per_axis[0][:, None, None] * per_axis[1][None, :, None] * per_axis[2][None, None, :]
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Reconstructing a whole scan with a model: tiling, masking with fixed seeds, reconstruction, stitching."""
+"""Reconstructing a whole scan with a model: tiling, masking with fixed seeds, reconstruction."""
 
 from __future__ import annotations
 
