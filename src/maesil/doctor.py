@@ -12,12 +12,12 @@ import torch
 import maesil
 from maesil.ct.sample import has_sample
 from maesil.errors import WeightsError
+from maesil.memory import GIB
 from maesil.metrics import load_lpips
 from maesil.metrics.lpips import Net
 from maesil.training.devices import available_cores, cpu_multiplies_bf16
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "tensorstore", "dask", "nibabel", "SimpleITK", "pydicom", "monai")
-GIB = 2**30
 
 
 def examine(*, fetch_lpips: Net | None = None) -> dict[str, str]:

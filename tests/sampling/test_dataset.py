@@ -34,6 +34,8 @@ def test_superpatch_dataset__reads_the_superpatch_of_its_place(tiny_store: Path,
 class Counted:
     """Draws that note which batches were begun."""
 
+    count = None
+
     def __init__(self) -> None:
         self.begun: list[list[int]] = []
 

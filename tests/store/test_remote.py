@@ -27,7 +27,7 @@ def store(sources: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(store: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Served]:
-    for name, value in {"TRIES": 3, "FIRST_PAUSE_S": 0.01, "LONGEST_PAUSE_S": 0.02}.items():
+    for name, value in {"READ_TRIES": 3, "FIRST_PAUSE_S": 0.01, "LONGEST_PAUSE_S": 0.02}.items():
         monkeypatch.setattr(zarr3, name, value)
     with served(store) as state:
         yield state

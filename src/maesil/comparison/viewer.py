@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from maesil.report.case import EDGES, VIEWS, Case, View, cut, pixel_mm
+from maesil.evaluation.protocol import View
+from maesil.report.case import EDGES, VIEWS, Case, cut, pixel_mm
 
 SLICES = 9
 """Slices per view; whole volumes of every model would make a page of hundreds of megabytes."""

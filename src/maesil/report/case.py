@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from jaxtyping import Bool, Float
 
 from maesil.ct.window import Window
+from maesil.evaluation.protocol import View
 
-View = Literal["axial", "coronal", "sagittal"]
 VIEWS: tuple[View, ...] = ("axial", "coronal", "sagittal")
 EDGES: dict[View, tuple[str, str, str, str]] = {
     "axial": ("R", "L", "A", "P"),

@@ -12,7 +12,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from maesil.errors import ConfigError
-from maesil.report.case import EDGES, VIEWS, Case, View, cut, pixel_mm
+from maesil.evaluation.protocol import View
+from maesil.report.case import EDGES, VIEWS, Case, cut, pixel_mm
 
 PICTURES = (".png", ".svg", ".pdf")
 PANELS = ("original", "masked input", "reconstruction", "absolute error")

@@ -14,8 +14,6 @@ from maesil.datasets.splits import SplitConfig
 from maesil.datasets.weights import Weighting, power_of
 from maesil.errors import ConfigError
 
-SPLITS = ("train", "val", "test")
-
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
 class HoldoutConfig:

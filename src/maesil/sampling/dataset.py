@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maesil.sampling.plan import OnePass, Order, Place, Plan
 from maesil.shapes import Shape3
-from maesil.store.scanstore import Reading, ScanStore
+from maesil.store.scanstore import BegunRead, ScanStore
 
 READS_IN_FLIGHT = 8
 """Number of superpatches that are read at the same time, at least: more than one batch where batches are small."""
@@ -51,7 +51,13 @@ def inside_voxels(inside: Int64[Tensor, "b 3"], superpatch: Shape3) -> Bool[Tens
 
 @runtime_checkable
 class Draws(Protocol):
-    """Batches of superpatches by draw number."""
+    """Batches of superpatches by draw number.
+
+    Attributes:
+        count: Number of draws that count, as in `SuperpatchDataset`; None: all.
+    """
+
+    count: int | None
 
     def begin(self, numbers: Sequence[int], *, pinned: bool = False) -> Callable[[], Any]:
         """Begins to read a batch.
@@ -100,7 +106,7 @@ class SuperpatchDataset:
         return finish
 
 
-def begin_all(store: ScanStore, hu: Int16[Tensor, "b 1 d h w"], places: Sequence[Place]) -> list[Reading]:
+def begin_all(store: ScanStore, hu: Int16[Tensor, "b 1 d h w"], places: Sequence[Place]) -> list[BegunRead]:
     """Begins to read the superpatches of a batch into it."""
     boxes = zip(hu.numpy()[:, 0], places, strict=True)
     return [store.begin(box, place.scan_id, place.origin) for box, place in boxes]

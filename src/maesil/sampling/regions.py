@@ -11,9 +11,9 @@ import numpy.typing as npt
 from jaxtyping import Bool
 
 from maesil.catalog import nearest
-from maesil.datasets.splits import split_of
+from maesil.datasets.splits import SPLITS, split_of
 from maesil.errors import ConfigError, EmptySplitError, StoreError
-from maesil.sampling.config import SPLITS, DataConfig, HoldoutConfig
+from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.shapes import Shape3
 from maesil.store.scanstore import OCCUPANCY_BLOCK, ScanEntry, ScanStore
 from maesil.tiling import Tile, Tiles, Tiling

@@ -18,7 +18,7 @@ from maesil.store.format import LEVELS, OCCUPANCY, OCCUPANCY_BLOCK, TISSUE_HU, l
 from maesil.store.settings import Codec
 from maesil.store.zarr3 import array_metadata, create_array, write_box, writing_context
 
-Block = Int16[np.ndarray, "d h w"]
+HuBlock = Int16[np.ndarray, "d h w"]
 
 # Shuffling separates the upper and lower bytes of HU: most upper ones are alike. LZ4 with a longer search (hc) is as
 # small as bit-shuffled LZ4 and reads in less than half the time; an even longer search saves 5 % for twice the time.
@@ -63,7 +63,7 @@ class ScanWriter:
         tissue = array_metadata((d, h, w), (d, h, w), np.uint8, 0, zstd, axes=None)
         return ScanWriter(tuple(levels), create_array(path / OCCUPANCY, tissue, context))
 
-    def write(self, first: tuple[int, int], block: Block) -> None:
+    def write(self, first: tuple[int, int], block: HuBlock) -> None:
         """Writes a block to all levels and to the tissue map.
 
         Args:
@@ -85,13 +85,13 @@ def _assign(array: ts.TensorStore, first: tuple[int, int], scale: int, block: np
     write_box(array, (first[0] // scale, first[1] // scale, 0), block)
 
 
-def _piecewise(reduce: Callable[[Block], npt.NDArray[Any]], block: Block) -> npt.NDArray[Any]:
+def _piecewise(reduce: Callable[[HuBlock], npt.NDArray[Any]], block: HuBlock) -> npt.NDArray[Any]:
     """Reduces blocks, one layer of them at a time, so that intermediate copies stay small."""
     edge = OCCUPANCY_BLOCK
     return np.concatenate([reduce(block[start : start + edge]) for start in range(0, len(block), edge)])
 
 
-def tissue_blocks(voxels: Block) -> UInt8[np.ndarray, "bd bh bw"]:
+def tissue_blocks(voxels: HuBlock) -> UInt8[np.ndarray, "bd bh bw"]:
     """Share of tissue per block of 16^3 voxels, 0 to 255; voxels that a block lacks at the far ends count as air."""
     padding = [(0, -size % OCCUPANCY_BLOCK) for size in voxels.shape]
     tissue = np.pad(voxels > TISSUE_HU, padding)
@@ -102,7 +102,7 @@ def tissue_blocks(voxels: Block) -> UInt8[np.ndarray, "bd bh bw"]:
     return blocks
 
 
-def halved(voxels: Block) -> Int16[np.ndarray, "half_d half_h half_w"]:
+def halved(voxels: HuBlock) -> Int16[np.ndarray, "half_d half_h half_w"]:
     """The mean of every 2^3 voxels; the last voxel of an odd axis is repeated."""
     pairs: npt.NDArray[Any] = np.pad(voxels, [(0, size % 2) for size in voxels.shape], mode="edge")
     pairs = np.add(pairs[::2], pairs[1::2], dtype=np.int32)

@@ -24,7 +24,7 @@ from maesil.store.location import address_of, kvstore_of
 from maesil.store.ranges import require_ranges
 from maesil.store.zarr3 import check_process, open_array, read_error, read_file, reading_context
 
-__all__ = ["OCCUPANCY_BLOCK", "Reading", "ScanEntry", "ScanStore"]
+__all__ = ["OCCUPANCY_BLOCK", "BegunRead", "ScanEntry", "ScanStore"]
 
 OPEN_ARRAYS = 1024
 """Number of arrays kept open per process."""
@@ -81,7 +81,7 @@ class ScanEntry:
 
 
 @final
-class Reading:
+class BegunRead:
     """A read that is under way.
 
     Args:
@@ -185,7 +185,7 @@ class ScanStore:
         """
         self.begin(box, scan_id, start, fill).wait()
 
-    def begin(self, box: Int16[np.ndarray, "d h w"], scan_id: str, start: Shape3, fill: int = AIR_HU) -> Reading:
+    def begin(self, box: Int16[np.ndarray, "d h w"], scan_id: str, start: Shape3, fill: int = AIR_HU) -> BegunRead:
         """Begins to read as `read_into` does, and returns at once; several reads run side by side."""
         return self._begin(box, self._array(scan_id, "0"), start, fill, scan_id)
 
@@ -199,7 +199,7 @@ class ScanStore:
         self.begin_labels(box, scan_id, start).wait()
         return box
 
-    def begin_labels(self, box: Integer[np.ndarray, "d h w"], scan_id: str, start: Shape3) -> Reading:
+    def begin_labels(self, box: Integer[np.ndarray, "d h w"], scan_id: str, start: Shape3) -> BegunRead:
         """Begins to read the label numbers of a box into an array, of uint16 or wider; 0 outside the volume."""
         return self._begin(box, self._labels(scan_id), start, 0, scan_id)
 
@@ -209,7 +209,7 @@ class ScanStore:
             raise StoreError(f"'{scan_id}' has no labels in this store", where=self.path, fix=fix)
         return self._array(scan_id, LABELS)
 
-    def _begin(self, box: npt.NDArray[Any], array: ts.TensorStore, start: Shape3, fill: int, scan_id: str) -> Reading:
+    def _begin(self, box: npt.NDArray[Any], array: ts.TensorStore, start: Shape3, fill: int, scan_id: str) -> BegunRead:
         check_process()
         low = [max(0, first) for first in start]
         high = [min(size, first + count) for size, first, count in zip(array.shape, start, box.shape, strict=True)]
@@ -220,7 +220,7 @@ class ScanStore:
             box[:] = fill
         target = None if empty else ts.array(box[local], copy=False, write=True)
         future = target and target.write(array[inside].translate_to[0, 0, 0])
-        return Reading(future, self.path, scan_id)
+        return BegunRead(future, self.path, scan_id)
 
     def volume(self, scan_id: str) -> Volume:
         """The whole stored volume."""

@@ -17,7 +17,7 @@ from maesil.errors import StoreError
 from maesil.shapes import Shape3
 from maesil.store.location import kvstore_of
 
-TRIES = 5
+READ_TRIES = 5
 """Number of times that a remote read is tried before it fails."""
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
@@ -38,7 +38,7 @@ def reading_context(cache_gib: float = 0.0, threads: int | None = None) -> ts.Co
         cache_gib: Size of the cache of decoded chunks; the chunks that were used last stay in it.
         threads: Number of threads that decode; None: one per core of this process.
     """
-    retries = {"max_retries": TRIES, "initial_delay": f"{FIRST_PAUSE_S}s", "max_delay": f"{LONGEST_PAUSE_S}s"}
+    retries = {"max_retries": READ_TRIES, "initial_delay": f"{FIRST_PAUSE_S}s", "max_delay": f"{LONGEST_PAUSE_S}s"}
     return _context(
         {
             "cache_pool": {"total_bytes_limit": max(_INDEX_BYTES, int(cache_gib * 2**30))},
@@ -196,7 +196,7 @@ def reason(error: Exception) -> str:
 def read_error(error: Exception, what: str, where: Path, fix: str) -> StoreError:
     """The error of a read that failed: of the network, or `what` and why, with `fix`."""
     if str(error).startswith(_UNREACHABLE):
-        what = f"the store cannot be reached: {reason(error)} ({TRIES} tries)"
+        what = f"the store cannot be reached: {reason(error)} ({READ_TRIES} tries)"
         fix = "check the network and the server, then run the same command again; training resumes where it stopped"
         return StoreError(what, where=where, fix=fix)
     return StoreError(f"{what}: {reason(error)}", where=where, fix=fix)

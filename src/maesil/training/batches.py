@@ -6,12 +6,9 @@ from typing import Any, final
 
 import pytorch_lightning as pl
 
-from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
-from maesil.sampling.labelled import LabelledDataset
+from maesil.sampling.dataset import Draws, ResumableLoader
 from maesil.sampling.plan import OnePass, Order
 from maesil.training.config import EfficiencyConfig, TrainConfig
-
-Draws = SuperpatchDataset | LabelledDataset
 
 
 @final
