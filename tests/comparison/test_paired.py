@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from scipy.stats import wilcoxon
 
 from comparison_results import full, score
-from maesil.comparison.paired import pair
+from maesil.comparison.paired import holm
+from maesil.comparison.paired import pair as paired_frame
+from maesil.evaluation.scores import Score
 
 
-def rows(*scores: object) -> dict[str, object]:
-    return {row.entry: row for row in pair(list(scores), "maesil")}  # type: ignore[arg-type]
+def pair(scores: Sequence[Score], ours: str) -> list[Any]:
+    """The rows of the frame, with its columns as attributes."""
+    return list(paired_frame(scores, ours).itertuples(index=False))
 
 
 def test_pair__mean_interval_and_test_of_differences() -> None:
@@ -61,3 +67,14 @@ def test_pair__equal_scores_are_no_difference() -> None:
 
 def test_pair__without_ours_there_is_nothing_to_say() -> None:
     assert pair([score("x", "a", 1.0)], "maesil") == []
+
+
+def test_pair__needs_no_scores() -> None:
+    assert pair([], "maesil") == []
+
+
+def test_holm__is_the_published_correction() -> None:
+    """By hand: 0.005 x 4, 0.01 x 3, 0.03 x 2 and 0.04 x 1, none smaller than one before it."""
+    corrected = holm(pd.Series([0.01, 0.04, math.nan, 0.03, 0.005]))
+    np.testing.assert_allclose(corrected, [0.03, 0.06, math.nan, 0.06, 0.02])
+    assert holm(pd.Series([0.9, 0.8])).tolist() == [1.0, 1.0]

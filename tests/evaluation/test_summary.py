@@ -1,14 +1,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from maesil.errors import ConfigError
 from maesil.evaluation.scores import Score
-from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, summarize
+from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS
+from maesil.evaluation.summary import summarize as summary_frame
 
 
 def scores(*values: float, dataset: str = "btcv", model: str = "mae", metric: str = "psnr") -> list[Score]:
@@ -18,7 +22,12 @@ def scores(*values: float, dataset: str = "btcv", model: str = "mae", metric: st
     ]
 
 
-def only(rows: list[Summary], group: str) -> Summary:
+def summarize(scores: Sequence[Score]) -> list[Any]:
+    """The rows of the frame, with its columns as attributes."""
+    return list(summary_frame(scores).itertuples(index=False))
+
+
+def only(rows: Sequence[Any], group: str) -> Any:
     (row,) = [row for row in rows if row.group == group]
     return row
 
@@ -47,7 +56,7 @@ def test_summarize__interval_holds_the_mean_and_narrows_with_scans() -> None:
 
 
 def test_summarize__is_the_same_twice() -> None:
-    assert summarize(scores(1.0, 2.0, 5.0)) == summarize(scores(1.0, 2.0, 5.0))
+    pd.testing.assert_frame_equal(summary_frame(scores(1.0, 2.0, 5.0)), summary_frame(scores(1.0, 2.0, 5.0)))
 
 
 def test_summarize__resamples_patients_not_scans() -> None:
@@ -122,3 +131,17 @@ def test_summarize__refuses_two_protocols() -> None:
 def test_summarize__refuses_the_same_score_twice() -> None:
     with pytest.raises(ConfigError, match="two scores for psnr"):
         summarize(scores(1.0) * 2)
+
+
+def test_summarize__a_scan_with_an_undefined_seed_is_undefined() -> None:
+    second = [
+        replace(score, seed=1, value=value) for score, value in zip(scores(1.0, 2.0), (math.nan, 4.0), strict=True)
+    ]
+    (row,) = summarize([*scores(1.0, 2.0), *second])
+    assert (row.n, row.undefined, row.mean) == (1, 1, 3.0)
+
+
+def test_summarize__of_no_scores_has_columns_and_no_rows() -> None:
+    empty = summary_frame([])
+    assert len(empty) == 0
+    assert {"group", "model", "mean", "low"} <= set(empty)

@@ -20,6 +20,7 @@ from maesil.config import RunConfig
 from maesil.ct.window import Window
 from maesil.errors import CheckpointError, ConfigError
 from maesil.evaluation.protocol import Protocol
+from maesil.evaluation.sheet import Sheet
 from maesil.report.case import VIEWS, Case, cut
 from maesil.report.figures import figure3, panels, save_figure
 from maesil.report.gallery import mask_gallery
@@ -49,9 +50,12 @@ def page(case: Case) -> Page:
         subtitle="of tests",
         caution="One patient only.",
         facts={"Data": {"scans": "1"}},
-        header=("scans", "region", "model", "n", "PSNR (dB) ↑", "LPIPS ↓"),
-        rows=(("all", "masked", "a", "1", "20.10", "0.30"), ("all", "masked", "b", "1", "21.50", "0.40")),
-        notes=("the protocol <with> & signs",),
+        sheet=Sheet(
+            ("scans", "region", "model", "n", "PSNR (dB) ↑", "LPIPS ↓"),
+            (("all", "masked", "a", "1", "20.10", "0.30"), ("all", "masked", "b", "1", "21.50", "0.40")),
+            ("the protocol <with> & signs",),
+            best=frozenset({(0, 5), (1, 4)}),
+        ),
         curves=(Curve("loss", [1, 2, 3], [3.0, 2.0, 1.0]),),
         cases=[case],
         commands=("maesil report RUN",),

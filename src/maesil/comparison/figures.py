@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from maesil.comparison.paper import TABLE_2
 from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, VISIBLE, Comparison
-from maesil.evaluation.summary import ALL_SCANS, summarize
+from maesil.evaluation.summary import ALL_SCANS
 from maesil.report.case import VIEWS, Case, cut, pixel_mm
 from maesil.report.figures import HIDDEN, edge_letters, grey, heat, view_size_mm
 from maesil.training.logs import curve
@@ -115,9 +115,9 @@ def _points(comparison: Comparison, sees: str, region: str) -> list[Point]:
 
 
 def _means(comparison: Comparison, region: str) -> dict[str, float]:
-    summaries = summarize(comparison.scores)
-    wanted = (ALL_SCANS, region, "psnr")
-    return {row.model: row.mean for row in summaries if (row.group, row.region, row.metric) == wanted}
+    means = comparison.summaries.query("region == @region and metric == 'psnr'")
+    means = means[means["group"] == ALL_SCANS]
+    return dict(zip(means["model"], means["mean"], strict=True))
 
 
 def _draw(axes: Axes, points: Sequence[Point]) -> None:

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
+import pandas as pd
+
+from maesil.comparison.paired import pair
 from maesil.evaluation.scores import Score
+from maesil.evaluation.summary import summarize
 
 BITS_PER_NUMBER = 32
 """Bits of a latent number that does not come from a codebook: the decoder receives a float."""
@@ -129,6 +134,17 @@ class Comparison:
     def sees(self) -> Mapping[str, str]:
         """Row to what it sees."""
         return {entry: sees for result in self.results for entry, sees in result.entries.items()}
+
+    @cached_property
+    def summaries(self) -> pd.DataFrame:
+        """Summaries of the scores, as `summarize` returns them."""
+        return summarize(self.scores)
+
+    @cached_property
+    def paired(self) -> pd.DataFrame:
+        """Differences of ranked rows from ours, as `pair` returns them; none if ours is not ranked itself."""
+        unranked = [entry for entry, sees in self.sees.items() if sees not in RANKED]
+        return pair(() if self.ours in unranked else self.scores, self.ours, unranked)
 
     def shown(self, entry: str) -> str:
         """The name of a row in tables and figures."""

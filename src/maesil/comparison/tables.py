@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import astuple, fields
+from dataclasses import asdict, fields
+from typing import Any
 
-from maesil.comparison.paired import Paired, pair
+import pandas as pd
+
 from maesil.comparison.paper import PAPER_NOTE, TABLE_2, TABLE_3
 from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, RANKED, SIGHTS, VISIBLE, Comparison, Cost, ModelResult
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import REGION_TEXT, REGIONS
-from maesil.evaluation.sheet import Sheet
-from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, summarize
-from maesil.evaluation.tables import CELL, cell_text, metric_notes, shown_metrics
+from maesil.evaluation.sheet import Sheet, cell, frame_to_csv
+from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS
+from maesil.evaluation.tables import CELL, best_cells, metric_notes, shown_metrics, two_way
 
 CELLS = f"Cells: {CELL}; best of its kind in bold."
 DIFFERENCES = (
@@ -32,29 +32,24 @@ def table2(comparison: Comparison) -> list[Sheet]:
 
 
 def _table2(comparison: Comparison, region: str) -> Sheet:
-    summaries = {
-        (row.model, row.metric): row
-        for row in summarize(comparison.scores)
-        if row.group == ALL_SCANS and row.region == region
-    }
-    differences = {row.entry: row for row in _paired(comparison) if (row.region, row.metric) == (region, "psnr")}
-    metrics = shown_metrics(list(summaries.values()))
+    means = comparison.summaries
+    means = means[(means["group"] == ALL_SCANS) & (means["region"] == region)]
+    metrics = shown_metrics(means)
     quotable = [metric for metric in metrics if metric in TABLE_2["maesil"]]
-    rows, values = [], []
-    for result, entry in _rows(comparison, region):
-        sees, quoted = result.entries[entry], _printed(comparison, result, entry)
-        found = [summaries.get((entry, metric)) for metric in metrics]
-        cells = [cell_text(row, row.n if row else 0) for row in found]
+    tested = comparison.paired.query("region == @region and metric == 'psnr'")
+    differences = {row.entry: _difference(row) for row in tested.itertuples()}
+    cells, best = _grid(comparison, region, means, "metric", metrics)
+    rows = []
+    for (result, entry), row in zip(_rows(comparison, region), cells, strict=True):
+        quoted = _printed(comparison, result, entry)
         paper = [f"{quoted[metric]:.2f}" if metric in quoted else "–" for metric in quotable]
-        rows.append((_named(result, entry), sees, *cells, *_difference(differences.get(entry)), *paper))
-        values.append((sees, [row.mean if row else math.nan for row in found]))
+        rows.append((*row, *differences.get(entry, ("–", "–")), *paper))
     header = ("model", "sees", *(METRICS[metric].title for metric in metrics), "Δ PSNR", "p")
     header += tuple(f"paper: {METRICS[metric].heading}" for metric in quotable)
     title = f"Table II, {region} voxels ({_n(comparison)})"
-    about = metric_notes(summarize(comparison.scores))
+    about = metric_notes(comparison.summaries)
     notes = (REGION_TEXT[region] + ".", CELLS, DIFFERENCES, PAPER_NOTE, *_failures(comparison), *about)
-    notes = (*notes, *_notes(comparison))
-    return Sheet(header, rows, notes, 2, _best(values, metrics, 2), title)
+    return Sheet(header, rows, (*notes, *_notes(comparison)), 2, best, title)
 
 
 def table3(comparison: Comparison) -> list[Sheet]:
@@ -63,26 +58,37 @@ def table3(comparison: Comparison) -> list[Sheet]:
 
 
 def _table3(comparison: Comparison, region: str) -> Sheet:
-    found = {
-        (row.model, row.group): row
-        for row in summarize(comparison.scores)
-        if row.region == region and row.metric == "psnr"
-    }
+    means = comparison.summaries.query("region == @region and metric == 'psnr'")
     datasets = list(dict.fromkeys(score.dataset for score in comparison.scores))
     groups = [*datasets, ALL_SCANS, MEAN_OF_DATASETS] if len(datasets) > 1 else [ALL_SCANS]
-    rows, values = [], []
-    for result, entry in _rows(comparison, region):
-        cells = [found.get((entry, group)) for group in groups]
-        sees = result.entries[entry]
-        rows.append((_named(result, entry), sees, *(cell_text(row, row.n if row else 0) for row in cells)))
-        values.append((sees, [row.mean if row else math.nan for row in cells]))
+    rows, best = _grid(comparison, region, means, "group", groups)
     paper = [f"{TABLE_3[group.lower()]:.2f}" if group.lower() in TABLE_3 else "–" for group in groups]
-    if any(cell != "–" for cell in paper):
+    if any(text != "–" for text in paper):
         rows.append(("MAESIL, as the paper prints it", VISIBLE, *paper))
-    header = ("model", "sees", *(f"{group} (n={_count(found, group)})" for group in groups))
-    best = _best(values, ["psnr"] * len(groups), 2)
+    counts = means.groupby("group")["n"].max()
+    header = ("model", "sees", *(f"{group} (n={counts.get(group, 0)})" for group in groups))
     notes = (CELLS, PAPER_NOTE, *_failures(comparison), *_entrant_notes(comparison))
     return Sheet(header, rows, notes, 2, best, f"Table III, PSNR in dB, {region} voxels")
+
+
+def _grid(
+    comparison: Comparison, region: str, means: pd.DataFrame, column: str, names: Sequence[str]
+) -> tuple[list[tuple[str, ...]], frozenset[tuple[int, int]]]:
+    """The rows of a table (name, what it sees, cells), and the cells that are best among rows that see the same.
+
+    Args:
+        comparison: The comparison.
+        region: The region that was scored.
+        means: Summaries, one per cell.
+        column: Column of the summaries that names the table's columns.
+        names: Names of the table's columns, in order.
+    """
+    rows = _rows(comparison, region)
+    texts, goodness = two_way(means, "model", [entry for _, entry in rows], column, names)
+    sees = [result.entries[entry] for result, entry in rows]
+    best = best_cells(goodness, [one if one in RANKED else None for one in sees], 2)
+    shown = [_named(result, entry) for result, entry in rows]
+    return list(zip(shown, sees, *(texts[name] for name in names), strict=True)), best
 
 
 def cost_table(comparison: Comparison) -> Sheet:
@@ -116,46 +122,42 @@ def cost_table(comparison: Comparison) -> Sheet:
 
 def paired_csv(comparison: Comparison) -> str:
     """Every difference from ours as CSV, unrounded."""
-    return _csv([field.name for field in fields(Paired)], [astuple(row) for row in _paired(comparison)])
+    return frame_to_csv(comparison.paired)
 
 
 def table2_csv(comparison: Comparison) -> str:
     """Every mean over all scans as CSV, unrounded, with the paper's value; and why a model has none."""
-    return _means_csv(comparison, [row for row in summarize(comparison.scores) if row.group == ALL_SCANS])
+    means = comparison.summaries
+    return _means_csv(comparison, means[means["group"] == ALL_SCANS])
 
 
 def table3_csv(comparison: Comparison) -> str:
     """Every mean by dataset as CSV, unrounded, with the paper's value; and why a model has none."""
-    return _means_csv(comparison, summarize(comparison.scores))
+    return _means_csv(comparison, comparison.summaries)
 
 
-def _means_csv(comparison: Comparison, means: Sequence[Summary]) -> str:
-    names = [field.name for field in fields(Summary)]
-    nothing: dict[str, object] = dict.fromkeys(names)
-    rows: list[Sequence[object]] = []
-    for result, entry in _rows(comparison):
-        sees, found = result.entries[entry], [row for row in means if row.model == entry]
-        for row in found:
-            quoted = _printed(comparison, result, entry, row.group).get(row.metric)
-            rows.append((*astuple(row), sees, quoted, None))
-        if not found:
-            rows.append((*(nothing | {"model": entry}).values(), sees, None, result.failed))
-    return _csv([*names, "sees", "paper", "failed"], rows)
+def _means_csv(comparison: Comparison, means: pd.DataFrame) -> str:
+    results, scored = {entry: result for result, entry in _rows(comparison)}, set(means["model"])
+    rows = pd.DataFrame(
+        [(entry, one.entries[entry], None if entry in scored else one.failed) for entry, one in results.items()],
+        columns=["model", "sees", "failed"],
+    )
+    # As objects, whole numbers stay whole beside rows that have none.
+    means = means[means["model"].isin(results)].astype(object)
+    paper = [_printed(comparison, results[m.model], m.model, m.group).get(m.metric) for m in means.itertuples()]
+    table = means.assign(paper=paper).merge(rows, on="model", how="right")
+    return frame_to_csv(table[[*means, "sees", "paper", "failed"]])
 
 
 def cost_csv(comparison: Comparison) -> str:
     """Every cost as CSV, unrounded; and why a model has none."""
-    names = [field.name for field in fields(Cost)]
     rows = [
-        (
-            result.label,
-            result.model,
-            result.failed or "",
-            *(astuple(result.cost) if result.cost else [""] * len(names)),
-        )
+        {"label": result.label, "model": result.model, "failed": result.failed}
+        | (asdict(result.cost) if result.cost else {})
         for result in comparison.results
     ]
-    return _csv(["label", "model", "failed", *names], rows)
+    names = ["label", "model", "failed", *(field.name for field in fields(Cost))]
+    return frame_to_csv(pd.DataFrame(rows, columns=names, dtype=object))
 
 
 def _rows(comparison: Comparison, region: str | None = None) -> list[tuple[ModelResult, str]]:
@@ -168,13 +170,6 @@ def _rows(comparison: Comparison, region: str | None = None) -> list[tuple[Model
         if region is None or entry in scored or result.failed
     ]
     return sorted(every, key=lambda row: SIGHTS.index(row[0].entries[row[1]]))
-
-
-def _paired(comparison: Comparison) -> list[Paired]:
-    """Ranked rows compared with ours; none if ours is not ranked itself."""
-    sees = comparison.sees
-    unranked = [entry for entry in sees if sees[entry] not in RANKED]
-    return [] if comparison.ours in unranked else pair(comparison.scores, comparison.ours, unranked)
 
 
 def _printed(comparison: Comparison, result: ModelResult, entry: str, group: str = ALL_SCANS) -> Mapping[str, float]:
@@ -217,29 +212,10 @@ def _or_none(value: float | int | None, form: str) -> str:
     return "–" if value is None else format(value, form)
 
 
-def _difference(row: Paired | None) -> tuple[str, str]:
-    if row is None:
-        return "–", "–"
-    interval = "" if math.isnan(row.low) else f" [{row.low:+.2f}, {row.high:+.2f}]"
-    ahead = f"; {row.median:+.2f}; {row.larger} of {row.n}"
+def _difference(row: Any) -> tuple[str, str]:
+    text = cell(row.difference, low=row.low, high=row.high, median=row.median, digits=2, sign="+")
     p = "–" if math.isnan(row.p_holm) else "< 0.001" if row.p_holm < 0.001 else f"{row.p_holm:.3f}"
-    return f"{row.difference:+.2f}{interval}{ahead}", p
-
-
-def _best(
-    values: Sequence[tuple[str, Sequence[float]]], metrics: Sequence[str], first: int
-) -> frozenset[tuple[int, int]]:
-    """Cells with the best mean among rows that see the same."""
-    best = set()
-    for sees in RANKED:
-        for column, metric in enumerate(metrics):
-            rivals = [
-                (METRICS[metric].goodness(row[column]), at) for at, (group, row) in enumerate(values) if group == sees
-            ]
-            rivals = [rival for rival in rivals if not math.isnan(rival[0])]
-            if rivals:
-                best.add((max(rivals)[1], first + column))
-    return frozenset(best)
+    return f"{text}; {row.larger} of {row.n}", p
 
 
 def _failures(comparison: Comparison) -> list[str]:
@@ -268,19 +244,3 @@ def _many(count: int, what: str) -> str:
 
 def _has(comparison: Comparison, region: str) -> bool:
     return any(score.region == region for score in comparison.scores)
-
-
-def _count(found: object, group: str) -> int:
-    assert isinstance(found, dict)
-    return max((row.n for (_, other), row in found.items() if other == group), default=0)
-
-
-def _csv(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow(header)
-    for row in rows:
-        writer.writerow(
-            ["" if value is None or (isinstance(value, float) and math.isnan(value)) else value for value in row]
-        )
-    return stream.getvalue()

@@ -12,7 +12,8 @@ from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated, write_record
 from maesil.evaluation.runner import score_models, under
 from maesil.evaluation.scores import Score, write_json_scores, write_scores
-from maesil.evaluation.tables import tabulate, to_csv, to_latex, to_markdown
+from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
+from maesil.evaluation.tables import tabulate
 from maesil.files import write_text
 from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
@@ -82,11 +83,13 @@ def evaluate(
     folder = run / "evaluation" / (split if protocol.masking == "drawn" else f"{split}-unmasked")
     write_scores(folder / "scores.jsonl", scored.scores)
     write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes))
-    for name, text in (("md", to_markdown(table)), ("tex", to_latex(table)), ("csv", to_csv(table))):
-        write_text(folder / f"table.{name}", text)
+    markdown = sheet_to_markdown(table.sheet)
+    write_text(folder / "table.md", markdown)
+    write_text(folder / "table.tex", sheet_to_latex(table.sheet))
+    write_text(folder / "table.csv", frame_to_csv(table.summaries))
     if json_path is not None:
         write_json_scores(json_path, scored.scores, notes)
-    return Evaluation(scored.scores, to_markdown(table), folder)
+    return Evaluation(scored.scores, markdown, folder)
 
 
 def compared_models(loaded: LoadedModel) -> dict[str, Reconstructor]:

@@ -1,4 +1,4 @@
-"""Scores in tidy rows, one JSON object per line: every table is a group-by over them."""
+"""Scores in tidy rows: JSON lines on disk, a pandas frame in memory. Every table is a group-by over them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, get_args
 
+import pandas as pd
+
 from maesil.errors import CheckpointError
 from maesil.evaluation.protocol import Region
 from maesil.files import write_json, write_text
@@ -18,6 +20,8 @@ EARLIER_REGIONS = ("composite",)
 NUMBERS = ("value", "spread")
 STRANGE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 """JSON has no such numbers: values that are not finite are written as one of these strings."""
+KEY = ["protocol", "dataset", "scan", "model", "metric", "region", "seed"]
+"""Columns that identify a score: no two scores in a table are equal in all of them."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +57,11 @@ class Score:
     spread: float = math.nan
     seed: int = 0
 
-    @property
-    def key(self) -> tuple[str | int, ...]:
-        """The identity of a score: no two scores in a table share it."""
-        return (self.protocol, self.dataset, self.scan, self.model, self.metric, self.region, self.seed)
+
+def score_frame(scores: Iterable[Score]) -> pd.DataFrame:
+    """A tidy frame of scores: a row per score, a column per attribute of `Score`."""
+    frame = pd.DataFrame([vars(score) for score in scores], columns=[field.name for field in fields(Score)])
+    return frame.astype(dict.fromkeys(NUMBERS, float))
 
 
 def write_scores(path: Path, scores: Iterable[Score]) -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import csv
-import io
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+
+import pandas as pd
 
 LATEX_SYMBOLS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "∞": r"$\infty$", "–": "--", "Δ": r"$\Delta$"}
 LATEX_SPECIAL = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}"}
@@ -45,24 +46,56 @@ def sheet_to_markdown(sheet: Sheet) -> str:
 
 def sheet_to_latex(sheet: Sheet) -> str:
     r"""A LaTeX tabular (needs `booktabs`), with title and notes as comments above it."""
+    rows = [
+        [rf"\textbf{{{_latex(cell)}}}" if (index, at) in sheet.best else _latex(cell) for at, cell in enumerate(row)]
+        for index, row in enumerate(sheet.rows)
+    ]
+    frame = pd.DataFrame(rows, columns=[_latex(title) for title in sheet.header])
     columns = "l" * sheet.texts + "r" * (len(sheet.header) - sheet.texts)
-    body = []
-    for index, row in enumerate(sheet.rows):
-        cells = [
-            rf"\textbf{{{_latex(cell)}}}" if (index, at) in sheet.best else _latex(cell) for at, cell in enumerate(row)
-        ]
-        body.append(" & ".join(cells) + r" \\")
-    head = " & ".join(map(_latex, sheet.header)) + r" \\"
-    comments = [f"% {line}" for line in (sheet.title, *sheet.notes) if line]
-    lines = [*comments, rf"\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    comments = [f"% {line}\n" for line in (sheet.title, *sheet.notes) if line]
+    return "".join(comments) + str(frame.to_latex(index=False, escape=False, column_format=columns))
 
 
 def sheet_to_csv(sheet: Sheet) -> str:
     """The header and cells as CSV, without title and notes."""
-    stream = io.StringIO()
-    csv.writer(stream, lineterminator="\n").writerows([sheet.header, *sheet.rows])
-    return stream.getvalue()
+    return frame_to_csv(pd.DataFrame(sheet.rows, columns=list(sheet.header)))
+
+
+def frame_to_csv(frame: pd.DataFrame) -> str:
+    """A frame as CSV, without its index: unrounded numbers, nan as an empty field, infinity as "inf"."""
+    return str(frame.to_csv(index=False, lineterminator="\n"))
+
+
+def cell(
+    mean: float,
+    deviation: float = math.nan,
+    low: float = math.nan,
+    high: float = math.nan,
+    median: float = math.nan,
+    *,
+    digits: int,
+    sign: str = "",
+) -> str:
+    """The text "mean ± deviation [low, high]; median" without the parts that are nan; "–" if the mean is.
+
+    Args:
+        mean: Mean of the values.
+        deviation: Their standard deviation.
+        low: Lower end of an interval of the mean.
+        high: Upper end of the interval.
+        median: Their median.
+        digits: Number of decimals.
+        sign: "+" to always show the sign of all but the deviation.
+    """
+    if math.isnan(mean):
+        return "–"
+    number = f"{sign}.{digits}f"
+    text = f"{mean:{number}}"
+    if not math.isnan(deviation):
+        text += f" ± {deviation:.{digits}f}"
+    if not math.isnan(low):
+        text += f" [{low:{number}}, {high:{number}}]"
+    return text if math.isnan(median) else f"{text}; {median:{number}}"
 
 
 def _pipes(cells: Sequence[str]) -> str:

@@ -1,37 +1,39 @@
-"""Summaries as tables in Markdown, LaTeX and CSV."""
+"""The table of an evaluation's scores."""
 
 from __future__ import annotations
 
-import csv
-import io
 import math
-from collections.abc import Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import pandas as pd
 
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.scores import Score
-from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
-from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, Summary, summarize
+from maesil.evaluation.sheet import Sheet, cell
+from maesil.evaluation.summary import ALL_SCANS, MEAN_OF_DATASETS, summarize
 
 CELL = "mean ± standard deviation over scans [95 % bootstrap interval of the mean, patients resampled]; median"
 """Contents of a cell, as a note below the table."""
+ROW = ["group", "region", "model"]
+"""Columns of a summary that name a row of the table."""
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text ready to be laid out.
+    """A table of scores.
 
     Attributes:
-        header: Column titles.
-        rows: Cells by row.
-        notes: Lines below the table, the protocol first.
-        summaries: The numbers behind the cells.
+        sheet: The table as text, with the protocol as its first note.
+        summaries: The numbers behind the cells, as `summarize` returns them.
+        best: Cells (row, column) with the best mean among the models on the same scans and region.
     """
 
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    notes: tuple[str, ...]
-    summaries: tuple[Summary, ...]
+    sheet: Sheet
+    summaries: pd.DataFrame
+    best: frozenset[tuple[int, int]]
 
 
 def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
@@ -46,44 +48,90 @@ def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
     """
     summaries = summarize(scores)
     metrics = shown_metrics(summaries)
-    cells = {(row.group, row.region, row.model, row.metric): row for row in summaries}
-    groups = dict.fromkeys(row.group for row in summaries)
-    regions = dict.fromkeys(row.region for row in summaries)
-    models = dict.fromkeys(row.model for row in summaries)
-    rows = []
-    for group, region, model in ((g, r, m) for g in groups for r in regions for m in models):
-        found = [cells.get((group, region, model, metric)) for metric in metrics]
-        if any(found):
-            count = max(row.n for row in found if row is not None)
-            unit = " datasets" if group == MEAN_OF_DATASETS else ""
-            rows.append((group, region, model, f"{count}{unit}", *(cell_text(row, count) for row in found)))
+    shown = summaries[summaries["metric"].isin(metrics)]
+    groups, regions, models = (shown[name].unique() for name in ROW)
+    counts = shown.groupby(ROW)["n"]
+    most = counts.max()
+    named = [key for key in product(groups, regions, models) if key in most.index]
+    texts, goodness = two_way(shown, ROW, named, "metric", metrics, counts.transform("max"))
+    rows = [
+        (*key, f"{most[key]} datasets" if key[0] == MEAN_OF_DATASETS else f"{most[key]}", *cells)
+        for key, cells in zip(named, texts.to_numpy(), strict=True)
+    ]
     header = ("scans", "region", "model", "n", *(METRICS[metric].title for metric in metrics))
     descriptions = dict.fromkeys(score.described for score in scores if score.described)
-    return Table(
-        header, tuple(rows), (*descriptions, *_legend(rows), *metric_notes(summaries), *notes), tuple(summaries)
+    sheet = Sheet(header, rows, (*descriptions, *_legend(rows), *metric_notes(summaries), *notes), texts=4)
+    return Table(sheet, summaries, best_cells(goodness, [key[:2] for key in named], 4))
+
+
+def two_way(
+    summaries: pd.DataFrame,
+    index: Any,
+    rows: Sequence[Any],
+    column: str,
+    names: Sequence[str],
+    counts: Iterable[int] | None = None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Summaries as two tables with the same rows and columns: their cells' texts, and numbers to compare them by.
+
+    Args:
+        summaries: A frame as `summarize` returns it, with one row per cell.
+        index: Column, or columns, of the summaries that name the rows of the tables.
+        rows: Names of the rows, in order.
+        column: Column of the summaries that names the columns of the tables.
+        names: Names of the columns, in order.
+        counts: The number of values expected in each cell, in the order of the summaries; cells with fewer say so.
+
+    Returns:
+        The texts, "–" without a summary; and the goodness, larger for better means and nan without one.
+    """
+    cells = list(summaries.itertuples())
+    shown = summaries.assign(
+        text=list(map(cell_text, cells, summaries["n"] if counts is None else counts)),
+        goodness=[METRICS[row.metric].goodness(row.mean) for row in cells],
     )
+    texts, goodness = (
+        shown.pivot(index=index, columns=column, values=value).reindex(index=rows, columns=names)
+        for value in ("text", "goodness")
+    )
+    return texts.astype(object).fillna("–"), goodness
 
 
-def shown_metrics(summaries: Sequence[Summary]) -> list[str]:
+def best_cells(goodness: pd.DataFrame, rivals: Sequence[Hashable], first: int) -> frozenset[tuple[int, int]]:
+    """Cells (row, column) that are the best of their column among rival rows; of equal ones, the last.
+
+    Args:
+        goodness: Larger for better cells; nan: not compared.
+        rivals: Group of each row, which only rows of the same group are compared with; None: not compared.
+        first: Number of the first column in the sheet.
+    """
+    groups = pd.Series(rivals, dtype=object)
+    best = set()
+    for column, name in enumerate(goodness, start=first):
+        values = goodness[name].reset_index(drop=True).dropna()[::-1]
+        best |= {(row, column) for row in values.groupby(groups).idxmax()}
+    return frozenset(best)
+
+
+def shown_metrics(summaries: pd.DataFrame) -> list[str]:
     """The metrics that have any values, in the catalogue's order.
 
     Raises:
         UnknownNameError: A metric is not in the catalogue: no score is left out silently.
     """
-    scored = {row.metric for row in summaries if row.n}
+    scored = set(summaries.loc[summaries["n"] > 0, "metric"])
     for name in scored:
         METRICS[name]
     return [name for name in METRICS if name in scored]
 
 
-def metric_notes(summaries: Sequence[Summary]) -> list[str]:
+def metric_notes(summaries: pd.DataFrame) -> list[str]:
     """Notes on metrics that the protocol's line does not explain, and on the spread over mask draws and seeds."""
-    metrics = shown_metrics(summaries)
-    explained = dict.fromkeys(METRICS[name].explained for name in metrics if METRICS[name].explained)
-    every = [row for row in summaries if row.group == ALL_SCANS and row.metric == "psnr" and row.region == "masked"]
-    spreads = [f"{row.model} {row.draw_spread:.2f}" for row in every if not math.isnan(row.draw_spread)]
-    seeds = [f"{row.model} {row.seed_deviation:.2f} ({row.seeds})" for row in every if row.seeds > 1]
-    notes = list(explained)
+    notes = list(dict.fromkeys(METRICS[name].explained for name in shown_metrics(summaries) if METRICS[name].explained))
+    psnr = summaries.query("metric == 'psnr' and region == 'masked'")
+    rows = list(psnr[psnr["group"] == ALL_SCANS].itertuples())
+    spreads = [f"{row.model} {row.draw_spread:.2f}" for row in rows if not math.isnan(row.draw_spread)]
+    seeds = [f"{row.model} {row.seed_deviation:.2f} ({row.seeds})" for row in rows if row.seeds > 1]
     if spreads:
         notes.append(f"Standard deviation of a scan's masked PSNR over mask draws, in dB: {', '.join(spreads)}.")
     if seeds:
@@ -91,47 +139,15 @@ def metric_notes(summaries: Sequence[Summary]) -> list[str]:
     return notes
 
 
-def to_markdown(table: Table) -> str:
-    """A GitHub-flavoured Markdown table, with its notes below."""
-    return sheet_to_markdown(_sheet(table))
-
-
-def to_latex(table: Table) -> str:
-    r"""A LaTeX tabular (needs `booktabs`), with notes as comments above it."""
-    return sheet_to_latex(_sheet(table))
-
-
-def _sheet(table: Table) -> Sheet:
-    return Sheet(table.header, table.rows, table.notes, texts=4)
-
-
-def to_csv(table: Table) -> str:
-    """One line per summary, with unrounded numbers; nan as an empty field, infinity as "inf"."""
-    stream = io.StringIO()
-    writer = csv.writer(stream, lineterminator="\n")
-    writer.writerow([field.name for field in fields(Summary)])
-    for row in table.summaries:
-        values = astuple(row)
-        writer.writerow(["" if isinstance(value, float) and math.isnan(value) else value for value in values])
-    return stream.getvalue()
-
-
-def cell_text(row: Summary | None, count: int) -> str:
-    """Mean, deviation, interval and median of a summary; the number of values if fewer than `count` are defined."""
-    if row is None or row.n == 0:
+def cell_text(row: Any, count: int) -> str:
+    """Mean, deviation, interval and median of a row of `summarize`; the number of values if fewer than `count`."""
+    if row.n == 0:
         return "–"
     fewer = f" (n={row.n})" if row.n < count else ""
     if math.isinf(row.mean):
         return f"∞ ({row.infinite} exact){fewer}"
-    digits = METRICS[row.metric].decimals
-    text = f"{row.mean:.{digits}f}"
-    if not math.isnan(row.deviation):
-        text += f" ± {row.deviation:.{digits}f}"
-    if not math.isnan(row.low):
-        text += f" [{row.low:.{digits}f}, {row.high:.{digits}f}]"
-    if row.n > 2:
-        text += f"; {row.median:.{digits}f}"
-    return text + fewer
+    median = row.median if row.n > 2 else math.nan
+    return cell(row.mean, row.deviation, row.low, row.high, median, digits=METRICS[row.metric].decimals) + fewer
 
 
 def _legend(rows: Sequence[tuple[str, ...]]) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,7 @@ def run_page(
         subtitle=subtitle,
         caution=caution,
         facts=_facts(record, network, parameters),
-        header=table.header,
-        rows=table.rows,
-        notes=table.notes,
+        sheet=replace(table.sheet, best=table.best),
         curves=_curves(run / "logs" / "metrics.csv"),
         cases=cases,
         commands=(

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from maesil.evaluation.sheet import Sheet
 from maesil.files import write_text
 from maesil.report.case import EDGES, VIEWS, Case, pixel_mm
 
@@ -50,9 +51,7 @@ class Page:
         subtitle: The run in one line.
         caution: Warning about what the scores do not show; may be empty.
         facts: Section to name to value.
-        header: Column titles of the score table.
-        rows: Cells of the score table.
-        notes: Lines below the score table, the protocol first.
+        sheet: The score table; its best cells are marked.
         curves: Curves of the training plots.
         cases: Scans to show.
         commands: Commands that reproduce the page.
@@ -62,9 +61,7 @@ class Page:
     subtitle: str
     caution: str
     facts: Mapping[str, Mapping[str, str]]
-    header: Sequence[str]
-    rows: Sequence[Sequence[str]]
-    notes: Sequence[str]
+    sheet: Sheet
     curves: Sequence[Curve]
     cases: Sequence[Case]
     commands: Sequence[str] = ()
@@ -88,33 +85,8 @@ def write_page(path: Path, page: Page) -> Path:
         edges=EDGES,
         panels=("original", "masked input", "reconstruction", "absolute error"),
         data=json.dumps([encode_case(case) for case in page.cases]).replace("<", "\\u003c"),
-        best_models=_best(page),
     )
     return write_text(path, html)
-
-
-def _best(page: Page) -> set[tuple[int, int]]:
-    """Cells (row, column) with the best value among the models on the same scans and region."""
-    best: set[tuple[int, int]] = set()
-    for column in range(4, len(page.header)):
-        title = page.header[column]
-        groups: dict[tuple[str, str], list[tuple[float, int]]] = {}
-        for index, row in enumerate(page.rows):
-            value = _leading_number(row[column])
-            if value is not None:
-                goodness = -value if "↓" in title else -abs(value - 1.0) if "→ 1" in title else value
-                groups.setdefault((row[0], row[1]), []).append((goodness, index))
-        for values in groups.values():
-            best.add((max(values)[1], column))
-    return best
-
-
-def _leading_number(cell: str) -> float | None:
-    word = cell.split()[0] if cell.split() else ""
-    try:
-        return math.inf if word == "∞" else float(word)
-    except ValueError:
-        return None
 
 
 def encode_case(case: Case) -> dict[str, Any]:
