@@ -5,21 +5,22 @@ from __future__ import annotations
 import base64
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
+import pandas as pd
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.files import write_json, write_text
-from maesil.tasks.segmentation.tables import INTERVALS, mean_cell, tested_note, tested_on
+from maesil.tasks.segmentation.arms import STARTS
+from maesil.tasks.segmentation.tables import INTERVALS, mean_cell, mean_of, tested_note, tested_on
 from maesil.tasks.segmentation.trials import Experiment, Trial
 
 COLOURS = {"pre-trained": "#0072b2", "scratch": "#d55e00"}
@@ -38,12 +39,7 @@ def write_results(experiment: Experiment, out: Path) -> Path:
         write_text(out / f"table.{name}", text)
     FigureCanvasAgg(figure)
     figure.savefig(out / "curve.png", dpi=130)
-    rows = [
-        {"amount": str(trial.amount), "start": trial.start, "seed": trial.seed, **row}
-        for trial in experiment.trials
-        for row in trial.rows
-    ]
-    write_text(out / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(out / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows_of(experiment.trials)))
     search = None if experiment.search is None else asdict(experiment.search)
     arms = {start: asdict(arm) for start, arm in experiment.arms.items()}
     settings = {"commit": experiment.commit, "settings": experiment.settings, "arms": arms, "search": search}
@@ -63,24 +59,23 @@ def amounts_of(trials: Sequence[Trial]) -> list[str]:
     return list(dict.fromkeys(str(trial.amount) for trial in trials))
 
 
-def values_of(trials: Sequence[Trial], amount: str, start: str) -> dict[tuple[int, str], float]:
-    """(seed, scan) to the mean Dice of the classes."""
-    return {
-        (trial.seed, scan): dice
+def rows_of(trials: Sequence[Trial]) -> list[dict[str, Any]]:
+    """The scores of all trials: a row per trial, scan and class."""
+    return [
+        {"amount": str(trial.amount), "start": trial.start, "seed": trial.seed, **row}
         for trial in trials
-        if str(trial.amount) == amount and trial.start == start
-        for scan, dice in trial.dice().items()
-        if np.isfinite(dice)
-    }
+        for row in trial.rows
+    ]
 
 
-def patients_of(trials: Sequence[Trial]) -> dict[str, str]:
-    """Scan to its patient."""
-    return {str(row["scan"]): str(row["patient"]) for trial in trials for row in trial.rows}
+def dice_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    """The mean Dice of a scan's classes, as a frame with the columns amount, start, seed, scan, patient and dice.
 
-
-def _rows_of(trials: Sequence[Trial]) -> list[dict[str, Any]]:
-    return [row for trial in trials for row in trial.rows]
+    A class that is neither present nor predicted does not count; a scan with no other class has no row.
+    """
+    names = ["amount", "start", "seed", "scan", "patient"]
+    rows = pd.DataFrame(rows_of(trials), columns=[*names, "dice"])
+    return rows.groupby(names, sort=False)["dice"].agg(mean_of).dropna().reset_index()
 
 
 def _tested(trials: Sequence[Trial]) -> list[str]:
@@ -90,14 +85,18 @@ def _tested(trials: Sequence[Trial]) -> list[str]:
 
 def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
     """A row per amount: Dice of both starts, and their difference, paired by seed and scan."""
-    rows, patients = [], patients_of(trials)
+    dice = dice_frame(trials)
+    both = dice.pivot(index=["amount", "seed", "scan", "patient"], columns="start", values="dice").reindex(
+        columns=STARTS
+    )
+    both = both.assign(gain=both["pre-trained"] - both["scratch"]).reset_index()
+    rows = []
     for amount in amounts_of(trials):
-        ours, theirs = (values_of(trials, amount, start) for start in ("pre-trained", "scratch"))
-        both = sorted(ours.keys() & theirs.keys())
-        gain = {key: ours[key] - theirs[key] for key in both}
-        seeds, scans = len({seed for seed, _ in both}), len({scan for _, scan in both})
-        cells = (_cell(ours, patients), _cell(theirs, patients), _cell(gain, patients, "+"))
-        rows.append((amount, f"{seeds} x {scans}", *cells))
+        own = both[both["amount"] == amount]
+        paired = own.dropna(subset=["gain"])
+        signs = {**dict.fromkeys(STARTS, ""), "gain": "+"}
+        cells = (mean_cell(own[name], own["patient"], 3, sign) for name, sign in signs.items())
+        rows.append((amount, f"{paired['seed'].nunique()} x {paired['scan'].nunique()}", *cells))
     failed = [f"{t.amount}, {t.start}, seed {t.seed} failed: {' '.join(t.failed.split())}" for t in trials if t.failed]
     notes = (
         *_tested(trials),
@@ -108,35 +107,26 @@ def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
         *failed,
     )
     header = ("labelled", "seeds x scans", "pre-trained", "scratch", "pre-trained - scratch")
-    return Sheet(header, rows, notes, title=f"Label efficiency: Dice on {tested_on(_rows_of(trials))}")
-
-
-def _cell(values: Mapping[tuple[int, str], float], patients: Mapping[str, str], sign: str = "") -> str:
-    return mean_cell(list(values.values()), [patients[scan] for _, scan in values], 3, sign)
+    return Sheet(header, rows, notes, title=f"Label efficiency: Dice on {tested_on(rows_of(trials))}")
 
 
 def efficiency_figure(trials: Sequence[Trial]) -> Figure:
     """Dice against the amount of labels for both starts, with intervals and every seed's mean."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    amounts, patients = amounts_of(trials), patients_of(trials)
+    amounts, dice = amounts_of(trials), dice_frame(trials)
     for offset, start in ((-0.06, "pre-trained"), (0.06, "scratch")):
         places, means, lows, highs = [], [], [], []
-        for place, amount in enumerate(amounts):
-            found = values_of(trials, amount, start)
-            if not found:
-                continue
-            values = np.array(list(found.values()), dtype=np.float64)
-            low, high = patient_interval(values.tolist(), [patients[scan] for _, scan in found])
-            places.append(place + offset)
-            means.append(values.mean())
-            lows.append(values.mean() - low)
-            highs.append(high - values.mean())
-            seeds = sorted({seed for seed, _ in found})
-            own = [float(np.mean([dice for (other, _), dice in found.items() if other == seed])) for seed in seeds]
-            axes.plot([place + offset] * len(own), own, ".", color=COLOURS[start], alpha=0.35, markersize=5)
+        for amount, found in dice[dice["start"] == start].groupby("amount", sort=False):
+            low, high = patient_interval(found["dice"], found["patient"])
+            places.append(amounts.index(amount) + offset)
+            means.append(found["dice"].mean())
+            lows.append(means[-1] - low)
+            highs.append(high - means[-1])
+            own = found.groupby("seed")["dice"].mean()
+            axes.plot([places[-1]] * len(own), own, ".", color=COLOURS[start], alpha=0.35, markersize=5)
         axes.errorbar(places, means, [lows, highs], color=COLOURS[start], marker=MARKERS[start], label=start, capsize=3)
-    axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel=f"Dice on {tested_on(_rows_of(trials))}")
+    axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel=f"Dice on {tested_on(rows_of(trials))}")
     axes.set_xticklabels(amounts)
     axes.grid(alpha=0.25)
     axes.legend(frameon=False)
@@ -151,7 +141,7 @@ def _html(sheet: Sheet, curve: Path, experiment: Experiment) -> str:
     picture = base64.b64encode(io.BytesIO(curve.read_bytes()).getvalue()).decode("ascii")
     return template.render(
         sheet=sheet,
-        tested=tested_on(_rows_of(experiment.trials)),
+        tested=tested_on(rows_of(experiment.trials)),
         curve=f"data:image/png;base64,{picture}",
         settings=_flat(experiment.settings),
         commit=experiment.commit,

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.notes import held_out_note
-from maesil.evaluation.sheet import Sheet
+from maesil.evaluation.sheet import Sheet, cell
 from maesil.metrics.segmentation import SURFACE_TOLERANCE_MM
 
-METRICS = (("dice", "Dice ↑", 3), ("hd95_mm", "HD95 (mm) ↓", 1), ("nsd", "NSD ↑", 3))
+METRICS = {"dice": ("Dice ↑", 3), "hd95_mm": ("HD95 (mm) ↓", 1), "nsd": ("NSD ↑", 3)}
+"""Metric to its column title and number of decimals."""
 INTERVALS = "[95 % bootstrap interval of the mean, patients resampled; none for a single patient]"
 CUTS = (
     "A structure that extends beyond its superpatch is cut at the superpatch's faces, in prediction and truth alike: "
@@ -28,11 +30,12 @@ def segmentation_sheet(rows: Sequence[Mapping[str, Any]], title: str) -> Sheet:
         rows: Rows as returned by `score_segmentation`.
         title: Title above the table.
     """
-    names = list(dict.fromkeys(str(row["class"]) for row in rows))
-    cells = [_cells(name, [row for row in rows if row["class"] == name]) for name in names]
-    if len(names) > 1:
-        cells.append(_cells("mean of classes", _per_scan_means(rows)))
-    scans = len({row["scan"] for row in rows})
+    frame = pd.DataFrame([dict(row) for row in rows])
+    cells = [_cells(name, found) for name, found in frame.groupby("class", sort=False)]
+    if len(cells) > 1:
+        means = frame.groupby(["scan", "patient"], sort=False)[[*METRICS]].agg(mean_of).reset_index()
+        cells.append(_cells("mean of classes", means))
+    scans = frame["scan"].nunique()
     notes = (
         f"{tested_note(rows)} Cells: mean ± standard deviation over {scans} scans {INTERVALS}.",
         f"HD95: 95th percentile of surface distances. NSD: share of both surfaces' areas within "
@@ -41,7 +44,7 @@ def segmentation_sheet(rows: Sequence[Mapping[str, Any]], title: str) -> Sheet:
         "in only one of them, Dice and NSD are 0 and HD95 is infinite (counted, but not in its mean).",
         *([CUTS] if _by_superpatch(rows) else []),
     )
-    return Sheet(("class", "n", *(title for _, title, _ in METRICS)), cells, notes, title=title)
+    return Sheet(("class", "n", *(title for title, _ in METRICS.values())), cells, notes, title=title)
 
 
 def tested_note(rows: Sequence[Mapping[str, Any]]) -> str:
@@ -64,24 +67,13 @@ def _by_superpatch(rows: Sequence[Mapping[str, Any]]) -> bool:
     return any(row.get("superpatches") is not None for row in rows)
 
 
-def _per_scan_means(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Every scan's mean over the classes that were scored there."""
-    means = []
-    for scan in dict.fromkeys(row["scan"] for row in rows):
-        own = [row for row in rows if row["scan"] == scan]
-        of_classes = {key: mean_of([row[key] for row in own]) for key, _, _ in METRICS}
-        means.append({"patient": own[0]["patient"], **of_classes})
-    return means
-
-
-def _cells(name: str, rows: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
-    scored = [row for row in rows if not math.isnan(row["dice"])]
-    patients = [str(row["patient"]) for row in scored]
-    cells = (mean_cell([row[key] for row in scored], patients, digits) for key, _, digits in METRICS)
+def _cells(name: str, rows: pd.DataFrame) -> tuple[str, ...]:
+    scored = rows[rows["dice"].notna()]
+    cells = (mean_cell(scored[key], scored["patient"], digits) for key, (_, digits) in METRICS.items())
     return (name, str(len(scored)), *cells)
 
 
-def mean_cell(values: Sequence[float], patients: Sequence[str], digits: int, sign: str = "") -> str:
+def mean_cell(values: Collection[float], patients: Collection[str], digits: int, sign: str = "") -> str:
     """Mean ± standard deviation [interval over patients] of the finite values; an interval needs two patients.
 
     Args:
@@ -90,22 +82,15 @@ def mean_cell(values: Sequence[float], patients: Sequence[str], digits: int, sig
         digits: Number of decimals.
         sign: "+" to always show the sign of the mean and of the interval's ends.
     """
-    kept = [at for at, value in enumerate(values) if math.isfinite(value)]
-    if not kept:
-        return "–"
-    finite, known = np.array([values[at] for at in kept], dtype=np.float64), [patients[at] for at in kept]
-    number = f"{sign}.{digits}f"
-    text = f"{finite.mean():{number}}"
-    if len(finite) > 1:
-        text += f" ± {finite.std(ddof=1):.{digits}f}"
-    low, high = patient_interval(finite.tolist(), known)
-    if math.isfinite(low):
-        text += f" [{low:{number}}, {high:{number}}]"
-    infinite = sum(math.isinf(value) for value in values)
-    return f"{text}, ∞ in {infinite}" if infinite else text
+    rows = pd.DataFrame({"value": np.asarray(values, dtype=np.float64), "patient": np.asarray(patients)})
+    finite = rows[np.isfinite(rows["value"])]
+    low, high = patient_interval(finite["value"], finite["patient"])
+    text = cell(finite["value"].mean(), finite["value"].std(), low, high, digits=digits, sign=sign)
+    infinite = int(np.isinf(rows["value"]).sum())
+    return f"{text}, ∞ in {infinite}" if infinite and len(finite) else text
 
 
-def mean_of(values: Sequence[float]) -> float:
+def mean_of(values: Iterable[float]) -> float:
     """Mean of the finite values; NaN if there are none."""
     finite = [value for value in values if math.isfinite(value)]
     return sum(finite) / len(finite) if finite else math.nan

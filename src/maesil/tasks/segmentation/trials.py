@@ -9,7 +9,6 @@ from typing import Any
 from maesil.tasks.segmentation.arms import Arm
 from maesil.tasks.segmentation.config import LabelsConfig
 from maesil.tasks.segmentation.rates import Search
-from maesil.tasks.segmentation.tables import mean_of
 
 
 @dataclass(frozen=True)
@@ -56,11 +55,6 @@ class Trial:
     seed: int
     rows: tuple[dict[str, Any], ...] = ()
     failed: str | None = None
-
-    def dice(self) -> dict[str, float]:
-        """Scan to the mean Dice of its classes; a structure that is neither present nor predicted is not counted."""
-        scans = dict.fromkeys(str(row["scan"]) for row in self.rows)
-        return {scan: mean_of([row["dice"] for row in self.rows if row["scan"] == scan]) for scan in scans}
 
 
 @dataclass(frozen=True)
