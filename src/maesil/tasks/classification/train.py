@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 from jaxtyping import Float, Int
 from pydantic import TypeAdapter
@@ -19,7 +19,7 @@ from torch import Tensor
 from maesil.encoder.features import region_tokens, scan_tokens
 from maesil.encoder.start import decay_of, starting_point
 from maesil.errors import ConfigError
-from maesil.evaluation.intervals import BOOTSTRAP_SEED, RESAMPLES, interval_of, patient_interval
+from maesil.evaluation.intervals import interval_of, patient_interval, resampled_statistics
 from maesil.evaluation.notes import folds_note
 from maesil.evaluation.sheet import Sheet, sheet_to_markdown
 from maesil.files import write_json, write_text
@@ -192,10 +192,10 @@ def scored(
         cases: Classes and patients.
         fold: The fold of each case, (s,). AUROC is the mean over folds; the others are computed over all cases.
     """
-    draws = _resamples(cases.patients)
 
     def of_all(metric: Callable[[Int[np.ndarray, " n"]], float]) -> tuple[float, float, float]:
-        values = np.array([metric(draw) for draw in draws], dtype=np.float64)
+        several = len(set(cases.patients)) > 1
+        values = resampled_statistics(metric, cases.patients) if several else np.empty(0)
         values = values[np.isfinite(values)]  # a resample may lack a class
         low, high = interval_of(values) if len(values) else (math.nan, math.nan)
         return metric(np.arange(len(cases.truth))), low, high
@@ -210,19 +210,6 @@ def scored(
         "calibration_error": of_all(lambda at: calibration_error(probabilities[at], cases.truth[at])),
         "brier": of_each(case_brier(probabilities, cases.truth)),
     }
-
-
-def _resamples(patients: Sequence[str]) -> list[Int[np.ndarray, " n"]]:
-    """Cases of resampled patients, with the same resamples as `evaluation.intervals`; none for fewer than two patients.
-
-    For scores of all cases together that are not a mean over cases.
-    """
-    names, number_of = np.unique(np.asarray(patients), return_inverse=True)
-    if len(names) < 2:
-        return []
-    own = [np.flatnonzero(number_of == number) for number in range(len(names))]
-    drawn = np.random.default_rng(BOOTSTRAP_SEED).integers(len(own), size=(RESAMPLES, len(own)))
-    return [np.concatenate([own[at] for at in row]) for row in drawn]
 
 
 def classification_sheet(
@@ -267,9 +254,7 @@ def _left_out(cases: Cases, fold: Int[np.ndarray, " s"]) -> list[str]:
 def _write_predictions(
     path: Path, cases: Cases, fold: Int[np.ndarray, " s"], probabilities: Float[np.ndarray, "s k"]
 ) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["scan_id", "patient", "fold", "truth", *(f"p_{name}" for name in cases.classes)])
-        for at, scan in enumerate(cases.scans):
-            shown: Sequence[Any] = [f"{value:.6f}" for value in probabilities[at]]
-            writer.writerow([scan, cases.patients[at], int(fold[at]), cases.classes[cases.truth[at]], *shown])
+    known = {"scan_id": cases.scans, "patient": cases.patients, "fold": fold}
+    table = pd.DataFrame({**known, "truth": [cases.classes[number] for number in cases.truth]})
+    shares = pd.DataFrame(probabilities, columns=[f"p_{name}" for name in cases.classes])
+    table.join(shares).to_csv(path, index=False, float_format="%.6f")
