@@ -131,7 +131,7 @@ def embed(
 
     Raises:
         ConfigError: The suffix is another one, or the store's voxels differ from the pre-training's.
-        MissingExtraError: Parquet needs pandas and pyarrow.
+        MissingExtraError: Parquet needs pyarrow.
     """
     require_table(out)
     backbone, card = load_with_card(run)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Bool, Float, Float32
@@ -178,7 +178,7 @@ def require_table(path: Path) -> None:
 
     Raises:
         ConfigError: The suffix is another one, or the folder does not exist.
-        MissingExtraError: Parquet needs pandas and pyarrow.
+        MissingExtraError: Parquet needs pyarrow.
     """
     if path.suffix not in (".parquet", ".csv", ".npz"):
         raise ConfigError(f"features can't be a '{path.suffix}' file", where=path, fix="use .parquet, .csv or .npz")
@@ -186,7 +186,6 @@ def require_table(path: Path) -> None:
         raise ConfigError("its folder does not exist", where=path, fix=f"mkdir -p {path.parent}")
     if path.suffix == ".parquet":
         optional("pyarrow", "tables")
-        optional("pandas", "tables")
 
 
 def write_features(features: Features, path: Path) -> Path:
@@ -194,18 +193,14 @@ def write_features(features: Features, path: Path) -> Path:
 
     Raises:
         ConfigError: The suffix is another one, or the folder does not exist.
-        MissingExtraError: Parquet needs pandas and pyarrow.
+        MissingExtraError: Parquet needs pyarrow.
     """
     require_table(path)
     with replacing(path) as fresh:
         if path.suffix == ".parquet":
-            optional("pandas", "tables").DataFrame(_columns(features)).to_parquet(fresh, index=False)
+            pd.DataFrame(_columns(features)).to_parquet(fresh, index=False)
         elif path.suffix == ".csv":
-            columns = _columns(features)
-            with fresh.open("w", newline="", encoding="utf-8") as file:
-                writer = csv.writer(file)
-                writer.writerow(columns)
-                writer.writerows(zip(*columns.values(), strict=True))
+            pd.DataFrame(_columns(features)).to_csv(fresh, index=False)
         else:
             with fresh.open("wb") as file:
                 arrays: dict[str, Any] = {**features.texts, **features.numbers, "vectors": features.vectors}
@@ -239,16 +234,15 @@ def read_features(path: Path) -> Features:
 
 
 def _read_columns(path: Path) -> dict[str, Any]:
-    if path.suffix == ".parquet":
-        optional("pyarrow", "tables")
-        table = optional("pandas", "tables").read_parquet(path)
-        return {str(name): table[name].to_numpy() for name in table.columns}
     if path.suffix == ".npz":
         with np.load(path, allow_pickle=False) as file:
             return dict(file)
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))
-    return {name: np.array(column) for name, column in zip(rows[0], zip(*rows[1:], strict=True), strict=True)}
+    if path.suffix == ".parquet":
+        optional("pyarrow", "tables")
+        table = pd.read_parquet(path)
+    else:
+        table = pd.read_csv(path, dtype=str, keep_default_na=False)  # a scan may be called 007, or NA
+    return {str(name): table[name].to_numpy() for name in table}
 
 
 @dataclass(frozen=True)

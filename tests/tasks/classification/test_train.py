@@ -171,7 +171,6 @@ def test_command__embed_and_similar(
 def test_embed__every_kind_of_file_says_the_same(ending: str, store: Path, encoder: Path, tmp_path: Path) -> None:
     if ending == ".parquet":
         pytest.importorskip("pyarrow")
-        pytest.importorskip("pandas")
     reference, out = tmp_path / "reference.npz", tmp_path / f"features{ending}"
     assert main(["embed", str(encoder), str(store), "--out", str(reference)]) == 0
     assert main(["embed", str(encoder), str(store), "--out", str(out)]) == 0
