@@ -151,5 +151,5 @@ def cell_text(row: Any, count: int) -> str:
 
 
 def _legend(rows: Sequence[tuple[str, ...]]) -> list[str]:
-    text = "".join(cell for row in rows for cell in row)
+    text = "".join(map("".join, rows))
     return [f"Cells: {CELL}."] if "[" in text or "±" in text else []
