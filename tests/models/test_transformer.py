@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from maesil.errors import ConfigError
-from maesil.models.start import cosine_embedding, initialize, initialize_attention
+from maesil.models.initial import cosine_embedding, initialize, initialize_attention
 from maesil.models.transformer import (
     Attention,
     Block,

@@ -15,7 +15,7 @@ from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.splits import SplitConfig
 from maesil.datasets.unify import Unified
-from maesil.datasets.weights import Weighting
+from maesil.datasets.weighting import Weighting
 from maesil.screen import scan_bar
 
 LISTED = 20

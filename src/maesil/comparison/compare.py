@@ -12,9 +12,9 @@ from rich.markup import escape
 from maesil.comparison.budget import Budget
 from maesil.comparison.experiment import Entered, Experiment
 from maesil.comparison.model_sets import ModelSet
+from maesil.comparison.outputs import write_all
 from maesil.comparison.result import Comparison
 from maesil.comparison.scorer import Pictures, Scorer, shown_regions
-from maesil.comparison.write import write_all
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note

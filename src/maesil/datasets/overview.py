@@ -12,7 +12,7 @@ from maesil.datasets.facts import superpatches_of
 from maesil.datasets.labels import classes_of
 from maesil.datasets.scan import Scan
 from maesil.datasets.splits import SPLITS, SplitConfig, rank_of, split_of
-from maesil.datasets.weights import Weighting, draw_shares, power_of
+from maesil.datasets.weighting import Weighting, draw_shares, power_of
 
 
 @dataclass(frozen=True)
@@ -69,7 +69,7 @@ def overview(
         scans: Scans with their splits.
         facts: Map from scan id to the facts in its header.
         layouts: Map from dataset to the name of its layout and the region of the body.
-        weighting: Rule for how often training draws from each; see `maesil.datasets.weights`.
+        weighting: Rule for how often training draws from each; see `maesil.datasets.weighting`.
         temperature: Power for the weighting "temperature".
 
     Raises:

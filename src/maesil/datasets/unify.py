@@ -16,7 +16,7 @@ from maesil.datasets.overview import Overview, draw_splits, overview
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
-from maesil.datasets.weights import Weighting
+from maesil.datasets.weighting import Weighting
 from maesil.progress import Progress
 
 

@@ -20,7 +20,7 @@ from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Latent, Pretrainer, Reconstruction
 from maesil.models.cross_decoder import CrossDecoder
-from maesil.models.start import Start, initialize_network
+from maesil.models.initial import Start, initialize_network
 from maesil.models.transformer import VIT_WAVELENGTHS, Block, PatchDecoder, Positions, gather_tokens
 from maesil.shapes import Shape3
 

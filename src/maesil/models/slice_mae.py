@@ -15,8 +15,8 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking, PlaneMasking
 from maesil.models.contract import Latent, Pretrainer, Reconstruction
+from maesil.models.initial import Start, initialize_network
 from maesil.models.mae import Encoder, MAEConfig, make_decoder, split_tokens
-from maesil.models.start import Start, initialize_network
 from maesil.models.transformer import VIT_WAVELENGTHS, PatchDecoder
 from maesil.shapes import Shape3
 

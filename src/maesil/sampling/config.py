@@ -11,7 +11,7 @@ from pydantic.dataclasses import dataclass
 
 from maesil.ct.window import Window
 from maesil.datasets.splits import SplitConfig
-from maesil.datasets.weights import Weighting, power_of
+from maesil.datasets.weighting import Weighting, power_of
 from maesil.errors import ConfigError
 
 

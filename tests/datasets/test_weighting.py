@@ -6,7 +6,7 @@ import pytest
 
 from maesil.ct.readers.base import Facts
 from maesil.datasets.facts import PREPARED_MM, superpatches_of
-from maesil.datasets.weights import draw_shares, power_of
+from maesil.datasets.weighting import draw_shares, power_of
 from maesil.errors import ConfigError
 from maesil.store.prepare import PrepareConfig
 

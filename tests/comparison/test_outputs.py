@@ -14,10 +14,10 @@ from PIL import Image
 
 from comparison_results import COST, case, comparison, full, score
 from maesil.comparison.figures import compression_figure, curves_figure, figure3
+from maesil.comparison.outputs import write_all
 from maesil.comparison.result import EVERYTHING, VISIBLE, ModelResult
 from maesil.comparison.spec import parse_models
 from maesil.comparison.viewer import chosen_slices, encode_cases
-from maesil.comparison.write import write_all
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 CASES = {"maesil": [case(0)], "ae": [case(1)], "ae, masked input": [case(2)]}
