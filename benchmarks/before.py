@@ -7,6 +7,7 @@ of work at a time: first voxels of superpatches to read (KIND "read" or "residen
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import subprocess
@@ -47,11 +48,11 @@ def main(store: Path, edge: int, kind: str) -> None:
 
 
 def reading(scans: Any, edge: int) -> Callable[[Any], None]:
-    scan = scans.entries[0].scan_id
+    names = itertools.cycle([entry.scan_id for entry in scans.entries])
 
     def read(starts: list[Any]) -> None:
         for start in starts:
-            scans.read(scan, tuple(start), (edge,) * 3)
+            scans.read(next(names), tuple(start), (edge,) * 3)
 
     return read
 

@@ -113,8 +113,8 @@ def _superpatch(bench: Bench, options: argparse.Namespace, limits: list[Limit]) 
             bench.check(start, read(start))
     runs = {name: _one_by_one(read) for name, (read, _) in readers.items()} | in_flight(bench)
     if options.before is not None:
-        for kind in ("read", "resident"):
-            runs[f"the other version, {kind}"] = other(options.before, bench.store(), bench.edge, kind)
+        for kind, store in (("read", bench.spread()), ("resident", bench.store())):
+            runs[f"the other version, {kind}"] = other(options.before, store, bench.edge, kind)
     timings = _timed(bench, runs, options.rounds)
     copy = Timing(tuple(_memory_copy_s(bench) for _ in range(options.rounds)), _superpatch_mb(bench))
     limits.append(Limit("memory copy", copy.rate, "MB/s"))
@@ -229,9 +229,10 @@ def _loader(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> l
     rounds, batches, size = max(3, options.rounds // 3), 24, 4
     runs: dict[str, Callable[[], object]] = {}
     for name, gib in (("compressed", 0.0), ("resident", 8.0)):
-        runs[name] = partial(_drain, _batches(bench.store(), bench.edge, gib, size), batches)
+        store = bench.store() if gib else bench.spread()
+        runs[name] = partial(_drain, _batches(store, bench.edge, gib, size), batches)
         for workers in map(int, options.workers.split(",") if options.before else ()):
-            before = other(options.before, bench.store(), bench.edge, "loader-resident" if gib else "loader")
+            before = other(options.before, store, bench.edge, "loader-resident" if gib else "loader")
             runs[f"the other version, {name}, {workers} workers"] = partial(before, [batches, workers])
     timings = race([Contender(name, run, float(batches * size)) for name, run in runs.items()], rounds)
     base = next(iter(timings.values()))

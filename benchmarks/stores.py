@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -108,6 +109,11 @@ class Bench:
             prepare([self.scan], path, config, workers=0)
         return path
 
+    def spread(self, codec: Any = "lz4") -> Path:
+        """The same store with the scan under many names, so that nothing that is read is decoded already."""
+        path = self.folder / f"spread-{codec}"
+        return path if path.exists() else multiplied(self.store(codec=codec), path, READS_IN_FLIGHT * 4)
+
     def array(self, store: Path) -> Path:
         return store / "scans" / ScanStore(store).entries[0].scan_id / "0"
 
@@ -175,36 +181,42 @@ def opened(bench: Bench) -> dict[str, tuple[Read, Path]]:
     mapped = np.load(bench.raw(), mmap_mode="r")
     found["raw memory map"] = (lambda start: np.array(mapped[bench.box(start)]), bench.raw())
     for name, codec in (("maesil", "lz4"), ("maesil, zstd", "zstd"), ("maesil, no codec", "none")):
-        found[name] = (_ours(bench, ScanStore(bench.store(codec=codec), threads=1)), bench.store(codec=codec))
+        found[name] = (_ours(bench, ScanStore(bench.spread(codec), threads=1)), bench.store(codec=codec))
     resident = ScanStore(bench.store(), resident_gib=8.0, threads=1)
     found["maesil, resident"] = (_ours(bench, resident), bench.store())
     return found
 
 
-def warmed(store: ScanStore) -> str:
-    """The name of the store's first scan, which is in the cache as far as that reaches."""
-    scan = store.entries[0].scan_id
-    store.volume(scan)
-    return scan
+def warmed(store: ScanStore) -> Iterator[str]:
+    """The names of the store's scans, in turn for ever; with a cache, all of their voxels are in it."""
+    names = [entry.scan_id for entry in store.entries]
+    if store.resident_gib:
+        for name in names:
+            store.volume(name)
+    return itertools.cycle(names)
 
 
 def in_flight(bench: Bench) -> dict[str, Callable[[Sequence[Shape3]], None]]:
     """Our reader with several reads under way, by threads and cache."""
-    kinds = {
+    kinds: dict[str, dict[str, Any]] = {
         "maesil, 8 in flight, one thread": {"threads": 1},
         "maesil, 8 in flight, all cores": {},
         "maesil, resident, 8 in flight, one thread": {"threads": 1, "resident_gib": 8.0},
         "maesil, resident, 8 in flight, all cores": {"resident_gib": 8.0},
     }
-    return {name: _together(bench, ScanStore(bench.store(), **kind)) for name, kind in kinds.items()}  # type: ignore[arg-type]
+    return {name: _together(bench, _opened(bench, kind)) for name, kind in kinds.items()}
+
+
+def _opened(bench: Bench, kind: dict[str, Any]) -> ScanStore:
+    return ScanStore(bench.store() if "resident_gib" in kind else bench.spread(), **kind)
 
 
 def _together(bench: Bench, store: ScanStore) -> Callable[[Sequence[Shape3]], None]:
-    scan = warmed(store)
+    scans = warmed(store)
 
     def read(starts: Sequence[Shape3]) -> None:
         boxes = [np.empty((bench.edge,) * 3, dtype=np.int16) for _ in starts]
-        readings = [store.begin(box, scan, start) for box, start in zip(boxes, starts, strict=True)]
+        readings = [store.begin(box, next(scans), start) for box, start in zip(boxes, starts, strict=True)]
         for reading in readings:
             reading.wait()
 
@@ -212,8 +224,8 @@ def _together(bench: Bench, store: ScanStore) -> Callable[[Sequence[Shape3]], No
 
 
 def _ours(bench: Bench, store: ScanStore) -> Read:
-    scan = warmed(store)
-    return lambda start: store.read(scan, start, (bench.edge,) * 3)
+    scans = warmed(store)
+    return lambda start: store.read(next(scans), start, (bench.edge,) * 3)
 
 
 def _add_monai(bench: Bench, found: dict[str, tuple[Read, Path]]) -> None:

@@ -23,9 +23,6 @@ READ_TRIES = 5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.5, 8.0
 """Waits between the tries: each one is about twice the previous one."""
 
-_INDEX_BYTES = 2**26
-"""Smallest size of the cache: it also holds the indices of shards, which every read needs."""
-
 _NO_SPECIFICATION = re.compile(r"^[A-Z_]+: | \[(?:tensorstore_spec|source locations)=.*", re.DOTALL)
 _UNREACHABLE = ("ABORTED:", "UNAVAILABLE:", "DEADLINE_EXCEEDED:")
 _threads_of: int | None = None
@@ -41,7 +38,7 @@ def reading_context(cache_gib: float = 0.0, threads: int | None = None) -> ts.Co
     retries = {"max_retries": READ_TRIES, "initial_delay": f"{FIRST_PAUSE_S}s", "max_delay": f"{LONGEST_PAUSE_S}s"}
     return _context(
         {
-            "cache_pool": {"total_bytes_limit": max(_INDEX_BYTES, int(cache_gib * 2**30))},
+            "cache_pool": {"total_bytes_limit": int(cache_gib * 2**30)},
             "data_copy_concurrency": {"limit": threads or _cores()},
             **{f"{service}_request_retries": retries for service in ("http", "s3", "gcs")},
         }
