@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from importlib import import_module
 
 from maesil import __version__
-from maesil.catalog import Catalog
+from maesil.catalog import Catalog, listing
 from maesil.commands.finetune import TASKS
 from maesil.errors import MaesilError
 from maesil.export import TARGETS
@@ -19,54 +19,41 @@ from maesil.export import TARGETS
 COMMANDS = Catalog(
     "command",
     {
-        "demo": "the whole pipeline on one real CT, in about ten minutes on two cores",
-        "datasets": "list what folders of CT contain (Table I), and merge them into one dataset",
+        "demo": "run the whole pipeline on one real CT, in about ten minutes on two cores",
+        "datasets": "list the contents of CT folders (Table I), and merge them into one dataset",
         "prepare": "convert scans into a store that training can read fast",
         "pretrain": "pre-train a model",
         "evaluate": "score a run on held-out scans",
-        "compare": "train models under one budget, score them, write tables and a page",
+        "compare": "train models under one budget, score them, and write tables and an HTML page",
         "report": "write a run's HTML page",
-        "reconstruct": "mask and reconstruct one scan; both as NIfTI on the scan's own grid",
+        "reconstruct": "mask and reconstruct one scan, and write both as NIfTI on its voxel grid",
         "export": f"write the encoder for another tool: {', '.join(TARGETS)}",
         "finetune": f"train a task on a pre-trained encoder: {', '.join(TASKS)}",
-        "embed": "one vector per scan and superpatch, for pandas and scikit-learn",
-        "similar": "the scans or regions nearest to a query",
-        "predict": "segment one scan, on its own grid",
-        "compare-transfer": "does pre-training help? few labels and many, against random weights",
+        "embed": "write one vector per scan and superpatch, for pandas and scikit-learn",
+        "similar": "find the scans or regions nearest to a query",
+        "predict": "segment one scan on its voxel grid",
+        "compare-transfer": "compare pre-trained with random weights, from few to many labels",
         "masks": "plot the masking strategies",
-        "nodules": "nodules of LIDC-IDRI as label files, with volume and malignancy",
-        "doctor": "versions, devices, memory, metric weights",
+        "nodules": "write nodules of LIDC-IDRI as label files, with volume and malignancy",
+        "doctor": "show versions, devices, memory, metric weights",
     },
 )
 """Name to purpose; the command itself is the function `main` of its module in `maesil.commands`."""
 
-OVERVIEW = f"""maesil {__version__}: masked-autoencoder pre-training on unlabeled 3D CT
+
+def overview() -> str:
+    """The help: three steps, and every command with its purpose."""
+    return f"""maesil {__version__}: masked-autoencoder pre-training on unlabeled 3D CT
 
 Three steps from your scans to a pre-trained encoder:
 
-  maesil prepare SCANS... --out STORE                   NIfTI, NRRD, MetaImage, DICOM -> one store
+  maesil prepare SCANS... --out STORE                   convert them into one store
   maesil pretrain base --data.store STORE --run RUN     train; the same command resumes
-  maesil evaluate RUN                                   PSNR, SSIM, LPIPS on held-out scans, and an HTML page
+  maesil evaluate RUN                                   score it on held-out scans; tables and an HTML page
 
 All commands:
 
-  demo         the whole pipeline on one real CT, in about ten minutes on two cores
-  datasets     list the contents of CT folders (Table I), and merge them into one dataset
-  prepare      convert scans into a store that training can read fast
-  pretrain     pre-train a model
-  evaluate     score a run on held-out scans
-  compare      train models under one budget, score them, and write tables and an HTML page
-  report       write a run's HTML page
-  reconstruct  mask and reconstruct one scan, and write both as NIfTI on its voxel grid
-  export       write the encoder for MONAI, nnU-Net, Hugging Face, ONNX, TorchScript
-  finetune     train a task (segmentation, classification) on a pre-trained encoder
-  embed        write one vector per scan and superpatch, for pandas and scikit-learn
-  similar      find the scans or regions nearest to a query
-  predict      segment one scan on its voxel grid
-  compare-transfer   compare pre-trained with random weights, from few to many labels
-  masks        plot the masking strategies
-  nodules      write nodules of LIDC-IDRI as label files, with volume and malignancy
-  doctor       show versions, devices, memory, metric weights
+{listing(COMMANDS)}
 
 `maesil COMMAND --help` explains each, with examples. Exit codes: 0 done, 1 partly done or interrupted, 2 invalid call.
 """
@@ -91,7 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        print(OVERVIEW)
+        print(overview())
         return 0 if words else 2
     if words[0] == "--version":
         print(__version__)

@@ -17,9 +17,9 @@ TASKS = Catalog(
 )
 """Name to purpose; the command itself is the function `main` of `maesil.commands.finetune_NAME`."""
 
-OVERVIEW = f"""maesil finetune: train a downstream task on a pre-trained encoder
+OVERVIEW = """maesil finetune: train a downstream task on a pre-trained encoder
 
-{listing(TASKS)}
+{tasks}
 
 `maesil finetune TASK --help` explains each.
 
@@ -32,7 +32,7 @@ Examples:
 def main(words: Sequence[str]) -> int:
     """Runs the task's command."""
     if words and words[0] in ("-h", "--help"):
-        print(OVERVIEW)  # noqa: T201 (the requested help)
+        print(OVERVIEW.format(tasks=listing(TASKS)))  # noqa: T201 (the requested help)
         return 0
     if not words or words[0].startswith("-"):
         raise ConfigError("no task is given", fix=f"maesil finetune TASK ..., one of: {', '.join(TASKS)}")
