@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import fields, replace
+from functools import partial
 
+from maesil.catalog import Catalog
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
-from maesil.models import MODELS, AnyModel, MAEConfig, SliceMAEConfig
+from maesil.models import MODELS, AEConfig, MAEConfig, SliceMAEConfig, UNetConfig, VAEConfig, VQVAEConfig
 from maesil.models.autoencoder import AutoencoderConfig
 from maesil.models.cost import autoencoder_flops, mae_flops, unet_flops
-from maesil.models.unet import UNetConfig
 from maesil.training.config import TrainConfig
 
 AUTOENCODER_LR = 3e-3
@@ -40,27 +42,20 @@ def baseline(name: str, preset: RunConfig) -> RunConfig:
         UnknownNameError: There is no such model.
         ConfigError: The preset's model is itself a baseline.
     """
-    ours, (kind, _) = preset.model, MODELS[name]
-    if name == ours.name:
+    MODELS[name]  # raises for an unknown name and suggests the nearest one
+    if name == preset.model.name:
         return preset
-    if not isinstance(ours, MAEConfig):
-        raise ConfigError(f"baselines are sized to match a masked autoencoder, not '{ours.name}'")
-    if kind is SliceMAEConfig:
-        return replace(preset, model=slice_beside(ours))
-    if kind is UNetConfig:
-        return replace(preset, model=unet_beside(preset), train=_adamw(preset, UNET_LR))
-    train = _adamw(preset, AUTOENCODER_LR)
-    return replace(preset, model=autoencoder_beside(kind, preset), train=train)
+    if not isinstance(preset.model, MAEConfig):
+        raise ConfigError(f"baselines are sized to match a masked autoencoder, not '{preset.model.name}'")
+    return SIZES[name](preset, preset.model)
 
 
 def _adamw(preset: RunConfig, rate: float) -> TrainConfig:
     return replace(preset.train, optimizer="adamw", peak_lr=rate)
 
 
-def unet_beside(preset: RunConfig) -> UNetConfig:
+def unet_beside(preset: RunConfig, ours: MAEConfig) -> RunConfig:
     """A U-Net with a preset's FLOPs per superpatch, each level twice as wide as the one before."""
-    ours = preset.model
-    assert isinstance(ours, MAEConfig)
     wanted = mae_flops(ours, preset.masking.visible_count(ours.grid))
     networks = [
         UNetConfig(
@@ -72,27 +67,26 @@ def unet_beside(preset: RunConfig) -> UNetConfig:
         )
         for width in UNET_WIDTHS
     ]
-    return min(networks, key=lambda one: abs(math.log(unet_flops(one) / wanted)))
+    network = min(networks, key=lambda one: abs(math.log(unet_flops(one) / wanted)))
+    return replace(preset, model=network, train=_adamw(preset, UNET_LR))
 
 
-def slice_beside(ours: MAEConfig) -> SliceMAEConfig:
+def slice_beside(preset: RunConfig, ours: MAEConfig) -> RunConfig:
     """The slice MAE with a 3D model's Transformers: all settings that both have, except the patch."""
     shared = {field.name for field in fields(SliceMAEConfig)} - {"name", "patch"}
     settings = {field.name: getattr(ours, field.name) for field in fields(ours) if field.name in shared}
-    return SliceMAEConfig(**settings, mask_patch=ours.patch)
+    return replace(preset, model=SliceMAEConfig(**settings, mask_patch=ours.patch))
 
 
-def autoencoder_beside(kind: type[AutoencoderConfig], preset: RunConfig) -> AnyModel:
+def autoencoder_beside(preset: RunConfig, ours: MAEConfig, kind: type[AutoencoderConfig]) -> RunConfig:
     """An autoencoder with a preset's FLOPs, whose latent has as many numbers as the preset's encoder output."""
-    ours = preset.model
-    assert isinstance(ours, MAEConfig)
     visible = preset.masking.visible_count(ours.grid)
     bodies = [_body(kind, ours, width) for width in WIDTHS]
     wanted = mae_flops(ours, visible)
     body = min(bodies, key=lambda one: abs(math.log(autoencoder_flops(one) / wanted)))
     elements = visible * ours.encoder_width
-    sized: AnyModel = replace(body, latent_channels=max(1, round(elements / body.positions)))  # type: ignore[assignment]
-    return sized
+    sized = replace(body, latent_channels=max(1, round(elements / body.positions)))
+    return replace(preset, model=sized, train=_adamw(preset, AUTOENCODER_LR))
 
 
 def _body(kind: type[AutoencoderConfig], ours: MAEConfig, width: int) -> AutoencoderConfig:
@@ -103,3 +97,16 @@ def _body(kind: type[AutoencoderConfig], ours: MAEConfig, width: int) -> Autoenc
         input_mean=ours.input_mean,
         input_std=ours.input_std,
     )
+
+
+SIZES: Catalog[Callable[[RunConfig, MAEConfig], RunConfig]] = Catalog(
+    "size of model",
+    {
+        "ae": partial(autoencoder_beside, kind=AEConfig),
+        "vae": partial(autoencoder_beside, kind=VAEConfig),
+        "vqvae": partial(autoencoder_beside, kind=VQVAEConfig),
+        "slice_mae": slice_beside,
+        "unet": unet_beside,
+    },
+)
+"""Name of a baseline to the function that sizes it: takes a preset and its masked autoencoder, returns a preset."""
