@@ -11,20 +11,22 @@ import tyro
 
 from maesil.commands.parsing import console, lists, parse, value_of
 from maesil.errors import ConfigError
+from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
+from maesil.masking import MASKINGS
 from maesil.models import UNTRAINED
 from maesil.screen import scan_bar
 
 
-@lists(readings=PROTOCOLS, untrained=UNTRAINED)
+@lists(readings=PROTOCOLS, untrained=UNTRAINED, maskings=MASKINGS, metrics=(each.heading for each in METRICS.values()))
 @dataclass(frozen=True)
 class Evaluate:
     """Score a run on held-out scans, next to models that learn nothing: {untrained}.
 
-    --reading names the protocol: {readings}. Its settings are flags.
+    --reading names the protocol: {readings}. Its settings are flags; values of --protocol.masks: {maskings}.
 
     Writes RUN/evaluation/SPLIT/ (SPLIT-unmasked/ with masking off): scores.jsonl (one row per scan, model, metric and
-    region) and the table as .md, .tex and .csv.
+    region) and the table as .md, .tex and .csv. Metrics: {metrics}.
 
     Examples:
       maesil evaluate runs/base

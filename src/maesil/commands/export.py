@@ -28,7 +28,7 @@ class Export:
     """
 
     run: tyro.conf.Positional[Path]
-    """The run or checkpoint folder, or an exported folder (safetensors, huggingface)."""
+    """The run or checkpoint folder, or an exported folder with model.safetensors."""
     to: Annotated[str, tyro.conf.arg(metavar="|".join(TARGETS))]
     """The target to export for."""
     out: Path

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from maesil.comparison.paper import TABLE_2
 from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, VISIBLE, Comparison
 from maesil.evaluation.summary import ALL_SCANS
+from maesil.models import MODELS
+from maesil.models.autoencoder import AutoencoderConfig
 from maesil.report.case import VIEWS, Case, cut, pixel_mm
 from maesil.report.figures import HIDDEN, edge_letters, grey, heat, view_size_mm
 from maesil.training.logs import curve
@@ -20,8 +22,6 @@ from maesil.training.logs import curve
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#6b6b6b", "#b8a000")
 """Okabe and Ito's palette, safe for colour-blind readers."""
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-STYLES = {kind: (COLOURS[place], MARKERS[place]) for place, kind in enumerate(("ae", "vae", "vqvae"), start=1)}
-"""Colour and marker of each kind of model with a choice of bottleneck."""
 PANELS = {
     (VISIBLE, "masked"): "every model sees the visible voxels only",
     (EVERYTHING, "predicted"): "the paper's setting: autoencoders see everything",
@@ -99,6 +99,17 @@ def compression_figure(comparison: Comparison) -> Figure | None:
     return figure
 
 
+def _bottlenecks() -> list[str]:
+    """Kinds of models with a choice of bottleneck."""
+    return [name for name, (config, _) in MODELS.items() if issubclass(config, AutoencoderConfig)]
+
+
+def _style(kind: str) -> tuple[str, str]:
+    """Colour and marker of a kind of model; ours has the first."""
+    place = (_bottlenecks().index(kind) + 1) % len(COLOURS)
+    return COLOURS[place], MARKERS[place]
+
+
 Point = tuple[str, float, float]
 
 
@@ -108,7 +119,7 @@ def _points(comparison: Comparison, sees: str, region: str) -> list[Point]:
     return [
         (result.model, result.cost.bits_per_voxel, means[entry])
         for result in comparison.results
-        if result.cost is not None and result.cost.bits_per_voxel is not None and result.model in STYLES
+        if result.cost is not None and result.cost.bits_per_voxel is not None and result.model in _bottlenecks()
         for entry in result.entries
         if result.entries[entry] == sees and entry in means
     ]
@@ -122,7 +133,7 @@ def _means(comparison: Comparison, region: str) -> dict[str, float]:
 
 def _draw(axes: Axes, points: Sequence[Point]) -> None:
     for kind in dict.fromkeys(kind for kind, *_ in points):
-        (colour, marker), placed = STYLES[kind], [point for point in points if point[0] == kind]
+        (colour, marker), placed = _style(kind), [point for point in points if point[0] == kind]
         bits, values = [x for _, x, _ in placed], [y for *_, y in placed]
         axes.plot(bits, values, linestyle="none", color=colour, marker=marker, label=kind.upper())
     axes.set_xscale("log")
@@ -145,8 +156,8 @@ def _lines(axes: Axes, comparison: Comparison, region: str) -> None:
 
 def _paper_lines(axes: Axes, kinds: Sequence[str]) -> None:
     """Dotted lines for the paper's figures, in the colour of the kind of model."""
-    for kind in dict.fromkeys(kinds):
-        axes.axhline(TABLE_2[kind]["psnr"], color=STYLES[kind][0], **DOTTED)
+    for kind in dict.fromkeys(kind for kind in kinds if kind in TABLE_2):
+        axes.axhline(TABLE_2[kind]["psnr"], color=_style(kind)[0], **DOTTED)
     axes.axhline(TABLE_2["maesil"]["psnr"], color=COLOURS[0], label="as the paper prints it", **DOTTED)
 
 

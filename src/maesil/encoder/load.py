@@ -17,8 +17,6 @@ from maesil.models.transfer import transfer
 from maesil.runs.load import load as load_run
 
 HUB = "hf://"
-NATIVE = ("safetensors", "huggingface")
-"""Targets whose folders `load` reads; the others are read by the target's own tools."""
 
 
 def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", device: str = "cpu") -> Backbone:
@@ -27,7 +25,7 @@ def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", de
     Nothing is unpickled: weights are safetensors, the rest is JSON. Every tensor must match.
 
     Args:
-        source: A run, one of its checkpoints, an exported folder (safetensors, huggingface), or a model on the Hugging
+        source: A run, one of its checkpoints, an exported folder with model.safetensors, or a model on the Hugging
             Face hub: "hf://organisation/name", or "organisation/name" if neither is a local folder.
         checkpoint: Which of a run's checkpoints to load.
         device: The encoder's device.
@@ -55,11 +53,11 @@ def load_with_card(source: str | Path, *, checkpoint: Literal["last", "best"] = 
 
 def _exported(folder: Path) -> tuple[Backbone, Transfer]:
     card = Transfer.read(folder)
-    if card.target not in NATIVE:
+    if not (folder / WEIGHTS).is_file():
         raise CheckpointError(
-            f"this folder was exported for {card.target}",
+            f"this folder was exported for {card.target}: it has no {WEIGHTS}",
             where=folder,
-            fix=f"see its README.md to load it; for maesil.load: maesil export RUN --to {NATIVE[0]} --out DIR",
+            fix="see its README.md to load it; for maesil.load: maesil export RUN --to safetensors --out DIR",
         )
     backbone = card.backbone()
     try:

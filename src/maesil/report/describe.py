@@ -63,7 +63,9 @@ def run_page(
 def _facts(record: Mapping[str, Any], network: Mapping[str, str], parameters: int) -> dict[str, dict[str, str]]:
     config = record["config"]
     model, masking, train, data = (config[part] for part in ("model", "masking", "train", "data"))
-    ratios = ", ".join(f"{key.replace('_', ' ')} {value:.0%}" for key, value in masking.items() if key != "name")
+    hidden = ", ".join(
+        f"{key.replace('_', ' ')} {_share(key, value)}" for key, value in masking.items() if key != "name"
+    )
     patches = " x ".join(str(s // p) for s, p in zip(model["superpatch"], model["patch"], strict=True))
     return {
         "Data": {
@@ -77,7 +79,7 @@ def _facts(record: Mapping[str, Any], network: Mapping[str, str], parameters: in
             "patches": f"{patches} of {'x'.join(map(str, model['patch']))} voxels",
             **network,
             "parameters": f"{parameters:,}",
-            "masking": f"{masking['name']}: {ratios}",
+            "masking": f"{masking['name']}: {hidden}",
         },
         "Training": {
             "steps": f"{record['step']:,} of {train['steps']:,}",
@@ -92,6 +94,10 @@ def _facts(record: Mapping[str, Any], network: Mapping[str, str], parameters: in
             "machine": f"{platform.system()} {platform.machine()}",
         },
     }
+
+
+def _share(setting: str, value: Any) -> str:
+    return f"{value:.0%}" if setting.endswith("ratio") else str(value)
 
 
 def _curves(log: Path) -> list[Curve]:
