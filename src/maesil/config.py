@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_type_hints
+from typing import Annotated, Any, get_type_hints
 
 import tyro
 import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from maesil.catalog import Catalog, unknown_name
+from maesil.catalog import unknown_name
 from maesil.errors import ConfigError, UnknownNameError
-from maesil.masking import MASKINGS, AnyMasking, DualMasking
-from maesil.models import MODELS, AnyModel, MAEConfig
+from maesil.masking import MASKINGS, DualMasking, Masking
+from maesil.models import MODELS, MAEConfig, ModelConfig
 from maesil.models.vae import renew_settings
 from maesil.sampling.config import DataConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
 
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+@dataclass(frozen=True, config=ConfigDict(extra="forbid", arbitrary_types_allowed=True))
 class RunConfig:
-    """All settings of a run.
+    """All settings of a run: of its masking strategy and its model (science), and of the parts below.
 
     Args:
         preset: Name of the preset that it started from.
         data: Store, splits, sampling and window (science).
-        masking: Masking strategy (science).
-        model: Network (science).
         train: Optimiser and length of training (science).
         monitor: Logging, validation and checkpoints.
         efficiency: Devices and precision.
@@ -38,8 +36,8 @@ class RunConfig:
 
     preset: Annotated[str, tyro.conf.Suppress] = "paper"
     data: DataConfig = field(default_factory=DataConfig)
-    masking: AnyMasking = field(default_factory=DualMasking)
-    model: AnyModel = field(default_factory=MAEConfig)
+    masking: Masking = field(default_factory=DualMasking)
+    model: ModelConfig = field(default_factory=MAEConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
@@ -49,8 +47,11 @@ class RunConfig:
 _ADAPTER = TypeAdapter(RunConfig)
 SCIENCE = ("data", "masking", "model", "train", "seed")
 """Sections that a resumed run may not change."""
-NAMED: dict[str, tuple[Catalog[Any], str]] = {"model": (MODELS, "maesil"), "masking": (MASKINGS, "dual")}
-"""Sections whose settings depend on a name: the catalogue of the names, and the default."""
+NAMED: dict[str, tuple[Callable[[str], type[Any]], str]] = {
+    "model": (lambda name: MODELS[name][0], "maesil"),
+    "masking": (lambda name: MASKINGS[name], "dual"),
+}
+"""Sections whose settings depend on a name: the settings of a name, and the default."""
 UNKNOWN = "unexpected_keyword_argument"
 """Pydantic's type of error for an unknown setting."""
 
@@ -72,7 +73,7 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
         ConfigError: A key is unknown (the message names the nearest one) or a value is invalid.
     """
     try:
-        return _ADAPTER.validate_python(_named(values))
+        return _ADAPTER.validate_python({**values, **_named(values, where)})
     except ValidationError as error:
         raise explain(error, RunConfig, where) from error
     except UnknownNameError as error:
@@ -115,34 +116,37 @@ def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             yield f"{prefix}{key}", value
 
 
-def _named(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The values with the names of model and masking; settings of older runs are renamed to their current names."""
-    named = dict(values)
-    for part, (known, default) in NAMED.items():
+def _named(values: Mapping[str, Any], where: object) -> dict[str, Any]:
+    """Model and masking, validated; settings of older runs are renamed to their current names."""
+    parts = {}
+    for part, (kind_of, default) in NAMED.items():
         if isinstance(values.get(part), Mapping):
-            named[part] = {"name": default, **values[part]}
-            known[str(named[part]["name"])]  # raises for an unknown name and suggests the nearest one
-    if isinstance(model := named.get("model"), Mapping) and model["name"] == "vae":
-        named["model"] = renew_settings(model)
-    return named
+            settings = {"name": default, **values[part]}
+            kind = kind_of(str(settings["name"]))  # raises for an unknown name and suggests the nearest one
+            if settings["name"] == "vae":
+                settings = renew_settings(settings)
+            try:
+                parts[part] = TypeAdapter(kind).validate_python(settings)
+            except ValidationError as error:
+                raise explain(error, kind, where, section=part) from error
+    return parts
 
 
-def explain(error: ValidationError, kind: Any, where: object = None) -> ConfigError:
+def explain(error: ValidationError, kind: Any, where: object = None, *, section: str = "") -> ConfigError:
     """One of pydantic's errors as ours, an unknown setting before others; it names the nearest setting.
 
     Args:
         error: The error of validating values as `kind`.
         kind: A dataclass of settings.
         where: File that the values come from.
+        section: Section of a configuration that the values are; empty: the whole.
     """
     first = min(error.errors(), key=lambda each: each["type"] != UNKNOWN)
-    setting, owner = [], kind
+    setting, owner = [section] if section else [], kind
     for step in first["loc"]:
-        if is_dataclass(kind):
+        if is_dataclass(kind):  # pydantic's location also has the places within a value
             owner, kind = kind, get_type_hints(kind).get(str(step))
             setting.append(str(step))
-        else:  # pydantic's location also has the name of a union's member
-            kind = next((member for member in get_args(kind) if getattr(member, "name", None) == step), None)
     dotted = ".".join(setting)
     if first["type"] == UNKNOWN:
         hint = unknown_name("setting", setting[-1], (known.name for known in fields(owner))).fix

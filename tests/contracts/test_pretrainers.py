@@ -15,14 +15,15 @@ from maesil.masking import DualMasking
 from maesil.models import (
     CEILINGS,
     UNTRAINED,
-    AnyModel,
     MAEConfig,
+    ModelConfig,
     Pretrainer,
     Reconstructor,
     SliceMAEConfig,
     make_model,
 )
 from maesil.models import MODELS as NETWORKS
+from maesil.presets.baselines import SIZES
 from maesil.sampling.augment import draw_generators
 from maesil.training.logs import COLUMNS
 
@@ -37,7 +38,7 @@ SLICES = SliceMAEConfig(
     superpatch=GRID.superpatch, encoder_width=24, encoder_depth=1, encoder_heads=2,
     decoder_width=12, decoder_depth=1, decoder_heads=2,
 )  # fmt: skip
-SMALL: dict[str, AnyModel] = {
+SMALL: dict[str, ModelConfig] = {
     "maesil": TINY,
     "maesil, cross decoder": replace(TINY, decoder="cross", rebuilt_share=0.25),
     "slice_mae": SLICES,
@@ -54,7 +55,7 @@ SMALL: dict[str, AnyModel] = {
 }
 
 
-def trained(config: AnyModel) -> Pretrainer:
+def trained(config: ModelConfig) -> Pretrainer:
     torch.manual_seed(0)
     model = make_model(config, DualMasking())
     for name, parameter in model.named_parameters():
@@ -72,6 +73,11 @@ every_model = pytest.mark.parametrize("model", [make() for make in MODELS.values
 every_pretrainer = pytest.mark.parametrize("model", [make() for make in TRAINED.values()], ids=list(TRAINED))
 NOISY = {"maesil, cross decoder", "vae", "vqvae"}
 """Models whose loss draws: which masked tokens it rebuilds, the latent's noise, what dead codes become."""
+
+
+def test_every_model_is_here_and_has_a_size_next_to_ours() -> None:
+    assert {config.name for config in SMALL.values()} == set(NETWORKS)
+    assert {"maesil", *SIZES} == set(NETWORKS)
 
 
 def inputs(model: Reconstructor, count: int = 2) -> tuple[torch.Tensor, torch.Tensor]:

@@ -81,5 +81,5 @@ def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:
     """Replaces masking and model as named: each has flags of its own, so they must be known before parsing."""
     masking, model = value_of(words, "--masking.name"), value_of(words, "--model.name")
     if masking is not None:
-        config = replace(config, masking=MASKINGS[masking]())  # type: ignore[arg-type]
+        config = replace(config, masking=MASKINGS[masking]())
     return config if model is None else baseline(model, config)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from maesil.masking import Masking
-from maesil.models import AnyModel, Reconstructor
+from maesil.models import ModelConfig, Reconstructor
 from maesil.sampling.config import DataConfig
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
@@ -16,7 +16,7 @@ def checkpoint_note(checkpoint: str, step: int) -> str:
     return f"Checkpoint '{checkpoint}', step {step:,}."
 
 
-def input_note(model: AnyModel, masking: Masking, store: ScanStore) -> str:
+def input_note(model: ModelConfig, masking: Masking, store: ScanStore) -> str:
     """What the models saw: superpatches, masking, voxels."""
     superpatch, patch = ("x".join(map(str, size)) for size in (model.superpatch, model.patch))
     settings = store.manifest["settings"]

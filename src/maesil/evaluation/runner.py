@@ -21,7 +21,6 @@ from maesil.evaluation.scoring import Measured, score_volume
 from maesil.masking import Masking
 from maesil.metrics import Lpips, load_lpips
 from maesil.models.contract import Reconstructor
-from maesil.models.slice_mae import SliceMAE
 from maesil.progress import Progress
 from maesil.sampling.regions import Region
 from maesil.shapes import Shape3
@@ -145,8 +144,8 @@ def lpips_or_reason(protocol: Protocol, weights: Path | None) -> tuple[Lpips | N
 
 
 def under(model: Reconstructor, masking: Masking) -> Reconstructor:
-    """The model with other masks, sharing its weights. A slice MAE keeps its own masks: they are part of the method."""
-    if isinstance(model, SliceMAE) or model.masking == masking:
+    """The model with other masks, sharing its weights; as it is if it keeps its own."""
+    if model.keeps_masks or model.masking == masking:
         return model
     other = copy.copy(model)
     other.masking = masking

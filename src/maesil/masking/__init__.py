@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
-from pydantic import Field
-
 from maesil.catalog import Catalog
 from maesil.masking.axis import AxisMasking
 from maesil.masking.base import Masking
@@ -25,13 +21,8 @@ MASKINGS: Catalog[type[Masking]] = Catalog(
     },
 )
 
-AnyMasking = Annotated[
-    UniformMasking | PlaneMasking | AxisMasking | DualMasking | SharedPlaneMasking, Field(discriminator="name")
-]
-
 __all__ = [
     "MASKINGS",
-    "AnyMasking",
     "AxisMasking",
     "DualMasking",
     "Masking",

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Annotated, Any
-
-from pydantic import Field
+from typing import Any
 
 from maesil.catalog import Catalog
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.ae import AE, AEConfig
-from maesil.models.contract import Latent, Pretrainer, Reconstruction, Reconstructor
+from maesil.models.contract import Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.interpolation import Interpolation
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
@@ -27,10 +25,10 @@ __all__ = [
     "MODELS",
     "UNTRAINED",
     "AEConfig",
-    "AnyModel",
     "Latent",
     "MAEConfig",
     "MaskedAutoencoder",
+    "ModelConfig",
     "Pretrainer",
     "Reconstruction",
     "Reconstructor",
@@ -49,11 +47,6 @@ UNTRAINED: Catalog[Callable[[PatchGrid, Masking], Reconstructor]] = Catalog(
 CEILINGS: Catalog[Callable[[PatchGrid, Masking], Reconstructor]] = Catalog("ceiling", {"slice_ceiling": SliceCeiling})
 """Upper references for kinds of models: they know the truth of some masked voxels, and are never ranked."""
 
-AnyModel = Annotated[
-    MAEConfig | AEConfig | VAEConfig | VQVAEConfig | SliceMAEConfig | UNetConfig,
-    Field(discriminator="name"),
-]
-
 MODELS: Catalog[tuple[type[Any], Callable[[Any, Masking], Pretrainer]]] = Catalog(
     "model",
     {
@@ -68,7 +61,7 @@ MODELS: Catalog[tuple[type[Any], Callable[[Any, Masking], Pretrainer]]] = Catalo
 """Models that are trained: name to the classes of their configuration and network."""
 
 
-def make_model(config: AnyModel, masking: Masking) -> Pretrainer:
+def make_model(config: ModelConfig, masking: Masking) -> Pretrainer:
     """Makes the pretrainer that a configuration describes, with initial weights."""
     _, network = MODELS[config.name]
     return network(config, masking)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maesil.errors import ConfigError, MissingExtraError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction, Reconstructor
+from maesil.models.contract import ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.mean import visible_mean
 from maesil.shapes import Shape3, product
 
@@ -27,7 +27,7 @@ MASKED_INPUT = "masked input"
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class AutoencoderConfig:
+class AutoencoderConfig(ModelConfig):
     """Sizes of the convolutional body, MONAI's `AutoEncoder`: every level halves the superpatch.
 
     Args:
@@ -58,11 +58,6 @@ class AutoencoderConfig:
                 f"{len(self.channels)} levels do not halve a superpatch of {'x'.join(map(str, self.superpatch))}",
                 fix=f"a multiple of {scale} voxels, or fewer --model.channels",
             )
-
-    @property
-    def grid(self) -> PatchGrid:
-        """The superpatch's grid of patches."""
-        return PatchGrid(self.superpatch, self.patch)
 
     @property
     def positions(self) -> int:

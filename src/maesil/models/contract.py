@@ -12,6 +12,30 @@ from torch import Tensor, nn
 
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
+from maesil.shapes import Shape3
+
+
+class ModelConfig(ABC):
+    """The settings of a model that is trained. Subclasses are frozen dataclasses.
+
+    Attributes:
+        name: Name of the model.
+        superpatch: Voxels of a superpatch along (S, P, L).
+        patch: Voxels of a patch.
+    """
+
+    name: str
+    superpatch: Shape3
+    patch: Shape3
+
+    @property
+    def grid(self) -> PatchGrid:
+        """The superpatch's grid of patches."""
+        return PatchGrid(self.superpatch, self.patch)
+
+    @abstractmethod
+    def describe(self) -> dict[str, str]:
+        """The network in words: part to description."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +82,13 @@ class Reconstructor(nn.Module, ABC):
     Attributes:
         sees_all: Whether the model sees the masked voxels, too.
         predicts_visible: Whether the model predicts visible voxels; if not, it passes them through.
+        keeps_masks: Whether the masks are part of the model, which is then scored under its own alone.
         told: Description of other knowledge of masked voxels that the model gets; empty where it gets none.
     """
 
     sees_all: bool = False
     predicts_visible: bool = True
+    keeps_masks: bool = False
     told: str = ""
 
     def __init__(self, grid: PatchGrid, masking: Masking) -> None:

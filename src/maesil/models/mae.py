@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Latent, Pretrainer, Reconstruction
+from maesil.models.contract import Latent, ModelConfig, Pretrainer, Reconstruction
 from maesil.models.cross_decoder import CrossDecoder
 from maesil.models.initial import Start, initialize_network
 from maesil.models.transformer import VIT_WAVELENGTHS, Block, PatchDecoder, Positions, gather_tokens
@@ -29,7 +29,7 @@ PATCH_VARIANCE_FLOOR = 1e-6
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class MAEConfig:
+class MAEConfig(ModelConfig):
     """Sizes and options of the masked autoencoder.
 
     The defaults are the paper's; where it is silent, ViT-B's and those of MAE's decoder.
@@ -90,11 +90,6 @@ class MAEConfig:
             raise ConfigError(
                 "visible_weight asks for every token, rebuilt_share for some", fix="leave one of them at its default"
             )
-
-    @property
-    def grid(self) -> PatchGrid:
-        """The superpatch's grid of patches."""
-        return PatchGrid(self.superpatch, self.patch)
 
     def make_positions(self, width: int) -> Positions:
         """Positional encodings of the grid at a width."""

@@ -14,7 +14,7 @@ from torch import Tensor
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking, PlaneMasking
-from maesil.models.contract import Latent, Pretrainer, Reconstruction
+from maesil.models.contract import Latent, ModelConfig, Pretrainer, Reconstruction
 from maesil.models.initial import Start, initialize_network
 from maesil.models.mae import Encoder, MAEConfig, make_decoder, split_tokens
 from maesil.models.transformer import VIT_WAVELENGTHS, PatchDecoder
@@ -22,7 +22,7 @@ from maesil.shapes import Shape3
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class SliceMAEConfig:
+class SliceMAEConfig(ModelConfig):
     """Sizes and options of a masked autoencoder of axial slices.
 
     Args:
@@ -74,11 +74,6 @@ class SliceMAEConfig:
             )
 
     @property
-    def grid(self) -> PatchGrid:
-        """The superpatch's grid of patches, with a plane of tokens for each slice."""
-        return PatchGrid(self.superpatch, self.patch)
-
-    @property
     def slice_config(self) -> MAEConfig:
         """Configuration of the network for one slice."""
         return MAEConfig(
@@ -111,6 +106,7 @@ class SliceMAE(Pretrainer):
         masking: Choice of the tokens that a 3D model masks; own masks use only its total share.
     """
 
+    keeps_masks = True
     encoder: Encoder
     decoder: PatchDecoder
 

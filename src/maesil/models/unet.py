@@ -14,12 +14,12 @@ from torch import Tensor, nn
 from maesil.errors import ConfigError, MissingExtraError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Pretrainer, Reconstruction
+from maesil.models.contract import ModelConfig, Pretrainer, Reconstruction
 from maesil.shapes import Shape3
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class UNetConfig:
+class UNetConfig(ModelConfig):
     """Sizes and options of MONAI's `UNet`: every level halves the superpatch and has a skip connection.
 
     Args:
@@ -54,11 +54,6 @@ class UNetConfig:
                 f"{len(self.channels)} levels do not halve a superpatch of {'x'.join(map(str, self.superpatch))}",
                 fix=f"a multiple of {scale} voxels, or fewer --model.channels",
             )
-
-    @property
-    def grid(self) -> PatchGrid:
-        """The superpatch's grid of patches."""
-        return PatchGrid(self.superpatch, self.patch)
 
     def describe(self) -> dict[str, str]:
         """Descriptions of network and input."""
