@@ -25,6 +25,11 @@ from maesil.training.config import TrainConfig
 
 
 @pytest.mark.parametrize("name", list(PRESETS))
+def test_presets__have_their_own_names(name: str) -> None:
+    assert PRESETS[name]().preset == name
+
+
+@pytest.mark.parametrize("name", list(PRESETS))
 @pytest.mark.parametrize("masking", list(MASKINGS))
 def test_yaml__round_trip(name: str, masking: str, tmp_path: Path) -> None:
     config = replace(PRESETS[name](), masking=MASKINGS[masking]())
@@ -124,7 +129,7 @@ def parts(values: dict[str, object], path: tuple[str, ...] = ()) -> Iterator[tup
 
 KINDS = {
     **{f"model {name}": replace(RunConfig(), model=MODELS[name][0]()) for name in MODELS},
-    **{f"masking {name}": replace(RunConfig(), masking=MASKINGS[name]()) for name in MASKINGS},  # type: ignore[arg-type]
+    **{f"masking {name}": replace(RunConfig(), masking=MASKINGS[name]()) for name in MASKINGS},
 }
 
 

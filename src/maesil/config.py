@@ -121,7 +121,7 @@ def _named(values: Mapping[str, Any], where: object) -> dict[str, Any]:
     parts = {}
     for part, (kind_of, default) in NAMED.items():
         if isinstance(values.get(part), Mapping):
-            settings = {"name": default, **values[part]}
+            settings: Mapping[str, Any] = {"name": default, **values[part]}
             kind = kind_of(str(settings["name"]))  # raises for an unknown name and suggests the nearest one
             if settings["name"] == "vae":
                 settings = renew_settings(settings)

@@ -99,3 +99,9 @@ def test_masking_of__is_the_runs_own_or_the_named_one() -> None:
     run = DualMasking(plane_ratio=0.75)
     assert Protocol().masking_of(run) is run
     assert Protocol(masks="shared_plane").masking_of(run) == SharedPlaneMasking()
+
+
+def test_named_protocols__differ_and_describe_themselves() -> None:
+    named = [make() for make in PROTOCOLS.values()]
+    assert len({protocol.id for protocol in named}) == len(named)
+    assert all(protocol.describe().endswith(f"[protocol {protocol.id}]") for protocol in named)
