@@ -104,7 +104,7 @@ def test_reconstruct__sees_visible_voxels_and_no_masked_one(model: Reconstructor
     other_masked = model.reconstruct(torch.where(hidden, 1.0 - x, x), mask).volume
     other_visible = model.reconstruct(torch.where(hidden, x, 1.0 - x), mask).volume
     assert (rebuilt - other_visible).abs().max() > 1e-3
-    if model.told:
+    if model.hints:
         assert (rebuilt - other_masked).abs().max() > 1e-3
     else:
         torch.testing.assert_close(other_masked, rebuilt)
@@ -123,7 +123,7 @@ def test_reconstruct__of_normalised_targets_is_told_what_it_says() -> None:
     x, mask = inputs(model)
     spoiled = torch.where(model.voxel_mask(mask), 1.0 - x, x)
     assert not torch.equal(model.reconstruct(spoiled, mask).volume, model.reconstruct(x, mask).volume)
-    assert "mean and deviation" in model.told
+    assert "mean and deviation" in model.hints
     assert make_model(TINY, DualMasking()).told == ""
 
 

@@ -63,4 +63,4 @@ def test_ceilings__stand_in_no_table_by_themselves_and_say_what_they_know() -> N
     assert not set(CEILINGS) & set(UNTRAINED)
     models = [make(GRID, DualMasking()) for make in CEILINGS.values()]
     assert [type(model) for model in models] == [SliceCeiling]
-    assert all(model.told for model in models)
+    assert all(model.hints for model in models)

@@ -72,7 +72,7 @@ class Scorer:
             return OWN_MASKS
         if model.sees_all:
             return EVERYTHING
-        return TOLD if model.told else VISIBLE
+        return TOLD if model.hints else VISIBLE
 
     def score(
         self,

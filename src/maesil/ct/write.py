@@ -52,7 +52,7 @@ def nifti_ending(path: Path) -> str:
     return ending
 
 
-def beside(path: Path, suffix: str) -> Path:
+def sibling_path(path: Path, suffix: str) -> Path:
     """The path NAME and a suffix, next to a NIfTI file NAME.nii.gz; raises like `nifti_ending`."""
     return path.with_name(path.name[: -len(nifti_ending(path))] + suffix)
 

@@ -71,9 +71,9 @@ class BTCV(Layout):
                 case = f"img{found.group(1)}"
                 label = _label_of(found.group(1), label_folder)
                 own = () if label is None else (label,)
-                told = given.get(case, split)
+                own_split = given.get(case, split)
                 scans.append(
-                    case_scan(path, case, "BTCV", naming, root=root, labels=own, split=told, label_names=_NAMES)
+                    case_scan(path, case, "BTCV", naming, root=root, labels=own, split=own_split, label_names=_NAMES)
                 )
                 if label is None and split is None:
                     unlabelled.append(path)
@@ -123,16 +123,16 @@ def _label_of(number: str, folder: Path) -> Path | None:
 def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
     """The split of each case in MONAI's lists; empty if there are none, or they have another format."""
     splits: dict[str, str] = {}
-    told = list[Problem]()
+    reported = list[Problem]()
     for path in sorted(root.glob("dataset*.json")):
         try:
             lists = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            told.append(Problem(path.name, f"it cannot be read: {error}", "its splits are not used", path))
+            reported.append(Problem(path.name, f"it cannot be read: {error}", "its splits are not used", path))
             continue
         if isinstance(lists, dict) and "validation" in lists:
             splits |= {case: split for name, split in _MONAI_SPLITS.items() for case in _cases_of(lists.get(name))}
-    return splits, told
+    return splits, reported
 
 
 def _cases_of(rows: Any) -> list[str]:

@@ -82,8 +82,8 @@ def _scan(files: Sequence[_File], root: Path, naming: Naming) -> Scan:
 def _public_name(root: Path, files: Iterable[_File]) -> str:
     """The source folder's name, unless it may identify a patient: if it holds images, or repeats a header's value."""
     name = _plain(root.name)
-    told = any(file.path.parent == root or any(part in name for part in file.identities) for file in files)
-    return UNNAMED if told else safe_name(root.name)
+    reveals = any(file.path.parent == root or any(part in name for part in file.identities) for file in files)
+    return UNNAMED if reveals else safe_name(root.name)
 
 
 def looks_like_dicom(path: Path) -> bool:

@@ -27,7 +27,7 @@ def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> 
         naming: Rules for names: whether file names may be shown.
     """
     known = {file for scan in found.scans for file in (*scan.files, *scan.labels)}
-    known |= {told.path for told in (*found.problems, *found.notices) if told.path is not None}
+    known |= {problem.path for problem in (*found.problems, *found.notices) if problem.path is not None}
     strangers = [
         path
         for path in sorted(files_below(root))

@@ -27,34 +27,34 @@ def with_readings(scans: Sequence[Scan], xmls: Iterable[Path], root: Path) -> tu
         The scans with their labels; what to report: damaged XML, XML of other series, series without XML, marks on
         missing slices.
     """
-    named, told = _by_series(xmls, root)
-    told += _strangers(named, {scan.series for scan in scans}, root)
+    named, reported = _by_series(xmls, root)
+    reported += _strangers(named, {scan.series for scan in scans}, root)
     read = list[Scan]()
     for scan in scans:
         readings, problems = _readings(named.get(scan.series or "", ()), root)
-        told += problems
-        told += [problem for path, one in readings.items() for problem in _absent(one, path, scan, root)]
+        reported += problems
+        reported += [problem for path, one in readings.items() for problem in _absent(one, path, scan, root)]
         if not readings:
-            told.append(Problem(scan.shown, "no readers' XML names this series", XML_FIX, scan.path))
+            reported.append(Problem(scan.shown, "no readers' XML names this series", XML_FIX, scan.path))
         if len(readings) > 1:
             reason = f"{len(readings)} XML files mark this series in different ways"
-            told.append(Problem(scan.shown, reason, "all of their marks are used", scan.path))
+            reported.append(Problem(scan.shown, reason, "all of their marks are used", scan.path))
         read.append(replace(scan, labels=tuple(readings)))
-    return read, told
+    return read, reported
 
 
 def _by_series(xmls: Iterable[Path], root: Path) -> tuple[dict[str, list[Path]], list[Problem]]:
     named: dict[str, list[Path]] = defaultdict(list)
-    told = list[Problem]()
+    reported = list[Problem]()
     for path in xmls:
         try:
             series = series_of(path)
         except ScanError as error:
-            told.append(_told(path, root, error.what, error.fix or ""))
+            reported.append(_problem_of(path, root, error.what, error.fix or ""))
             continue
         if series is not None:
             named[series].append(path)
-    return named, told
+    return named, reported
 
 
 def _strangers(named: Mapping[str, Sequence[Path]], known: set[str | None], root: Path) -> list[Problem]:
@@ -66,9 +66,9 @@ def _strangers(named: Mapping[str, Sequence[Path]], known: set[str | None], root
                 folders[root / path.relative_to(root).parts[0]].append(path)
     fix = "its marks are not used"
     return [
-        _told(paths[0], root, "this XML belongs to a missing series", fix)
+        _problem_of(paths[0], root, "this XML belongs to a missing series", fix)
         if len(paths) == 1
-        else _told(folder, root, f"{len(paths)} XML files belong to missing series", "their marks are not used")
+        else _problem_of(folder, root, f"{len(paths)} XML files belong to missing series", "their marks are not used")
         for folder, paths in folders.items()
     ]
 
@@ -76,23 +76,23 @@ def _strangers(named: Mapping[str, Sequence[Path]], known: set[str | None], root
 def _readings(paths: Sequence[Path], root: Path) -> tuple[dict[Path, Reading], list[Problem]]:
     """The distinct readings in files that name one series; damaged files are reported and not used."""
     readings: dict[Path, Reading] = {}
-    told = list[Problem]()
+    reported = list[Problem]()
     for path in paths:
         try:
             reading = read_xml(path)
         except ScanError as error:
-            told.append(_told(path, root, error.what, error.fix or ""))
+            reported.append(_problem_of(path, root, error.what, error.fix or ""))
             continue
         if reading not in readings.values():
             readings[path] = reading
-    return readings, told
+    return readings, reported
 
 
 def _absent(reading: Reading, path: Path, scan: Scan, root: Path) -> list[Problem]:
     marks, slices = absent_marks(reading, scan.files)
     reason = f"{marks} marks on {slices} slices that are missing"
-    return [_told(path, root, reason, "these marks are left out")] if marks else []
+    return [_problem_of(path, root, reason, "these marks are left out")] if marks else []
 
 
-def _told(path: Path, root: Path, reason: str, fix: str) -> Problem:
+def _problem_of(path: Path, root: Path, reason: str, fix: str) -> Problem:
     return Problem(path.relative_to(root).as_posix(), reason, fix, path)

@@ -70,7 +70,7 @@ class NNUNet(Layout):
                     notices.append(Problem(shown, "it has no label file", f"look into {label_folder}", path))
         used = [label for scan in scans for label in scan.labels]
         notices += _other_channels(root)
-        notices += [told for _, folder, _ in _FOLDERS for told in without_image(root / folder, used, root)]
+        notices += [problem for _, folder, _ in _FOLDERS for problem in without_image(root / folder, used, root)]
         return FoundScans(tuple(scans), (), len(used), tuple(notices))
 
 

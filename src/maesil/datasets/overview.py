@@ -171,9 +171,9 @@ def draw_splits(
     patients = {(scan.dataset, scan.patient): scan.split for scan in scans}
     drawn: dict[tuple[str, str], str] = {}
     for key, given in patients.items():
-        told = config.overrides.get(key[1]) or given or kept.get(key)
-        if told is not None:
-            drawn[key] = told
+        known = config.overrides.get(key[1]) or given or kept.get(key)
+        if known is not None:
+            drawn[key] = known
     for dataset in dict.fromkeys(name for name, _ in patients):
         free = sorted(
             (key for key in patients if key[0] == dataset and key not in drawn), key=lambda key: rank_of(key[1], config)

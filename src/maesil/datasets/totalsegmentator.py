@@ -110,5 +110,6 @@ def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
         fix = "download it again; until then splits are drawn"
         return {}, [Problem("meta.csv", "it has no columns image_id and split", fix, path)]
     strange = sorted(set(splits.values()) - set(SPLITS))
-    told = [Problem("meta.csv", f"unknown split '{name}'", "splits of these cases are drawn", path) for name in strange]
-    return {case: split for case, split in splits.items() if split in SPLITS}, told
+    fix = "splits of these cases are drawn"
+    reported = [Problem("meta.csv", f"unknown split '{name}'", fix, path) for name in strange]
+    return {case: split for case, split in splits.items() if split in SPLITS}, reported

@@ -12,13 +12,13 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maesil.catalog import Catalog
-from maesil.evaluation.protocol import VIEW_AXES, Protocol, Region
+from maesil.evaluation.protocol import VIEW_AXES, Protocol, RegionName
 from maesil.evaluation.volumes import Volumes
 from maesil.metrics import Lpips, psnr, region_mean, ssim_map
 from maesil.metrics.fixed_pattern import face_ratio, stencil_share
 from maesil.metrics.ssim import SLICE_AXES, VOLUME_AXES, undisturbed
 
-Measured = Iterator[tuple[Region, float]]
+Measured = Iterator[tuple[RegionName, float]]
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def _lpips(volumes: Volumes, protocol: Protocol, lpips: Lpips | None) -> Measure
 
 
 @torch.inference_mode()
-def _lpips_view(volumes: Volumes, axis: int, protocol: Protocol, network: Lpips) -> dict[Region, float]:
+def _lpips_view(volumes: Volumes, axis: int, protocol: Protocol, network: Lpips) -> dict[RegionName, float]:
     """LPIPS per region over the slices of one view.
 
     If every voxel of the scan counts, this is the published distance of whole images; otherwise it is the mean of the
@@ -144,8 +144,8 @@ def _faces(axis: int) -> Callable[[Volumes, Protocol, Lpips | None], Measured]:
     def measure(volumes: Volumes, protocol: Protocol, lpips: Lpips | None) -> Measured:
         if "masked" in volumes.seen:
             seen, period = volumes.seen["masked"], volumes.patch[axis]
-            apart = volumes.superpatch[axis] if volumes.superpatch else None
-            yield "masked", face_ratio(seen, volumes.truth, volumes.masked, volumes.scored, period, axis, apart)
+            without = volumes.superpatch[axis] if volumes.superpatch else None
+            yield "masked", face_ratio(seen, volumes.truth, volumes.masked, volumes.scored, period, axis, without)
 
     return measure
 

@@ -29,7 +29,7 @@ def input_note(model: ModelConfig, masking: Masking, store: ScanStore) -> str:
 
 def told_note(name: str, model: Reconstructor) -> tuple[str, ...]:
     """What a model is given about the voxels that are hidden from the others; empty if nothing."""
-    return (f"{name}: told {model.told}, hidden patches too; other rows are not.",) if model.told else ()
+    return (f"{name}: told {model.hints}, hidden patches too; other rows are not.",) if model.hints else ()
 
 
 def split_note(data: DataConfig, split: str, regions: Sequence[Region]) -> str:

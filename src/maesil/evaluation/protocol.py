@@ -16,10 +16,10 @@ from maesil.ct.window import Window
 from maesil.errors import ConfigError
 from maesil.masking import MASKINGS, Masking
 
-Region = Literal["whole", "masked", "predicted"]
+RegionName = Literal["whole", "masked", "predicted"]
 View = Literal["axial", "coronal", "sagittal"]
 VIEW_AXES: dict[View, int] = {"axial": 0, "coronal": 1, "sagittal": 2}
-REGIONS: tuple[Region, ...] = ("masked", "whole", "predicted")
+REGIONS: tuple[RegionName, ...] = ("masked", "whole", "predicted")
 REGION_TEXT: dict[str, str] = {
     "masked": "masked = masked voxels only",
     "whole": "whole = every voxel of what a user gets: masked ones rebuilt, visible ones as they are in the scan",
@@ -54,7 +54,7 @@ class Protocol:
         batch: Superpatches, or slices, per batch.
     """
 
-    regions: tuple[Region, ...] = REGIONS
+    regions: tuple[RegionName, ...] = REGIONS
     masking: Literal["drawn", "off"] = "drawn"
     masks: str | None = None
     window: Window = field(default_factory=Window)

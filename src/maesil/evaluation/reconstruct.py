@@ -10,7 +10,7 @@ import numpy as np
 from maesil.ct.readers import read
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
-from maesil.ct.write import beside, nifti_ending, write_nifti
+from maesil.ct.write import nifti_ending, sibling_path, write_nifti
 from maesil.evaluation.rebuild import rebuild
 from maesil.runs.load import load
 from maesil.sampling.ahead import box_reader
@@ -46,7 +46,7 @@ def reconstruct(
         ScanError: The scan cannot be read, or is invalid.
         ConfigError: `out` is not a NIfTI file name.
     """
-    mask_out = beside(out, f"_mask{nifti_ending(out)}")
+    mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
     loaded = load(run, checkpoint=checkpoint)
     original = read(scan, series=series)
     window = loaded.config.data.window

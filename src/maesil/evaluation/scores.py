@@ -12,7 +12,7 @@ from typing import Any, get_args
 import pandas as pd
 
 from maesil.errors import CheckpointError
-from maesil.evaluation.protocol import Region
+from maesil.evaluation.protocol import RegionName
 from maesil.files import write_json, write_text
 
 EARLIER_REGIONS = ("composite",)
@@ -112,7 +112,7 @@ def _score(line: str, path: Path, number: int) -> Score:
         plain |= {name: STRANGE[one] if isinstance(one, str) else float(one) for name, one in numbers.items()}
         known = {field.name for field in fields(Score)}
         score = Score(**{key: content for key, content in plain.items() if key in known})
-        if score.region not in (*get_args(Region), *EARLIER_REGIONS):
+        if score.region not in (*get_args(RegionName), *EARLIER_REGIONS):
             raise ValueError(f"region {score.region!r}")
     except (ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float
 
 from maesil.errors import ConfigError
 from maesil.evaluation.measures import METRICS
-from maesil.evaluation.protocol import Protocol, Region
+from maesil.evaluation.protocol import Protocol, RegionName
 from maesil.evaluation.volumes import prepare_volumes
 from maesil.metrics import Lpips
 from maesil.shapes import Shape3
@@ -20,7 +20,7 @@ class Measured(NamedTuple):
     """One score of a reconstructed scan."""
 
     metric: str
-    region: Region
+    region: RegionName
     value: float
 
 

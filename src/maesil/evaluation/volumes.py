@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from maesil.evaluation.protocol import Protocol, Region
+from maesil.evaluation.protocol import Protocol, RegionName
 from maesil.shapes import Shape3
 
 
@@ -27,8 +27,8 @@ class Volumes(NamedTuple):
     """
 
     truth: Float[Tensor, "d h w"]
-    seen: dict[Region, Float[Tensor, "d h w"]]
-    counted: dict[Region, Bool[Tensor, "d h w"]]
+    seen: dict[RegionName, Float[Tensor, "d h w"]]
+    counted: dict[RegionName, Bool[Tensor, "d h w"]]
     scored: Bool[Tensor, "d h w"]
     masked: Bool[Tensor, "d h w"]
     patch: Shape3
@@ -71,12 +71,12 @@ def prepare_volumes(
             protocol.scored_window.normalize(protocol.window.denormalize(one)) for one in (true, predicted)
         )
     whole = torch.where(hidden, predicted, true)
-    versions: dict[Region, Tensor] = {
+    versions: dict[RegionName, Tensor] = {
         "whole": whole,
         "masked": whole if protocol.paste else predicted,
         "predicted": predicted,
     }
-    regions: dict[Region, Tensor] = {"whole": counts, "masked": counts & hidden, "predicted": counts}
+    regions: dict[RegionName, Tensor] = {"whole": counts, "masked": counts & hidden, "predicted": counts}
     wanted = [region for region in protocol.regions if predicts_visible or region != "predicted"]
     return Volumes(
         true,

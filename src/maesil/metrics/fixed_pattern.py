@@ -19,7 +19,7 @@ def face_ratio(
     scored: Bool[Tensor, "d h w"],
     period: int,
     axis: int,
-    apart: int | None = None,
+    without: int | None = None,
 ) -> float:
     """Ratio of steps across patch faces to steps inside patches, as a multiple of the same ratio in the scan.
 
@@ -34,7 +34,7 @@ def face_ratio(
         period: Number of voxels from one face to the next, from the first voxel of the volume on: a patch's edge for
             seams between patches, a superpatch's for seams between superpatches.
         axis: Axis of the steps: 0 = S, 1 = P, 2 = L.
-        apart: Period of faces to leave out because they are of another kind: those between superpatches, which are
+        without: Period of faces to leave out because they are of another kind: those between superpatches, which are
             reconstructed separately, when patches are measured. None: leave out none.
 
     Returns:
@@ -44,8 +44,8 @@ def face_ratio(
     pairs = counted[1:] & counted[:-1]
     place = torch.arange(1, len(counted), device=mask.device)
     at_face = place % period == 0
-    if apart is not None:
-        pairs = pairs & (place % apart != 0)[:, None, None]
+    if without is not None:
+        pairs = pairs & (place % without != 0)[:, None, None]
     ratios = []
     for volume in (reconstruction, truth):
         steps = volume.movedim(axis, 0).diff(dim=0).abs()

@@ -70,7 +70,7 @@ class Reconstructor(nn.Module, ABC):
     Subclasses are final and keep these promises, which `tests/contracts/test_pretrainers.py` checks for all:
 
     * Superpatches are (b, c, d, h, w) in window units [0, 1]; so are reconstructions, in float32.
-    * The volume of `reconstruct` does not depend on masked voxels, unless `sees_all` or `told` says so.
+    * The volume of `reconstruct` does not depend on masked voxels, unless `sees_all` or `hints` says so.
     * Visible voxels of the volume are the model's own, unless `predicts_visible` is False: then the superpatch's.
     * Masks come from `draw_mask`; the same generator state gives the same masks.
     * Autocast to bfloat16 and float16, and `module.to(torch.bfloat16)`, work on the CPU too.
@@ -83,13 +83,13 @@ class Reconstructor(nn.Module, ABC):
         sees_all: Whether the model sees the masked voxels, too.
         predicts_visible: Whether the model predicts visible voxels; if not, it passes them through.
         keeps_masks: Whether the masks are part of the model, which is then scored under its own alone.
-        told: Description of other knowledge of masked voxels that the model gets; empty where it gets none.
+        hints: Description of other knowledge of masked voxels that the model gets; empty where it gets none.
     """
 
     sees_all: bool = False
     predicts_visible: bool = True
     keeps_masks: bool = False
-    told: str = ""
+    hints: str = ""
 
     def __init__(self, grid: PatchGrid, masking: Masking) -> None:
         super().__init__()

@@ -198,7 +198,7 @@ class MaskedAutoencoder(Pretrainer):
         self.encoder = Encoder(config)
         self.decoder = make_decoder(config)
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
-        self.told = "the true mean and deviation of every patch" if config.normalize_targets else ""
+        self.hints = "the true mean and deviation of every patch" if config.normalize_targets else ""
         initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
 
     def loss(
@@ -227,7 +227,7 @@ class MaskedAutoencoder(Pretrainer):
         """Rebuilds whole superpatches from their visible tokens.
 
         With `normalize_targets` the prediction is scaled by the true mean and deviation of each patch, which the
-        network does not predict: `told` and the scores of such a model say so.
+        network does not predict: `hints` and the scores of such a model say so.
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, _ = split_tokens(mask, int((~mask[0]).sum()))

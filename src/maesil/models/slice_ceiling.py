@@ -25,7 +25,7 @@ class SliceCeiling(Reconstructor):
     """
 
     predicts_visible = False
-    told = "the truth of every slice in which anything is visible"
+    hints = "the truth of every slice in which anything is visible"
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:

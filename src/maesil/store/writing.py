@@ -74,7 +74,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     known = stored_row(store, scan.scan_id)
     if known is not None and _is_current(known, source, scan.split, wanted):
         return Written(known)
-    volume, told = _read(scan)
+    volume, assumptions = _read(scan)
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)
     draft = store / SCANS / f"{DRAFT}{scan.scan_id}-{os.getpid()}"
     try:
@@ -84,7 +84,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         raise _unwritable(store, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Written(row, told)
+    return Written(row, assumptions)
 
 
 def _is_current(known: dict[str, Any], source: dict[str, str], split: str | None, labels: str | None) -> bool:
@@ -112,10 +112,10 @@ def _read(scan: Scan) -> tuple[Volume, tuple[str, ...]]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", GeometryWarning)
         volume = read(scan.path, series=scan.series)
-    told = [str(warning.message) for warning in caught]
+    assumptions = [str(warning.message) for warning in caught]
     if volume.array.min() >= 0:
-        told.append(f"{scan.path}: no voxel is below 0: are these Hounsfield units?")
-    return volume, tuple(told)
+        assumptions.append(f"{scan.path}: no voxel is below 0: are these Hounsfield units?")
+    return volume, tuple(assumptions)
 
 
 def _write_draft(

@@ -50,7 +50,7 @@ def write_results(experiment: Experiment, out: Path) -> Path:
 def trained_as(experiment: Experiment) -> list[str]:
     """Sentences on how each start was trained, and how its learning rate was chosen."""
     arms = "; ".join(str(arm) for arm in experiment.arms.values())
-    chosen = "Learning rates were given, not chosen." if experiment.search is None else experiment.search.told()
+    chosen = "Learning rates were given, not chosen." if experiment.search is None else experiment.search.sentence()
     return [f"Each start has its own training settings. {arms[:1].upper()}{arms[1:]}.", chosen]
 
 

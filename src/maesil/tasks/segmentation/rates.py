@@ -67,7 +67,7 @@ class Search:
         starts = dict.fromkeys(attempt.start for attempt in self.attempts)
         return {start: max(self._scored(start), key=lambda attempt: attempt.dice or 0.0).peak_lr for start in starts}
 
-    def told(self) -> str:
+    def sentence(self) -> str:
         """The search as a sentence."""
         starts = dict.fromkeys(attempt.start for attempt in self.attempts)
         parts = [f"{start} {', '.join(str(a) for a in self.attempts if a.start == start)}" for start in starts]

@@ -18,7 +18,7 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
-from maesil.ct.write import beside, write_nifti
+from maesil.ct.write import sibling_path, write_nifti
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import seen_notes
 from maesil.errors import CheckpointError
@@ -222,7 +222,7 @@ def predict(
         ScanError: The scan cannot be read, or is invalid.
         ConfigError: `out` is not a NIfTI file name.
     """
-    names = beside(out, "_classes.json")
+    names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
     original = read(scan, series=series)
     volume = conform(original, loaded.record["prepare"])
