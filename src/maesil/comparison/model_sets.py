@@ -99,7 +99,7 @@ def ablation_masking(preset: RunConfig) -> ModelSet:
         "visible patches count 0.1": {"model.visible_weight": 0.1},
     }
     trained = (Spec(label, "maesil", values) for label, values in settings.items())
-    return ModelSet("Ablation: masking, patch, target", (*trained, *parse_models(["kriging", "interpolation", "mean"])))
+    return ModelSet("Ablation: masking, patch, target", (*trained, *parse_models(UNTRAINED)))
 
 
 def ours_width(preset: RunConfig) -> int:
