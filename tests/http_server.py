@@ -42,20 +42,24 @@ def served(folder: Path) -> Iterator[Served]:
             path = folder / self.path.lstrip("/")
             if not path.is_file():
                 return self._answer(404, b"")
-            body, status = path.read_bytes(), 200
+            body, status, ranged = path.read_bytes(), 200, ""
             found = re.fullmatch(r"bytes=(\d*)-(\d*)", self.headers.get("Range", ""))
             if found and state.ranges:
                 first, last = found.groups()
-                body = body[int(first) : int(last) + 1 if last else None] if first else body[-int(last) :]
-                status = 206
+                size = len(body)
+                start = int(first) if first else max(0, size - int(last))
+                body = body[start : int(last) + 1 if first and last else None]
+                status, ranged = 206, f"bytes {start}-{start + len(body) - 1}/{size}"
             if fault >= 400:
                 return self._answer(fault, b"")
-            return self._answer(status, body, cut=fault == 0)
+            return self._answer(status, body, cut=fault == 0, ranged=ranged)
 
-        def _answer(self, status: int, body: bytes, cut: bool = False) -> None:
+        def _answer(self, status: int, body: bytes, cut: bool = False, ranged: str = "") -> None:
             self.send_response(status)
             self.send_header("Content-Length", str(len(body)))
             self.send_header("ETag", f'"{hashlib.md5(body).hexdigest()}"')  # S3's clients ask for one
+            if ranged:
+                self.send_header("Content-Range", ranged)
             self.end_headers()
             self.wfile.write(body[: len(body) // 2] if cut else body)
             if cut:

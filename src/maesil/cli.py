@@ -22,6 +22,7 @@ COMMANDS = Catalog(
         "demo": "run the whole pipeline on one real CT, in about ten minutes on two cores",
         "datasets": "list the contents of CT folders (Table I), and merge them into one dataset",
         "prepare": "convert scans into a store that training can read fast",
+        "store": "check the files of a store, repair it, or remove scans",
         "pretrain": "pre-train a model",
         "evaluate": "score a run on held-out scans",
         "compare": "train models under one budget, score them, and write tables and an HTML page",

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, final
 
@@ -22,6 +22,7 @@ from maesil.shapes import Shape3
 from maesil.store.format import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, SCANS
 from maesil.store.location import address_of, kvstore_of
 from maesil.store.ranges import require_ranges
+from maesil.store.shards import Shards, Slices3, shard_name
 from maesil.store.zarr3 import check_process, open_array, read_error, read_file, reading_context
 
 __all__ = ["OCCUPANCY_BLOCK", "BegunRead", "ScanEntry", "ScanStore"]
@@ -47,6 +48,7 @@ class ScanEntry:
         labels: Map from structure to its number in the scan's labels; None if it has no labels. A structure that is
             named but has no voxel was looked for and is not there.
         split: Split given by its collection or by the list it was prepared from; None: still to be drawn.
+        arrays: Map from array to the record of its shards; empty in stores of version 0.1.
     """
 
     scan_id: str
@@ -60,6 +62,7 @@ class ScanEntry:
     source_geometry: Geometry
     split: str | None = None
     labels: Mapping[str, int] | None = None
+    arrays: Mapping[str, Any] = field(default_factory=dict)
 
     @staticmethod
     def from_dict(row: dict[str, Any]) -> ScanEntry:
@@ -77,6 +80,7 @@ class ScanEntry:
             source_geometry=Geometry.from_dict(row["source_geometry"]),
             split=row.get("split"),
             labels=row.get("labels", {}).get("names"),
+            arrays=row.get("arrays", {}),
         )
 
 
@@ -86,12 +90,13 @@ class BegunRead:
 
     Args:
         future: The end of it; None: there is nothing to wait for.
-        store: Path of the store, for messages.
+        store: Folder or address of the store, for messages.
         scan_id: Name of the scan, for messages.
+        check: Function that raises StoreError if what was read cannot be what was written.
     """
 
-    def __init__(self, future: Any, store: Path, scan_id: str) -> None:
-        self._future, self._store, self._scan_id = future, store, scan_id
+    def __init__(self, future: Any, store: str, scan_id: str, check: Callable[[], None]) -> None:
+        self._future, self._store, self._scan_id, self._check = future, store, scan_id, check
 
     def wait(self) -> None:
         """Returns when all voxels are in the caller's array.
@@ -107,6 +112,7 @@ class BegunRead:
             what = f"voxels of '{self._scan_id}' cannot be read"
             fix = "check the disk, then run `maesil prepare` again"
             raise read_error(error, what, self._store, fix) from error
+        self._check()
 
 
 @final
@@ -135,6 +141,8 @@ class ScanStore:
         self._kvstore = kvstore_of(self.path)
         self._context = reading_context(self.resident_gib, self.threads)
         self._array = lru_cache(OPEN_ARRAYS)(self._opened)
+        self._shards = lru_cache(OPEN_ARRAYS)(self._recorded)
+        self._found: set[str] = set()
 
     def __getstate__(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in ("path", "manifest", "resident_gib", "threads")}
@@ -142,6 +150,11 @@ class ScanStore:
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
         self._prepare()
+
+    @property
+    def where(self) -> str:
+        """The folder or address, for messages."""
+        return address_of(self.path) or str(self.path)
 
     @cached_property
     def entries(self) -> tuple[ScanEntry, ...]:
@@ -159,7 +172,7 @@ class ScanStore:
         except KeyError:
             guess = nearest(scan_id, self._by_id)
             hint = f"did you mean '{guess}'?" if guess else f"it has {len(self._by_id)} scans"
-            raise StoreError(f"no scan '{scan_id}' in this store", where=self.path, fix=hint) from None
+            raise StoreError(f"no scan '{scan_id}' in this store", where=self.where, fix=hint) from None
 
     def read(self, scan_id: str, start: Shape3, shape: Shape3, fill: int = AIR_HU) -> Int16[np.ndarray, "d h w"]:
         """Voxels of a box, in HU.
@@ -187,7 +200,7 @@ class ScanStore:
 
     def begin(self, box: Int16[np.ndarray, "d h w"], scan_id: str, start: Shape3, fill: int = AIR_HU) -> BegunRead:
         """Begins to read as `read_into` does, and returns at once; several reads run side by side."""
-        return self._begin(box, self._array(scan_id, "0"), start, fill, scan_id)
+        return self._begin(box, scan_id, "0", start, fill)
 
     def read_labels(self, scan_id: str, start: Shape3, shape: Shape3) -> UInt[np.ndarray, "d h w"]:
         """Label numbers of a box, uint8 or uint16; 0 outside the volume.
@@ -195,32 +208,63 @@ class ScanStore:
         Raises:
             StoreError: The scan was prepared without labels.
         """
-        box = np.empty(shape, dtype=self._labels(scan_id).dtype.numpy_dtype)
+        self._require_labels(scan_id)
+        box = np.empty(shape, dtype=self._array(scan_id, LABELS).dtype.numpy_dtype)
         self.begin_labels(box, scan_id, start).wait()
         return box
 
     def begin_labels(self, box: Integer[np.ndarray, "d h w"], scan_id: str, start: Shape3) -> BegunRead:
         """Begins to read the label numbers of a box into an array, of uint16 or wider; 0 outside the volume."""
-        return self._begin(box, self._labels(scan_id), start, 0, scan_id)
+        self._require_labels(scan_id)
+        return self._begin(box, scan_id, LABELS, start, 0)
 
-    def _labels(self, scan_id: str) -> ts.TensorStore:
+    def _require_labels(self, scan_id: str) -> None:
         if self.entry(scan_id).labels is None:
             fix = "prepare it with --labels, with its label file next to it"
-            raise StoreError(f"'{scan_id}' has no labels in this store", where=self.path, fix=fix)
-        return self._array(scan_id, LABELS)
+            raise StoreError(f"'{scan_id}' has no labels in this store", where=self.where, fix=fix)
 
-    def _begin(self, box: npt.NDArray[Any], array: ts.TensorStore, start: Shape3, fill: int, scan_id: str) -> BegunRead:
+    def _begin(self, box: npt.NDArray[Any], scan_id: str, name: str, start: Shape3, fill: int) -> BegunRead:
         check_process()
+        array = self._array(scan_id, name)
         low = [max(0, first) for first in start]
         high = [min(size, first + count) for size, first, count in zip(array.shape, start, box.shape, strict=True)]
-        inside = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
+        d, h, w = (slice(a, b) for a, b in zip(low, high, strict=True))
         local = tuple(slice(a - s, b - s) for a, b, s in zip(low, high, start, strict=True))
-        empty = any(part.stop <= part.start for part in inside)
-        if empty or any(part.stop - part.start < size for part, size in zip(inside, box.shape, strict=True)):
+        empty = any(part.stop <= part.start for part in (d, h, w))
+        if empty or any(part.stop - part.start < size for part, size in zip((d, h, w), box.shape, strict=True)):
             box[:] = fill
-        target = None if empty else ts.array(box[local], copy=False, write=True)
-        future = target and target.write(array[inside].translate_to[0, 0, 0])
-        return BegunRead(future, self.path, scan_id)
+        if empty:
+            return BegunRead(None, self.where, scan_id, lambda: None)
+        read = box[local]
+        future = ts.array(read, copy=False, write=True).write(array[d, h, w].translate_to[0, 0, 0])
+        return BegunRead(future, self.where, scan_id, partial(self._require_files, read, scan_id, name, (d, h, w)))
+
+    def _require_files(self, read: npt.NDArray[Any], scan_id: str, name: str, box: Slices3) -> None:
+        """Raises StoreError if a shard that was written is gone: a reader cannot tell it from one of air alone."""
+        shards = self._shards(scan_id, name)
+        if shards is None:
+            return
+        air = AIR_HU if name == "0" else 0
+        for place, part in shards.touched(box):
+            file = f"{SCANS}/{scan_id}/{name}/{shard_name(place)}"
+            if file in self._found or not _is_all(read[part], air):
+                continue
+            if not self._exists(file):
+                fix = "copy the store again, or run `maesil prepare` again"
+                raise StoreError(
+                    f"voxels of '{scan_id}' are missing: there is no file {file}", where=self.where, fix=fix
+                )
+            self._found.add(file)
+
+    def _recorded(self, scan_id: str, name: str) -> Shards | None:
+        entry = self.entry(scan_id)
+        record, edge = entry.arrays.get(name), self.manifest.get("settings", {}).get("shard")
+        return None if record is None else Shards.from_dict(record, entry.shape, edge)
+
+    def _exists(self, file: str) -> bool:
+        if address_of(self.path) is None:
+            return (self.path / file).is_file()
+        return read_file(self._kvstore, file, self._context) is not None
 
     def volume(self, scan_id: str) -> Volume:
         """The whole stored volume."""
@@ -229,9 +273,8 @@ class ScanStore:
 
     def occupancy(self, scan_id: str) -> UInt8[np.ndarray, "bd bh bw"]:
         """Share of tissue (above -500 HU) per block of 16^3 voxels, 0 to 255."""
-        array = self._opened(scan_id, OCCUPANCY)
-        box = np.empty(array.shape, dtype=np.uint8)
-        self._begin(box, array, (0, 0, 0), 0, scan_id).wait()
+        box = np.empty(self._array(scan_id, OCCUPANCY).shape, dtype=np.uint8)
+        self._begin(box, scan_id, OCCUPANCY, (0, 0, 0), 0).wait()
         return box
 
     def _opened(self, scan_id: str, name: str) -> ts.TensorStore:
@@ -239,11 +282,16 @@ class ScanStore:
         try:
             array = open_array(self._kvstore, f"{SCANS}/{scan_id}/{name}", self._context)
         except (ValueError, OSError) as error:
-            raise read_error(error, damaged, self.path, "run `maesil prepare` again") from error
+            raise read_error(error, damaged, self.where, "run `maesil prepare` again") from error
         if name == "0" and array.shape != entry.shape:
             what = f"'{scan_id}' was prepared again, but the manifest describes its earlier version"
-            raise StoreError(what, where=self.path, fix="let `maesil prepare` finish, then open the store again")
+            raise StoreError(what, where=self.where, fix="let `maesil prepare` finish, then open the store again")
         return array
+
+
+def _is_all(voxels: npt.NDArray[Any], value: int) -> bool:
+    """Whether all voxels have the value; a few of them usually settle it."""
+    return bool((voxels[::8, ::8, ::8] == value).all()) and bool((voxels == value).all())
 
 
 def _read_manifest(path: Path, kvstore: Mapping[str, Any], context: ts.Context) -> dict[str, Any]:

@@ -19,10 +19,12 @@ from maesil.datasets.labels import image_files
 from maesil.errors import StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
+from maesil.store.check import fault_of
 from maesil.store.conform import blocks, clip_in_place, target_geometry
-from maesil.store.format import DRAFT, HIGHEST_HU, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
+from maesil.store.format import DRAFT, HIGHEST_HU, LABELS, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
 from maesil.store.labels import write_labels
 from maesil.store.settings import PrepareConfig
+from maesil.store.shards import record_shards
 from maesil.store.zarr3 import write_group
 
 
@@ -72,7 +74,8 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     source = {**names, "source_sha256": fingerprint(scan.files)}
     wanted = _label_source(scan, config)
     known = stored_row(store, scan.scan_id)
-    if known is not None and _is_current(known, source, scan.split, wanted):
+    current = known is not None and _is_current(known, source, scan.split, wanted)
+    if known is not None and current and fault_of(scan_path(store, scan.scan_id), known, config.shard) is None:
         return Written(known)
     volume, assumptions = _read(scan)
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)
@@ -142,6 +145,8 @@ def _write_draft(
     }
     if labels is not None:
         row["labels"] = {"names": write_labels(draft, scan, source_geometry, geometry, config), "source": labels}
+    sharded = ["0", LABELS] if labels is not None else ["0"]
+    row["arrays"] = {name: record_shards(draft / name, geometry.shape, config.shard) for name in sharded}
     write_group(draft, {"ome": multiscales(source["scan_id"], geometry), "maesil": row})
     return row
 

@@ -190,7 +190,7 @@ def reason(error: Exception) -> str:
     return _NO_SPECIFICATION.sub("", str(error)) or type(error).__name__
 
 
-def read_error(error: Exception, what: str, where: Path, fix: str) -> StoreError:
+def read_error(error: Exception, what: str, where: Path | str, fix: str) -> StoreError:
     """The error of a read that failed: of the network, or `what` and why, with `fix`."""
     if str(error).startswith(_UNREACHABLE):
         what = f"the store cannot be reached: {reason(error)} ({READ_TRIES} tries)"
