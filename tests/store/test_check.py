@@ -157,7 +157,8 @@ def test_store__removes_scans_that_are_named(store: Path, capsys: pytest.Capture
     assert main(["store", "check", str(store / "nowhere")]) == 2
 
 
-def test_store__a_store_of_version_01_is_read_without_records(store: Path, scans: Path) -> None:
+def test_store__a_store_of_version_01_is_read_without_records(store: Path, scans: Path, hashes: Hashes) -> None:
+    recorded = hashes(store)
     manifest = json.loads((store / "manifest.json").read_text())
     for row in manifest["scans"]:
         del row["arrays"]
@@ -168,6 +169,9 @@ def test_store__a_store_of_version_01_is_read_without_records(store: Path, scans
     (store / "manifest.json").write_text(json.dumps(manifest))
     assert ScanStore(store).volume("set-a").shape == SHAPE
     assert check_store(store) == {}
+    prepare([scans], store, CONFIG, workers=0)
+    assert hashes(store) == recorded, "prepare makes the record of a store that has none"
+    (store / "manifest.json").write_text(json.dumps(manifest))
     shutil.rmtree(array(store))
     assert check_store(store) == {"set-a": "0: zarr.json is missing"}
     prepare([scans], store, CONFIG, workers=0)

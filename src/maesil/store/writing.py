@@ -76,7 +76,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     known = stored_row(store, scan.scan_id)
     current = known is not None and _is_current(known, source, scan.split, wanted)
     if known is not None and current and fault_of(scan_path(store, scan.scan_id), known, config.shard) is None:
-        return Written(known)
+        return Written(known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config))
     volume, assumptions = _read(scan)
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)
     draft = store / SCANS / f"{DRAFT}{scan.scan_id}-{os.getpid()}"
@@ -145,9 +145,15 @@ def _write_draft(
     }
     if labels is not None:
         row["labels"] = {"names": write_labels(draft, scan, source_geometry, geometry, config), "source": labels}
-    sharded = ["0", LABELS] if labels is not None else ["0"]
-    row["arrays"] = {name: record_shards(draft / name, geometry.shape, config.shard) for name in sharded}
-    write_group(draft, {"ome": multiscales(source["scan_id"], geometry), "maesil": row})
+    return _recorded(draft, row, config)
+
+
+def _recorded(scan: Path, row: dict[str, Any], config: PrepareConfig) -> dict[str, Any]:
+    """Adds the record of a scan's files to its row, and writes the row into the scan's folder."""
+    geometry = Geometry.from_dict(row["geometry"])
+    names = ["0", LABELS] if "labels" in row else ["0"]
+    row = {**row, "arrays": {name: record_shards(scan / name, geometry.shape, config.shard) for name in names}}
+    write_group(scan, {"ome": multiscales(row["scan_id"], geometry), "maesil": row})
     return row
 
 
