@@ -17,9 +17,9 @@ from maesil.datasets import SplitConfig
 from maesil.datasets.manifest import read_manifest
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.errors import ConfigError
-from maesil.sampling.config import DataConfig
+from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.plan import RandomPlan
-from maesil.sampling.regions import regions_of
+from maesil.sampling.regions import regions_of, scan_splits
 from maesil.store.prepare import PrepareConfig
 from maesil.store.scanstore import ScanStore
 
@@ -78,12 +78,18 @@ def test_unify__overrides_that_name_nobody_are_told(roots: list[Path]) -> None:
     assert problem.fix == "did you mean 's0001'?"
 
 
-def test_unify__every_dataset_has_its_share_of_each_split(tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        for number in range(20):
-            nifti(tmp_path / name / f"{name}{number}.nii.gz")
-    unified = pipeline.datasets([tmp_path / "a", tmp_path / "b"], splits=SplitConfig(fractions=(0.7, 0.2, 0.1)))
-    assert [row.splits for row in unified.collections] == [(14, 4, 2), (14, 4, 2)]
+@pytest.mark.parametrize("count", [2, 3, 5, 24])
+def test_unify__splits_as_training_does(tmp_path: Path, count: int) -> None:
+    for number in range(count):
+        path = tmp_path / "set" / f"case_{number}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        write_nifti(path, Volume(np.full((4, 4, 4), number, np.int16), Geometry.from_parts((4, 4, 4), (2.0,) * 3)))
+    listed = {scan.patient: scan.split for scan in pipeline.datasets([tmp_path / "set"]).scans}
+    pipeline.prepare([tmp_path / "set"], tmp_path / "store", PrepareConfig(spacing_mm=2.0), workers=0)
+    store = ScanStore(tmp_path / "store")
+    splits = scan_splits(store, HoldoutConfig())
+    assert {entry.patient: splits[entry.scan_id] for entry in store.entries} == listed
+    assert set(listed.values()) == set(("train", "test", "val")[:count])
 
 
 def test_unify__a_truncated_scan_is_told_and_the_rest_goes_on(roots: list[Path]) -> None:

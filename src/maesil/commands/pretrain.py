@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from rich.console import Console
+
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, lists, parse, print_json, value_of
 from maesil.config import RunConfig, load_yaml
@@ -57,10 +59,21 @@ def main(words: Sequence[str]) -> int:
     if outcome.status == "interrupted":
         screen.print("the same command resumes it")
     else:
-        screen.print(f"next: maesil evaluate {outcome.run}")
+        _print_next(screen, call.config, outcome.run)
     if call.json:
         print_json(vars(outcome))
     return 1 if outcome.status == "interrupted" else 0
+
+
+def _print_next(screen: Console, config: RunConfig, run: Path) -> None:
+    """Prints the command that evaluates the run, if any patient is held out."""
+    from maesil.sampling.regions import split_to_score
+    from maesil.store.scanstore import ScanStore
+
+    split = split_to_score(ScanStore(config.data.store or Path()), config.data.holdout)
+    if split is not None:
+        flag = "" if split == "test" else f" --split {split}"
+        screen.print(f"next: maesil evaluate {run}{flag}")
 
 
 def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:

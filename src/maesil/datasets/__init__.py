@@ -3,7 +3,7 @@
 from maesil.datasets.find import find_scans
 from maesil.datasets.salt import kept_salt, salt_check
 from maesil.datasets.scan import FoundScans, Problem, Scan
-from maesil.datasets.splits import SPLITS, SplitConfig, split_of
+from maesil.datasets.splits import SPLITS, SplitConfig, divide, split_of
 
 __all__ = [
     "SPLITS",
@@ -11,6 +11,7 @@ __all__ = [
     "Problem",
     "Scan",
     "SplitConfig",
+    "divide",
     "find_scans",
     "kept_salt",
     "salt_check",

@@ -11,7 +11,7 @@ from maesil.ct.readers.base import Facts
 from maesil.datasets.facts import superpatches_of
 from maesil.datasets.labels import classes_of
 from maesil.datasets.scan import Scan
-from maesil.datasets.splits import SPLITS, SplitConfig, rank_of, split_of
+from maesil.datasets.splits import SPLITS, SplitConfig, divide
 from maesil.datasets.weighting import Weighting, draw_shares, power_of
 
 
@@ -165,28 +165,13 @@ def draw_splits(
     """The split of every patient, by dataset and patient.
 
     Overrides of the user come first, then the collection's own split, then that of an earlier list. The remaining
-    patients of each dataset are divided exactly, in the order of a hash of their names: every dataset has its share of
-    each split.
+    patients are divided as training divides those of a store: see `maesil.datasets.splits.divide`.
     """
     patients = {(scan.dataset, scan.patient): scan.split for scan in scans}
-    drawn: dict[tuple[str, str], str] = {}
-    for key, given in patients.items():
-        known = config.overrides.get(key[1]) or given or kept.get(key)
-        if known is not None:
-            drawn[key] = known
-    for dataset in dict.fromkeys(name for name, _ in patients):
-        free = sorted(
-            (key for key in patients if key[0] == dataset and key not in drawn), key=lambda key: rank_of(key[1], config)
-        )
-        drawn |= _shared_out(free, config)
-    return drawn
-
-
-def _shared_out(patients: Sequence[tuple[str, str]], config: SplitConfig) -> dict[tuple[str, str], str]:
-    if len(patients) < len(SPLITS):  # too few to divide: each follows its hash
-        return {key: split_of(key[1], config) for key in patients}
-    train, val, _ = config.fractions
-    first, second = round(train * len(patients)), round((train + val) * len(patients))
-    return {
-        key: "train" if place < first else "val" if place < second else "test" for place, key in enumerate(patients)
+    known = {
+        key: split
+        for key, given in patients.items()
+        if (split := config.overrides.get(key[1]) or given or kept.get(key)) is not None
     }
+    drawn = divide((name for _, name in patients.keys() - known.keys()), config, tuple(known.values()))
+    return {key: known[key] if key in known else drawn[key[1]] for key in patients}

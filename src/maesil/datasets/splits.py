@@ -1,15 +1,20 @@
-"""Train/validation/test splits by patient, stable when other patients are added or removed."""
+"""Train/validation/test splits by patient."""
 
 from __future__ import annotations
 
 import hashlib
 import math
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from maesil.catalog import unknown_name
 from maesil.errors import ConfigError
 
 SPLITS = ("train", "val", "test")
+
+NEEDED = ("train", "test", "val")
+"""The splits, the most needed first: two patients are enough to train on one and to test on the other."""
 
 
 @dataclass(frozen=True)
@@ -38,11 +43,49 @@ class SplitConfig:
                 raise unknown_name("split", split, SPLITS)
 
 
-def split_of(patient: str, config: SplitConfig) -> str:
-    """The split of a patient, which depends only on the patient's name, the fractions and the seed.
+def divide(patients: Iterable[str], config: SplitConfig, held: Sequence[str] = ()) -> dict[str, str]:
+    """The split of every patient; no split that has a share is empty while there are patients for it.
 
-    All scans of a patient are in one split, and a patient keeps its split when others are added. Shares hold on
-    average: with few patients a split can be empty; use `overrides` then.
+    A hash of the patient's name draws its split (see `split_of`). If a split would be empty, the patient whose hash is
+    nearest to it moves there from a split that can spare one: with two patients, one is for training and one for
+    testing. So all other patients keep their split when patients are added or removed, but the moved one may return
+    to the split of its hash when the added ones fill the empty split.
+
+    Args:
+        patients: Names of the patients to divide.
+        config: Shares, seed and overrides; a patient with an override never moves.
+        held: Splits of further patients, who have theirs already: one item per patient.
+
+    Returns:
+        Map from patient to "train", "val" or "test".
+    """
+    drawn = {patient: split_of(patient, config) for patient in sorted(set(patients))}
+    count = Counter([*drawn.values(), *held])
+    for place, split in enumerate(NEEDED):
+        if count[split] or not config.fractions[SPLITS.index(split)]:
+            continue
+        movable = [name for name in drawn if name not in config.overrides]
+        spare = [name for name in movable if count[drawn[name]] > 1]
+        less_needed = [name for name in movable if drawn[name] in NEEDED[place + 1 :]]
+        if spare or less_needed:
+            moved = min(spare or less_needed, key=lambda name: _distance(rank_of(name, config), split, config))
+            count[drawn[moved]] -= 1
+            count[split] += 1
+            drawn[moved] = split
+    return drawn
+
+
+def _distance(rank: float, split: str, config: SplitConfig) -> float:
+    """Distance of a rank from the part of [0, 1) that belongs to a split."""
+    place = SPLITS.index(split)
+    low, high = sum(config.fractions[:place]), sum(config.fractions[: place + 1])
+    return max(low - rank, rank - high, 0.0)
+
+
+def split_of(patient: str, config: SplitConfig) -> str:
+    """The split that the patient's override or hash gives, whoever else is there; `divide` fills empty splits.
+
+    The hash depends only on the patient's name and the seed. Shares hold on average.
 
     Returns:
         "train", "val" or "test".

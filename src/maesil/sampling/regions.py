@@ -11,7 +11,7 @@ import numpy.typing as npt
 from jaxtyping import Bool
 
 from maesil.catalog import nearest
-from maesil.datasets.splits import SPLITS, split_of
+from maesil.datasets.splits import SPLITS, divide
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.shapes import Shape3
@@ -103,41 +103,58 @@ def regions_of(store: ScanStore, config: DataConfig, superpatch: Shape3, split: 
         raise StoreError(
             "this store has no scans", where=store.path, fix="see why in its quarantine.jsonl; prepare others"
         )
-    division = _by_patient if config.holdout.by == "patient" else _by_superpatch
-    found = [division(store, entry, config, superpatch, split) for entry in store.entries]
-    regions = tuple(region for region in found if region is not None and region.tiles)
+    if config.holdout.by == "patient":
+        splits = scan_splits(store, config.holdout)
+        entries = [entry for entry in store.entries if splits[entry.scan_id] == split]
+        found = [_whole(store, entry, config, superpatch) for entry in entries]
+    else:
+        found = [_by_superpatch(store, entry, config, superpatch, split) for entry in store.entries]
+    regions = tuple(region for region in found if region.tiles)
     if not regions:
         raise EmptySplitError(
             f"no superpatch of {superpatch} voxels belongs to the split '{split}'",
             where=store.path,
-            fix=_advice(config),
+            fix=_advice(store, config.holdout, split),
         )
     return regions
 
 
-def _advice(config: DataConfig) -> str:
-    if config.holdout.by == "patient":
-        return (
-            "with few patients, name some when pre-training: --data.holdout.patients.overrides PATIENT test; or hold "
-            "out superpatches: --data.holdout.by superpatch. A run that is already trained needs a new --run"
-        )
-    return "use smaller superpatches, or fewer held-out ones (--data.holdout.test-superpatches)"
+def _advice(store: ScanStore, holdout: HoldoutConfig, split: str) -> str:
+    if holdout.by == "superpatch":
+        return "use smaller superpatches, or fewer held-out ones (--data.holdout.test-superpatches)"
+    filled = set(_splits(store, holdout).values())
+    if split in filled:
+        return "its scans are nearly all air: use smaller superpatches, or a smaller --data.min-tissue"
+    held_out = (
+        "pre-train again with a new --run, and hold out superpatches with --data.holdout.by superpatch, or name "
+        "patients with --data.holdout.patients.overrides PATIENT test"
+    )
+    return f"score the patients for validation with --split val; or {held_out}" if "val" in filled else held_out
 
 
-def _split_of_entry(entry: ScanEntry, holdout: HoldoutConfig) -> str:
-    """The split of a scan: the user's override, else the split in the store, else the drawn one."""
+def scan_splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:
+    """Map from scan to split: the user's override, else the split in the store, else the drawn one."""
+    held = {entry.scan_id: split for entry in store.entries if (split := _given_split(entry, holdout)) is not None}
+    of_patient = {entry.patient: held[entry.scan_id] for entry in store.entries if entry.scan_id in held}
+    free = {entry.patient for entry in store.entries if entry.scan_id not in held}
+    drawn = divide(free, holdout.patients, tuple(of_patient.values()))
+    return {entry.scan_id: held.get(entry.scan_id) or drawn[entry.patient] for entry in store.entries}
+
+
+def _given_split(entry: ScanEntry, holdout: HoldoutConfig) -> str | None:
+    """The split of a scan that is not drawn; None if it is."""
     if entry.dataset in holdout.train_only:
         return "train"
-    if holdout.given and entry.split is not None and entry.patient not in holdout.patients.overrides:
-        return entry.split
-    return split_of(entry.patient, holdout.patients)
+    override = holdout.patients.overrides.get(entry.patient)
+    return override or (entry.split if holdout.given else None)
 
 
 def training_scans(store: ScanStore, holdout: HoldoutConfig) -> tuple[ScanEntry, ...]:
     """The scans seen in training: those of training patients, or all of them if superpatches are held out."""
     if holdout.by == "superpatch":
         return tuple(store.entries)
-    return tuple(entry for entry in store.entries if _split_of_entry(entry, holdout) == "train")
+    splits = scan_splits(store, holdout)
+    return tuple(entry for entry in store.entries if splits[entry.scan_id] == "train")
 
 
 def split_summary(store: ScanStore, holdout: HoldoutConfig) -> str:
@@ -148,9 +165,18 @@ def split_summary(store: ScanStore, holdout: HoldoutConfig) -> str:
     return f"{count['train']} patients to train on, {count['val']} for validation, {count['test']} for testing"
 
 
+def split_to_score(store: ScanStore, holdout: HoldoutConfig) -> str | None:
+    """The split to evaluate after training: "test", "val" if no patient is for testing, None if none is held out."""
+    if holdout.by == "superpatch":
+        return "test"
+    filled = _splits(store, holdout).values()
+    return next((split for split in ("test", "val") if split in filled), None)
+
+
 def _splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:
     """Map from patient to split."""
-    return {entry.patient: _split_of_entry(entry, holdout) for entry in store.entries}
+    splits = scan_splits(store, holdout)
+    return {entry.patient: splits[entry.scan_id] for entry in store.entries}
 
 
 def check_overrides(store: ScanStore, holdout: HoldoutConfig) -> None:
@@ -185,26 +211,22 @@ def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
         return [f"all {len(patients)} patients are trained on: {unseen}"] if len(patients) > 1 else []
     if not patients or "test" in patients.values():
         return []
+    hold_out = "pre-train with --data.holdout.by superpatch to hold out superpatches"
+    if len(patients) == 1:
+        return [f"the only patient is trained on, so there is nothing to evaluate: {hold_out}"]
     return [
-        f"all {len(patients)} patients are drawn for training or validation, none for testing: there will be "
-        "nothing to evaluate; name some with --data.holdout.patients.overrides PATIENT test "
-        f"(patients: {_some(sorted(patients))})"
+        f"none of the {len(patients)} patients is for testing: name some with --data.holdout.patients.overrides "
+        f"PATIENT test (patients: {_some(sorted(patients))}), or {hold_out}"
     ]
 
 
-def _by_patient(
-    store: ScanStore, entry: ScanEntry, config: DataConfig, superpatch: Shape3, split: str
-) -> Region | None:
-    if _split_of_entry(entry, config.holdout) != split:
-        return None
+def _whole(store: ScanStore, entry: ScanEntry, config: DataConfig, superpatch: Shape3) -> Region:
     tiling = Tiling(entry.shape, superpatch)
     occupancy = store.occupancy(entry.scan_id)
     return Region(entry, tiling, solid_tiles(tiling, occupancy, config.min_tissue), (), occupancy)
 
 
-def _by_superpatch(
-    store: ScanStore, entry: ScanEntry, config: DataConfig, superpatch: Shape3, split: str
-) -> Region | None:
+def _by_superpatch(store: ScanStore, entry: ScanEntry, config: DataConfig, superpatch: Shape3, split: str) -> Region:
     tiling = Tiling(entry.shape, superpatch)
     occupancy = store.occupancy(entry.scan_id)
     held = _held_tiles(entry, tiling, occupancy, config.holdout)
