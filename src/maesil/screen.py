@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from maesil.counts import count_of
 from maesil.store.prepare import PrepareReport
 
 PLAIN_LINES = 10
@@ -51,9 +52,9 @@ def _plain_lines(console: Console, title: str) -> Callable[[int, int, str], None
 def prepare_text(report: PrepareReport, out: Path) -> str:
     """Summarises a `prepare` in a few lines, with every source that was left out and the reason."""
     lines = [f"{source}: {layout} ({because})" for source, layout, because in report.matched]
-    lines += [f"{len(report.prepared)} scans prepared, {len(report.skipped)} already there: {out}"]
+    lines += [f"{count_of(len(report.prepared), 'scan')} prepared, {len(report.skipped)} already there: {out}"]
     if report.labels:
-        lines.append(f"{report.labels} label files skipped")
+        lines.append(f"{count_of(report.labels, 'label file')} skipped")
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]
     if report.quarantined:
         lines.append(f"{len(report.quarantined)} left out (also in {out / 'quarantine.jsonl'}):")

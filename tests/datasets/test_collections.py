@@ -115,7 +115,7 @@ def test_lidc__patients_with_two_scans_have_one_name_and_radiographs_none(tmp_pa
         "LIDC-IDRI-0132-2": "LIDC-IDRI-0132",
     }
     told = notices(tmp_path)
-    assert ".: 1 series of chest radiographs were skipped" in told
+    assert ".: 1 series of chest radiographs was skipped" in told
     assert sum("no readers' XML" in line for line in told) == 3
 
 

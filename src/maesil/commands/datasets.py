@@ -11,6 +11,7 @@ import tyro
 from rich.table import Table
 
 from maesil.commands.parsing import console, lists, parse, print_json
+from maesil.counts import count_of
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.splits import SplitConfig
@@ -90,7 +91,9 @@ def main(words: Sequence[str]) -> int:
         _print_table(unified)
         screen.print(DRAWN)
     if call.out is not None:
-        screen.print(f"{len(unified.scans)} scans listed: {call.out}; next: maesil prepare {call.out} --out STORE")
+        screen.print(
+            f"{count_of(len(unified.scans), 'scan')} listed: {call.out}; next: maesil prepare {call.out} --out STORE"
+        )
     return 1 if unified.problems else 0
 
 

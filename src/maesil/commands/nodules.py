@@ -9,6 +9,7 @@ from pathlib import Path
 import tyro
 
 from maesil.commands.parsing import console, parse, print_json
+from maesil.counts import count_of
 from maesil.screen import scan_bar
 
 
@@ -49,5 +50,8 @@ def main(words: Sequence[str]) -> int:
         screen.print(f"left out: {problem.path or problem.source}: {problem.reason}{fix}", markup=False)
     if call.json:
         print_json({"nodules": [asdict(row) for row in written.rows], "table": written.table})
-    screen.print(f"{len(written.rows)} nodules in {len(written.files)} scans: {written.table}", markup=False)
+    screen.print(
+        f"{count_of(len(written.rows), 'nodule')} in {count_of(len(written.files), 'scan')}: {written.table}",
+        markup=False,
+    )
     return 1 if written.problems else 0

@@ -16,6 +16,7 @@ from maesil.comparison.outputs import write_all
 from maesil.comparison.result import Comparison
 from maesil.comparison.scorer import Pictures, Scorer, shown_regions
 from maesil.config import RunConfig
+from maesil.counts import count_of
 from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
@@ -130,7 +131,8 @@ def describe(
     return {
         "Data": {
             "scans": ", ".join(f"{name}: {count}" for name, count in counts),
-            "scored": f"{len(scorer.regions)} scans of {len({r.entry.patient for r in scorer.regions})} patients",
+            "scored": f"{count_of(len(scorer.regions), 'scan')} of "
+            + count_of(len({region.entry.patient for region in scorer.regions}), "patient"),
             "HU window": f"[{window.low_hu:g}, {window.high_hu:g}]",
             "held out by": data.holdout.by,
         },

@@ -11,6 +11,7 @@ import pandas as pd
 
 from maesil.comparison.paper import PAPER_NOTE, TABLE_2, TABLE_3
 from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, RANKED, SIGHTS, VISIBLE, Comparison, Cost, ModelResult
+from maesil.counts import count_of
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import REGION_TEXT, REGIONS
 from maesil.evaluation.sheet import Sheet, cell, frame_to_csv
@@ -235,11 +236,7 @@ def _entrant_notes(comparison: Comparison) -> list[str]:
 def _n(comparison: Comparison) -> str:
     scans = {score.scan for score in comparison.scores}
     patients = {score.patient for score in comparison.scores}
-    return f"{_many(len(scans), 'scan')} of {_many(len(patients), 'patient')}"
-
-
-def _many(count: int, what: str) -> str:
-    return f"{count} {what}{'' if count == 1 else 's'}"
+    return f"{count_of(len(scans), 'scan')} of {count_of(len(patients), 'patient')}"
 
 
 def _has(comparison: Comparison, region: str) -> bool:

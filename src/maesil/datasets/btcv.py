@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
+from maesil.counts import count_of
 from maesil.datasets.labels import class_name, without_image
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.naming import Naming
@@ -56,7 +57,7 @@ class BTCV(Layout):
             return None
         count = sum(1 for folder in folders for path in folder.iterdir() if _CASE.match(path.name))
         where = ", ".join(folder.relative_to(root).as_posix() for folder in folders)
-        return f"{count} files named img0000.nii.gz in {where}"
+        return f"{count_of(count, 'file')} named img0000.nii.gz in {where}"
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The cases, their labels, and the splits in MONAI's lists if these lie next to them."""
@@ -80,7 +81,7 @@ class BTCV(Layout):
             notices += _unlabelled(unlabelled, label_folder, root)
             notices += without_image(label_folder, (label for scan in scans for label in scan.labels), root)
         if absent := sorted(given.keys() - {_case_of(scan) for scan in scans}):
-            count = "1 case of MONAI's list is" if len(absent) == 1 else f"{len(absent)} cases of MONAI's list are"
+            count = count_of(len(absent), "case of MONAI's list is", "cases of MONAI's list are")
             reason = f"{count} missing: {', '.join(absent)}"
             notices.append(Problem(".", reason, "download them again", root))
         return FoundScans(tuple(scans), (), sum(len(scan.labels) for scan in scans), tuple(notices))
@@ -105,7 +106,7 @@ def _case_of(scan: Scan) -> str:
 def _unlabelled(images: Sequence[Path], labels: Path, root: Path) -> list[Problem]:
     """One problem per case without a label, or a single one if the whole folder of labels is missing."""
     if images and not labels.is_dir():
-        reason = f"this folder is missing: {len(images)} cases have no label file"
+        reason = f"this folder is missing: {count_of(len(images), 'case has', 'cases have')} no label file"
         return [Problem(labels.relative_to(root).as_posix(), reason, "download the label folder", labels)]
     fix = "download the label folder again"
     return [Problem(path.relative_to(root).as_posix(), "it has no label file", fix, path) for path in images]

@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maesil.counts import count_of
 from maesil.ct.readers import READERS
 from maesil.ct.readers.dicom_headers import read_header
 from maesil.datasets.names import safe_name
@@ -119,11 +120,11 @@ def _plain(text: str) -> str:
 
 def _damaged(folder: Path, count: int, root: Path, naming: Naming) -> Problem:
     name = naming.hashed("folder", folder.relative_to(root).as_posix())
-    reason = f"{count} DICOM file{'s' if count > 1 else ''} in a folder cannot be read"
+    reason = f"{count_of(count, 'DICOM file')} in a folder cannot be read"
     return Problem(f"{HASHED}{name}", reason, "copy or export them again", folder)
 
 
 def _not_ct(files: Sequence[_File], naming: Naming) -> Problem:
     source = f"{HASHED}{naming.hashed('scan', files[0].series)}"
-    reason = f"{len(files)} DICOM files of modality {files[0].modality}, not CT"
+    reason = f"{count_of(len(files), 'DICOM file')} of modality {files[0].modality}, not CT"
     return Problem(source, reason, "only CT is prepared", files[0].path.parent)

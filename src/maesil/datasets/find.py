@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
+from maesil.counts import count_of
 from maesil.ct.readers import readable
 from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
@@ -63,7 +64,7 @@ def find_scans(
 def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
     if is_manifest(source):
         scans = read_manifest(source)
-        match = Match(source, "manifest", f"a list of {len(scans)} scans written by `maesil datasets`")
+        match = Match(source, "manifest", f"a list of {count_of(len(scans), 'scan')} written by `maesil datasets`")
         return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
     kind, because = _layout_of(source, layout)
     found = kind.find(source, naming)

@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from maesil.counts import count_of
 from maesil.datasets.dicom_files import looks_like_dicom
 from maesil.datasets.layout import Layout
 from maesil.datasets.names import ending_of, holds_labels
@@ -35,7 +36,7 @@ def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> 
     ]
     if not strangers:
         return []
-    count = f"{len(strangers)} files that may be scans are" if len(strangers) > 1 else "1 file that may be a scan is"
+    count = count_of(len(strangers), "file that may be a scan is", "files that may be scans are")
     reason = f"{count} not part of this {layout.name} tree{_names(strangers, root, naming)}"
     fix = "give their folder as a source of its own, or use --layout folder"
     return [Problem(".", reason, fix, Path(os.path.commonpath(strangers)))]

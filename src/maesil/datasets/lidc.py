@@ -22,6 +22,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import final
 
+from maesil.counts import count_of
 from maesil.datasets.dicom_files import dicom_scans
 from maesil.datasets.layout import Layout
 from maesil.datasets.lidc_readings import with_readings
@@ -61,7 +62,7 @@ class LIDC(Layout):
     def match(self, root: Path) -> str | None:
         """Matches patient folders LIDC-IDRI-0000, here or one folder below."""
         patients = _patients(root)
-        return f"{len(patients)} folders named LIDC-IDRI-0000" if patients else None
+        return f"{count_of(len(patients), 'folder')} named LIDC-IDRI-0000" if patients else None
 
     def owns(self, root: Path, path: Path) -> bool:
         """True for anything in a patient's folder."""
@@ -81,7 +82,8 @@ class LIDC(Layout):
                 problems.append(Problem(patient.name, "it holds no CT series", "download it again", patient))
         scans, notices = with_readings(scans, xmls, root)
         if radiographs:
-            notices.append(Problem(".", f"{radiographs} series of chest radiographs were skipped", "", root))
+            verb = "was" if radiographs == 1 else "were"
+            notices.append(Problem(".", f"{radiographs} series of chest radiographs {verb} skipped", "", root))
         return FoundScans(tuple(scans), tuple(problems), sum(bool(scan.labels) for scan in scans), tuple(notices))
 
 

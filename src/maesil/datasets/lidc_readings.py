@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from maesil.counts import count_of
 from maesil.datasets.lidc_series import XML_FIX, absent_marks
 from maesil.datasets.lidc_xml import Reading, read_xml, series_of
 from maesil.datasets.scan import Problem, Scan
@@ -90,7 +91,7 @@ def _readings(paths: Sequence[Path], root: Path) -> tuple[dict[Path, Reading], l
 
 def _absent(reading: Reading, path: Path, scan: Scan, root: Path) -> list[Problem]:
     marks, slices = absent_marks(reading, scan.files)
-    reason = f"{marks} marks on {slices} slices that are missing"
+    reason = f"{count_of(marks, 'mark')} on {count_of(slices, 'slice that is', 'slices that are')} missing"
     return [_problem_of(path, root, reason, "these marks are left out")] if marks else []
 
 

@@ -15,6 +15,7 @@ import re
 from pathlib import Path
 from typing import Any, final
 
+from maesil.counts import count_of
 from maesil.ct.readers import volume_endings
 from maesil.datasets.labels import names_in, without_image
 from maesil.datasets.layout import Layout, case_scan
@@ -40,7 +41,7 @@ class NNUNet(Layout):
         if not (root / "dataset.json").is_file() or not images.is_dir():
             return None
         count = len(_channels(images, "0000"))
-        return f"dataset.json, {count} cases CASE_0000 in imagesTr" if count else None
+        return f"dataset.json, {count_of(count, 'case')} CASE_0000 in imagesTr" if count else None
 
     def owns(self, root: Path, path: Path) -> bool:
         """True for every channel of a case."""
@@ -81,7 +82,7 @@ def _channels(folder: Path, number: str | None = None) -> list[Path]:
 
 def _other_channels(root: Path) -> list[Problem]:
     count = sum(_channel(path) != "0000" for images, _, _ in _FOLDERS for path in _channels(root / images))
-    what = "1 file of a further channel was" if count == 1 else f"{count} files of further channels were"
+    what = count_of(count, "file of a further channel was", "files of further channels were")
     return [Problem(".", f"{what} skipped", "", root)] if count else []
 
 

@@ -21,6 +21,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
+from maesil.counts import count_of
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import stem_of
 from maesil.datasets.naming import Naming
@@ -50,9 +51,13 @@ class TotalSegmentator(Layout):
             return None
         counts = sorted({len(_masks(folder)) for folder in cases[:20]})
         version = VERSIONS.get(counts[-1], "of no known release")
-        masks = f"{counts[-1]} masks each" if len(counts) == 1 else f"{counts[0]} to {counts[-1]} masks"
+        masks = (
+            f"{count_of(counts[-1], 'mask')} each"
+            if len(counts) == 1
+            else f"{counts[0]} to {count_of(counts[-1], 'mask')}"
+        )
         table = ", meta.csv" if (root / "meta.csv").is_file() else ""
-        return f"{len(cases)} folders s0000 with ct.nii.gz, {masks}: {version}{table}"
+        return f"{count_of(len(cases), 'folder')} s0000 with ct.nii.gz, {masks}: {version}{table}"
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The cases; those without an image, masks or a row in meta.csv are reported."""

@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Float32
 from torch import Tensor
 
 from maesil.catalog import nearest
+from maesil.counts import count_of
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import require_same_voxels
 from maesil.errors import ConfigError
@@ -291,7 +292,7 @@ def similar(
         guess = nearest(scan_id, known)
         raise ConfigError(
             f"no scan '{scan_id}' in these features",
-            fix=f"did you mean '{guess}'?" if guess else f"it has {len(known)} scans, such as {known[0]}",
+            fix=f"did you mean '{guess}'?" if guess else f"it has {count_of(len(known), 'scan')}, such as {known[0]}",
         )
     if level == "superpatch" and at_mm is None:
         raise ConfigError("a region needs a position", fix="--at X Y Z in mm (LPS), or --level scan")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from maesil.counts import count_of
 from maesil.masking import Masking
 from maesil.models import ModelConfig, Reconstructor
 from maesil.sampling.config import DataConfig
@@ -50,16 +51,20 @@ def held_out_note(split: str, patients: int, trained: int, superpatches: int | N
         superpatches: Number of superpatches that were scored; None: whole scans were scored.
     """
     if superpatches is None and not trained:
-        return f"Split '{split}' by patient: {patients} patient(s)."
-    kind, scored = ("scan", "scans") if superpatches is None else ("superpatch", f"{superpatches} superpatch(es)")
+        return f"Split '{split}' by patient: {count_of(patients, 'patient')}."
+    kind, scored = (
+        ("scan", "scans")
+        if superpatches is None
+        else ("superpatch", count_of(superpatches, "superpatch", "superpatches"))
+    )
     others = f"other {kind}{'s' if superpatches is None else 'es'}"
     whose = f" whose {others}" if trained == patients else f"; {others} of {trained} of them"
     return (
-        f"Split '{split}' by {kind}: {scored} of {patients} patient(s){whose} were trained on. "
+        f"Split '{split}' by {kind}: {scored} of {count_of(patients, 'patient')}{whose} were trained on. "
         "This shows that the method learns; it says nothing about unseen patients."
     )
 
 
 def folds_note(folds: int) -> str:
     """What folds by patient hold out, in a sentence."""
-    return f"{folds} folds by patient: every scan is scored by a model that saw no scan of its patient."
+    return f"{count_of(folds, 'fold')} by patient: every scan is scored by a model that saw no scan of its patient."

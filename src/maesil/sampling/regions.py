@@ -11,6 +11,7 @@ import numpy.typing as npt
 from jaxtyping import Bool
 
 from maesil.catalog import nearest
+from maesil.counts import count_of
 from maesil.datasets.splits import SPLITS, divide
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
@@ -160,9 +161,11 @@ def training_scans(store: ScanStore, holdout: HoldoutConfig) -> tuple[ScanEntry,
 def split_summary(store: ScanStore, holdout: HoldoutConfig) -> str:
     """One line on what is trained on and what is held out."""
     if holdout.by == "superpatch":
-        return f"{len(store.entries)} scans to train on, except for their held-out superpatches"
+        return f"{count_of(len(store.entries), 'scan')} to train on, except for held-out superpatches"
     count = Counter(_splits(store, holdout).values())
-    return f"{count['train']} patients to train on, {count['val']} for validation, {count['test']} for testing"
+    return (
+        f"{count_of(count['train'], 'patient')} to train on, {count['val']} for validation, {count['test']} for testing"
+    )
 
 
 def split_to_score(store: ScanStore, holdout: HoldoutConfig) -> str | None:

@@ -15,6 +15,7 @@ import tensorstore as ts
 from jaxtyping import Int16, Integer, UInt, UInt8
 
 from maesil.catalog import nearest
+from maesil.counts import count_of
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import StoreError
@@ -171,7 +172,7 @@ class ScanStore:
             return self._by_id[scan_id]
         except KeyError:
             guess = nearest(scan_id, self._by_id)
-            hint = f"did you mean '{guess}'?" if guess else f"it has {len(self._by_id)} scans"
+            hint = f"did you mean '{guess}'?" if guess else f"it has {count_of(len(self._by_id), 'scan')}"
             raise StoreError(f"no scan '{scan_id}' in this store", where=self.where, fix=hint) from None
 
     def read(self, scan_id: str, start: Shape3, shape: Shape3, fill: int = AIR_HU) -> Int16[np.ndarray, "d h w"]:

@@ -51,14 +51,14 @@ def test_efficiency_sheet__intervals_are_over_patients() -> None:
 def test_segmentation_sheet__says_superpatches_where_superpatches_were_held_out() -> None:
     rows = [{**one, "superpatches": 4, "trained": True} for one in SCANS]
     notes = " ".join(segmentation_sheet(rows, "title").notes)
-    assert "by superpatch: 16 superpatch(es) of 2 patient(s) whose other superpatches were trained on" in notes
+    assert "by superpatch: 16 superpatches of 2 patients whose other superpatches were trained on" in notes
     assert "never saw" not in notes
     assert "cut at the superpatch's faces" in notes
     sheet = efficiency_sheet([Trial(Amount(scans=2), "scratch", 0, tuple(rows))])
     assert sheet.title == "Label efficiency: Dice on held-out superpatches"
     assert any("by superpatch" in note for note in sheet.notes)
     whole = " ".join(segmentation_sheet(SCANS, "title").notes)
-    assert "by patient: 2 patient(s)." in whole
+    assert "by patient: 2 patients." in whole
     assert "superpatch" not in whole
 
 

@@ -10,6 +10,7 @@ from typing import Any, final
 import numpy as np
 import numpy.typing as npt
 
+from maesil.counts import count_of
 from maesil.ct.readers.base import Facts, Reader
 from maesil.ct.readers.dicom_headers import Series, Slice, find_series, is_localizer, read_header, slices_of
 from maesil.ct.readers.dicom_stack import stack
@@ -54,7 +55,11 @@ class Dicom(Reader):
         headers = [header for header, _ in read]
         cut = sum(not whole for _, whole in read)
         if cut:
-            reason = "the file is cut short" if len(read) == 1 else f"{cut} of its {len(read)} files are cut short"
+            reason = (
+                "the file is cut short"
+                if len(read) == 1
+                else f"{cut} of its {len(read)} files {'is' if cut == 1 else 'are'} cut short"
+            )
             raise ScanError(reason, fix=AGAIN)
         first, frames = headers[0], sum(_frames(header) for header in headers)
         rows_mm, columns_mm = (float(size) for size in first.get("PixelSpacing", (np.nan, np.nan)))
@@ -133,7 +138,7 @@ def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
     if not imaged:
         raise ScanError("the folder has only localizers", where=path, fix="give the folder of a CT series")
     if len(imaged) > 1:
-        listed = ", ".join(f"{one.short_uid} ({len(one.paths)} files)" for one in imaged)
+        listed = ", ".join(f"{one.short_uid} ({count_of(len(one.paths), 'file')})" for one in imaged)
         raise ScanError(f"the folder has {len(imaged)} CT series: {listed}", where=path, fix="choose one with series=")
     return imaged[0]
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from maesil.counts import count_of
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers.dicom_headers import Slice
 from maesil.errors import ScanError
@@ -78,7 +79,7 @@ def _require_no_duplicates(along: npt.NDArray[np.float64]) -> None:
     doubled = int((np.diff(along) < SAME_PLACE_MM).sum())
     if doubled:
         raise ScanError(
-            f"{doubled} of {len(along)} slices have the position of another slice",
+            f"{doubled} of {len(along)} slices {'has' if doubled == 1 else 'have'} the position of another slice",
             fix="remove duplicates; split a series of several phases into one folder per phase",
         )
 
@@ -118,7 +119,8 @@ def _require_even(along: npt.NDArray[np.float64]) -> None:
         missing = int((whole - 1).sum())
         where = float(along[int(np.argmax(gaps))] - along[0])
         raise ScanError(
-            f"{missing} slices are missing: gaps of up to {gaps.max():.2f} mm where {middle:.2f} mm is usual, "
+            f"{count_of(missing, 'slice is', 'slices are')} missing: gaps of up to {gaps.max():.2f} mm where "
+            f"{middle:.2f} mm is usual, "
             f"the widest {where:.1f} mm after the first slice",
             fix="export the whole series again",
         )

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from maesil.counts import count_of
 from maesil.ct.geometry import MAX_SHEAR, Geometry
 from maesil.ct.volume import cast_voxels
 from maesil.errors import ScanError
@@ -139,7 +140,7 @@ def _require_finite(slab: npt.NDArray[Any]) -> None:
         return
     bad = int(slab.size - np.isfinite(slab).sum())
     raise ScanError(
-        f"{bad} or more voxels are NaN or infinite",
+        f"at least {count_of(bad, 'voxel is', 'voxels are')} NaN or infinite",
         fix="find out why; if they only mark the outside of the scan, write them as -1024",
     )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int
 
+from maesil.counts import count_of
 from maesil.datasets.splits import SplitConfig, rank_of
 from maesil.errors import ConfigError
 from maesil.store.scanstore import ScanStore
@@ -62,8 +63,10 @@ def read_cases(path: Path, store: ScanStore, column: str | None = None) -> Cases
     known = {entry.scan_id if key == "scan_id" else entry.patient for entry in entries}
     strangers = [name for name in named if name not in known]
     if strangers:
+        verb = "is" if len(strangers) == 1 else "are"
         raise ConfigError(
-            f"{len(strangers)} of {len(named)} names in column '{key}' are not in the store, such as '{strangers[0]}'",
+            f"{len(strangers)} of {count_of(len(named), 'name')} in column '{key}' {verb} not in the store, "
+            f"such as '{strangers[0]}'",
             where=path,
             fix=f"the store's names look like '{getattr(store.entries[0], key)}'",
         )

@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from torch import Tensor
 
+from maesil.counts import count_of
 from maesil.encoder.features import region_tokens, scan_tokens
 from maesil.encoder.start import decay_of, starting_point
 from maesil.errors import ConfigError
@@ -227,7 +228,8 @@ def classification_sheet(
     table = confusion(probabilities, cases.truth)
     counts = ", ".join(f"{name}: {int((cases.truth == k).sum())}" for k, name in enumerate(cases.classes))
     notes = [
-        f"{len(cases.scans)} scans of {len(set(cases.patients))} patients ({counts}). {folds_note(config.folds)} "
+        f"{count_of(len(cases.scans), 'scan')} of {count_of(len(set(cases.patients)), 'patient')} ({counts}). "
+        f"{folds_note(config.folds)} "
         "Intervals: 95 % bootstrap, patients resampled.",
         "auroc: one class against the rest in each fold, mean over classes, then over folds. calibration error: "
         "expected calibration error, 10 bins. brier: 0 is best, 2 is worst.",

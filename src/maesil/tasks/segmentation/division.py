@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from maesil.counts import count_of
 from maesil.datasets.splits import SplitConfig, rank_of
 from maesil.errors import ConfigError, StoreError
 from maesil.sampling.config import DataConfig
@@ -57,7 +58,7 @@ def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> Da
     folds, seed = config.labels.folds or 1, SplitConfig(seed=config.data.holdout.patients.seed)
     patients = sorted({store.entry(scan).patient for scan in scans}, key=lambda name: rank_of(name, seed))
     if len(patients) < folds:
-        raise ConfigError(f"{folds} folds for {len(patients)} labelled patients", fix="use fewer folds")
+        raise ConfigError(f"{folds} folds for {count_of(len(patients), 'labelled patient')}", fix="use fewer folds")
     tested = {name: "test" for at, name in enumerate(patients) if at % folds == config.labels.fold}
     split = SplitConfig(fractions=(1.0, 0.0, 0.0), overrides=tested)
     return replace(config.data, holdout=replace(config.data.holdout, by="patient", patients=split, given=False))
@@ -70,7 +71,9 @@ def limited(regions: tuple[Region, ...], labels: LabelsConfig, seed: int) -> tup
     if labels.scans is not None:
         if labels.scans > len(chosen):
             fix = "use fewer, or prepare more with --labels"
-            raise ConfigError(f"{labels.scans} labelled training scans requested, {len(chosen)} available", fix=fix)
+            raise ConfigError(
+                f"{count_of(labels.scans, 'labelled training scan')} requested, {len(chosen)} available", fix=fix
+            )
         chosen = chosen[: labels.scans]
     if labels.share is None:
         return tuple(chosen)

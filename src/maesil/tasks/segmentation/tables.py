@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from maesil.counts import count_of
 from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.notes import held_out_note
 from maesil.evaluation.sheet import Sheet, cell
@@ -37,7 +38,7 @@ def segmentation_sheet(rows: Sequence[Mapping[str, Any]], title: str) -> Sheet:
         cells.append(_cells("mean of classes", means))
     scans = frame["scan"].nunique()
     notes = (
-        f"{tested_note(rows)} Cells: mean ± standard deviation over {scans} scans {INTERVALS}.",
+        f"{tested_note(rows)} Cells: mean ± standard deviation over {count_of(scans, 'scan')} {INTERVALS}.",
         f"HD95: 95th percentile of surface distances. NSD: share of both surfaces' areas within "
         f"{SURFACE_TOLERANCE_MM:g} mm. "
         "A class that is in neither a scan's labels nor its prediction is not scored there (n: scans scored); if it is "

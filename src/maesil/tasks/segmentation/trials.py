@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+from maesil.counts import count_of
 from maesil.tasks.segmentation.arms import Arm
 from maesil.tasks.segmentation.config import LabelsConfig
 from maesil.tasks.segmentation.rates import Search
@@ -25,7 +26,7 @@ class Amount:
 
     def __str__(self) -> str:
         if self.scans is not None:
-            return f"{self.scans} scan{'s' if self.scans > 1 else ''}"
+            return count_of(self.scans, "scan")
         return "all scans" if self.share is None else f"{self.share:.0%} of superpatches"
 
     @property
