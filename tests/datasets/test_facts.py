@@ -68,7 +68,7 @@ def test_facts_of__a_series_says_how_many_of_its_files_are_cut_short(tmp_path: P
         slice_file(tmp_path / "set" / "p" / "q" / "r" / f"{index}.dcm", "1.2.3", index)
     assert isinstance(looked(tmp_path / "set")[0], Facts)
     cut(tmp_path / "set" / "p" / "q" / "r" / "1.dcm")
-    assert looked(tmp_path / "set") == ["1 of its 3 files are cut short"]
+    assert looked(tmp_path / "set") == ["1 of its 3 files is cut short"]
 
 
 def test_facts_of__an_empty_file_is_told(tmp_path: Path) -> None:

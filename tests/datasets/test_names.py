@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import re
+import unicodedata
 from pathlib import PurePosixPath
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from maesil.datasets.names import LONGEST_NAME, case_parts, ending_of, holds_labels, patient_name, safe_name, stem_of
 from maesil.errors import ConfigError
@@ -55,9 +59,32 @@ def test_case_parts__drops_generic_names() -> None:
 
 
 def test_safe_name__keeps_what_file_systems_take() -> None:
-    assert safe_name("set", "a b/ü..") == "set-a_b"
+    assert safe_name("set", "a b/..") == "set-a_b"
     assert safe_name("..") == "unnamed"
     assert not safe_name(".hidden").startswith(".")
+
+
+@given(st.text(st.characters(max_codepoint=127)))
+def test_safe_name__of_ascii_is_that_of_earlier_versions(name: str) -> None:
+    assert safe_name(name)[:100] == (re.sub(r"[^A-Za-z0-9._-]+", "_", name).strip("._-") or "unnamed")[:100]
+
+
+@pytest.mark.parametrize(
+    ("name", "start"), [("Ärzte", "Arzte-"), ("Łódź", "odz-"), ("환자01", "01-"), ("김민준", ""), ("Ωmega", "mega-")]
+)
+def test_safe_name__keeps_letters_beyond_ascii(name: str, start: str) -> None:
+    assert re.fullmatch(rf"{start}[0-9a-f]{{8}}", safe_name(name))
+    assert safe_name(unicodedata.normalize("NFD", name)) == safe_name(name)
+
+
+@given(st.sets(st.text(st.characters(min_codepoint=128, categories=["L"]), min_size=1), min_size=2, max_size=20))
+def test_safe_name__two_names_are_never_alike(names: set[str]) -> None:
+    composed = {unicodedata.normalize("NFC", name) for name in names}
+    assert len({safe_name(name) for name in composed}) == len(composed)
+
+
+def test_safe_name__bytes_that_are_no_text_are_a_name() -> None:
+    assert safe_name("a\udcff") != safe_name("a")
 
 
 def test_safe_name__shortens_without_making_two_alike() -> None:

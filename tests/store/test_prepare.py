@@ -294,3 +294,14 @@ def test_prepare__another_salt_would_double_scans_and_is_refused(
 def test_prepare_config__refuses_chunks_that_do_not_divide_their_shard(sizes: tuple[int, int]) -> None:
     with pytest.raises(ConfigError, match="do not fit"):
         PrepareConfig(chunk=sizes[0], shard=sizes[1])
+
+
+def test_prepare__names_beyond_ascii_are_scans_of_their_own(make_scan: Callable[..., Volume], tmp_path: Path) -> None:
+    names = ["김민준", "이서연", "Ärzte", "Arzte"]
+    for seed, name in enumerate(names):
+        make_scan(f"환자/{name}.nii.gz", seed)
+    report = prepare([tmp_path / "환자"], tmp_path / "store", PrepareConfig(spacing_mm=4.0), workers=0)
+    assert (len(report.prepared), report.quarantined) == (4, ())
+    entries = ScanStore(tmp_path / "store").entries
+    assert len({entry.patient for entry in entries}) == 4
+    assert all(entry.scan_id.isascii() and "unnamed" not in entry.scan_id for entry in entries)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import unicodedata
 from pathlib import PurePath
 
 from maesil.ct.readers import volume_endings
@@ -46,12 +47,30 @@ def case_parts(relative: PurePath) -> tuple[str, ...]:
 
 
 def safe_name(*parts: str) -> str:
-    """The parts as one name that any file system accepts: letters, digits, dot, dash, underscore; not too long."""
-    cleaned = (_UNSAFE.sub("_", part).strip("._-") for part in parts)
-    name = "-".join(part for part in cleaned if part) or "unnamed"
+    """The parts as one name that any file system accepts: ASCII letters, digits, dot, dash, underscore; not too long.
+
+    A part with other letters ends with a short hash of itself, because its ASCII letters alone may be those of another
+    name, or none: "Ärzte" becomes "Arzte-" and 8 digits, a name in Hangul becomes the 8 digits.
+    """
+    name = "-".join(part for part in map(_ascii_part, parts) if part) or "unnamed"
     if len(name) <= LONGEST_NAME:
         return name
-    return f"{name[: LONGEST_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"
+    return f"{name[: LONGEST_NAME - 9]}-{_short_hash(name)}"
+
+
+def _ascii_part(part: str) -> str:
+    # Accents and other marks go, not the letters that carry them.
+    letters = "".join(letter for letter in unicodedata.normalize("NFKD", part) if not unicodedata.combining(letter))
+    cleaned = _UNSAFE.sub("_", letters).strip("._-")
+    if part.isascii():
+        return cleaned
+    # Some systems store a letter and its accent apart: the hash is that of the composed form.
+    composed = _short_hash(unicodedata.normalize("NFC", part))
+    return f"{cleaned}-{composed}" if cleaned else composed
+
+
+def _short_hash(name: str) -> str:
+    return hashlib.sha256(name.encode("utf-8", "surrogateescape")).hexdigest()[:8]
 
 
 def patient_name(relative: PurePath, pattern: str | None = None) -> str | None:
