@@ -56,6 +56,11 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     if report.labels:
         lines.append(f"{count_of(report.labels, 'label file')} skipped")
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]
+    lines += [
+        f"warning: {len(names)} scans have the same bytes, and their patients get one split: {', '.join(names)}; "
+        "remove the copies"
+        for names in report.copies
+    ]
     if report.quarantined:
         lines.append(f"{len(report.quarantined)} left out (also in {out / 'quarantine.jsonl'}):")
     lines += [

@@ -18,8 +18,9 @@ from maesil.datasets.manifest import read_manifest
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.errors import ConfigError
 from maesil.sampling.config import DataConfig, HoldoutConfig
+from maesil.sampling.holdout import scan_splits
 from maesil.sampling.plan import RandomPlan
-from maesil.sampling.regions import regions_of, scan_splits
+from maesil.sampling.regions import regions_of
 from maesil.store.prepare import PrepareConfig
 from maesil.store.scanstore import ScanStore
 

@@ -12,9 +12,10 @@ from jaxtyping import Bool
 
 from maesil.catalog import nearest
 from maesil.counts import count_of
-from maesil.datasets.splits import SPLITS, divide
+from maesil.datasets.splits import SPLITS
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
+from maesil.sampling.holdout import scan_splits
 from maesil.shapes import Shape3
 from maesil.store.scanstore import OCCUPANCY_BLOCK, ScanEntry, ScanStore
 from maesil.tiling import Tile, Tiles, Tiling
@@ -131,23 +132,6 @@ def _advice(store: ScanStore, holdout: HoldoutConfig, split: str) -> str:
         "patients with --data.holdout.patients.overrides PATIENT test"
     )
     return f"score the patients for validation with --split val; or {held_out}" if "val" in filled else held_out
-
-
-def scan_splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:
-    """Map from scan to split: the user's override, else the split in the store, else the drawn one."""
-    held = {entry.scan_id: split for entry in store.entries if (split := _given_split(entry, holdout)) is not None}
-    of_patient = {entry.patient: held[entry.scan_id] for entry in store.entries if entry.scan_id in held}
-    free = {entry.patient for entry in store.entries if entry.scan_id not in held}
-    drawn = divide(free, holdout.patients, tuple(of_patient.values()))
-    return {entry.scan_id: held.get(entry.scan_id) or drawn[entry.patient] for entry in store.entries}
-
-
-def _given_split(entry: ScanEntry, holdout: HoldoutConfig) -> str | None:
-    """The split of a scan that is not drawn; None if it is."""
-    if entry.dataset in holdout.train_only:
-        return "train"
-    override = holdout.patients.overrides.get(entry.patient)
-    return override or (entry.split if holdout.given else None)
 
 
 def training_scans(store: ScanStore, holdout: HoldoutConfig) -> tuple[ScanEntry, ...]:

@@ -35,6 +35,7 @@ class PrepareReport:
         labels: Number of label files that were skipped.
         changed: Scans in `prepared` that replaced an earlier version because their files had changed.
         warnings: Scans and what had to be assumed about them; may contain paths.
+        copies: Scans of the store that have the same bytes, a group each.
         matched: Path of each source, the layout that was recognised, and the reason.
     """
 
@@ -44,6 +45,7 @@ class PrepareReport:
     labels: int
     changed: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
+    copies: tuple[tuple[str, ...], ...] = ()
     matched: tuple[tuple[str, str, str], ...] = ()
 
 
@@ -100,9 +102,11 @@ def prepare(
         _drop_refused(out, outcomes)
         bad = [quarantined_problem(problem) for problem in found.problems]
         bad += [quarantined_scan(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, BaseException)]
-        _guarded(out, lambda: _finish(out, config, bad))
+        rows = _stored_rows(out)
+        _guarded(out, lambda: _finish(out, config, rows, bad))
     used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
-    return replace(_report(found, outcomes, before, bad), labels=found.labels - used)
+    report = _report(found, outcomes, before, bad)
+    return replace(report, labels=found.labels - used, copies=_copies(rows))
 
 
 def _report(
@@ -182,11 +186,23 @@ def _drop_refused(out: Path, outcomes: Sequence[tuple[Scan, Any]]) -> None:
             shutil.rmtree(out / SCANS / scan.scan_id, ignore_errors=True)
 
 
-def _finish(out: Path, config: PrepareConfig, bad: Sequence[Quarantined]) -> None:
-    """Writes the list of what was left out, then the manifest, which shows that the store is complete."""
+def _stored_rows(out: Path) -> list[dict[str, Any]]:
+    """The manifest rows of all complete scans, sorted by name."""
     names = sorted(entry.name for entry in (out / SCANS).iterdir() if not entry.name.startswith("."))
-    rows = [row for name in names if (row := stored_row(out, name)) is not None]
-    manifest = {"format": FORMAT, "settings": config.recorded(), "scans": rows}
+    return [row for name in names if (row := stored_row(out, name)) is not None]
+
+
+def _copies(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
+    """The names of scans with the same bytes, a group each."""
+    of_source: dict[str, list[str]] = {}
+    for row in rows:
+        of_source.setdefault(row["source_sha256"], []).append(row["scan_id"])
+    return tuple(tuple(names) for names in of_source.values() if len(names) > 1)
+
+
+def _finish(out: Path, config: PrepareConfig, rows: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined]) -> None:
+    """Writes the list of what was left out, then the manifest, which shows that the store is complete."""
+    manifest = {"format": FORMAT, "settings": config.recorded(), "scans": list(rows)}
     _write_atomically(out / QUARANTINE, quarantine_text(bad))
     _write_atomically(out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
 
