@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -67,3 +68,8 @@ def read_json(path: Path) -> Any:
         ValueError: It is not JSON.
     """
     return json.loads(path.read_text(encoding="utf-8"))
+
+
+def quoted(path: Path | str) -> str:
+    """A path as a shell reads it, for commands in advice: in quotes if it has spaces."""
+    return shlex.quote(str(path))

@@ -17,6 +17,7 @@ from maesil.cli import main
 from maesil.commands.finetune import TASKS
 from maesil.export.targets import export
 from maesil.models.backbone import Backbone
+from maesil.runs.kinds import FITTING
 from maesil.tasks.classification.network import Classifier
 from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
 
@@ -55,6 +56,30 @@ def words(task: str, encoder: Path, store: Path, run: Path, *more: str) -> list[
 
 def test_every_task_has_its_network() -> None:
     assert set(NETWORKS) == set(TASKS)
+    assert set(TASKS) < set(FITTING)
+
+
+@every_task
+def test_task__other_commands_say_what_kind_of_run_it_is(
+    task: str, encoder: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "a run"
+    assert main(words(task, encoder, store, run)) == 0
+    folders = [run, *run.glob("fold-0")]
+    for folder in folders:
+        for command in (
+            ["evaluate", str(folder)],
+            ["report", str(folder)],
+            ["reconstruct", str(folder), "scan.nii.gz", "--out", str(tmp_path / "x.nii.gz")],
+            ["embed", str(folder), str(store), "--out", str(tmp_path / "x.csv")],
+            ["export", str(folder), "--to", "safetensors", "--out", str(tmp_path / "x")],
+        ):
+            capsys.readouterr()
+            assert main(command) == 2
+            error = capsys.readouterr().err
+            assert f"this is a {task} run, not a pre-training run" in error, command
+            assert FITTING[task].format(run=f"'{folder}'") in error, command
+            assert (f"the one it started from: {encoder}" in error) == (folder == run), command
 
 
 @pytest.mark.slow

@@ -19,10 +19,9 @@ from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
-from maesil.runs.load import LoadedModel, load, run_store
+from maesil.runs.load import LoadedModel, checkpoint_of, load, run_store
 from maesil.sampling.regions import Region, regions_of
 from maesil.store.scanstore import ScanStore
-from maesil.training.checkpoint import checkpoint_folder
 
 
 def report(
@@ -53,7 +52,7 @@ def report(
         CheckpointError: The run was not evaluated, or its checkpoint has changed since.
         ConfigError: None of the scans was scored.
     """
-    checkpoint_folder(run)  # raises a clear error if there is no such run
+    checkpoint_of(run)  # raises a clear error if there is no such run
     folder = run / "evaluation" / split
     scores, evaluated = read_scores(folder / "scores.jsonl"), read_record(folder)
     loaded = _as_scored(run, evaluated)

@@ -12,6 +12,7 @@ import torch
 from maesil.config import RunConfig, from_dict, load_yaml
 from maesil.errors import CheckpointError, StoreError
 from maesil.models import Pretrainer, make_model
+from maesil.runs.kinds import PRETRAINING, refuse_without_checkpoint, require_kind
 from maesil.store.location import is_there
 from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
 
@@ -42,14 +43,28 @@ def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: st
         device: The model's device; None: a GPU if there is one.
 
     Raises:
-        CheckpointError: The checkpoint does not exist or is damaged.
+        CheckpointError: The checkpoint does not exist, is damaged, or is not of a pre-training run.
     """
-    folder = checkpoint_folder(path, checkpoint)
-    record = read_config(folder)
+    folder, record = checkpoint_of(path, checkpoint)
     config = from_dict(record["config"], where=folder)
     model = make_model(config.model, config.masking)
     load_weights(model, folder)
     return LoadedModel(model.eval().to(device or default_device()), config, record, folder.resolve())
+
+
+def checkpoint_of(
+    path: Path, which: Literal["last", "best"] = "last", kind: str = PRETRAINING
+) -> tuple[Path, dict[str, Any]]:
+    """Finds the checkpoint folder of a run of a kind, and reads its config.json.
+
+    Raises:
+        CheckpointError: There is no checkpoint, or it is of another kind of run; the message says which commands fit.
+    """
+    refuse_without_checkpoint(path, kind)
+    folder = checkpoint_folder(path, which)
+    record = read_config(folder)
+    require_kind(path, record, kind)
+    return folder, record
 
 
 def default_device() -> str:

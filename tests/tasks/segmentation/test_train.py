@@ -222,7 +222,7 @@ def test_finetune__no_store(config: FinetuneConfig, tmp_path: Path) -> None:
 
 def test_score__a_pretraining_run_is_none_of_segmentation(encoder: Path, tmp_path: Path, tiny_config: object) -> None:
     pipeline.pretrain(tiny_config, tmp_path / "run")  # type: ignore[arg-type]
-    with pytest.raises(CheckpointError, match="not a segmentation run"):
+    with pytest.raises(CheckpointError, match="a pre-training run, not a segmentation run"):
         pipeline.score_segmentation(tmp_path / "run")
 
 

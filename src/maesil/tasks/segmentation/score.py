@@ -27,7 +27,7 @@ from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
 from maesil.files import write_json, write_text
 from maesil.metrics.segmentation import segmentation_scores
 from maesil.progress import Progress
-from maesil.runs.load import default_device
+from maesil.runs.load import checkpoint_of, default_device
 from maesil.sampling.ahead import ahead
 from maesil.sampling.labelled import Classes, annotated
 from maesil.sampling.regions import Region
@@ -39,7 +39,7 @@ from maesil.tasks.segmentation.division import divide
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.segmentation.tables import segmentation_sheet
 from maesil.tasks.segmentation.train import KIND
-from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
+from maesil.training.checkpoint import load_weights
 
 WINDOWS = 2
 """Superpatches per batch on a GPU."""
@@ -70,12 +70,7 @@ def load_segmenter(run: Path, *, checkpoint: Literal["last", "best"] = "last") -
     Raises:
         CheckpointError: The checkpoint does not exist, is damaged, or is not a segmentation checkpoint.
     """
-    folder = checkpoint_folder(run, checkpoint)
-    record = read_config(folder)
-    if record.get("kind") != KIND:
-        raise CheckpointError(
-            "this is not a segmentation run", where=folder, fix="train one: maesil finetune segmentation ..."
-        )
+    folder, record = checkpoint_of(run, checkpoint, KIND)
     config = from_dict(record["config"], where=folder)
     card = Transfer(**record["encoder"])
     classes = Classes(tuple(record["classes"]))
