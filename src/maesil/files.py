@@ -5,12 +5,21 @@ from __future__ import annotations
 import json
 import secrets
 import shlex
-from collections.abc import Iterator
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from maesil.errors import ConfigError
+
+AnyPath = str | Path
+"""A path as a caller of a public function may give it."""
+
+
+def as_paths(given: AnyPath | Sequence[AnyPath]) -> list[Path]:
+    """One path, or several, as a list."""
+    return [Path(given)] if isinstance(given, (str, Path)) else [Path(each) for each in given]
 
 
 @contextmanager
@@ -45,6 +54,20 @@ def make_folder(path: Path) -> Path:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise ConfigError(f"the folder cannot be created: {error.strerror}", where=path, fix="give another") from error
+    return path
+
+
+def as_umask_allows(path: Path) -> Path:
+    """Gives a file the mode of a new file, as safetensors makes files that only their owner can read; returns the path.
+
+    The mode is copied from a new file: the umask can only be read by changing it, which other threads would see.
+    """
+    new = path.with_name(f".{path.stem}-{secrets.token_hex(8)}.new")
+    new.touch()
+    try:
+        path.chmod(stat.S_IMODE(new.stat().st_mode))
+    finally:
+        new.unlink()
     return path
 
 

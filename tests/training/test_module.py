@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import math
+import os
 import shutil
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from maesil import pipeline
 from maesil.config import RunConfig, dump_yaml
 from maesil.ct.window import Window
+from maesil.encoder.card import save_weights
 from maesil.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from maesil.masking import DualMasking
 from maesil.models.mae import Encoder, MAEConfig, MaskedAutoencoder
@@ -61,6 +63,42 @@ def test_pretrain__writes_config_checkpoints_and_logs(tiny_config: RunConfig, tm
     assert list((run / "logs" / "tensorboard").glob("events*"))
     assert len([folder for folder in (run / "checkpoints").iterdir() if folder.is_symlink()]) == 2
     assert len([folder for folder in (run / "checkpoints").iterdir() if not folder.is_symlink()]) == 2
+
+
+def test_pretrain__a_card_has_the_scores_of_its_own_step(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """The checkpoint of a step is saved before the step's validation, and may fall between two validations."""
+    run, log = tmp_path / "run", tmp_path / "run" / "logs" / "metrics.csv"
+
+    def card(steps: int) -> str:
+        config = replace(tiny_config, train=replace(tiny_config.train, steps=steps))
+        shutil.rmtree(run, ignore_errors=True)
+        pipeline.pretrain(config, run)
+        return (run / "checkpoints" / "last" / "card.md").read_text()
+
+    own = card(8)
+    score = dict(zip(*curve(log, "val_psnr_masked"), strict=True))
+    assert f"- val_psnr_masked: {score[8]:.4g}\n" in own
+    assert "(step" not in own
+    later = card(9)
+    score, loss = (dict(zip(*curve(log, name), strict=True)) for name in ("val_psnr_masked", "loss"))
+    assert f"- val_psnr_masked (step 8): {score[8]:.4g}\n" in later
+    assert f"- loss (step 8): {loss[8]:.4g}\n" in later
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no umask")
+def test_checkpoints__have_the_mode_that_the_umask_allows(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        write_model(tmp_path, {"a": torch.zeros(2)}, {}, "")
+        save_weights({"a": torch.zeros(2)}, tmp_path / "exported.safetensors")
+    finally:
+        os.umask(before)
+    assert {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()} == {
+        "model.safetensors": 0o640,
+        "exported.safetensors": 0o640,
+        "config.json": 0o640,
+        "card.md": 0o640,
+    }
 
 
 def test_pretrain__images_of_a_held_out_superpatch(tiny_config: RunConfig, tmp_path: Path) -> None:

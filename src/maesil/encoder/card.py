@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maesil.config import explain
 from maesil.errors import CheckpointError
-from maesil.files import write_text
+from maesil.files import as_umask_allows, write_text
 from maesil.models import MAEConfig
 from maesil.models.backbone import Backbone
 from maesil.store.settings import voxels
@@ -175,3 +175,4 @@ def save_weights(weights: dict[str, Tensor], path: Path) -> None:
         path,
         metadata={"format": "pt"},
     )
+    as_umask_allows(path)

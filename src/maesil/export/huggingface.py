@@ -12,7 +12,8 @@ from typing import Any, final
 from huggingface_hub import PyTorchModelHubMixin
 from torch import Tensor, nn
 
-from maesil.encoder.card import Transfer
+from maesil.encoder.card import WEIGHTS, Transfer
+from maesil.files import as_umask_allows
 from maesil.models.backbone import Backbone
 
 USAGE = """
@@ -50,4 +51,5 @@ def write_huggingface(backbone: Backbone, transfer: Transfer, out: Path) -> str:
     hub = HubBackbone(**asdict(transfer))
     hub.load_state_dict(backbone.state_dict())
     hub.save_pretrained(out, config=asdict(transfer))
+    as_umask_allows(out / WEIGHTS)
     return USAGE

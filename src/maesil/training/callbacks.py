@@ -15,10 +15,11 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from maesil.files import write_text
 from maesil.memory import GIB, peak_resident_gib
 from maesil.sampling.augment import draw_generator
 from maesil.sampling.dataset import Superpatches
-from maesil.training.checkpoint import STATE, publish, write_model
+from maesil.training.checkpoint import CARD, STATE, publish, write_model
 from maesil.training.module import VALIDATION_SEED, PretrainModule
 from maesil.training.sharding import gathered
 from maesil.training.stepper import Stepper
@@ -51,6 +52,7 @@ class Checkpoints(pl.Callback):
         self.config = config
         self.card = card
         self.best: float | None = None
+        self._scored = 0
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -65,20 +67,42 @@ class Checkpoints(pl.Callback):
         assert isinstance(module, Stepper)
         module.check_finite()
         module.check_weights()
-        folder = self.folder / f"step-{trainer.global_step:07d}"
+        folder = self._folder(trainer)
         folder.mkdir(parents=True, exist_ok=True)
         trainer.save_checkpoint(folder / STATE)  # collective: every rank takes part
         self._publish(folder, "last", module, trainer)
         trainer.strategy.barrier("checkpoint")  # a rank that exits earlier may take down rank 0
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Saves the weights if their score on held-out superpatches is the best so far."""
+        """Adds the score to the card of this step, and saves the weights if their score is the best so far."""
         assert isinstance(pl_module, Stepper)
         score = trainer.callback_metrics.get(pl_module.score)
-        if trainer.sanity_checking or score is None or not self._improves(float(score)):
+        if trainer.sanity_checking or score is None:
             return
-        self.best = float(score)
-        self._publish(self.folder / f"best-{trainer.global_step:07d}", "best", pl_module, trainer)
+        self._scored = trainer.global_step
+        self._renew_card(trainer, pl_module)
+        if self._improves(float(score)):
+            self.best = float(score)
+            self._publish(self.folder / f"best-{trainer.global_step:07d}", "best", pl_module, trainer)
+
+    def _renew_card(self, trainer: pl.Trainer, module: Stepper) -> None:
+        """Writes the card of this step's checkpoint again: it was saved before the validation."""
+        folder = self._folder(trainer)
+        if trainer.is_global_zero and (folder / CARD).is_file():
+            write_text(folder / CARD, self.card(trainer.global_step, self._measured(trainer, module)))
+
+    def _folder(self, trainer: pl.Trainer) -> Path:
+        return self.folder / f"step-{trainer.global_step:07d}"
+
+    def _measured(self, trainer: pl.Trainer, module: Stepper) -> dict[str, float]:
+        """The latest metrics; names of those from an earlier step are followed by that step."""
+        step, row = trainer.global_step, int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
+        logged = step // row * row
+        found = {}
+        for name, value in trainer.callback_metrics.items():
+            at = self._scored if name == module.score else logged
+            found[name if at == step else f"{name} (step {at})"] = float(value)
+        return found
 
     def _improves(self, score: float) -> bool:
         """Whether a score is finite and the best so far. A NaN stored as the best score could never be improved on."""
@@ -88,9 +112,8 @@ class Checkpoints(pl.Callback):
         weights = gathered(module.model.state_dict(), keep=trainer.is_global_zero)  # also collective
         if not trainer.is_global_zero:
             return
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items()}
         step = trainer.global_step
-        write_model(folder, weights, {**self.config, "step": step}, self.card(step, metrics))
+        write_model(folder, weights, {**self.config, "step": step}, self.card(step, self._measured(trainer, module)))
         publish(folder, self.folder / link)
 
     def state_dict(self) -> dict[str, Any]:

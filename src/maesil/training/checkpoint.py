@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from maesil.errors import CheckpointError
+from maesil.files import as_umask_allows
 
 CONFIG, WEIGHTS, CARD, STATE = "config.json", "model.safetensors", "card.md", "trainer.ckpt"
 
@@ -28,6 +29,7 @@ def write_model(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str
     folder.mkdir(parents=True, exist_ok=True)
     written = {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items()}
     save_file(written, folder / WEIGHTS, metadata={"format": "pt"})
+    as_umask_allows(folder / WEIGHTS)
     (folder / CONFIG).write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
     (folder / CARD).write_text(card)
 
