@@ -101,17 +101,18 @@ def dump_yaml(config: RunConfig) -> str:
 def changed_keys(before: RunConfig, after: RunConfig, sections: Sequence[str] = SCIENCE) -> list[str]:
     """Dotted keys of `sections` on which two configurations differ."""
     flat_before, flat_after = (
-        {key: value for key, value in _flatten(to_dict(config)) if key.split(".")[0] in sections}
+        {key: value for key, value in flat(to_dict(config)) if key.split(".")[0] in sections}
         for config in (before, after)
     )
     keys = dict.fromkeys([*flat_before, *flat_after])
     return [key for key in keys if flat_before.get(key) != flat_after.get(key)]
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the dotted name and the value of every setting of nested plain values."""
     for key, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{key}.")
+            yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

@@ -6,6 +6,7 @@ import html
 import html.parser
 import json
 import re
+import shlex
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,11 @@ import pytest
 
 from browser import CHROMIUM
 from maesil import pipeline
-from maesil.config import RunConfig
+from maesil.commands.evaluate import Evaluate
+from maesil.commands.parsing import parse
+from maesil.commands.pretrain import Pretrain, _starting_point
+from maesil.commands.report import Report
+from maesil.config import RunConfig, to_dict
 from maesil.ct.window import Window
 from maesil.errors import CheckpointError, ConfigError
 from maesil.evaluation.protocol import Protocol
@@ -260,3 +265,49 @@ def test_report__refuses_a_checkpoint_that_was_not_scored(tiny_config: RunConfig
     record.write_text('["a note of an earlier version"]')
     with pytest.raises(CheckpointError, match="does not say what it scored"):
         pipeline.report(run)
+
+
+def test_report__its_commands_repeat_run_scores_and_page(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """The commands are read as the commands read them, and give the settings that were used."""
+    run = tmp_path / "a run"
+    config = replace(tiny_config, preset="base", train=replace(tiny_config.train, steps=2))
+    pipeline.pretrain(config, run)
+    protocol = Protocol(lpips=None, mask_draws=2, regions=("masked",), paste=False)
+    pipeline.evaluate(run, protocol=protocol, split="val")
+    (scan,) = (entry.scan_id for entry in ScanStore(config.data.store).entries if entry.patient == "c")  # type: ignore[arg-type]
+    page = pipeline.report(run, split="val", scans=[scan])
+    text = html.unescape(page.read_text(encoding="utf-8"))
+    pretrain, evaluate, report = (
+        shlex.split(line)[2:] for line in re.findall(r"^(?:.*<pre>)?(maesil .*)$", text, re.M)
+    )
+    start, rest = _starting_point(pretrain)
+    assert to_dict(parse(Pretrain, "pretrain", rest, Pretrain(config=start)).config) == to_dict(
+        replace(config, data=replace(config.data, store=ScanStore(config.data.store).path.resolve()))  # type: ignore[arg-type]
+    )
+    asked = parse(Evaluate, "evaluate", evaluate)
+    assert (asked.protocol, asked.split, asked.checkpoint) == (protocol, "val", "last")
+    shown = parse(Report, "report", report)
+    assert (shown.split, shown.scans) == ("val", (scan,))
+    assert "<dt>train.steps</dt><dd>2</dd>" in text
+    assert "<dt>data.holdout.patients.overrides</dt><dd>2 patients</dd>" in text
+    assert str(config.data.store) not in text
+
+
+def test_report__a_page_per_split_with_the_legend_it_needs(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=2)), run)
+    for split in ("test", "val"):
+        pipeline.evaluate(run, split=split, protocol=Protocol(lpips=None, mask_draws=1))
+    test = pipeline.report(run)
+    before = test.read_bytes()
+    val = pipeline.report(run, split="val")
+    assert (test.name, val.name) == ("report.html", "report-val.html")
+    assert test.read_bytes() == before
+    assert {"report.png", "report-val.png"} <= {path.name for path in run.iterdir()}
+    assert "ashed lines" not in test.read_text(encoding="utf-8"), "whole scans were scored"
+
+
+def test_write_page__the_legend_of_a_scan_that_was_scored_in_part(page: Page, case: Case, tmp_path: Path) -> None:
+    for part, count in ((case.held_out, 1), (np.ones_like(case.held_out), 0)):
+        path = write_page(tmp_path / "page.html", replace(page, cases=[replace(case, held_out=part)]))
+        assert path.read_text(encoding="utf-8").count("Dashed lines") == count

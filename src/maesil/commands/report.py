@@ -25,7 +25,7 @@ class Report:
     run: tyro.conf.Positional[Path]
     """The run folder; it must have been evaluated."""
     out: Path | None = None
-    """The page; RUN/report.html by default."""
+    """The page; by default RUN/report.html, or RUN/report-SPLIT.html for another split than test."""
     split: Literal["train", "val", "test"] = "test"
     """The split whose evaluation is shown."""
     scans: tuple[str, ...] = ()

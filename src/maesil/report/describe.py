@@ -13,6 +13,7 @@ import torch
 from maesil.evaluation.tables import Table
 from maesil.report.case import Case
 from maesil.report.page import Curve, Page
+from maesil.report.repeat import preset_changes
 from maesil.store.settings import voxels
 from maesil.training.logs import curve
 
@@ -25,6 +26,7 @@ def run_page(
     table: Table,
     cases: Sequence[Case],
     caution: str,
+    commands: Sequence[str],
 ) -> Page:
     """The page of a run.
 
@@ -36,6 +38,7 @@ def run_page(
         table: The scores.
         cases: Scans to show.
         caution: Warning about what the scores do not show; may be empty.
+        commands: Commands that repeat the run and make the page.
     """
     config = record["config"]
     model, masking = config["model"], config["masking"]
@@ -52,11 +55,7 @@ def run_page(
         sheet=replace(table.sheet, best=table.best),
         curves=_curves(run / "logs" / "metrics.csv"),
         cases=cases,
-        commands=(
-            f"maesil pretrain {config['preset']} --data.store STORE --run RUN",
-            "maesil evaluate RUN",
-            "maesil report RUN",
-        ),
+        commands=commands,
     )
 
 
@@ -93,7 +92,14 @@ def _facts(record: Mapping[str, Any], network: Mapping[str, str], parameters: in
             "python": platform.python_version(),
             "machine": f"{platform.system()} {platform.machine()}",
         },
+        **_changes(config),
     }
+
+
+def _changes(config: Mapping[str, Any]) -> dict[str, dict[str, str]]:
+    """The settings that differ from the preset's, for readers who do not have the run's config.yaml."""
+    changed = preset_changes(config)
+    return {f"Changed from the preset {config['preset']}": changed} if changed else {}
 
 
 def _share(setting: str, value: Any) -> str:

@@ -14,23 +14,25 @@ from maesil.evaluation.record import Evaluated, read_record
 from maesil.evaluation.runner import held_out, rebuild_region, under
 from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.tables import tabulate
+from maesil.files import AnyPath
 from maesil.progress import Progress
 from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
+from maesil.report.repeat import repeat_commands
 from maesil.runs.load import LoadedModel, checkpoint_of, load, run_store
 from maesil.sampling.regions import Region, regions_of
 from maesil.store.scanstore import ScanStore
 
 
 def report(
-    run: Path,
+    run: AnyPath,
     *,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     split: str = "test",
     scans: Sequence[str] = (),
-    store: Path | None = None,
+    store: AnyPath | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Writes a run's page: protocol and scores, reconstructions in three views, the training curve.
@@ -39,7 +41,7 @@ def report(
 
     Args:
         run: A run folder that `evaluate` has scored.
-        out: File to write; None: report.html in the run folder.
+        out: File to write; None: report.html in the run folder, or report-SPLIT.html for another split than "test".
         split: The split whose evaluation is shown.
         scans: Scans to show; by default the first two of the split.
         store: The store; None: the run's own.
@@ -52,6 +54,9 @@ def report(
         CheckpointError: The run was not evaluated, or its checkpoint has changed since.
         ConfigError: None of the scans was scored.
     """
+    run = Path(run)
+    out = None if out is None else Path(out)
+    store = None if store is None else Path(store)
     checkpoint_of(run)  # raises a clear error if there is no such run
     folder = run / "evaluation" / split
     scores, evaluated = read_scores(folder / "scores.jsonl"), read_record(folder)
@@ -69,10 +74,16 @@ def report(
     table = tabulate(scores, evaluated.notes)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     network = loaded.config.model.describe()
-    page = run_page(run, loaded.record, network, parameters, table, cases, caution)
-    path = write_page(out or run / "report.html", page)
+    again = repeat_commands(run, evaluated, split, scans, store)
+    page = run_page(run, loaded.record, network, parameters, table, cases, caution, again)
+    path = write_page(out or run / page_name(split), page)
     save_figure(figure3(cases[0]), path.with_suffix(".png"))
     return path
+
+
+def page_name(split: str) -> str:
+    """Name of a split's page in the run folder; the test split, which most readers look for, has the plain one."""
+    return "report.html" if split == "test" else f"report-{split}.html"
 
 
 def _as_scored(run: Path, evaluated: Evaluated) -> LoadedModel:
