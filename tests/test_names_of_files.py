@@ -15,6 +15,7 @@ PARALLEL = {
     "figures.py": "figures of a report and of a comparison",
     "labels.py": "labels of a list and of a store",
     "load.py": "loading a run and loading an encoder",
+    "lock.py": "one process at a time in a store and in a run",
     "module.py": "Lightning modules of the tasks",
     "network.py": "networks of the tasks",
     "nnunet.py": "nnU-Net's layout and its export",

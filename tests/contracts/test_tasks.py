@@ -18,6 +18,7 @@ from maesil.commands.finetune import TASKS
 from maesil.export.targets import export
 from maesil.models.backbone import Backbone
 from maesil.runs.kinds import FITTING
+from maesil.runs.lock import locked
 from maesil.tasks.classification.network import Classifier
 from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
 
@@ -60,10 +61,13 @@ def test_every_task_has_its_network() -> None:
 
 
 @every_task
-def test_task__other_commands_say_what_kind_of_run_it_is(
+def test_task__a_run_is_locked_and_says_what_kind_it_is(
     task: str, encoder: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "a run"
+    with locked(run):
+        assert main(words(task, encoder, store, run)) == 2
+    assert "another call is writing this folder: process" in capsys.readouterr().err
     assert main(words(task, encoder, store, run)) == 0
     folders = [run, *run.glob("fold-0")]
     for folder in folders:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,8 @@ def test_locked__one_writer_at_a_time(tmp_path: Path) -> None:
     with locked(tmp_path / "store"):
         with pytest.raises(StoreError, match="another `maesil prepare`"), locked(tmp_path / "store"):
             raise AssertionError("two writers")
-        assert (tmp_path / "store" / ".lock").read_bytes() == b""
+        assert (tmp_path / "store" / ".lock").read_text() == f"process {os.getpid()} on {socket.gethostname()}"
+    assert (tmp_path / "store" / ".lock").read_bytes() == b""
     with locked(tmp_path / "store"):
         pass
 
@@ -30,7 +32,7 @@ def test_locked__a_killed_writer_leaves_no_lock(tmp_path: Path) -> None:
     with subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
-        with pytest.raises(StoreError, match="another `maesil prepare`"), locked(tmp_path):
+        with pytest.raises(StoreError, match=f"another `maesil prepare`.*process {holder.pid} on"), locked(tmp_path):
             raise AssertionError("two writers")
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait(timeout=10)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import inspect
 import io
 import json
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,10 +18,9 @@ from rich.console import Console
 
 from maesil.catalog import nearest
 from maesil.errors import ConfigError
+from maesil.rank import is_first_rank
 
 T = TypeVar("T")
-RANKS = ("RANK", "LOCAL_RANK", "SLURM_PROCID")
-"""Environment variables of torchrun, Lightning and SLURM with the process's rank in a run; the first one set counts."""
 TRUTHS = ("True", "False")
 """Values that switches took in version 0.1."""
 Settings = Annotated[T, tyro.conf.arg(name="")]
@@ -119,17 +117,12 @@ def value_of(words: Sequence[str], flag: str) -> str | None:
     return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
 
 
-def speaks() -> bool:
-    """Whether this process prints: with one process per device, only the first does."""
-    return next((os.environ[name] for name in RANKS if name in os.environ), "0") == "0"
-
-
 def console() -> Console:
     """The console for progress and messages: standard error, so that standard output holds only results."""
-    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not speaks())
+    return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_first_rank())
 
 
 def print_json(values: Mapping[str, Any]) -> None:
     """Prints a machine-readable outcome on standard output."""
-    if speaks():
+    if is_first_rank():
         print(json.dumps(values, indent=2, default=str))  # noqa: T201 (this is the command's output)

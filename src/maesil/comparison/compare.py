@@ -21,8 +21,10 @@ from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.runner import lpips_or_reason
+from maesil.files import AnyPath
 from maesil.progress import Progress
 from maesil.runs.card import dataset_counts
+from maesil.runs.lock import locked
 from maesil.sampling.regions import check_overrides, regions_of, training_scans
 from maesil.seen import seen_note, trained_on
 from maesil.store.location import absolute
@@ -34,7 +36,7 @@ def compare(
     preset: RunConfig,
     model_set: ModelSet,
     budget: Budget,
-    out: Path,
+    out: AnyPath,
     *,
     split: str = "test",
     protocol: Protocol | None = None,
@@ -70,6 +72,7 @@ def compare(
             contains another comparison.
         StoreError: A split is empty.
     """
+    out = Path(out)
     if preset.data.store is None:
         raise ConfigError("no store is given", fix="maesil compare STORE ..., a folder that `maesil prepare` wrote")
     path = absolute(preset.data.store)
@@ -82,7 +85,8 @@ def compare(
     scorer = Scorer(store, regions, protocol, preset.model.grid, protocol.masking_of(preset.masking))
     shown, screen = shown_regions(regions, pictures), console or Console(quiet=True)
     experiment = Experiment(preset, budget, scorer, shown, out, screen, seeds)
-    outcomes = run_models(experiment, model_set, progress)
+    with locked(out):
+        outcomes = run_models(experiment, model_set, progress)
     results = tuple(result for result, _ in outcomes)
     notes = (
         *lpips_or_reason(scorer.protocol, None)[1],

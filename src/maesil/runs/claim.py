@@ -14,6 +14,8 @@ from maesil.files import write_json, write_text
 
 Settings = Mapping[str, Any]
 Changed = Callable[[Settings, Settings], list[str]]
+SETTINGS = "config.yaml"
+"""The file with a run's settings in its folder."""
 _ABSENT = object()
 
 

@@ -13,11 +13,14 @@ from rich.console import Console
 
 from maesil.config import RunConfig, changed_keys, from_dict, to_dict
 from maesil.errors import ConfigError, EmptySplitError
+from maesil.files import AnyPath
 from maesil.models import make_model
 from maesil.models.transformer import recompute_blocks
+from maesil.rank import is_first_rank
 from maesil.runs.card import model_card, run_record
-from maesil.runs.claim import claim
+from maesil.runs.claim import SETTINGS, claim
 from maesil.runs.load import steps_done
+from maesil.runs.lock import locked
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import GridPlan, make_plan
 from maesil.sampling.regions import check_overrides, regions_of, split_summary, split_warnings
@@ -48,7 +51,7 @@ class Outcome:
     steps: int
 
 
-def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) -> Outcome:
+def pretrain(config: RunConfig, run: AnyPath, *, console: Console | None = None) -> Outcome:
     """Pre-trains a model in a run folder; the same call resumes an interrupted run.
 
     Args:
@@ -57,21 +60,27 @@ def pretrain(config: RunConfig, run: Path, *, console: Console | None = None) ->
         console: Where to show progress; None: nowhere.
 
     Raises:
-        ConfigError: No store is given, an override names an unknown patient, or the folder contains a run with other
-            settings.
+        ConfigError: No store is given, an override names an unknown patient, the folder contains a run with other
+            settings, or another call is writing it.
         TrainingError: The loss became NaN or infinite.
     """
+    run = Path(run)
     if config.data.store is None:
         raise ConfigError("no store is given", fix="--data.store STORE, a folder that `maesil prepare` wrote")
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
     config = replace(config, data=replace(config.data, store=absolute(config.data.store)))
-    done = steps_done(run)
-    if not done:  # only new runs: a run that has begun may always be finished
+    if not steps_done(run):  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
-    settle(config, run)
+    with locked(run):
+        return _continue(config, store, run, console or Console(quiet=True))
+
+
+def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Outcome:
+    done = steps_done(run)
+    if is_first_rank():
+        settle(config, run)
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
-    screen = console or Console(quiet=True)
     screen.print(f"resumed at step {done}" if done else split_summary(store, config.data.holdout), markup=False)
     for warning in split_warnings(store, config.data.holdout):
         screen.print(f"warning: {warning}", markup=False)
@@ -143,7 +152,7 @@ def settle(config: RunConfig, run: Path) -> None:
         return keys
 
     fix = "resume with the same settings, or give another --run (for demo: --out)"
-    claim(run / "config.yaml", to_dict(config), holds="a run", fix=fix, changed=changed)
+    claim(run / SETTINGS, to_dict(config), holds="a run", fix=fix, changed=changed)
 
 
 def _global_batch(config: RunConfig) -> int:

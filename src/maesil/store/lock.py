@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import IO
 
+from maesil import oslock
 from maesil.errors import StoreError
 from maesil.store.format import LOCK
 
@@ -18,28 +18,16 @@ def locked(store: Path) -> Iterator[None]:
     Raises:
         StoreError: The store cannot be written, or another process holds it.
     """
-    try:
-        store.mkdir(parents=True, exist_ok=True)
-        file = (store / LOCK).open("a+")
-    except OSError as error:
-        what = f"the store cannot be written: {error.strerror}"
-        raise StoreError(what, where=store, fix="choose another --out") from error
-    with file:
+
+    def refused(holder: str) -> StoreError:
+        what = f"another `maesil prepare` is writing this store: {holder}"
+        return StoreError(what, where=store, fix="let it finish, or stop it")
+
+    with ExitStack() as held:
         try:
-            _lock(file)
-        except OSError:
-            raise StoreError(
-                "another `maesil prepare` is writing this store", where=store, fix="let it finish"
-            ) from None
+            store.mkdir(parents=True, exist_ok=True)
+            held.enter_context(oslock.locked(store / LOCK, refused))
+        except OSError as error:
+            what = f"the store cannot be written: {error.strerror}"
+            raise StoreError(what, where=store, fix="choose another --out") from error
         yield
-
-
-def _lock(file: IO[str]) -> None:
-    try:
-        import fcntl
-    except ImportError:  # Windows
-        import msvcrt
-
-        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined,unused-ignore]
-    else:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -14,6 +14,7 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.precision import MixedPrecision
 
+from maesil.rank import is_first_rank
 from maesil.training.callbacks import Checkpoints, GracefulStop, Meter
 from maesil.training.checkpoint import STATE, sweep
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -67,7 +68,8 @@ def fit(
 ) -> Literal["finished", "interrupted"]:
     """Trains a module from the run's last checkpoint, or from the start. Ctrl-C saves a checkpoint and stops."""
     checkpoints = job.run / "checkpoints"
-    sweep(checkpoints)
+    if is_first_rank():  # the lock is its: other ranks must not touch the folder if another call holds it
+        sweep(checkpoints)
     stop = GracefulStop()
     state = checkpoints / "last" / STATE
     always = [

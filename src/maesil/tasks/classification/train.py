@@ -17,6 +17,7 @@ from rich.console import Console
 from torch import Tensor
 
 from maesil.counts import count_of
+from maesil.encoder.card import Transfer
 from maesil.encoder.features import region_tokens, scan_tokens
 from maesil.encoder.start import decay_of, starting_point
 from maesil.errors import ConfigError
@@ -37,6 +38,7 @@ from maesil.models.backbone import Backbone
 from maesil.progress import Progress
 from maesil.runs.claim import claim
 from maesil.runs.load import default_device
+from maesil.runs.lock import locked
 from maesil.seen import seen_note
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification.cases import Cases, fold_of
@@ -83,7 +85,8 @@ def classify(
         progress: Called after every scan or fold.
 
     Raises:
-        ConfigError: A setting would be ignored, the folds are impossible, or voxels differ from the pre-training's.
+        ConfigError: A setting would be ignored, the folds are impossible, voxels differ from the pre-training's, or
+            another call is writing the folder.
     """
     refuse_in_classification(config)
     decay = decay_of(config.layer_decay, config.init, random_start=config.random_start)
@@ -91,6 +94,21 @@ def classify(
     fold = fold_of(cases, config.folds, config.seed)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
+    with locked(run):
+        return _in_folder(config, store, cases, fold, backbone, card, run, console, progress)
+
+
+def _in_folder(
+    config: ClassificationConfig,
+    store: ScanStore,
+    cases: Cases,
+    fold: Int[np.ndarray, " s"],
+    backbone: Backbone,
+    card: Transfer,
+    run: Path,
+    console: Console | None,
+    progress: Progress | None,
+) -> Classified:
     _claim(run, config, cases)
     if config.mode == "full":
         probabilities = _full(config, store, cases, fold, run, console, progress)

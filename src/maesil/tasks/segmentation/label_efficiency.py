@@ -18,9 +18,10 @@ from rich.console import Console
 
 from maesil.encoder.start import seen_notes
 from maesil.errors import ConfigError, MaesilError
-from maesil.files import write_json
+from maesil.files import AnyPath, write_json
 from maesil.progress import Progress
 from maesil.runs.claim import claim
+from maesil.runs.lock import locked
 from maesil.seen import seen_note
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.arms import STARTS, Arm, arm_of, require_own_settings
@@ -39,7 +40,7 @@ def compare_transfer(
     config: FinetuneConfig,
     amounts: Sequence[Amount],
     seeds: int,
-    out: Path,
+    out: AnyPath,
     *,
     scratch: ScratchConfig | None = None,
     rates: Sequence[float] = (),
@@ -68,6 +69,7 @@ def compare_transfer(
             on, or the folder contains another experiment.
         TrainingError: A start fails at every rate.
     """
+    out = Path(out)
     if config.init == "none":
         raise ConfigError("there is nothing to compare with", fix="--init RUN, a pre-trained encoder")
     if not amounts or seeds < 1:
@@ -80,24 +82,27 @@ def compare_transfer(
     searched = len(rates) > 1
     if searched:
         require_validation(config)
-    _settle(config, scratch, rates, amounts, out)
-    search = None
-    if searched:
-        most = replace(config, labels=amounts[-1].limit(config.labels))
-        search = choose_rates(most, arms, rates, str(amounts[-1]), out / "rates", console=console)
-        arms = {start: replace(arm, peak_lr=search.chosen[start]) for start, arm in arms.items()}
-    planned = [(amount, seed, start) for amount in amounts for seed in range(seeds) for start in STARTS]
-    trials = []
-    for number, (amount, seed, start) in enumerate(planned, start=1):
-        trials.append(_trial(config, amount, seed, arms[start], out, console))
-        if progress is not None:
-            progress(number, len(planned), f"{amount}, seed {seed}, {start}")
-        shown = to_dict(config)
-        shown["data"].pop("store")
-        shown["data"].pop("window")  # the encoder's
-        shown["init"] = "the pre-trained encoder"
-        page = write_results(Experiment(tuple(trials), shown, commit(), arms, search, _seen(config, trials, out)), out)
-    return page
+    with locked(out):
+        _settle(config, scratch, rates, amounts, out)
+        search = None
+        if searched:
+            most = replace(config, labels=amounts[-1].limit(config.labels))
+            search = choose_rates(most, arms, rates, str(amounts[-1]), out / "rates", console=console)
+            arms = {start: replace(arm, peak_lr=search.chosen[start]) for start, arm in arms.items()}
+        planned = [(amount, seed, start) for amount in amounts for seed in range(seeds) for start in STARTS]
+        trials = []
+        for number, (amount, seed, start) in enumerate(planned, start=1):
+            trials.append(_trial(config, amount, seed, arms[start], out, console))
+            if progress is not None:
+                progress(number, len(planned), f"{amount}, seed {seed}, {start}")
+            shown = to_dict(config)
+            shown["data"].pop("store")
+            shown["data"].pop("window")  # the encoder's
+            shown["init"] = "the pre-trained encoder"
+            page = write_results(
+                Experiment(tuple(trials), shown, commit(), arms, search, _seen(config, trials, out)), out
+            )
+        return page
 
 
 def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:

@@ -24,7 +24,7 @@ from maesil.encoder.start import seen_notes
 from maesil.errors import CheckpointError
 from maesil.evaluation.rebuild import inference_precision
 from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
-from maesil.files import write_json, write_text
+from maesil.files import AnyPath, write_json, write_text
 from maesil.metrics.segmentation import segmentation_scores
 from maesil.progress import Progress
 from maesil.runs.load import checkpoint_of, default_device
@@ -117,9 +117,9 @@ class Scored:
 
 
 def score_segmentation(
-    run: Path,
+    run: AnyPath,
     *,
-    store: Path | None = None,
+    store: AnyPath | None = None,
     checkpoint: Literal["last", "best"] = "last",
     progress: Progress | None = None,
 ) -> Scored:
@@ -137,6 +137,8 @@ def score_segmentation(
         CheckpointError: The run has no checkpoint, or is not a segmentation run.
         StoreError: The store has no labels, or no labelled scan to test.
     """
+    run = Path(run)
+    store = None if store is None else Path(store)
     loaded = load_segmenter(run, checkpoint=checkpoint)
     scans = ScanStore(store or _store_of(run))
     config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
@@ -193,9 +195,9 @@ def _store_of(run: Path) -> Path:
 
 
 def predict(
-    run: Path,
-    scan: Path,
-    out: Path,
+    run: AnyPath,
+    scan: AnyPath,
+    out: AnyPath,
     *,
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
@@ -217,6 +219,7 @@ def predict(
         ScanError: The scan cannot be read, or is invalid.
         ConfigError: `out` is not a NIfTI file name.
     """
+    run, scan, out = Path(run), Path(scan), Path(out)
     names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
     original = read(scan, series=series)

@@ -14,8 +14,12 @@ from maesil import __version__
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import decay_of, starting_point
 from maesil.errors import ConfigError
+from maesil.files import AnyPath
+from maesil.models.backbone import Backbone
 from maesil.models.transformer import recompute_blocks
+from maesil.rank import is_first_rank
 from maesil.runs.load import steps_done
+from maesil.runs.lock import locked
 from maesil.runs.pretrain import Outcome
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import GridPlan, Plan, make_plan
@@ -36,7 +40,7 @@ from maesil.version import commit
 KIND = "segmentation"
 
 
-def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console | None = None) -> Outcome:
+def finetune_segmentation(config: FinetuneConfig, run: AnyPath, *, console: Console | None = None) -> Outcome:
     """Trains a segmentation network; the same call resumes an interrupted run.
 
     Args:
@@ -46,22 +50,39 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
 
     Raises:
         ConfigError: No store is given; a setting would be ignored; a class is unknown; an override names an unknown
-            patient; the folder's run has other settings; voxels or window differ from the pre-training's.
+            patient; the folder's run has other settings; another call is writing it; voxels or window differ from the
+            pre-training's.
         StoreError: The store has no labels, or a split has no labelled scan.
         CheckpointError: There is no such encoder.
     """
+    run = Path(run)
     refuse_in_segmentation(config)
     store = _open(config)
     config = replace(config, data=replace(config.data, store=absolute(store.path)))
-    done = steps_done(run)
-    if not done:  # only new runs: a run that has begun may always be finished
+    if not steps_done(run):  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
     config = _settled(config, card)
     classes, scans = annotated(store, config.labels.classes)
     division = divide(store, scans, config, card.config().superpatch)
-    settle(config, run)
+    with locked(run):
+        if is_first_rank():
+            settle(config, run)
+        return _continue(config, store, backbone, card, classes, division, run, console or Console(quiet=True))
+
+
+def _continue(
+    config: FinetuneConfig,
+    store: ScanStore,
+    backbone: Backbone,
+    card: Transfer,
+    classes: Classes,
+    division: Division,
+    run: Path,
+    screen: Console,
+) -> Outcome:
+    done = steps_done(run)
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
     torch.manual_seed(config.seed)
@@ -74,7 +95,7 @@ def finetune_segmentation(config: FinetuneConfig, run: Path, *, console: Console
     training, held_out = _datasets(store, classes, division, config, card)
     data = Batches(training, held_out, config.train, efficiency)
     module = SegmentationModule(model, config.train, config.data.flip_axes, config.seed)
-    bar = LiveProgress(console or Console(quiet=True), "fine-tuning")
+    bar = LiveProgress(screen, "fine-tuning")
     status = fit(module, data, job, efficiency, [bar])
     return Outcome(status, run, steps_done(run), config.train.steps)
 

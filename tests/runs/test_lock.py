@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from maesil import pipeline
+from maesil.config import RunConfig
+from maesil.errors import ConfigError
+from maesil.runs.lock import locked
+
+HOLD = (
+    "import sys, time; from pathlib import Path; from maesil.runs.lock import locked\n"
+    "with locked(Path(sys.argv[1])):\n    print('held', flush=True)\n    time.sleep(60)\n"
+)
+
+
+def test_locked__names_its_holder_and_ends_with_it(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with subprocess.Popen([sys.executable, "-c", HOLD, str(run)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(ConfigError, match=f"process {holder.pid} on {socket.gethostname()}"), locked(run):
+            raise AssertionError("two calls")
+        os.kill(holder.pid, signal.SIGKILL)
+        holder.wait(timeout=10)
+    with locked(run):
+        pass
+    assert (run / ".lock").read_bytes() == b""
+
+
+@pytest.mark.parametrize("variable", ["RANK", "LOCAL_RANK", "SLURM_PROCID"])
+def test_locked__ranks_share_the_lock_of_the_first(
+    variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with locked(tmp_path):
+        monkeypatch.setenv(variable, "1")
+        with locked(tmp_path):
+            pass
+        monkeypatch.setenv(variable, "0")
+        with pytest.raises(ConfigError, match="another call"), locked(tmp_path):
+            raise AssertionError("two first ranks")
+
+
+def test_locked__a_place_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ConfigError, match="cannot be created"), locked(tmp_path / "file" / "run"):
+        raise AssertionError("a run within a file")
+    (tmp_path / "run" / ".lock").mkdir(parents=True)
+    with pytest.raises(ConfigError, match="cannot be written"), locked(tmp_path / "run"):
+        raise AssertionError("a folder as a lock")
+
+
+def test_locked__an_error_within_is_not_taken_for_one_of_the_lock(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError), locked(tmp_path):
+        (tmp_path / "absent").read_text()
+    with locked(tmp_path):
+        pass
+
+
+def test_locked__a_file_system_without_locks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def no_locks(file: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("maesil.oslock._lock", no_locks)
+    with caplog.at_level(logging.WARNING), locked(tmp_path):
+        pass
+    assert "this file system has no locks" in caplog.text
+
+
+def test_pretrain__a_second_call_on_a_run_is_refused(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with locked(run), pytest.raises(ConfigError, match=f"process {os.getpid()} on .*"):
+        pipeline.pretrain(tiny_config, run)
+    assert [path.name for path in run.iterdir()] == [".lock"]
+    assert pipeline.pretrain(tiny_config, run).status == "finished"
