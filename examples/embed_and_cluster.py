@@ -23,6 +23,8 @@ def main(run: str, store: Path, out: Path, clusters: int = 4) -> pd.DataFrame:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(f"usage: {__doc__.split('`')[1]}")
     grouped = main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:5]))
     print(pd.crosstab(grouped["dataset"], grouped["cluster"]))
     for cluster, rows in grouped.groupby("cluster"):

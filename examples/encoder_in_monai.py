@@ -43,6 +43,8 @@ def input_of(card: dict) -> mt.Compose:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3:
+        sys.exit(f"usage: {__doc__.split('`')[1]}")
     vit, card = encoder_of(sys.argv[1])
     volume = input_of(card)(sys.argv[2])[None].as_tensor()
     with torch.inference_mode():

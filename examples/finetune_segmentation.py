@@ -35,4 +35,6 @@ def main(pretrained: str, scans: Path, out: Path, steps: int = 2000) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 4:
+        sys.exit(f"usage: {__doc__.split('`')[1]}")
     main(sys.argv[1], Path(sys.argv[2]), Path(sys.argv[3]), *map(int, sys.argv[4:5]))

@@ -39,6 +39,15 @@ def test_examples__are_short(path: Path) -> None:
     assert len(path.read_text().splitlines()) < 60
 
 
+@pytest.mark.parametrize("path", sorted(EXAMPLES.glob("*.py")), ids=lambda path: path.name)
+def test_examples__a_missing_argument_is_one_line(path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", str(path), "one"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"usage: python examples/{path.name} RUN ")
+    assert done.stderr.count("\n") == 1
+
+
 @pytest.mark.slow
 def test_encoder_in_monai(encoder: Path, store: Path) -> None:
     printed = output("encoder_in_monai.py", encoder, store.parent / "scans" / "a.nii.gz")

@@ -16,6 +16,7 @@ from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.evaluate import evaluate
+from maesil.files import AnyPath
 from maesil.presets import DEMO_SPACING_MM, demo
 from maesil.report.run import report
 from maesil.runs.pretrain import pretrain
@@ -43,7 +44,7 @@ class DemoResult:
 
 
 def run_demo(
-    out: Path = Path("demo"), *, phantom: bool = False, steps: int | None = None, console: Console | None = None
+    out: AnyPath = Path("demo"), *, phantom: bool = False, steps: int | None = None, console: Console | None = None
 ) -> DemoResult:
     """Runs the demo, or continues an interrupted one, in the folder `out`.
 
@@ -57,6 +58,7 @@ def run_demo(
         ConfigError: `steps` is less than 1, or the folder contains a demo with other settings.
         DownloadError: The sample CT cannot be fetched; the message suggests `--phantom`.
     """
+    out = Path(out)
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps is {steps}: it should be greater than 0")
     screen = console or Console(quiet=True)

@@ -35,7 +35,7 @@ from maesil.evaluation.evaluate import Evaluation, evaluate
 from maesil.evaluation.reconstruct import reconstruct
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.export.targets import export as export_backbone
-from maesil.files import write_text
+from maesil.files import AnyPath, write_text
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
 from maesil.progress import Progress
@@ -81,12 +81,13 @@ __all__ = [
 ]
 
 
-def write_table1(unified: Unified, path: Path) -> None:
+def write_table1(unified: Unified, path: AnyPath) -> None:
     """Writes Table I in the format of the file's suffix: .md, .tex or .csv.
 
     Raises:
         ConfigError: The suffix is another one.
     """
+    path = Path(path)
     sheet = Sheet(HEADER, rows_of(unified.collections), texts=3, title="Table I")
     writers = {".md": sheet_to_markdown, ".tex": sheet_to_latex, ".csv": sheet_to_csv}
     if path.suffix not in writers:
@@ -94,7 +95,7 @@ def write_table1(unified: Unified, path: Path) -> None:
     write_text(path, writers[path.suffix](sheet))
 
 
-def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last", "best"] = "last") -> Path:
+def export(run: str | Path, target: str, out: AnyPath, *, checkpoint: Literal["last", "best"] = "last") -> Path:
     """Writes a pre-trained encoder for another tool, with transfer.json and a model card.
 
     Args:
@@ -108,14 +109,15 @@ def export(run: str | Path, target: str, out: Path, *, checkpoint: Literal["last
         ConfigError: The output folder contains something else.
         MissingExtraError: The target needs a package that is not installed.
     """
+    out = Path(out)
     backbone, card = load_with_card(run, checkpoint=checkpoint)
     return export_backbone(backbone, card, target, out)
 
 
 def embed(
     run: str | Path,
-    store: Path,
-    out: Path,
+    store: AnyPath,
+    out: AnyPath,
     *,
     console: Console | None = None,
     progress: Progress | None = None,
@@ -133,6 +135,7 @@ def embed(
         ConfigError: The suffix is another one, or the store's voxels differ from the pre-training's.
         MissingExtraError: Parquet needs pyarrow.
     """
+    store, out = Path(store), Path(out)
     require_table(out)
     backbone, card = load_with_card(run)
     scans = ScanStore(store)
@@ -143,7 +146,7 @@ def embed(
 
 
 def similar(
-    features: Path,
+    features: AnyPath,
     scan_id: str,
     *,
     at_mm: tuple[float, float, float] | None = None,
@@ -159,6 +162,7 @@ def similar(
         count: Number of neighbours.
         same_patient: Whether the query's own patient may be among them.
     """
+    features = Path(features)
     level = "scan" if at_mm is None else "superpatch"
     table = read_features(features)
     return similar_rows(table, scan_id, level=level, at_mm=at_mm, count=count, same_patient=same_patient)
@@ -166,9 +170,9 @@ def similar(
 
 def finetune_classification(
     config: ClassificationConfig,
-    store: Path,
-    labels: Path,
-    run: Path,
+    store: AnyPath,
+    labels: AnyPath,
+    run: AnyPath,
     *,
     label: str | None = None,
     console: Console | None = None,
@@ -188,12 +192,13 @@ def finetune_classification(
     Raises:
         ConfigError: The labels do not match the store, or the folds are impossible.
     """
+    store, labels, run = Path(store), Path(labels), Path(run)
     scans = ScanStore(store, resident_gib=config.efficiency.resident_gib)
     cases = read_cases(labels, scans, label)
     return classify(config, scans, cases, run, console=console, progress=progress)
 
 
-def masks(out: Path, grid: Shape3 = (16, 16, 16), seed: int = 0) -> None:
+def masks(out: AnyPath, grid: Shape3 = (16, 16, 16), seed: int = 0) -> None:
     """Plots one mask of every strategy, plane by plane.
 
     Args:
@@ -201,6 +206,7 @@ def masks(out: Path, grid: Shape3 = (16, 16, 16), seed: int = 0) -> None:
         grid: Number of patches along (S, P, L).
         seed: Seed of the masks.
     """
+    out = Path(out)
     patches = PatchGrid(grid, (1, 1, 1))
     drawn = {}
     for name, kind in MASKINGS.items():

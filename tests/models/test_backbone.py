@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -46,6 +49,28 @@ def test_forward__any_multiple_of_the_patch(shape: tuple[int, int, int]) -> None
 def test_forward__refuses_other_sizes() -> None:
     with pytest.raises(ConfigError, match="does not divide"):
         small_backbone()(torch.rand(1, 1, 32, 16, 20))
+
+
+def test_forward__says_which_axes_it_needs() -> None:
+    """In a process of its own: the type checks of this one would be first."""
+    script = (
+        "import torch; from maesil.errors import ConfigError; from maesil.models.backbone import Backbone\n"
+        "from maesil.models.mae import MAEConfig\n"
+        "backbone = Backbone(MAEConfig(superpatch=(16, 16, 16), encoder_width=24, encoder_depth=1, encoder_heads=2))\n"
+        "for shape in ((16, 16, 16), (1, 16, 16, 16), (1, 2, 16, 16, 16)):\n"
+        "    for call in (backbone, backbone.tokens):\n"
+        "        try:\n            call(torch.zeros(shape))\n"
+        "        except ConfigError as error:\n            print(error.what)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    lines = done.stdout.splitlines()
+    assert len(lines) == 6
+    assert all(line.startswith("the encoder needs a tensor (batch, 1, d, h, w), not one of shape (") for line in lines)
+
+
+def test_from_hu__refuses_an_array() -> None:
+    with pytest.raises(ConfigError, match="from_hu needs a tensor, not ndarray"):
+        small_backbone().from_hu(np.zeros((16, 16, 16), dtype=np.int16))
 
 
 def test_from_hu__is_the_window() -> None:

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from rich.table import Table
-
-from maesil.commands.parsing import console, parse, print_json
+from maesil.commands.parsing import parse, print_json
 
 
 @dataclass(frozen=True)
@@ -37,8 +35,7 @@ def main(words: Sequence[str]) -> int:
     if call.json:
         print_json(findings)
         return 0
-    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    width = max(map(len, findings))
     for name, value in findings.items():
-        table.add_row(f"[bold]{name}", str(value))
-    console().print(table)
+        print(f"{name:<{width}}  {value}")  # noqa: T201 (the result, on standard output)
     return 0

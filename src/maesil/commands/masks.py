@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from maesil.commands.parsing import console, parse
+from maesil.commands.parsing import parse
 from maesil.shapes import Shape3
 
 
@@ -33,5 +33,5 @@ def main(words: Sequence[str]) -> int:
     from maesil import pipeline
 
     pipeline.masks(call.out, call.grid, call.seed)
-    console().print(str(call.out))
+    print(call.out)  # noqa: T201 (the result, on standard output)
     return 0

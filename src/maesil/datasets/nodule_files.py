@@ -22,7 +22,7 @@ from maesil.datasets.nodules import CONSENSUS, Nodule, volume_mm3
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError, ScanError
-from maesil.files import make_folder, write_text
+from maesil.files import AnyPath, as_paths, make_folder, write_text
 from maesil.progress import Progress
 
 TABLE = "nodules.csv"
@@ -67,8 +67,8 @@ class WrittenNodules:
 
 
 def write_nodules(
-    roots: Sequence[Path],
-    out: Path,
+    roots: AnyPath | Sequence[AnyPath],
+    out: AnyPath,
     *,
     agreement: float = CONSENSUS,
     salt: str | None = None,
@@ -88,6 +88,7 @@ def write_nodules(
     Raises:
         ConfigError: The share is out of range, there is no scan of LIDC-IDRI, or `out` is not a folder.
     """
+    roots, out = as_paths(roots), Path(out)
     if not 0 < agreement <= 1:
         raise ConfigError(f"the agreement is {agreement:g}", fix="give a share above 0 and at most 1")
     found = find_scans(roots, salt=kept_salt if salt is None else salt, layout="lidc")

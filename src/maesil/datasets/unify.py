@@ -17,6 +17,7 @@ from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
 from maesil.datasets.weighting import Weighting
+from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 
 
@@ -40,12 +41,12 @@ class Unified:
 
 
 def unify(
-    roots: Sequence[Path],
+    roots: AnyPath | Sequence[AnyPath],
     *,
     layout: str | None = None,
     dataset: str | None = None,
     splits: SplitConfig | None = None,
-    out: Path | None = None,
+    out: AnyPath | None = None,
     weighting: Weighting = "by-scan",
     temperature: float = 0.5,
     progress: Progress | None = None,
@@ -65,6 +66,8 @@ def unify(
     Raises:
         ConfigError: A root does not exist, none holds a scan, or the temperature is not in [0, 1].
     """
+    roots = as_paths(roots)
+    out = None if out is None else Path(out)
     found = find_scans(roots, dataset, kept_salt, layout=layout)
     looked = facts_of_all(found.scans, progress)
     pairs = list(zip(found.scans, looked, strict=True))

@@ -14,7 +14,7 @@ from maesil.evaluation.runner import score_models, under
 from maesil.evaluation.scores import Score, write_json_scores, write_scores
 from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate
-from maesil.files import write_text
+from maesil.files import AnyPath, write_text
 from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
 from maesil.runs.load import LoadedModel, load, run_store
@@ -39,13 +39,13 @@ class Evaluation:
 
 
 def evaluate(
-    run: Path,
+    run: AnyPath,
     *,
-    store: Path | None = None,
+    store: AnyPath | None = None,
     split: str = "test",
     checkpoint: Literal["last", "best"] = "last",
     protocol: Protocol | None = None,
-    json_path: Path | None = None,
+    json_path: AnyPath | None = None,
     progress: Progress | None = None,
 ) -> Evaluation:
     """Scores a run on held-out scans, next to models that learn nothing and see the same voxels.
@@ -63,6 +63,9 @@ def evaluate(
         CheckpointError: The run has no checkpoint.
         StoreError: There is no store, or the split is empty.
     """
+    run = Path(run)
+    store = None if store is None else Path(store)
+    json_path = None if json_path is None else Path(json_path)
     loaded = load(run, checkpoint=checkpoint)
     data = loaded.config.data
     scans = ScanStore(store or run_store(run))

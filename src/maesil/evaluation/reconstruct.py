@@ -12,6 +12,7 @@ from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.ct.write import nifti_ending, sibling_path, write_nifti
 from maesil.evaluation.rebuild import rebuild
+from maesil.files import AnyPath
 from maesil.runs.load import load
 from maesil.sampling.ahead import box_reader
 from maesil.store.conform import conform
@@ -19,9 +20,9 @@ from maesil.tiling import Tiling
 
 
 def reconstruct(
-    run: Path,
-    scan: Path,
-    out: Path,
+    run: AnyPath,
+    scan: AnyPath,
+    out: AnyPath,
     *,
     predicted: bool = False,
     seed: int = 0,
@@ -46,6 +47,7 @@ def reconstruct(
         ScanError: The scan cannot be read, or is invalid.
         ConfigError: `out` is not a NIfTI file name.
     """
+    run, scan, out = Path(run), Path(scan), Path(out)
     mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
     loaded = load(run, checkpoint=checkpoint)
     original = read(scan, series=series)

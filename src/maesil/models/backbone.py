@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import final
+from typing import Any, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
@@ -52,8 +52,16 @@ class Backbone(nn.Module):
         """Voxels of a patch along (S, P, L)."""
         return self.config.patch
 
-    def from_hu(self, hu: Tensor) -> Tensor:
-        """Converts Hounsfield units to the network's input: the window mapped to [0, 1] and clipped, float32."""
+    def from_hu(self, hu: Any) -> Tensor:
+        """Converts Hounsfield units to the network's input: the window mapped to [0, 1] and clipped, float32.
+
+        Raises:
+            ConfigError: `hu` is not a tensor.
+        """
+        if not isinstance(hu, Tensor):
+            raise ConfigError(
+                f"from_hu needs a tensor, not {type(hu).__name__}", fix="torch.from_numpy(hu)[None, None]"
+            )
         return ((hu.float() - self.low_hu) / (self.high_hu - self.low_hu)).clamp(0.0, 1.0)
 
     def forward(self, volume: Float[Tensor, "b 1 d h w"]) -> Float[Tensor, "b e gd gh gw"]:
@@ -63,7 +71,7 @@ class Backbone(nn.Module):
             volume: (b, 1, d, h, w) in window units [0, 1] (`from_hu`), orientation SPL; edges multiples of the patch.
 
         Raises:
-            ConfigError: An edge is not a multiple of the patch.
+            ConfigError: The input has other axes, or an edge is not a multiple of the patch.
         """
         return self.features(volume, (self.depth,))[0]
 
@@ -84,7 +92,16 @@ class Backbone(nn.Module):
         return [to_map(tokens, grid) for tokens in self._layers(volume, depths)]
 
     def grid_of(self, volume: Float[Tensor, "b 1 d h w"]) -> PatchGrid:
-        """The grid of patches of an input; raises ConfigError where the patch does not divide it."""
+        """The grid of patches of an input.
+
+        Raises:
+            ConfigError: The input has not the axes (b, 1, d, h, w), or the patch does not divide it.
+        """
+        if volume.ndim != 5 or int(volume.shape[1]) != 1:
+            raise ConfigError(
+                f"the encoder needs a tensor (batch, 1, d, h, w), not one of shape {tuple(volume.shape)}",
+                fix="give batch and channel an axis each: volume[None, None] for one volume (d, h, w)",
+            )
         d, h, w = (int(size) for size in volume.shape[2:])  # while TorchScript traces, they are tensors
         return PatchGrid((d, h, w), self.patch)
 

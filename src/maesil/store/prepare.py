@@ -13,6 +13,7 @@ from typing import Any
 from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.labels import image_files
 from maesil.errors import ScanError, StoreError
+from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 from maesil.store.format import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.lock import locked
@@ -50,8 +51,8 @@ class PrepareReport:
 
 
 def prepare(
-    sources: Sequence[Path],
-    out: Path,
+    sources: AnyPath | Sequence[AnyPath],
+    out: AnyPath,
     config: PrepareConfig | None = None,
     *,
     scheduler: str | None = None,
@@ -78,6 +79,7 @@ def prepare(
         ConfigError: A source does not exist, none holds a scan, or no scheduler answers.
         StoreError: `out` has other settings or another salt, is being written by another process, or cannot be written.
     """
+    sources, out = as_paths(sources), Path(out)
     refuse_in_starting_worker()
     config = config or PrepareConfig()
     config.named_labels()  # reports a file that cannot be read before any scan is read

@@ -1,0 +1,40 @@
+"""The public functions take paths as strings, too."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from maesil import pipeline
+from maesil.config import RunConfig
+from maesil.evaluation.protocol import Protocol
+from maesil.store.prepare import PrepareConfig
+from maesil.store.scanstore import ScanStore
+
+
+@pytest.mark.parametrize("name", [name for name in pipeline.__all__ if inspect.isfunction(getattr(pipeline, name))])
+def test_pipeline__every_path_may_be_a_string(name: str) -> None:
+    parameters = inspect.signature(getattr(pipeline, name)).parameters.values()
+    only_paths = re.compile(r"(?<!Any)(?<!str \| )\bPath\b")
+    assert [each.name for each in parameters if only_paths.search(str(each.annotation))] == []
+
+
+def test_pipeline__from_scans_to_a_page_with_strings(tiny_config: RunConfig, scans: Path, tmp_path: Path) -> None:
+    store, run, table = (str(tmp_path / name) for name in ("store", "run", "features.csv"))
+    pipeline.datasets(str(scans), out=str(tmp_path / "list.json"))
+    pipeline.prepare(str(scans), store, PrepareConfig(spacing_mm=2.0, salt="test"), workers=0)
+    data = replace(tiny_config.data, store=store)  # type: ignore[arg-type]
+    config = replace(tiny_config, data=data, train=replace(tiny_config.train, steps=1))
+    pipeline.pretrain(config, run)
+    pipeline.evaluate(run, store=store, protocol=Protocol(lpips=None, mask_draws=1), json_path=str(tmp_path / "s.json"))
+    assert pipeline.report(run, store=store, out=str(tmp_path / "page.html")) == tmp_path / "page.html"
+    pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "a.nii.gz"))
+    pipeline.embed(run, store, table)
+    scan = ScanStore(store).entries[0].scan_id
+    assert len(pipeline.similar(table, scan)) == 3
+    pipeline.export(run, "safetensors", str(tmp_path / "exported"))
+    pipeline.masks(str(tmp_path / "masks.png"), grid=(4, 4, 4))
