@@ -43,6 +43,7 @@ SOURCE = Path(maesil.__file__).parent
 def test_help__explains_the_three_steps(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     shown = capsys.readouterr().out
+    assert "`maesil report RUN` writes its page" in shown
     for step in ("maesil prepare", "maesil pretrain", "maesil evaluate"):
         assert step in shown
     assert all(f"  {name}" in shown for name in COMMANDS)
@@ -136,6 +137,8 @@ def test_help__of_a_command_loads_no_more_than_it_did() -> None:
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "missing/x.nii.gz"], "mkdir -p missing"),
+        (["reconstruct", "nowhere", "x.nii.gz", "--out", "my scans/x.nii.gz"], "mkdir -p 'my scans'"),
+        (["embed", "nowhere", "store", "--out", "my scans/x.csv"], "mkdir -p 'my scans'"),
         (["prepare", "x", "--out", "store", "--spacing-mm", "-1"], "--spacing-mm is -1.0: it should be greater than 0"),
         (["pretrain", "demo", "--run", "x", "--train.steps", "0"], "--train.steps is 0: it should be greater than 0"),
         (["pretrain", "demo", "--run", "x", "--train.warmup=2"], "warmup is 2.0"),
@@ -287,15 +290,35 @@ def test_pretrain__a_loss_that_is_no_number_ends_with_what_caused_it(
     assert load(tmp_path / "run").record["step"] == 3
 
 
+def test_pretrain__a_run_alone_resumes_with_its_own_settings(
+    tiny_config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "a run"
+    run.mkdir()
+    (run / "config.yaml").write_text(dump_yaml(replace(tiny_config, train=replace(tiny_config.train, steps=2))))
+    assert main(["pretrain", "--run", str(run)]) == 0
+    assert f"next: maesil evaluate '{run}'" in capsys.readouterr().err
+    assert load(run).record["step"] == 2
+    assert main(["pretrain", f"--run={run}"]) == 0
+    assert "already finished at step 2" in capsys.readouterr().err
+    assert main(["pretrain", "--run", str(run), "--train.steps", "3"]) == 2
+    assert "other settings: train.steps" in capsys.readouterr().err
+
+
 def test_import__is_quick_and_loads_no_torch() -> None:
     heavy = {"torch", "zarr", "nibabel", "SimpleITK", "pandas"}
     check = f"import maesil, maesil.cli, sys; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
 
 
-def test_doctor__json_is_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
+def test_doctor__findings_are_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
+    assert main(["doctor"]) == 0
+    printed = capsys.readouterr()
+    assert printed.err == ""
+    lines = printed.out.splitlines()
+    assert [line.split("  ")[0] for line in lines] == list(found), "one finding a line, however narrow the output is"
     assert {"maesil", "python", "torch", "CPU cores", "GPU", "memory", "LPIPS weights", "sample CT"} <= set(found)
 
 

@@ -107,6 +107,8 @@ def understood(words: tuple[str, ...]) -> None:
                 patched.setattr(one, "parse", parse_only)
         if hasattr(module, "load_yaml"):  # the file is the reader's own
             patched.setattr(module, "load_yaml", lambda path: presets.base())
+        if hasattr(module, "_settings_of"):  # so is the run
+            patched.setattr(module, "_settings_of", lambda run: presets.base())
         with pytest.raises(UnderstoodError):
             module.main(list(words[1:]))
 

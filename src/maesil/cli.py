@@ -50,7 +50,7 @@ Three steps from your scans to a pre-trained encoder:
 
   maesil prepare SCANS... --out STORE                   convert them into one store
   maesil pretrain base --data.store STORE --run RUN     train; the same command resumes
-  maesil evaluate RUN                                   score it on held-out scans; tables and an HTML page
+  maesil evaluate RUN                                   score it on held-out scans; `maesil report RUN` writes its page
 
 All commands:
 

@@ -17,6 +17,7 @@ from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.splits import SplitConfig
 from maesil.datasets.unify import Unified
 from maesil.datasets.weighting import Weighting
+from maesil.files import quoted
 from maesil.screen import scan_bar
 
 LISTED = 20
@@ -91,9 +92,8 @@ def main(words: Sequence[str]) -> int:
         _print_table(unified)
         screen.print(DRAWN)
     if call.out is not None:
-        screen.print(
-            f"{count_of(len(unified.scans), 'scan')} listed: {call.out}; next: maesil prepare {call.out} --out STORE"
-        )
+        listed = f"{count_of(len(unified.scans), 'scan')} listed: {call.out}"
+        screen.print(f"{listed}; next: maesil prepare {quoted(call.out)} --out STORE", markup=False)
     return 1 if unified.problems else 0
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse, print_json
 from maesil.errors import ConfigError
+from maesil.files import quoted
 from maesil.screen import scan_bar
 from maesil.tasks.segmentation.config import FinetuneConfig
 
@@ -46,7 +47,7 @@ def main(words: Sequence[str]) -> int:
     keep_freed_memory(EVERYTHING)  # this process does nothing but train
     screen = console()
     outcome = pipeline.finetune_segmentation(call.config, call.run, console=screen)
-    screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}")
+    screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}", markup=False)
     if outcome.status == "interrupted":
         screen.print("the same command resumes it")
         return 1
@@ -56,5 +57,5 @@ def main(words: Sequence[str]) -> int:
         print_json({"run": str(call.run), "scores": scored.rows})
     else:
         print(scored.table)  # noqa: T201 (the result, on standard output)
-    screen.print(f"next: maesil predict {call.run} SCAN --out segmentation.nii.gz")
+    screen.print(f"next: maesil predict {quoted(call.run)} SCAN --out segmentation.nii.gz", markup=False)
     return 0

@@ -12,10 +12,12 @@ from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, lists, parse, print_json, value_of
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
+from maesil.files import quoted
 from maesil.masking import MASKINGS
 from maesil.models import MODELS
 from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
+from maesil.runs.claim import SETTINGS
 
 
 @lists(presets=PRESETS, models=MODELS, maskings=MASKINGS)
@@ -25,13 +27,14 @@ class Pretrain:
 
     PRESET is one of: {presets}; --config FILE replaces it. Every setting is a flag. Values of --model.name: {models};
     of --masking.name: {maskings}. The same command resumes an interrupted run (Ctrl-C, SIGTERM, a kill) from its last
-    checkpoint.
+    checkpoint; so does --run RUN alone, with the settings of the run.
 
     Examples:
       maesil pretrain base --data.store store --run runs/base
       maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile
       maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
       maesil pretrain base --model.name vae --data.store store --run runs/vae --model.kl-per-voxel 1
+      maesil pretrain --run runs/base                                        (resumes the run with its own settings)
       maesil pretrain --config runs/base/config.yaml --run runs/again --seed 1
       torchrun --nproc-per-node 8 -m -- maesil pretrain paper --data.store store --run runs/paper
     """
@@ -55,7 +58,7 @@ def main(words: Sequence[str]) -> int:
     keep_freed_memory(EVERYTHING)  # this process does nothing but train
     screen = console()
     outcome = pipeline.pretrain(call.config, call.run, console=screen)
-    screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}")
+    screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}", markup=False)
     if outcome.status == "interrupted":
         screen.print("the same command resumes it")
     else:
@@ -73,11 +76,14 @@ def _print_next(screen: Console, config: RunConfig, run: Path) -> None:
     split = split_to_score(ScanStore(config.data.store or Path()), config.data.holdout)
     if split is not None:
         flag = "" if split == "test" else f" --split {split}"
-        screen.print(f"next: maesil evaluate {run}{flag}")
+        screen.print(f"next: maesil evaluate {quoted(run)}{flag}", markup=False)
 
 
 def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
-    """The preset or file that the flags modify, with the model and masking they name; and the remaining arguments."""
+    """The preset or file that the flags modify, with the model and masking they name; and the remaining arguments.
+
+    With neither, these are the settings of the run itself.
+    """
     if words and not words[0].startswith("-"):
         config, rest = PRESETS[words[0]](), words[1:]
     elif "--config" in words and words.index("--config") + 1 < len(words):
@@ -86,8 +92,26 @@ def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
     elif {"-h", "--help"} & set(words):
         config, rest = PRESETS["base"](), words
     else:
-        raise ConfigError("no preset is given", fix=f"maesil pretrain PRESET ..., one of: {', '.join(PRESETS)}")
+        config, rest = _settings_of(value_of(words, "--run")), words
     return _with_parts(config, rest), rest
+
+
+def _settings_of(run: str | None) -> RunConfig:
+    """A run's own settings.
+
+    Raises:
+        ConfigError: There is no such run.
+        CheckpointError: It is of another kind of run.
+    """
+    if run is None or not (Path(run) / SETTINGS).is_file():
+        listed = ", ".join(PRESETS)
+        fix = f"maesil pretrain PRESET ..., one of: {listed}; a run that has begun needs only --run RUN"
+        raise ConfigError("no preset is given", fix=fix)
+    from maesil.runs.load import checkpoint_of, steps_done
+
+    if steps_done(Path(run)):
+        checkpoint_of(Path(run))
+    return load_yaml(Path(run) / SETTINGS)
 
 
 def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:

@@ -11,6 +11,7 @@ from maesil.ct.geometry import MAX_SHEAR
 from maesil.ct.readers import READERS
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, ScanError
+from maesil.files import quoted
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SCANNER = 1
@@ -48,7 +49,7 @@ def nifti_ending(path: Path) -> str:
             f"'{path.name}' is not the name of a NIfTI file", where=path, fix="end the name in .nii.gz or .nii"
         )
     if not path.parent.is_dir():
-        raise ConfigError("the folder of the file does not exist", where=path, fix=f"mkdir -p {path.parent}")
+        raise ConfigError("the folder of the file does not exist", where=path, fix=f"mkdir -p {quoted(path.parent)}")
     return ending
 
 

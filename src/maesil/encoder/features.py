@@ -22,7 +22,7 @@ from maesil.encoder.start import require_same_voxels
 from maesil.errors import ConfigError
 from maesil.evaluation.rebuild import inference_precision
 from maesil.extras import optional
-from maesil.files import replacing
+from maesil.files import quoted, replacing
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
 from maesil.sampling.ahead import tile_batches
@@ -41,7 +41,7 @@ LEVELS = ("scan", "superpatch")
 TEXTS = ("level", "scan_id", "dataset", "patient", "seen")
 SEEN, UNSEEN, UNKNOWN = "yes", "no", "unknown"
 """Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint records it."""
-NUMBERS = ("x_mm", "y_mm", "z_mm", "start_s", "start_p", "start_l", "tissue_share", "tokens")
+NUMBERS = ("x_mm", "y_mm", "z_mm", "radius_mm", "start_s", "start_p", "start_l", "tissue_share", "tokens")
 
 
 @dataclass(frozen=True)
@@ -51,8 +51,8 @@ class Features:
     Attributes:
         texts: Text columns, one list each: level ("scan" or "superpatch"), scan_id, dataset, patient, and whether the
             encoder was trained on the patient (seen: "yes", "no", "unknown").
-        numbers: Number columns, one array each: centre in LPS mm, first voxel (S, P, L), share of tissue, tokens
-            pooled; a scan's row has its volume's centre.
+        numbers: Number columns, one array each: centre in LPS mm, distance from the centre to a corner in mm, first
+            voxel (S, P, L), share of tissue, tokens pooled; a scan's row has its volume's centre.
         vectors: Feature vectors, (rows, e) float32.
     """
 
@@ -166,11 +166,12 @@ def _append(
     inside = tuple(slice(0, size) for size in entry.shape) if tile is None else tile.inside
     centre = np.array([[(part.start + part.stop - 1) / 2 for part in inside]], dtype=np.float64)
     tissue = entry.tissue_share
+    box = tuple(part.stop - part.start for part in inside)
     if tile is not None:
-        box = tuple(part.stop - part.start for part in inside)
         tissue = tissue_share(store.occupancy(entry.scan_id), tile.origin, (box[0], box[1], box[2]))
     x, y, z = entry.geometry.index_to_mm(centre)[0]
-    for name, number in zip(NUMBERS, (x, y, z, *start, tissue, tokens), strict=True):
+    radius = np.linalg.norm(np.multiply(box, entry.spacing_mm)) / 2
+    for name, number in zip(NUMBERS, (x, y, z, radius, *start, tissue, tokens), strict=True):
         numbers[name].append(float(number))
 
 
@@ -184,7 +185,7 @@ def require_table(path: Path) -> None:
     if path.suffix not in (".parquet", ".csv", ".npz"):
         raise ConfigError(f"features can't be a '{path.suffix}' file", where=path, fix="use .parquet, .csv or .npz")
     if not path.resolve().parent.is_dir():
-        raise ConfigError("its folder does not exist", where=path, fix=f"mkdir -p {path.parent}")
+        raise ConfigError("its folder does not exist", where=path, fix=f"mkdir -p {quoted(path.parent)}")
     if path.suffix == ".parquet":
         optional("pyarrow", "tables")
 
@@ -226,7 +227,8 @@ def read_features(path: Path) -> Features:
         columns = _read_columns(path)
         names = sorted(name for name in columns if name[0] == "f" and name[1:].isdigit())
         vectors = columns["vectors"] if "vectors" in columns else np.stack([columns[name] for name in names], axis=1)
-        columns.setdefault("seen", [UNKNOWN] * len(vectors))  # older tables lack this column
+        columns.setdefault("seen", [UNKNOWN] * len(vectors))  # older tables lack these columns
+        columns.setdefault("radius_mm", [np.inf] * len(vectors))
         texts = {name: [str(value) for value in columns[name]] for name in TEXTS}
         numbers = {name: np.asarray(columns[name], dtype=np.float64) for name in NUMBERS}
         return Features(texts, numbers, np.asarray(vectors, dtype=np.float32))
@@ -283,7 +285,7 @@ def similar(
         same_patient: Whether the query's own patient may be among them.
 
     Raises:
-        ConfigError: The scan is not in the table, or no position is given for a region.
+        ConfigError: The scan is not in the table, no position is given for a region, or no region is at the position.
     """
     rows = features.rows(level)
     own = [at for at in rows if features.texts["scan_id"][at] == scan_id]
@@ -298,6 +300,8 @@ def similar(
         raise ConfigError("a region needs a position", fix="--at X Y Z in mm (LPS), or --level scan")
     places = np.stack([features.numbers[name] for name in ("x_mm", "y_mm", "z_mm")], axis=1)
     query = own[0] if at_mm is None else min(own, key=lambda at: float(np.linalg.norm(places[at] - np.array(at_mm))))
+    if at_mm is not None:
+        _require_near(features, query, places[query], at_mm)
     patient = features.texts["patient"][query]
     others = [at for at in rows if at != query and (same_patient or features.texts["patient"][at] != patient)]
     centred = features.vectors.astype(np.float64) - features.vectors[rows].mean(axis=0)
@@ -312,3 +316,16 @@ def similar(
         )
         for at in ordered
     ]
+
+
+def _require_near(
+    features: Features, query: int, centre: Float[np.ndarray, " xyz"], at_mm: tuple[float, float, float]
+) -> None:
+    """Checks that a position can lie in the region whose centre is the nearest to it."""
+    distance = float(np.linalg.norm(centre - np.array(at_mm)))
+    if distance > features.numbers["radius_mm"][query]:
+        place, nearest_one = (" ".join(f"{value:g}" for value in np.round(each, 1)) for each in (at_mm, centre))
+        raise ConfigError(
+            f"no region of '{features.texts['scan_id'][query]}' is at {place} mm",
+            fix=f"positions are in LPS mm; the nearest region, {distance:.0f} mm away, is at: --at {nearest_one}",
+        )

@@ -204,6 +204,7 @@ def test_read_dicom__several_series_must_be_named(tmp_path: Path) -> None:
     with pytest.raises(ScanError, match="has 2 CT series") as caught:
         read(tmp_path)
     assert one[-8:] in str(caught.value)
+    assert "such as --series " in str(caught.value)
     np.testing.assert_array_equal(read(tmp_path, series=two).array, second)
     np.testing.assert_array_equal(read(tmp_path, series=one[-8:]).array, first)
     with pytest.raises(ScanError, match="0 series match the UID"):

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from backbones import small_backbone, small_card
@@ -116,6 +117,24 @@ def test_command__full_at_the_layer_decay_of_its_start(
     assert found["pool.head.weight"] == 1e-2
 
 
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("scan_id;density\nscans-p0;dense\n", "the columns are: 'scan_id;density'"),
+        ("scan_id;density\nscans-p0;dense\n", "separate the columns by commas, not by ';'"),
+        ("name,density\nscans-p0,dense\n", "the columns are: 'name', 'density'"),
+        ("scan_id,density\n", "the labels have no rows"),
+        ("", "the file is empty"),
+    ],
+)
+def test_read_cases__says_which_columns_were_found(text: str, message: str, store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError) as refused:
+        read_cases(path, ScanStore(store))
+    assert message in str(refused.value)
+
+
 @pytest.mark.slow
 def test_command__full(store: Path, encoder: Path, labels: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
@@ -163,6 +182,12 @@ def test_command__embed_and_similar(
     place = [str(value) for value in neighbours[0]["position_mm"]]
     assert main(["similar", str(out), "scans-p0", "--at", *place]) == 0
     assert "mm" in capsys.readouterr().out
+    assert main(["similar", str(out), "scans-p0", "--at", "9999", "9999", "9999"]) == 2
+    assert "no region of 'scans-p0' is at 9999 9999 9999 mm" in capsys.readouterr().err
+    older = tmp_path / "older.csv"
+    pd.read_csv(out).drop(columns="radius_mm").to_csv(older, index=False)
+    assert main(["similar", str(older), "scans-p0", "--at", "9999", "9999", "9999"]) == 0, "it does not tell"
+    capsys.readouterr()
     assert main(["similar", str(out), "scans-p00"]) == 2
     assert "did you mean 'scans-p0'" in capsys.readouterr().err
 

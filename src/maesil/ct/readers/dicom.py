@@ -139,7 +139,8 @@ def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
         raise ScanError("the folder has only localizers", where=path, fix="give the folder of a CT series")
     if len(imaged) > 1:
         listed = ", ".join(f"{one.short_uid} ({count_of(len(one.paths), 'file')})" for one in imaged)
-        raise ScanError(f"the folder has {len(imaged)} CT series: {listed}", where=path, fix="choose one with series=")
+        fix = f"choose one, such as --series {imaged[0].short_uid}"
+        raise ScanError(f"the folder has {len(imaged)} CT series: {listed}", where=path, fix=fix)
     return imaged[0]
 
 

@@ -80,14 +80,19 @@ def read_cases(path: Path, store: ScanStore, column: str | None = None) -> Cases
 
 def _rows(path: Path) -> tuple[list[dict[str, str]], str]:
     try:
-        rows = list(csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines()))
+        table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        rows, columns = list(table), list(table.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"the labels cannot be read: {error}", where=path) from error
-    key = next((name for name in ("scan_id", "patient") if rows and name in rows[0]), None)
+    key = next((name for name in ("scan_id", "patient") if name in columns), None)
     if key is None:
-        raise ConfigError(
-            "the labels need a column scan_id or patient", where=path, fix="give a CSV file with a header line"
-        )
+        found = f"but the columns are: {', '.join(map(repr, columns))}" if columns else "but the file is empty"
+        other = next((sign for sign in (";", "\t") if any(sign in name for name in columns)), None)
+        separated = f"separate the columns by commas, not by {other!r}"
+        fix = separated if other else "give a CSV file with a header line"
+        raise ConfigError(f"the labels need a column scan_id or patient, {found}", where=path, fix=fix)
+    if not rows:
+        raise ConfigError("the labels have no rows", where=path, fix="add one with the class of each scan")
     return rows, key
 
 
