@@ -124,7 +124,7 @@ def test_reconstruct__of_normalised_targets_is_told_what_it_says() -> None:
     spoiled = torch.where(model.voxel_mask(mask), 1.0 - x, x)
     assert not torch.equal(model.reconstruct(spoiled, mask).volume, model.reconstruct(x, mask).volume)
     assert "mean and deviation" in model.hints
-    assert make_model(TINY, DualMasking()).told == ""
+    assert make_model(TINY, DualMasking()).hints == ""
 
 
 @every_model
@@ -142,7 +142,7 @@ def test_entries__see_what_they_say(model: Pretrainer) -> None:
     entries = model.eval().entries("name")
     for entry in entries.values():
         same = torch.equal(entry.reconstruct(x, mask).volume, entry.reconstruct(spoiled, mask).volume)
-        assert same != (entry.sees_all or bool(entry.told))
+        assert same != (entry.sees_all or bool(entry.hints))
     assert "name" in entries
 
 
