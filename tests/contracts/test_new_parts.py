@@ -50,7 +50,10 @@ from maesil.models import CEILINGS, MODELS, UNTRAINED
 from maesil.models.ae import AE, AEConfig
 from maesil.models.autoencoder import AutoencoderConfig
 from maesil.models.backbone import Backbone
+from maesil.models.cost import mae_flops
+from maesil.models.mae import DECODERS
 from maesil.models.mean import MeanFill
+from maesil.models.transformer import PatchDecoder
 from maesil.presets import PRESETS
 from maesil.presets.baselines import SIZES, autoencoder_beside
 from maesil.runs.load import load
@@ -166,6 +169,37 @@ class ToyMasking(Masking):
 
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> torch.Tensor:
         return choose(uniform_scores(batch, grid.tokens, generator=generator), self.masked_count(grid))
+
+
+@final
+class ToyDecoder(PatchDecoder):
+    """One block, whatever the depth; rebuilt tokens see nothing but their own positions."""
+
+    @staticmethod
+    def attended(depth: int, tokens: int, visible: int, rebuilt: int) -> list[tuple[int, int]]:
+        return [(rebuilt, rebuilt)]
+
+    def forward(self, latent: Any, visible: Any, wanted: Any = None) -> Any:
+        positions = self.positions()
+        chosen = positions.expand(len(latent), -1, -1) if wanted is None else positions[wanted]
+        return self.blocks[0](chosen + self.mask_token + self.embed(latent).mean(dim=1, keepdim=True))
+
+
+def test_decoder(
+    register: Register, refused: Helps, tiny: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(DECODERS, ToyDecoder)
+    assert "did you mean 'toy'?" in refused("pretrain", "tiny", "--model.decoder", "tov")
+    file = written(tmp_path / "a.yaml", "model: {decoder: x}")
+    assert "known: cross, self, toy" in refused("pretrain", "--config", file, "--run", "x")
+    run = pretrained(tiny, tmp_path / "run", "--model.decoder", "toy")
+    loaded = load(run)
+    assert isinstance(loaded.model.decoder, ToyDecoder)
+    assert load_yaml(run / "config.yaml").model.decoder == "toy"
+    assert "kind 'toy'" in (run / "checkpoints" / "last" / "card.md").read_text()
+    (spec,) = parse_models(["maesil:decoder=toy"])
+    config = spec.configure(tiny).model
+    assert mae_flops(config, 8) != mae_flops(replace(config, decoder="self"), 8)
 
 
 def test_masking(

@@ -7,7 +7,7 @@ norms, activations and the optimiser are not.
 from __future__ import annotations
 
 from maesil.models.autoencoder import AutoencoderConfig
-from maesil.models.mae import MAEConfig
+from maesil.models.mae import DECODERS, MAEConfig
 from maesil.models.unet import UNetConfig
 from maesil.shapes import product
 
@@ -30,11 +30,8 @@ def mae_flops(config: MAEConfig, visible: int) -> int:
     embed = 4 * visible * patch * encoder_width  # voxels need no gradient
     encoder = config.encoder_depth * block_flops(visible, visible, encoder_width, ratio)
     between = 6 * visible * encoder_width * decoder_width
-    if config.decoder == "cross":
-        decoder = config.decoder_depth * block_flops(rebuilt, visible, decoder_width, ratio)
-    else:  # the last block computes only the tokens that the loss uses
-        decoder = (config.decoder_depth - 1) * block_flops(tokens, tokens, decoder_width, ratio)
-        decoder += block_flops(rebuilt, tokens, decoder_width, ratio)
+    blocks = DECODERS[config.decoder].attended(config.decoder_depth, tokens, visible, rebuilt)
+    decoder = sum(block_flops(queries, keys, decoder_width, ratio) for queries, keys in blocks)
     head = 6 * rebuilt * decoder_width * patch
     return embed + encoder + between + decoder + head
 

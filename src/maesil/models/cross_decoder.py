@@ -19,6 +19,13 @@ from maesil.models.transformer import Block, PatchDecoder, Positions
 class CrossDecoder(PatchDecoder):
     """Blocks of cross-attention from mask tokens to the encoder's latent tokens; see `PatchDecoder`."""
 
+    fused = False
+
+    @staticmethod
+    def attended(depth: int, tokens: int, visible: int, rebuilt: int) -> list[tuple[int, int]]:
+        """Rebuilt tokens attend to the visible ones in every block."""
+        return [(rebuilt, visible)] * depth
+
     def __init__(
         self, latent_width: int, width: int, blocks: Iterable[Block], positions: Positions, voxels_per_patch: int
     ) -> None:

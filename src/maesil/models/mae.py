@@ -15,6 +15,7 @@ from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
+from maesil.catalog import Catalog
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
@@ -73,13 +74,14 @@ class MAEConfig(ModelConfig):
     start: Start = "xavier"
     visible_weight: NonNegativeFloat = 0.0
     normalize_targets: bool = False
-    decoder: Literal["self", "cross"] = "self"
+    decoder: str = "self"
     rebuilt_share: PositiveFloat = 1.0
     input_mean: float = 0.3
     input_std: float = 0.25
 
     def __post_init__(self) -> None:
         PatchGrid(self.superpatch, self.patch)
+        DECODERS[self.decoder]  # raises for an unknown name and suggests the nearest one
         if self.input_std <= 0:
             raise ConfigError(f"input_std must be positive, not {self.input_std}")
         if self.rebuilt_share > 1:
@@ -102,9 +104,10 @@ class MAEConfig(ModelConfig):
 
     def describe(self) -> dict[str, str]:
         """Descriptions of encoder and decoder."""
+        kind = "" if self.decoder == "self" else f", kind '{self.decoder}'"
         return {
             "encoder": f"{self.encoder_depth} blocks, {self.encoder_width} wide",
-            "decoder": f"{self.decoder_depth} blocks, {self.decoder_width} wide",
+            "decoder": f"{self.decoder_depth} blocks, {self.decoder_width} wide{kind}",
         }
 
 
@@ -152,6 +155,11 @@ class Encoder(nn.Module):
 class Decoder(PatchDecoder):
     """Transformer blocks over the full sequence: latent tokens in their places, mask tokens elsewhere (§III-B)."""
 
+    @staticmethod
+    def attended(depth: int, tokens: int, visible: int, rebuilt: int) -> list[tuple[int, int]]:
+        """All tokens attend to all; the last block returns only the ones that the loss uses."""
+        return [(tokens, tokens)] * (depth - 1) + [(rebuilt, tokens)]
+
     def forward(
         self,
         latent: Float[Tensor, "b v e"],
@@ -172,11 +180,14 @@ class Decoder(PatchDecoder):
         return decoded
 
 
+DECODERS: Catalog[type[PatchDecoder]] = Catalog("decoder", {"self": Decoder, "cross": CrossDecoder})
+
+
 def make_decoder(config: MAEConfig) -> PatchDecoder:
     """Makes the decoder that the configuration names."""
-    width, fused = config.decoder_width, config.decoder == "self"
-    blocks = (Block(width, config.decoder_heads, config.mlp_ratio, fused=fused) for _ in range(config.decoder_depth))
-    kind = Decoder if config.decoder == "self" else CrossDecoder
+    width, kind = config.decoder_width, DECODERS[config.decoder]
+    depth, heads = config.decoder_depth, config.decoder_heads
+    blocks = (Block(width, heads, config.mlp_ratio, fused=kind.fused) for _ in range(depth))
     return kind(config.encoder_width, width, blocks, config.make_positions(width), config.grid.voxels_per_patch)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import final
+from typing import ClassVar, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
@@ -186,7 +186,10 @@ class Block(nn.Module):
 class PatchDecoder(nn.Module, ABC):
     """The parts that decoders share: an embedding of latent tokens, a mask token, blocks, and a head.
 
-    Subclasses are final and define `forward`.
+    Subclasses are final, define `forward` and `attended`, and are registered in `DECODERS`.
+
+    Attributes:
+        fused: Whether a block computes queries, keys and values in one product; not possible if keys are other tokens.
 
     Args:
         latent_width: Encoder width e.
@@ -195,6 +198,8 @@ class PatchDecoder(nn.Module, ABC):
         positions: Positional encodings of the grid at `width`.
         voxels_per_patch: Number of voxels p of a patch.
     """
+
+    fused: ClassVar[bool] = True
 
     def __init__(
         self, latent_width: int, width: int, blocks: Iterable[nn.Module], positions: Positions, voxels_per_patch: int
@@ -220,6 +225,18 @@ class PatchDecoder(nn.Module, ABC):
             latent: Latent tokens from the encoder.
             visible: Indices of the latent tokens.
             wanted: Indices of the tokens to return, in this order; None: all, in token order.
+        """
+
+    @staticmethod
+    @abstractmethod
+    def attended(depth: int, tokens: int, visible: int, rebuilt: int) -> list[tuple[int, int]]:
+        """Numbers of tokens that a block returns and that these attend to, block by block; for `mae_flops`.
+
+        Args:
+            depth: Number of blocks.
+            tokens: Number of tokens of the grid.
+            visible: Number of tokens that the encoder sees.
+            rebuilt: Number of tokens that the loss uses.
         """
 
     def predict(self, tokens: Float[Tensor, "b t k"]) -> Float[Tensor, "b t p"]:
