@@ -57,8 +57,8 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         lines.append(f"{count_of(report.labels, 'label file')} skipped")
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]
     lines += [
-        f"warning: {len(names)} scans have the same bytes, and their patients get one split: {', '.join(names)}; "
-        "remove the copies"
+        f"warning: {len(names)} scans have the same bytes: {', '.join(names)}; remove the copies (where training draws "
+        "the splits, their patients are in one)"
         for names in report.copies
     ]
     if report.quarantined:

@@ -25,9 +25,7 @@ def copied(scans: Path, tmp_path: Path) -> Path:
         shutil.copy(folder / f"{name}.nii.gz", folder / f"{copy}.nii.gz")
     report = prepare([folder], tmp_path / "store", PrepareConfig(spacing_mm=4.0), workers=0)
     assert report.copies == (("scans-a", "scans-e", "scans-f"), ("scans-d", "scans-g"))
-    assert "3 scans have the same bytes, and their patients get one split: scans-a, scans-e" in prepare_text(
-        report, tmp_path
-    )
+    assert "3 scans have the same bytes: scans-a, scans-e, scans-f; remove" in prepare_text(report, tmp_path)
     return tmp_path / "store"
 
 
