@@ -14,7 +14,6 @@ import SimpleITK
 
 from conftest import blob
 from dicom_slices import write_slice
-from layout_trees import nifti
 from maesil import pipeline
 from maesil.cli import main
 from maesil.config import RunConfig
@@ -223,7 +222,9 @@ def test_new_reader__layouts(toy: Toy, tmp_path: Path) -> None:
 def test_new_reader__prepare(toy: Toy, tmp_path: Path, listed: bool) -> None:
     write_toy(tmp_path / "set" / "a.toy", VOLUME)
     write_toy(tmp_path / "set" / "a_labels.toy", Volume((NOISE > 0).astype(np.int16), VOLUME.geometry))
-    nifti(tmp_path / "set" / "b.nii.gz")
+    write_nifti(
+        tmp_path / "set" / "b.nii.gz", Volume(NOISE.copy()[:9], Geometry.from_parts((9, 22, 24), (2.0, 2.0, 2.0)))
+    )
     source = tmp_path / "set"
     if listed:
         source = tmp_path / "scans.json"

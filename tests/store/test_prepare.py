@@ -2,12 +2,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from maesil.ct.volume import Volume
+from maesil.ct.write import write_nifti
 from maesil.datasets import salt as salts
 from maesil.errors import ConfigError, StoreError
 from maesil.store import writing
@@ -236,11 +238,9 @@ def test_prepare__passes_on_what_a_reader_had_to_assume(tmp_path: Path, make_sca
     shifted[0, 3] += 25
     image.set_qform(shifted, code=1)
     nibabel.save(image, tmp_path / "set" / "b.nii.gz")
-    nibabel.save(nibabel.Nifti1Image(np.full((9, 9, 9), 7, np.int16), image.affine), tmp_path / "set" / "c.nii.gz")
     warnings = dict(here(tmp_path / "set", tmp_path / "store").warnings)
-    assert set(warnings) == {"set-b", "set-c"}
+    assert set(warnings) == {"set-b"}
     assert "sform was used" in warnings["set-b"]
-    assert "Hounsfield" in warnings["set-c"]
 
 
 def test_prepare__a_full_disk_ends_it_with_a_reason_and_is_continued(
@@ -305,3 +305,28 @@ def test_prepare__names_beyond_ascii_are_scans_of_their_own(make_scan: Callable[
     entries = ScanStore(tmp_path / "store").entries
     assert len({entry.patient for entry in entries}) == 4
     assert all(entry.scan_id.isascii() and "unnamed" not in entry.scan_id for entry in entries)
+
+
+def test_prepare__values_that_are_no_hounsfield_units_are_refused_unless_accepted(
+    make_scan: Callable[..., Volume], tmp_path: Path
+) -> None:
+    make_scan("set/a.nii.gz", 0)
+    volume = make_scan("set/b.nii.gz", 1)
+    write_nifti(tmp_path / "set" / "b.nii.gz", Volume(volume.array + 1024, volume.geometry))
+    out = tmp_path / "store"
+    refused = here(tmp_path / "set", out)
+    assert refused.prepared == ("set-a",)
+    (row,) = refused.quarantined
+    assert "no voxel is below 0 HU; the values run from 0" in row.reason
+    assert "--accept-any-values" in row.fix
+    assert here(tmp_path / "set", out).quarantined == refused.quarantined, "a second call refuses it again"
+
+    accepted = here(tmp_path / "set", out, replace(CONFIG, accept_any_values=True))
+    assert (accepted.prepared, accepted.skipped, accepted.quarantined) == (("set-b",), ("set-a",), ())
+    rows = {row["scan_id"]: row for row in ScanStore(out).manifest["scans"]}
+    assert "no voxel is below 0 HU" in rows["set-b"]["accepted_values"]
+    assert "accepted_values" not in rows["set-a"]
+    again = here(tmp_path / "set", out)
+    assert (again.skipped, again.quarantined) == (("set-a", "set-b"), ())
+    assert again.warnings == accepted.warnings
+    assert "prepared although no voxel is below 0 HU" in again.warnings[0][1]

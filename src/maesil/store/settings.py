@@ -37,6 +37,8 @@ class PrepareConfig:
         salt: Secret that the hashes are made with; None: a random one, kept in your configuration folder.
         labels: Whether to store the scans' segmentations, for downstream tasks; scans that were prepared without them
             are prepared again.
+        accept_any_values: Whether to prepare scans whose values cannot be Hounsfield units, such as other modalities,
+            labels, or CT that was clipped at 0 HU or stored with an offset. The manifest records what was seen.
         label_names: File that names the numbers of label files: JSON {"1": "liver"}, or CSV with columns id and name.
     """
 
@@ -53,6 +55,7 @@ class PrepareConfig:
     salt: str | None = None
     labels: bool = False
     label_names: Path | None = None
+    accept_any_values: bool = False
 
     def __post_init__(self) -> None:
         if self.shard % self.chunk or self.shard % 16:

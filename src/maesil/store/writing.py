@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from maesil.ct.geometry import Geometry, GeometryWarning
+from maesil.ct.hounsfield import unlike_hounsfield
 from maesil.ct.readers import read
 from maesil.ct.volume import Volume
 from maesil.datasets import Scan
 from maesil.datasets.labels import image_files
-from maesil.errors import StoreError
+from maesil.errors import ScanError, StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
 from maesil.store.check import fault_of
@@ -26,6 +27,9 @@ from maesil.store.labels import write_labels
 from maesil.store.settings import PrepareConfig
 from maesil.store.shards import record_shards
 from maesil.store.zarr3 import write_group
+
+ACCEPTED = "accepted_values"
+"""Key of a manifest row: what was seen in a scan that was accepted although its values are not Hounsfield units."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +80,12 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     known = stored_row(store, scan.scan_id)
     current = known is not None and _is_current(known, source, scan.split, wanted)
     if known is not None and current and fault_of(scan_path(store, scan.scan_id), known, config.shard) is None:
-        return Written(known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config))
+        row = known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config)
+        return Written(row, _reminder(scan, row))
     volume, assumptions = _read(scan)
+    if (seen := unlike_hounsfield(volume.array)) is not None:
+        _require_accepted(scan, seen, config)
+        source[ACCEPTED] = seen
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)
     draft = store / SCANS / f"{DRAFT}{scan.scan_id}-{os.getpid()}"
     try:
@@ -87,7 +95,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         raise _unwritable(store, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Written(row, assumptions)
+    return Written(row, (*assumptions, *_reminder(scan, row)))
 
 
 def _is_current(known: dict[str, Any], source: dict[str, str], split: str | None, labels: str | None) -> bool:
@@ -115,10 +123,22 @@ def _read(scan: Scan) -> tuple[Volume, tuple[str, ...]]:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", GeometryWarning)
         volume = read(scan.path, series=scan.series)
-    assumptions = [str(warning.message) for warning in caught]
-    if volume.array.min() >= 0:
-        assumptions.append(f"{scan.path}: no voxel is below 0: are these Hounsfield units?")
-    return volume, tuple(assumptions)
+    return volume, tuple(str(warning.message) for warning in caught)
+
+
+def _require_accepted(scan: Scan, seen: str, config: PrepareConfig) -> None:
+    if not config.accept_any_values:
+        raise ScanError(
+            f"the values are not Hounsfield units: {seen}",
+            where=scan.path,
+            fix="leave out labels and other modalities; subtract an offset, often 1024; or prepare the values as they "
+            "are with --accept-any-values",
+        )
+
+
+def _reminder(scan: Scan, row: dict[str, Any]) -> tuple[str, ...]:
+    """A warning about values that were accepted although they are not Hounsfield units; empty if none were."""
+    return (f"{scan.path}: prepared although {row[ACCEPTED]}",) if ACCEPTED in row else ()
 
 
 def _write_draft(
