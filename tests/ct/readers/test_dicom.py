@@ -246,7 +246,7 @@ def drop(name: str) -> Change:
     ("change", "message"),
     [
         (set_value("Modality", "MR"), "of modality MR, not CT"),
-        (set_value("ImagePositionPatient", [-3.0, 7.0, 13.5], at=3), "have the position of another slice"),
+        (set_value("ImagePositionPatient", [-3.0, 7.0, 13.5], at=3), "has the position of another slice"),
         (set_value("ImagePositionPatient", [-3.0, 7.0, 22.3], at=5), "unevenly spaced"),
         (set_value("PixelSpacing", [0.75, 0.6], at=2), "differ in pixel spacing"),
         (set_value("ImageOrientationPatient", [1, 0, 0, 0, 0, -1], at=2), "differ in direction"),
