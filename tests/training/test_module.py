@@ -132,7 +132,7 @@ def test_pretrain__warns_of_a_split_without_a_test(tiny_config: RunConfig, tmp_p
     console = Console(file=io.StringIO(), width=400)
     pipeline.pretrain(overriding(tiny_config, {"c": "val"}), tmp_path / "run", console=console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "none for testing" in printed
+    assert "none of the 4 patients is for testing" in printed
     assert "patients: a, b, c, d" in printed
 
 
