@@ -9,7 +9,7 @@ import pytest
 from maesil.errors import UnknownNameError
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.scores import Score
-from maesil.evaluation.sheet import cell, frame_to_csv, sheet_to_latex, sheet_to_markdown
+from maesil.evaluation.sheet import Sheet, cell, frame_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import Table, tabulate
 
 
@@ -146,3 +146,9 @@ def test_cell__leaves_out_what_is_undefined() -> None:
     assert cell(1.0, 0.5, 0.25, 2.0, 1.5, digits=1) == "1.0 ± 0.5 [0.2, 2.0]; 1.5"
     assert cell(1.0, low=-0.25, high=2.0, median=1.5, digits=2, sign="+") == "+1.00 [-0.25, +2.00]; +1.50"
     assert (cell(1.0, digits=0), cell(math.nan, 1.0, digits=0)) == ("1", "–")
+
+
+def test_latex__has_no_sign_that_latex_does_not_know() -> None:
+    titles = [metric.title for metric in METRICS.values()]
+    sheet = Sheet(("model", *titles), (("ours", *["1.0 ± 0.1"] * len(titles)),))
+    assert sheet_to_latex(sheet).isascii()

@@ -8,7 +8,15 @@ from dataclasses import dataclass, field
 
 import pandas as pd
 
-LATEX_SYMBOLS = {"↑": r"$\uparrow$", "↓": r"$\downarrow$", "±": r"$\pm$", "∞": r"$\infty$", "–": "--", "Δ": r"$\Delta$"}
+LATEX_SYMBOLS = {
+    "↑": r"$\uparrow$",
+    "↓": r"$\downarrow$",
+    "→": r"$\to$",
+    "±": r"$\pm$",
+    "∞": r"$\infty$",
+    "–": "--",
+    "Δ": r"$\Delta$",
+}
 LATEX_SPECIAL = {"\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}"}
 LATEX_SPECIAL |= {"^": r"\textasciicircum{}"}
 

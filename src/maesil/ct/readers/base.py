@@ -52,7 +52,8 @@ class Reader(ABC):
     * `read` returns int16 if all values are whole numbers, else float32; voxel centres keep their millimetres.
     * `read` raises a `ScanError` for a file that is damaged or not a sound 3D scan.
     * `facts` reads no voxels; it agrees with the volume that `read` returns, and raises a `ScanError` for a file that
-      is cut short, if the format tells its length. Its caller names the file and converts the library's exceptions.
+      is cut short; every format has to notice a missing last byte. Its caller names the file and converts the
+      library's exceptions.
     """
 
     name: str
