@@ -38,7 +38,7 @@ from maesil.evaluation.protocol import Protocol
 from maesil.models.backbone import Backbone
 from maesil.models.contract import Pretrainer
 from maesil.presets import PRESETS
-from maesil.runs.load import default_device, load
+from maesil.runs.load import default_device, load_run
 from maesil.sampling import ahead as reading
 from maesil.sampling.ahead import box_reader
 from maesil.sampling.config import HoldoutConfig
@@ -160,7 +160,7 @@ def _made(folder: Path, options: argparse.Namespace) -> Bench:
     out.mkdir()
     return Bench(
         config,
-        load(folder / "run").model,
+        load_run(folder / "run").model,
         backbone.to(device).eval(),
         card,
         segmenter.to(device),

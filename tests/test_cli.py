@@ -32,7 +32,7 @@ from maesil.masking import MASKINGS
 from maesil.models import CEILINGS, MODELS, UNTRAINED
 from maesil.models.mae import MaskedAutoencoder
 from maesil.presets import PRESETS
-from maesil.runs.load import load
+from maesil.runs.load import load_run
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
@@ -287,7 +287,7 @@ def test_pretrain__a_loss_that_is_no_number_ends_with_what_caused_it(
     for place in (plan.place(10), plan.place(11)):  # two superpatches a step
         assert f"{place.scan_id}@{place.origin}" in printed
     assert "Traceback" not in printed
-    assert load(tmp_path / "run").record["step"] == 3
+    assert load_run(tmp_path / "run").record["step"] == 3
 
 
 def test_pretrain__a_run_alone_resumes_with_its_own_settings(
@@ -298,7 +298,7 @@ def test_pretrain__a_run_alone_resumes_with_its_own_settings(
     (run / "config.yaml").write_text(dump_yaml(replace(tiny_config, train=replace(tiny_config.train, steps=2))))
     assert main(["pretrain", "--run", str(run)]) == 0
     assert f"next: maesil evaluate '{run}'" in capsys.readouterr().err
-    assert load(run).record["step"] == 2
+    assert load_run(run).record["step"] == 2
     assert main(["pretrain", f"--run={run}"]) == 0
     assert "already finished at step 2" in capsys.readouterr().err
     assert main(["pretrain", "--run", str(run), "--train.steps", "3"]) == 2

@@ -56,7 +56,7 @@ from maesil.models.mean import MeanFill
 from maesil.models.transformer import PatchDecoder
 from maesil.presets import PRESETS
 from maesil.presets.baselines import SIZES, autoencoder_beside
-from maesil.runs.load import load
+from maesil.runs.load import load_run
 from maesil.store.scanstore import ScanStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -193,7 +193,7 @@ def test_decoder(
     file = written(tmp_path / "a.yaml", "model: {decoder: x}")
     assert "known: cross, self, toy" in refused("pretrain", "--config", file, "--run", "x")
     run = pretrained(tiny, tmp_path / "run", "--model.decoder", "toy")
-    loaded = load(run)
+    loaded = load_run(run)
     assert isinstance(loaded.model.decoder, ToyDecoder)
     assert load_yaml(run / "config.yaml").model.decoder == "toy"
     assert "kind 'toy'" in (run / "checkpoints" / "last" / "card.md").read_text()
@@ -213,7 +213,7 @@ def test_masking(
         Protocol(masks="tox")
 
     run = pretrained(tiny, tmp_path / "run", "--masking.name", "toy", "--masking.mask-ratio", "0.25")
-    assert load(run).config.masking == load_yaml(run / "config.yaml").masking == ToyMasking(mask_ratio=0.25)
+    assert load_run(run).config.masking == load_yaml(run / "config.yaml").masking == ToyMasking(mask_ratio=0.25)
     assert from_dict({"masking": {"name": "toy", "rounds": 5}}).masking == ToyMasking(rounds=5)
     said = refused("pretrain", "--config", written(tmp_path / "a.yaml", "masking: {name: toy, round: 5}"), "--run", "x")
     assert "unknown setting 'masking.round'" in said
@@ -260,7 +260,7 @@ def test_model(register: Register, helps: Helps, refused: Helps, tiny: RunConfig
     assert "toy, " in refused("compare", "x", "--out", "y", "--models", "x")
 
     run = pretrained(tiny, tmp_path / "run", "--model.name", "toy", "--model.channels", "8", "16")
-    assert load(run).config.model == load_yaml(run / "config.yaml").model
+    assert load_run(run).config.model == load_yaml(run / "config.yaml").model
     assert from_dict({"model": {"name": "toy", "latent_channels": 3}}).model == ToyConfig(latent_channels=3)
     said = refused("pretrain", "--config", written(tmp_path / "a.yaml", "model: {name: toy, chanels: [8]}"))
     assert "did you mean 'channels'?" in said
@@ -359,7 +359,7 @@ def test_preset(register: Register, helps: Helps, refused: Helps, tiny: RunConfi
     assert "known: base, demo, paper, paper_union, tiny, toy" in refused("compare", "--beside", "x")
     run = tmp_path / "run"
     assert main(["pretrain", "toy", "--data.store", str(tiny.data.store), "--run", str(run)]) == 0
-    assert load(run).config == replace(tiny, preset="toy", seed=3, data=replace(tiny.data, store=None))
+    assert load_run(run).config == replace(tiny, preset="toy", seed=3, data=replace(tiny.data, store=None))
     assert "preset `toy`" in (run / "checkpoints" / "last" / "card.md").read_text()
     backbone, card = starting_point("none", "toy", ScanStore(Path(str(tiny.data.store))), random_start=False)
     assert (backbone.config, card.preset) == (tiny.model, "toy")

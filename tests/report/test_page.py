@@ -31,7 +31,7 @@ from maesil.report.figures import figure3, panels, save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.page import Curve, Page, encode_case, write_page
 from maesil.report.run import make_case
-from maesil.runs.load import LoadedModel, load
+from maesil.runs.load import LoadedModel, load_run
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
 
@@ -237,7 +237,7 @@ def test_report__shows_what_was_scored(tiny_config: RunConfig, tmp_path: Path, m
     """The pictures are of the checkpoint and protocol of the table, and the page names them."""
     run = tmp_path / "run"
     pipeline.pretrain(tiny_config, run)
-    best = load(run, checkpoint="best").record["step"]
+    best = load_run(run, checkpoint="best").record["step"]
     protocol = Protocol(lpips=None, mask_seed=7, regions=("masked",))
     pipeline.evaluate(run, checkpoint="best", protocol=protocol)
     shown = []

@@ -28,7 +28,7 @@ from maesil.encoder.card import save_weights
 from maesil.errors import CheckpointError, ConfigError, StoreError, TrainingError
 from maesil.masking import DualMasking
 from maesil.models.mae import Encoder, MAEConfig, MaskedAutoencoder
-from maesil.runs.load import load
+from maesil.runs.load import load_run
 from maesil.sampling.dataset import Superpatches
 from maesil.sampling.plan import Place
 from maesil.store.format import OCCUPANCY, scan_path
@@ -50,7 +50,7 @@ def test_pretrain__writes_config_checkpoints_and_logs(tiny_config: RunConfig, tm
     assert (outcome.status, outcome.step) == ("finished", 12)
     assert (run / "config.yaml").is_file()
     for which in ("last", "best"):
-        loaded = load(run, checkpoint=which)  # type: ignore[arg-type]
+        loaded = load_run(run, checkpoint=which)  # type: ignore[arg-type]
         assert loaded.config.model == tiny_config.model
         assert loaded.record["datasets"] == {tiny_config_dataset(tiny_config): 2}, "of four scans two are trained on"
         assert "store" not in loaded.record["config"]["data"]
@@ -193,7 +193,7 @@ def test_pretrain__a_score_that_is_no_number_is_never_the_best(
     monkeypatch.setattr(PretrainModule, "validation_step", validation_step)
     monitor = replace(tiny_config.monitor, validation_superpatches=1)
     pipeline.pretrain(replace(tiny_config, monitor=monitor), tmp_path / "run")
-    assert load(tmp_path / "run", checkpoint="best").record["step"] == best
+    assert load_run(tmp_path / "run", checkpoint="best").record["step"] == best
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
@@ -212,7 +212,7 @@ def test_pretrain__gradients_that_are_not_finite_are_never_published(
     monitor = replace(tiny_config.monitor, checkpoint_every=1)
     with pytest.raises(TrainingError, match="is not finite after step 7"):
         pipeline.pretrain(replace(tiny_config, monitor=monitor), tmp_path / "run")
-    assert load(tmp_path / "run").record["step"] == 6
+    assert load_run(tmp_path / "run").record["step"] == 6
 
 
 def test_check_weights__names_the_first_that_is_not_finite() -> None:
@@ -286,13 +286,13 @@ def test_pretrain__an_empty_split_is_a_clear_error(tiny_config: RunConfig, tmp_p
 
 def test_load__damaged_checkpoints_are_clear_errors(tiny_config: RunConfig, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
-        load(tmp_path / "absent")
+        load_run(tmp_path / "absent")
     run = tmp_path / "run"
     pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=3)), run)
     file = (run / "checkpoints" / "last").resolve() / "model.safetensors"
     file.write_bytes(file.read_bytes()[:1000])
     with pytest.raises(CheckpointError, match="damaged"):
-        load(run)
+        load_run(run)
 
 
 def superpatches(count: int) -> Superpatches:
@@ -330,7 +330,7 @@ def test_pretrain__stops_at_a_loss_that_is_not_finite(
     with pytest.raises(TrainingError, match="loss became nan in step 7"):
         pipeline.pretrain(config, tmp_path / "run")
     last = tmp_path / "run" / "checkpoints" / "last"
-    assert load(tmp_path / "run").record["step"] == 7
+    assert load_run(tmp_path / "run").record["step"] == 7
     assert all(tensor.isfinite().all() for tensor in load_file(last / "model.safetensors").values())
 
 

@@ -19,7 +19,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.models.vqvae import VQVAEConfig
-from maesil.runs.load import load, steps_done
+from maesil.runs.load import load_run, steps_done
 from maesil.tasks.classification.module import ClassificationModule
 from maesil.training.config import EfficiencyConfig
 from maesil.training.devices import resolve
@@ -61,7 +61,7 @@ def test_pretrain__shards_train_as_one_process(seen: RunConfig, tmp_path: Path) 
     finish(launch(sharded(seen), two, 2, watched={}))
     assert_same(one, two)
     for which in ("last", "best"):
-        assert load(one, checkpoint=which).record["step"] == load(two, checkpoint=which).record["step"]  # type: ignore[arg-type]
+        assert load_run(one, checkpoint=which).record["step"] == load_run(two, checkpoint=which).record["step"]  # type: ignore[arg-type]
     assert_halves(two)
     assert_same_gradients(one, two)
     assert_same_moments(one, two)

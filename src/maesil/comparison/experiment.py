@@ -28,7 +28,7 @@ from maesil.files import write_json, write_text
 from maesil.models import CEILINGS, UNTRAINED, Reconstructor, make_model
 from maesil.progress import Progress
 from maesil.runs.claim import claim
-from maesil.runs.load import default_device, load, steps_done
+from maesil.runs.load import default_device, load_run, steps_done
 from maesil.sampling.regions import Region
 from maesil.training.devices import world_size
 
@@ -118,7 +118,7 @@ class Experiment:
         run = self._run(spec, seed)
         if steps_done(run) < config.train.steps:
             pretrain_apart(write_text(run / "wanted.yaml", dump_yaml(config)), run)
-        loaded = load(run)
+        loaded = load_run(run)
         cost = measure(loaded.model, loaded.config, self._flops(spec, config), run)
         return self._scored(spec, seed, self.scorer.entries(spec.label, loaded.model), stamp, cost, progress)
 

@@ -14,7 +14,7 @@ from maesil.errors import CheckpointError, ConfigError, DownloadError
 from maesil.models.backbone import Backbone, backbone_of
 from maesil.models.mae import MaskedAutoencoder
 from maesil.models.transfer import transfer
-from maesil.runs.load import load as load_run
+from maesil.runs.load import load_run
 
 HUB = "hf://"
 

@@ -17,7 +17,7 @@ from maesil.evaluation.tables import tabulate
 from maesil.files import AnyPath, write_text
 from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
-from maesil.runs.load import LoadedModel, load, run_store
+from maesil.runs.load import LoadedModel, load_run, run_store
 from maesil.sampling.regions import regions_of
 from maesil.seen import seen_note
 from maesil.store.scanstore import ScanStore
@@ -66,7 +66,7 @@ def evaluate(
     run = Path(run)
     store = None if store is None else Path(store)
     json_path = None if json_path is None else Path(json_path)
-    loaded = load(run, checkpoint=checkpoint)
+    loaded = load_run(run, checkpoint=checkpoint)
     data = loaded.config.data
     scans = ScanStore(store or run_store(run))
     regions = regions_of(scans, data, loaded.config.model.superpatch, split)

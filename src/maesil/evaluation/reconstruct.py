@@ -13,7 +13,7 @@ from maesil.ct.volume import Volume
 from maesil.ct.write import nifti_ending, sibling_path, write_nifti
 from maesil.evaluation.rebuild import rebuild
 from maesil.files import AnyPath
-from maesil.runs.load import load
+from maesil.runs.load import load_run
 from maesil.sampling.ahead import box_reader
 from maesil.store.conform import conform
 from maesil.tiling import Tiling
@@ -49,7 +49,7 @@ def reconstruct(
     """
     run, scan, out = Path(run), Path(scan), Path(out)
     mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
-    loaded = load(run, checkpoint=checkpoint)
+    loaded = load_run(run, checkpoint=checkpoint)
     original = read(scan, series=series)
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"])

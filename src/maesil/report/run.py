@@ -21,7 +21,7 @@ from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
 from maesil.report.repeat import repeat_commands
-from maesil.runs.load import LoadedModel, checkpoint_of, load, run_store
+from maesil.runs.load import LoadedModel, checkpoint_of, load_run, run_store
 from maesil.sampling.regions import Region, regions_of
 from maesil.store.scanstore import ScanStore
 
@@ -88,7 +88,7 @@ def page_name(split: str) -> str:
 
 def _as_scored(run: Path, evaluated: Evaluated) -> LoadedModel:
     """The model that was evaluated; an error if the run has trained further since."""
-    loaded = load(run, checkpoint=evaluated.checkpoint)
+    loaded = load_run(run, checkpoint=evaluated.checkpoint)
     if loaded.record["step"] != evaluated.step:
         raise CheckpointError(
             f"step {evaluated.step} was evaluated, but checkpoint '{evaluated.checkpoint}' is now at step "

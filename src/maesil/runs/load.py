@@ -34,7 +34,7 @@ class LoadedModel:
     folder: Path
 
 
-def load(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: str | None = None) -> LoadedModel:
+def load_run(path: Path, *, checkpoint: Literal["last", "best"] = "last", device: str | None = None) -> LoadedModel:
     """Loads a model from a run or a checkpoint folder, without pickle.
 
     Args:
