@@ -7,11 +7,13 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from maesil import pipeline
 from maesil.config import RunConfig
-from maesil.training.live_progress import facts
+from maesil.training import live_progress
+from maesil.training.live_progress import duration, facts
 from maesil.training.logs import curve
 
 
@@ -45,3 +47,22 @@ def test_facts__an_older_held_out_score_says_of_when() -> None:
     metrics = {"loss": 0.5, "val_psnr_masked": 18.29, "unknown": 1.0}
     assert facts(metrics, step=120, validated=120) == "loss 0.5000  held-out 18.29 dB"
     assert facts(metrics, step=120, validated=100) == "loss 0.5000  held-out 18.29 dB (step 100)"
+
+
+def test_live_progress__a_slow_run_is_never_silent_for_long(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every step takes longer than the longest silence, and only the tenth would have a line."""
+    monkeypatch.setattr(live_progress, "LONGEST_SILENCE_S", 0.0)
+    lines = [line for line in shown_by(tiny_config, tmp_path / "run", log_every=10).splitlines() if "step " in line]
+    assert [line.split()[1] for line in lines] == [f"{step}/12" for step in range(1, 13)]
+    assert all(re.search(r"about \d+ s left$", line) for line in lines[:-1])
+    assert "left" not in lines[-1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "1 h 0 min"), (11_400, "3 h 10 min"), (446_400, "5 d 4 h")],
+)
+def test_duration__to_two_units(seconds: float, words: str) -> None:
+    assert duration(float(seconds)) == words

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -12,7 +13,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 from maesil.training.callbacks import steps_done
 
 PLAIN_LINES = 10
-"""Approximate number of lines that a run prints if the output is not a terminal."""
+"""Approximate number of lines that a run prints if the output is not a terminal and the run is short."""
+
+LONGEST_SILENCE_S = 60.0
+"""Time after which a line is printed at the next step, however many lines there are."""
+
+PACE_S = 1800.0
+"""Time over which the bar averages the speed; long, because a step may take minutes."""
 
 
 @final
@@ -31,13 +38,18 @@ class LiveProgress(pl.Callback):
         self._task: TaskID | None = None
         self._line_due = False
         self._validated = 0
+        self._began, self._first_step, self._printed = 0.0, 0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the bar at the run's current step."""
+        self._began = self._printed = time.monotonic()
+        self._first_step = trainer.global_step
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         columns = ("[bold]{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[facts]}")
-        self._bar = Progress(*columns, TimeRemainingColumn(), TextColumn("left"), console=self.console)
+        self._bar = Progress(
+            *columns, TimeRemainingColumn(), TextColumn("left"), console=self.console, speed_estimate_period=PACE_S
+        )
         self._task = self._bar.add_task(self.title, total=trainer.max_steps, completed=trainer.global_step, facts="")
         self._bar.start()
 
@@ -48,7 +60,9 @@ class LiveProgress(pl.Callback):
         if not trainer.is_global_zero or not steps_done(trainer, batch_idx):
             return
         step = trainer.global_step
-        self._line_due = self._bar is None and (step % line_every(trainer) == 0 or step == trainer.max_steps)
+        silent_s = time.monotonic() - self._printed
+        due = step % line_every(trainer) == 0 or step == trainer.max_steps or silent_s >= LONGEST_SILENCE_S
+        self._line_due = self._bar is None and due
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, facts=self._facts(trainer))
 
@@ -70,9 +84,14 @@ class LiveProgress(pl.Callback):
 
     def _print_line(self, trainer: pl.Trainer) -> None:
         if self._line_due:
-            line = f"step {trainer.global_step}/{trainer.max_steps}  {self._facts(trainer)}"
-            self.console.print(line, highlight=False)
-            self._line_due = False
+            parts = (f"step {trainer.global_step}/{trainer.max_steps}", self._facts(trainer), self._left(trainer))
+            self.console.print("  ".join(filter(None, parts)), highlight=False)
+            self._line_due, self._printed = False, time.monotonic()
+
+    def _left(self, trainer: pl.Trainer) -> str:
+        """The time to the end at the speed of this call so far; empty at the end."""
+        done, rest = trainer.global_step - self._first_step, trainer.max_steps - trainer.global_step
+        return f"about {duration((time.monotonic() - self._began) / done * rest)} left" if done and rest else ""
 
     def _facts(self, trainer: pl.Trainer) -> str:
         return facts(trainer.callback_metrics, trainer.global_step, self._validated)
@@ -82,6 +101,16 @@ class LiveProgress(pl.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
+
+
+def duration(seconds: float) -> str:
+    """A time in words, to two units: 40 s, 12 min, 3 h 10 min, 5 d 4 h."""
+    minutes, hours = round(seconds / 60), round(seconds / 3600)
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if minutes < 60:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def line_every(trainer: pl.Trainer) -> int:
