@@ -14,6 +14,7 @@ from maesil.evaluation.runner import score_models, under
 from maesil.evaluation.scores import Score, write_json_scores, write_scores
 from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate
+from maesil.evaluation.verdict import verdict_note
 from maesil.files import AnyPath, write_text
 from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
@@ -81,6 +82,7 @@ def evaluate(
     whom = "test" if split == "test" else "scored"
     seen = seen_note(loaded.record.get("seen"), [region.entry for region in regions], by="the model", whom=whom)
     notes = (*notes, *constant_note(model.name, loaded.model, data.window), seen)
+    notes = (*notes, *verdict_note(scored.scores, model.name))
     table = tabulate(scored.scores, notes)
     # Unmasked scores go to a separate folder, so that they never overwrite masked ones.
     folder = run / "evaluation" / (split if protocol.masking == "drawn" else f"{split}-unmasked")
