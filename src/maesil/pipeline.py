@@ -46,6 +46,7 @@ from maesil.runs.load import default_device
 from maesil.runs.pretrain import Outcome, pretrain
 from maesil.seen import seen_note
 from maesil.shapes import Shape3
+from maesil.store.check import store
 from maesil.store.prepare import prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification.cases import read_cases
@@ -77,6 +78,7 @@ __all__ = [
     "report",
     "score_segmentation",
     "similar",
+    "store",
     "write_table1",
 ]
 

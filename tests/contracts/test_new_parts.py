@@ -334,7 +334,8 @@ def test_layout(
         (row,) = rows(table)
         assert {"Toys", "hand"} <= set(row.values())
         assert json.loads(listed.read_text())["scans"][0]["scan_id"] == "Toys-a"
-    assert main(["prepare", str(root), "--out", str(tmp_path / "store"), "--workers", "0", "--policy", "native"]) == 1
+    flags = ["--workers", "0", "--policy", "native", "--accept-any-values"]
+    assert main(["prepare", str(root), "--out", str(tmp_path / "store"), *flags]) == 1
     assert [entry.dataset for entry in ScanStore(tmp_path / "store").entries] == ["Toys"]
 
 

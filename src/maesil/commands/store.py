@@ -10,7 +10,6 @@ from typing import Literal
 import tyro
 
 from maesil.commands.parsing import console, parse, print_json
-from maesil.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -40,16 +39,9 @@ class Store:
 def main(words: Sequence[str]) -> int:
     """Does it, and says what was found."""
     call = parse(Store, "store", words)
-    if (call.action == "remove") != bool(call.scans):
-        raise ConfigError("--scans names the scans to remove", fix="maesil store remove STORE --scans NAME ...")
-    from maesil.store.check import check_store, remove_scans, repair_store
+    from maesil import pipeline
 
-    screen = console()
-    if call.action == "remove":
-        remove_scans(call.store, call.scans)
-        faults = dict.fromkeys(call.scans, "removed")
-    else:
-        faults = check_store(call.store) if call.action == "check" else repair_store(call.store)
+    screen, faults = console(), pipeline.store(call.action, call.store, call.scans)
     for scan_id, fault in faults.items():
         screen.print(f"{scan_id}: {fault}", markup=False)
     if call.json:

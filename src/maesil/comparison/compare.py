@@ -85,6 +85,9 @@ def compare(
     scorer = Scorer(store, regions, protocol, preset.model.grid, protocol.masking_of(preset.masking))
     shown, screen = shown_regions(regions, pictures), console or Console(quiet=True)
     experiment = Experiment(preset, budget, scorer, shown, out, screen, seeds)
+    for spec in model_set.specs:
+        if spec.trained:
+            spec.configure(preset)  # settings that do not fit are refused before there is a folder
     with locked(out):
         outcomes = run_models(experiment, model_set, progress)
     results = tuple(result for result, _ in outcomes)
@@ -113,10 +116,7 @@ def compare(
 
 
 def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress | None) -> list[Entered]:
-    """Trains and scores every model, after checking the settings of all of them."""
-    for spec in model_set.specs:
-        if spec.trained:
-            spec.configure(experiment.preset)
+    """Trains and scores every model."""
     experiment.settle()
     outcomes = []
     for number, spec in enumerate(model_set.specs, start=1):

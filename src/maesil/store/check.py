@@ -6,14 +6,39 @@ import json
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from maesil.catalog import nearest
-from maesil.errors import StoreError
+from maesil.errors import ConfigError, StoreError
 from maesil.files import replacing
 from maesil.store.format import LABELS, MANIFEST, OCCUPANCY, scan_path
 from maesil.store.lock import locked
 from maesil.store.shards import Shards
+
+
+def store(action: Literal["check", "repair", "remove"], store: Path | str, scans: Sequence[str] = ()) -> dict[str, str]:
+    """Checks the files of a store, or takes scans out of it.
+
+    Args:
+        action: "check" reads all files and compares them with what was written; "repair" also removes the damaged
+            scans, which `prepare` then writes again; "remove" removes `scans`.
+        store: Folder of the store.
+        scans: Names of the scans to remove.
+
+    Returns:
+        Map from scan to what is wrong with it, or to "removed".
+
+    Raises:
+        ConfigError: Scans are named for another action than "remove", or none for it.
+        StoreError: There is no store, a scan is not in it, or another process is writing it.
+    """
+    if (action == "remove") != bool(scans):
+        raise ConfigError("--scans names the scans to remove", fix="maesil store remove STORE --scans NAME ...")
+    folder = Path(store)
+    if action == "remove":
+        remove_scans(folder, scans)
+        return dict.fromkeys(scans, "removed")
+    return check_store(folder) if action == "check" else repair_store(folder)
 
 
 def fault_of(scan: Path, row: Mapping[str, Any], edge: int, *, contents: bool = False) -> str | None:

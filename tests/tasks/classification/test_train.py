@@ -233,7 +233,7 @@ def test_embed__wrong_ending_and_wrong_voxels(
         (
             [("scans-p0", "a"), ("nobody", "b")],
             ("scan_id", "x"),
-            "1 of 2 names in column 'scan_id' are not in the store",
+            "1 of 2 names in column 'scan_id' is not in the store",
         ),
         ([("scans-p0", "a"), ("scans-p1", "a")], ("scan_id", "x"), "all cases are of the class 'a'"),
         ([("scans-p0", "a"), ("scans-p0", "b")], ("scan_id", "x"), "has two classes: a and b"),
