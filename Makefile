@@ -22,8 +22,11 @@ $(READY): pyproject.toml constraints.txt interop.txt
 demo: $(READY)   ## pre-train on a real CT and report scores (about 10 minutes on 2 cores)
 	$(BIN)/maesil demo $(ARGS)
 
-test: $(READY)   ## run the tests with coverage
-	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term:skip-covered -q $(ARGS)
+test: $(READY)   ## run the tests
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal -q $(ARGS)
+
+coverage: $(READY) ## run the tests and print the lines that none of them reaches
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal --cov --cov-report=term-missing:skip-covered -q $(ARGS)
 
 check: $(READY)  ## run ruff, mypy --strict, and the checks of import layers and spelling
 	$(BIN)/ruff check .
