@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt interop.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/interop --requirement interop.txt
 	@touch $@
 
-demo: $(READY)   ## pre-train on a real CT and report scores (about 10 minutes on 2 cores)
+demo: $(READY)   ## pre-train on a real CT and report scores (10 to 15 minutes on 2 cores)
 	$(BIN)/maesil demo $(ARGS)
 
 test: $(READY)   ## run the tests

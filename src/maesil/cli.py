@@ -19,7 +19,7 @@ from maesil.export import TARGETS
 COMMANDS = Catalog(
     "command",
     {
-        "demo": "run the whole pipeline on one real CT, in about ten minutes on two cores",
+        "demo": "run the whole pipeline on one real CT, in 10 to 15 minutes on two cores",
         "datasets": "list the contents of CT folders (Table I), and merge them into one dataset",
         "prepare": "convert scans into a store that training can read fast",
         "store": "check the files of a store, repair it, or remove scans",

@@ -21,13 +21,18 @@ RIVALS = {"mean": [10.0, 10.0, 10.0], "interpolation": [17.0, 19.0, 18.0], "krig
 
 def test_verdict_note__names_the_best_row_without_training_and_counts_scans() -> None:
     (note,) = verdict_note(scores({"maesil": [20.0, 18.5, 21.0], **RIVALS}), "maesil")
-    assert "maesil is ahead of kriging, the best row without training, by 0.83 dB PSNR (on 2 of 3 scans)." in note
+    assert "maesil is ahead of kriging, the best row without training, by 0.83 dB on average (on 2 of 3 scans" in note
 
 
 def test_verdict_note__says_where_a_model_has_not_learnt_enough() -> None:
     (note,) = verdict_note(scores({"maesil": [17.0, 19.5, 18.0], **RIVALS}), "maesil")
-    assert "behind kriging, the best row without training, by 0.83 dB PSNR (ahead on 1 of 3)" in note
+    assert "behind kriging, the best row without training, by 0.83 dB on average (on 1 of 3 scans" in note
     assert note.endswith("It has not learnt more than kriging yet.")
+
+
+def test_verdict_note__says_what_ssim_says() -> None:
+    given = scores({"maesil": [20.0], "kriging": [19.0]}) + scores({"maesil": [0.65], "kriging": [0.66]}, metric="ssim")
+    assert "SSIM is 0.6500, that of kriging 0.6600" in verdict_note(given, "maesil")[0]
 
 
 @pytest.mark.parametrize(
