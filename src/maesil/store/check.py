@@ -10,13 +10,13 @@ from typing import Any, Literal
 
 from maesil.catalog import nearest
 from maesil.errors import ConfigError, StoreError
-from maesil.files import replacing
+from maesil.files import AnyPath, replacing
 from maesil.store.format import LABELS, MANIFEST, OCCUPANCY, scan_path
 from maesil.store.lock import locked
 from maesil.store.shards import Shards
 
 
-def store(action: Literal["check", "repair", "remove"], store: Path | str, scans: Sequence[str] = ()) -> dict[str, str]:
+def store(action: Literal["check", "repair", "remove"], store: AnyPath, scans: Sequence[str] = ()) -> dict[str, str]:
     """Checks the files of a store, or takes scans out of it.
 
     Args:
