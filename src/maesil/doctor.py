@@ -10,12 +10,13 @@ import psutil
 import torch
 
 import maesil
+from maesil.cores import available_cores
 from maesil.ct.sample import has_sample
 from maesil.errors import WeightsError
 from maesil.memory import GIB
 from maesil.metrics import load_lpips
 from maesil.metrics.lpips import Net
-from maesil.training.devices import available_cores, cpu_multiplies_bf16
+from maesil.training.devices import cpu_multiplies_bf16
 
 PACKAGES = ("torch", "pytorch-lightning", "numpy", "tensorstore", "dask", "nibabel", "SimpleITK", "pydicom", "monai")
 

@@ -84,6 +84,18 @@ def test_read_labels__a_lost_file_is_not_background(store: Path) -> None:
         ScanStore(store).read_labels("set-a", (0, 0, 0), SHAPE)
 
 
+def test_occupancy__a_lost_file_is_not_air(store: Path) -> None:
+    """Every superpatch would be skipped as air."""
+    (array(store, "occupancy") / "c/0/0/0").unlink()
+    with pytest.raises(StoreError, match="scans/set-a/occupancy/c/0/0/0"):
+        ScanStore(store).occupancy("set-a")
+
+
+def test_store__an_address_is_not_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["store", "check", "https://example.org/store"]) == 2
+    assert "give the folder of a store" in capsys.readouterr().err
+
+
 def test_read__a_lost_file_behind_an_address_is_not_air(store: Path) -> None:
     (array(store) / "c/0/0/1").unlink()
     with served(store) as server:
@@ -110,7 +122,9 @@ def test_loader__a_store_that_is_moved_away_ends_the_training(store: Path, tmp_p
         list(loader)
 
 
-@pytest.mark.parametrize("lost", ["0", "0/c/1", "0/c/1/0/1", "labels/c", "labels/zarr.json", "occupancy"])
+@pytest.mark.parametrize(
+    "lost", ["0", "0/c/1", "0/c/1/0/1", "labels/c", "labels/zarr.json", "occupancy", "occupancy/c", "1/c/0/0/0"]
+)
 def test_prepare__writes_again_what_is_lost(store: Path, scans: Path, hashes: Hashes, lost: str) -> None:
     before = hashes(store)
     path = store / "scans" / "set-a" / lost

@@ -8,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from maesil.catalog import nearest
-from maesil.errors import ConfigError, StoreError
+from maesil.ct.geometry import Geometry
+from maesil.errors import ConfigError
 from maesil.files import AnyPath, replacing
-from maesil.store.format import LABELS, MANIFEST, OCCUPANCY, scan_path
+from maesil.store.format import MANIFEST, array_names, files_of, scan_path
+from maesil.store.location import address_of
 from maesil.store.lock import locked
+from maesil.store.scanstore import ScanStore
 from maesil.store.shards import Shards
 
 
@@ -50,12 +52,11 @@ def fault_of(scan: Path, row: Mapping[str, Any], edge: int, *, contents: bool = 
         edge: Edge of a shard in voxels.
         contents: Whether to read all files and compare their contents, too.
     """
-    names = ["0", OCCUPANCY, *([LABELS] if "labels" in row else [])]
-    for name in names:
+    for name in array_names(labelled="labels" in row):
         if not (scan / name / "zarr.json").is_file():
             return f"{name}: zarr.json is missing"
     for name, record in row.get("arrays", {}).items():
-        shards = Shards.from_dict(record, tuple(row["geometry"]["shape"]), edge)
+        shards = Shards.from_dict(record, *files_of(name, Geometry.from_dict(row["geometry"]).shape, edge))
         if fault := shards.fault(scan / name, contents=contents):
             return f"{name}: {fault}"
     return None
@@ -67,7 +68,7 @@ def check_store(store: Path) -> dict[str, str]:
     Raises:
         StoreError: There is no store, or its manifest cannot be read.
     """
-    manifest = _manifest(store)
+    manifest = _opened(store).manifest
     edge = manifest["settings"]["shard"]
     faults = {
         row["scan_id"]: fault_of(scan_path(store, row["scan_id"]), row, edge, contents=True)
@@ -95,13 +96,10 @@ def remove_scans(store: Path, scan_ids: Sequence[str]) -> None:
         StoreError: A scan is not in the store, or the store is being written by another process.
     """
     with locked(store):
-        manifest = _manifest(store)
-        known = {row["scan_id"] for row in manifest["scans"]}
+        opened = _opened(store)
         for scan_id in scan_ids:
-            if scan_id not in known:
-                guess = nearest(scan_id, known)
-                hint = f"did you mean '{guess}'?" if guess else f"it has {len(known)} scans"
-                raise StoreError(f"no scan '{scan_id}' in this store", where=store, fix=hint)
+            opened.entry(scan_id)  # raises for an unknown name and suggests the nearest one
+        manifest = opened.manifest
         manifest["scans"] = [row for row in manifest["scans"] if row["scan_id"] not in scan_ids]
         with replacing(store / MANIFEST) as fresh:
             fresh.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
@@ -109,10 +107,7 @@ def remove_scans(store: Path, scan_ids: Sequence[str]) -> None:
             shutil.rmtree(scan_path(store, scan_id), ignore_errors=True)
 
 
-def _manifest(store: Path) -> dict[str, Any]:
-    try:
-        manifest: dict[str, Any] = json.loads((store / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        fix = "give the folder of a finished store, or run `maesil prepare` again"
-        raise StoreError(f"the manifest cannot be read: {error}", where=store, fix=fix) from error
-    return manifest
+def _opened(store: Path) -> ScanStore:
+    if address_of(store) is not None:
+        raise ConfigError("files behind an address are not checked", where=store, fix="give the folder of a store")
+    return ScanStore(store)

@@ -41,6 +41,26 @@ def level_shape(shape: Shape3, level: int) -> Shape3:
     return (-(-shape[0] // step), -(-shape[1] // step), -(-shape[2] // step))
 
 
+def array_names(*, labelled: bool) -> list[str]:
+    """Names of a scan's arrays: resolution levels, tissue map and, if it has them, labels."""
+    return [*map(str, range(LEVELS)), OCCUPANCY, *([LABELS] if labelled else [])]
+
+
+def files_of(name: str, shape: Shape3, shard: int) -> tuple[Shape3, int]:
+    """Shape in voxels of one of a scan's arrays, and the edge in voxels of what one file holds.
+
+    Args:
+        name: Name of the array: a resolution level, the tissue map or the labels.
+        shape: Shape of the scan in voxels.
+        shard: Edge of a shard in voxels, from the store's settings.
+    """
+    if name == OCCUPANCY:
+        d, h, w = (-(-size // OCCUPANCY_BLOCK) for size in shape)
+        return (d, h, w), max(d, h, w)  # one file
+    level = 0 if name == LABELS else int(name)
+    return level_shape(shape, level), shard // 2**level
+
+
 def multiscales(name: str, geometry: Geometry) -> dict[str, Any]:
     """OME-NGFF 0.5 metadata: axes z, y, x along S, P, L in millimetres, with exact voxel centres.
 

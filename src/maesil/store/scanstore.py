@@ -20,7 +20,7 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.volume import AIR_HU, Volume
 from maesil.errors import StoreError
 from maesil.shapes import Shape3
-from maesil.store.format import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, SCANS
+from maesil.store.format import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, SCANS, files_of
 from maesil.store.location import address_of, kvstore_of
 from maesil.store.ranges import require_ranges
 from maesil.store.shards import Shards, Slices3, shard_name
@@ -124,8 +124,8 @@ class ScanStore:
 
     Args:
         path: Folder of the store, or its address: http(s)://, s3:// or gs://.
-        resident_gib: Size of the cache of decoded voxels. Random superpatches of few scans cost more to look up and
-            decompress than to copy.
+        resident_gib: Size in GiB of the cache of decoded voxels. Random superpatches of few scans cost more to look up
+            and decompress than to copy.
         threads: Number of threads that decode; None: one per core.
 
     Raises:
@@ -259,8 +259,9 @@ class ScanStore:
 
     def _recorded(self, scan_id: str, name: str) -> Shards | None:
         entry = self.entry(scan_id)
-        record, edge = entry.arrays.get(name), self.manifest.get("settings", {}).get("shard")
-        return None if record is None else Shards.from_dict(record, entry.shape, edge)
+        if name not in entry.arrays:
+            return None
+        return Shards.from_dict(entry.arrays[name], *files_of(name, entry.shape, self.manifest["settings"]["shard"]))
 
     def _exists(self, file: str) -> bool:
         if address_of(self.path) is None:

@@ -24,14 +24,12 @@ class Shards:
     """The shards of an array.
 
     Attributes:
-        counts: Number of shards along each axis.
         edge: Edge of a shard in voxels.
         stored: Positions of the shards that have a file.
         size: Total size of the files in bytes.
         sha256: SHA-256 of the files' contents, in row-major order.
     """
 
-    counts: Shape3
     edge: int
     stored: frozenset[Shape3]
     size: int
@@ -43,7 +41,7 @@ class Shards:
         d, h, w = (-(-size // edge) for size in shape)
         bits = np.unpackbits(np.frombuffer(bytes.fromhex(record["shards"]), dtype=np.uint8), count=d * h * w)
         stored = {(int(i), int(j), int(k)) for i, j, k in np.argwhere(bits.reshape(d, h, w))}
-        return Shards((d, h, w), edge, frozenset(stored), record["bytes"], record["sha256"])
+        return Shards(edge, frozenset(stored), record["bytes"], record["sha256"])
 
     def touched(self, box: Slices3) -> Iterator[tuple[Shape3, Slices3]]:
         """The stored shards that share voxels with a box of the array, and these voxels in the box's coordinates."""

@@ -22,7 +22,17 @@ from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
 from maesil.store.check import fault_of
 from maesil.store.conform import blocks, clip_in_place, target_geometry
-from maesil.store.format import DRAFT, HIGHEST_HU, LABELS, LOWEST_HU, SCANS, TISSUE_HU, multiscales, scan_path
+from maesil.store.format import (
+    DRAFT,
+    HIGHEST_HU,
+    LOWEST_HU,
+    SCANS,
+    TISSUE_HU,
+    array_names,
+    files_of,
+    multiscales,
+    scan_path,
+)
 from maesil.store.labels import write_labels
 from maesil.store.settings import PrepareConfig
 from maesil.store.shards import record_shards
@@ -171,8 +181,11 @@ def _write_draft(
 def _recorded(scan: Path, row: dict[str, Any], config: PrepareConfig) -> dict[str, Any]:
     """Adds the record of a scan's files to its row, and writes the row into the scan's folder."""
     geometry = Geometry.from_dict(row["geometry"])
-    names = ["0", LABELS] if "labels" in row else ["0"]
-    row = {**row, "arrays": {name: record_shards(scan / name, geometry.shape, config.shard) for name in names}}
+    arrays = {
+        name: record_shards(scan / name, *files_of(name, geometry.shape, config.shard))
+        for name in array_names(labelled="labels" in row)
+    }
+    row = {**row, "arrays": arrays}
     write_group(scan, {"ome": multiscales(row["scan_id"], geometry), "maesil": row})
     return row
 

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorstore as ts
 
+from maesil.cores import available_cores
 from maesil.errors import StoreError
 from maesil.shapes import Shape3
 from maesil.store.location import kvstore_of
@@ -39,7 +40,7 @@ def reading_context(cache_gib: float = 0.0, threads: int | None = None) -> ts.Co
     return _context(
         {
             "cache_pool": {"total_bytes_limit": int(cache_gib * 2**30)},
-            "data_copy_concurrency": {"limit": threads or _cores()},
+            "data_copy_concurrency": {"limit": threads or available_cores()},
             **{f"{service}_request_retries": retries for service in ("http", "s3", "gcs")},
         }
     )
@@ -70,10 +71,6 @@ def check_process() -> None:
             "a store cannot be read in a forked process, because its reading threads stayed in the parent",
             fix="read in one process, as the loader of `maesil` does, or start processes with the method 'spawn'",
         )
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def array_metadata(

@@ -76,8 +76,3 @@ def cpu_multiplies_bf16() -> bool:
     """Whether this CPU has bf16 matrix instructions; emulated bf16 is slower than fp32."""
     probes = ("_is_avx512_bf16_supported", "_is_amx_tile_supported")  # private API, so it may disappear
     return any(bool(getattr(torch.cpu, probe, lambda: False)()) for probe in probes)
-
-
-def available_cores() -> int:
-    """Number of CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
