@@ -20,6 +20,7 @@ from maesil.config import RunConfig
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import READERS, read, readable, reader_of
 from maesil.ct.readers.base import Facts, Reader
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.readers.soundness import require_whole
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
@@ -151,11 +152,11 @@ class Toy(Reader):
     name = "Toy"
     endings = (".toy",)
 
-    def read(self, path: Path, series: str | None = None) -> Volume:
+    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
         geometry, voxels = self._parse(path)
         return Volume(np.frombuffer(voxels, dtype=np.int16).reshape(geometry.shape).copy(), geometry)
 
-    def facts(self, files: Sequence[Path]) -> Facts:
+    def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
         geometry, _ = self._parse(files[0])
         header = files[0].read_bytes().index(b"\n") + 1
         require_whole(files[0], header + 2 * int(np.prod(geometry.shape)))

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -179,10 +180,10 @@ def test_prepare__whatever_a_reader_raises_is_that_scans_reason(
 ) -> None:
     sound = writing.read
 
-    def broken(path: Path, *, series: str | None = None) -> Volume:
+    def broken(path: Path, **how: Any) -> Volume:
         if path.name == "b.nii.gz":
             raise ZeroDivisionError("a bug of a library")
-        return sound(path, series=series)
+        return sound(path, **how)
 
     monkeypatch.setattr(writing, "read", broken)
     report = here(sources, tmp_path / "store")

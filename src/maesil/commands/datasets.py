@@ -12,6 +12,7 @@ from rich.table import Table
 
 from maesil.commands.parsing import console, lists, parse, print_json
 from maesil.counts import count_of
+from maesil.ct.readers.options import ReadOptions
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.splits import SplitConfig
@@ -60,6 +61,8 @@ class Datasets:
     """Weighting for Table I's share of training draws per dataset; the same as `pretrain`'s --data.weighting."""
     temperature: float = 0.5
     """Exponent of the weighting `temperature`: 1 equals by-scan, 0 equals by-dataset."""
+    options: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    """Scans that are refused otherwise; give `prepare` the same options."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
 
@@ -79,6 +82,7 @@ def main(words: Sequence[str]) -> int:
             out=call.out,
             weighting=call.weighting,
             temperature=call.temperature,
+            options=call.options,
             progress=progress,
         )
     for match in unified.matched:

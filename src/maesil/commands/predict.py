@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from maesil.commands.parsing import parse
+from maesil.ct.readers.options import ReadOptions
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Predict:
     """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints to load."""
+    options: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    """Scans that are refused otherwise."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -38,6 +41,8 @@ def main(words: Sequence[str]) -> int:
     call = parse(Predict, "predict", words)
     from maesil import pipeline
 
-    written = pipeline.predict(call.run, call.scan, call.out, series=call.series, checkpoint=call.checkpoint)
+    written = pipeline.predict(
+        call.run, call.scan, call.out, series=call.series, checkpoint=call.checkpoint, options=call.options
+    )
     print(*written, sep="\n")  # noqa: T201 (the result, on standard output)
     return 0

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 import tyro
 
 from maesil.commands.parsing import parse, print_json
+from maesil.ct.readers.options import ReadOptions
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,8 @@ class Reconstruct:
     """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints to load."""
+    options: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    """Scans that are refused otherwise."""
     json: bool = False
     """Print the files' paths as JSON on standard output."""
 
@@ -54,6 +57,7 @@ def main(words: Sequence[str]) -> int:
         seed=call.seed,
         series=call.series,
         checkpoint=call.checkpoint,
+        options=call.options,
     )
     if call.json:
         print_json({"reconstruction": reconstruction, "mask": mask})

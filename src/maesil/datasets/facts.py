@@ -6,9 +6,11 @@ import math
 import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from maesil.ct.readers import reader_of
 from maesil.ct.readers.base import Facts
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.readers.soundness import located
 from maesil.datasets.scan import Scan
 from maesil.errors import ScanError
@@ -29,7 +31,7 @@ def superpatches_of(facts: Facts) -> int:
     return len(Tiling((along, first, second)))
 
 
-def facts_of(scan: Scan) -> Facts:
+def facts_of(scan: Scan, options: ReadOptions = STRICT) -> Facts:
     """The facts of a scan.
 
     Raises:
@@ -37,24 +39,26 @@ def facts_of(scan: Scan) -> Facts:
     """
     with warnings.catch_warnings(), located(scan.path, (Exception,)):  # libraries may raise anything for damaged files
         warnings.simplefilter("ignore")
-        return reader_of(scan.path).facts(scan.files)
+        return reader_of(scan.path).facts(scan.files, options)
 
 
 def facts_of_all(
-    scans: Sequence[Scan], progress: Callable[[int, int, str], None] | None = None
+    scans: Sequence[Scan],
+    progress: Callable[[int, int, str], None] | None = None,
+    options: ReadOptions = STRICT,
 ) -> list[Facts | ScanError]:
     """The facts of each scan, or the error that prevented them, in the order of the scans."""
     found: list[Facts | ScanError] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        for scan, facts in zip(scans, pool.map(_tried, scans), strict=True):
+        for scan, facts in zip(scans, pool.map(partial(_tried, options=options), scans), strict=True):
             found.append(facts)
             if progress is not None:
                 progress(len(found), len(scans), scan.scan_id)
     return found
 
 
-def _tried(scan: Scan) -> Facts | ScanError:
+def _tried(scan: Scan, options: ReadOptions) -> Facts | ScanError:
     try:
-        return facts_of(scan)
+        return facts_of(scan, options)
     except ScanError as error:
         return error

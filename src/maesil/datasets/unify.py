@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maesil.catalog import nearest
 from maesil.ct.readers.base import Facts
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
 from maesil.datasets.layouts import LAYOUTS
@@ -49,6 +50,7 @@ def unify(
     out: AnyPath | None = None,
     weighting: Weighting = "by-scan",
     temperature: float = 0.5,
+    options: ReadOptions = STRICT,
     progress: Progress | None = None,
 ) -> Unified:
     """Finds the scans of several roots, reads their headers, splits them by patient, and lists them.
@@ -61,6 +63,7 @@ def unify(
         out: File of the list to write, for `maesil prepare`; patients in an earlier list keep their split.
         weighting: Weighting for the training shares in Table I; the list does not keep it.
         temperature: Power for the weighting "temperature".
+        options: What to do about scans that are refused otherwise; the list does not keep it.
         progress: Function called after every inspected scan.
 
     Raises:
@@ -69,7 +72,7 @@ def unify(
     roots = as_paths(roots)
     out = None if out is None else Path(out)
     found = find_scans(roots, dataset, kept_salt, layout=layout)
-    looked = facts_of_all(found.scans, progress)
+    looked = facts_of_all(found.scans, progress, options)
     pairs = list(zip(found.scans, looked, strict=True))
     facts = {scan.scan_id: fact for scan, fact in pairs if isinstance(fact, Facts)}
     broken = [Problem(s.shown, f.what, f.fix or "", s.path) for s, f in pairs if not isinstance(f, Facts)]

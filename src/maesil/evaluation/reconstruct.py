@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from maesil.ct.readers import read
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.ct.write import nifti_ending, sibling_path, write_nifti
@@ -28,6 +29,7 @@ def reconstruct(
     seed: int = 0,
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
+    options: ReadOptions = STRICT,
 ) -> tuple[Path, Path]:
     """Masks and reconstructs one scan; writes the reconstruction and the mask as NIfTI on the scan's own grid.
 
@@ -39,6 +41,7 @@ def reconstruct(
         seed: Seed of the masks.
         series: The DICOM series to read, if the folder contains several.
         checkpoint: Which of the run's checkpoints to load.
+        options: What to do about scans that are refused otherwise.
 
     Returns:
         Paths of the two files.
@@ -50,7 +53,7 @@ def reconstruct(
     run, scan, out = Path(run), Path(scan), Path(out)
     mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
     loaded = load_run(run, checkpoint=checkpoint)
-    original = read(scan, series=series)
+    original = read(scan, series=series, options=options)
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"])
     tiling = Tiling(volume.shape, loaded.config.model.superpatch)

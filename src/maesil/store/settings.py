@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.datasets.labels import read_names
 from maesil.errors import ConfigError
 from maesil.store.format import HIGHEST_HU, LOWEST_HU
@@ -39,6 +40,7 @@ class PrepareConfig:
             are prepared again.
         accept_any_values: Whether to prepare scans whose values cannot be Hounsfield units, such as other modalities,
             labels, or CT that was clipped at 0 HU or stored with an offset. The manifest records what was seen.
+        options: Scans that are refused otherwise. The manifest records the options that a scan was read with.
         label_names: File that names the numbers of label files: JSON {"1": "liver"}, or CSV with columns id and name.
     """
 
@@ -56,6 +58,7 @@ class PrepareConfig:
     labels: bool = False
     label_names: Path | None = None
     accept_any_values: bool = False
+    options: ReadOptions = STRICT
 
     def __post_init__(self) -> None:
         if self.shard % self.chunk or self.shard % 16:

@@ -14,6 +14,7 @@ from typing import Any
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.hounsfield import unlike_hounsfield
 from maesil.ct.readers import read
+from maesil.ct.readers.options import ReadOptions
 from maesil.ct.volume import Volume
 from maesil.datasets import Scan
 from maesil.datasets.labels import image_files
@@ -40,6 +41,10 @@ from maesil.store.zarr3 import write_group
 
 ACCEPTED = "accepted_values"
 """Key of a manifest row: what was seen in a scan that was accepted although its values are not Hounsfield units."""
+
+
+OPTIONS = "read_options"
+"""Key of a manifest row: the options that a scan was read with, if they are not the defaults."""
 
 
 @dataclass(frozen=True)
@@ -85,14 +90,16 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     names = {"scan_id": scan.scan_id, "dataset": scan.dataset, "patient": scan.patient}
     if scan.split is not None:
         names["split"] = scan.split
-    source = {**names, "source_sha256": fingerprint(scan.files)}
+    source: dict[str, Any] = {**names, "source_sha256": fingerprint(scan.files)}
     wanted = _label_source(scan, config)
     known = stored_row(store, scan.scan_id)
-    current = known is not None and _is_current(known, source, scan.split, wanted)
+    current = known is not None and _is_current(known, source, scan.split, wanted, config)
     if known is not None and current and fault_of(scan_path(store, scan.scan_id), known, config.shard) is None:
         row = known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config)
         return Written(row, _reminder(scan, row))
-    volume, assumptions = _read(scan)
+    volume, assumptions = _read(scan, config.options)
+    if options := config.options.chosen():
+        source[OPTIONS] = options
     if (seen := unlike_hounsfield(volume.array)) is not None:
         _require_accepted(scan, seen, config)
         source[ACCEPTED] = seen
@@ -108,9 +115,12 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     return Written(row, (*assumptions, *_reminder(scan, row)))
 
 
-def _is_current(known: dict[str, Any], source: dict[str, str], split: str | None, labels: str | None) -> bool:
-    """Whether a stored scan has these bytes and names; labels that were not asked for are kept."""
+def _is_current(
+    known: dict[str, Any], source: dict[str, Any], split: str | None, labels: str | None, config: PrepareConfig
+) -> bool:
+    """Whether a stored scan has these bytes, names and options; labels that were not asked for are kept."""
     same = known.get("split") == split and source.items() <= known.items()
+    same = same and known.get(OPTIONS, {}) == config.options.chosen()
     return same and labels in (None, known.get("labels", {}).get("source"))
 
 
@@ -128,11 +138,11 @@ def _unwritable(store: Path, error: OSError) -> StoreError:
     return StoreError(f"the store cannot be written: {error.strerror or error}", where=store, fix=fix)
 
 
-def _read(scan: Scan) -> tuple[Volume, tuple[str, ...]]:
+def _read(scan: Scan, options: ReadOptions) -> tuple[Volume, tuple[str, ...]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", GeometryWarning)
-        volume = read(scan.path, series=scan.series)
+        volume = read(scan.path, series=scan.series, options=options)
     return volume, tuple(str(warning.message) for warning in caught)
 
 

@@ -7,6 +7,7 @@ import SimpleITK
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.readers.dicom import Dicom
+from maesil.ct.readers.options import ReadOptions
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.errors import ConfigError, NoScanError, ScanError
@@ -19,7 +20,7 @@ def dicom_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str | None]
     """Replaces what the DICOM reader reads, so that only the choice of the reader is tested here."""
     calls: list[tuple[Path, str | None]] = []
 
-    def read_dicom(self: Dicom, path: Path, series: str | None = None) -> Volume:
+    def read_dicom(self: Dicom, path: Path, series: str | None, options: ReadOptions) -> Volume:
         calls.append((path, series))
         return VOLUME
 

@@ -9,6 +9,7 @@ from maesil.ct.readers.base import Reader
 from maesil.ct.readers.dicom import Dicom
 from maesil.ct.readers.itk import Itk
 from maesil.ct.readers.nifti import Nifti
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, NoScanError, ScanError
 
@@ -17,7 +18,7 @@ READERS: Catalog[Reader] = Catalog("reader", {reader.name: reader for reader in 
 """The readers in the order in which they are tried: DICOM last, as it also opens files of other names."""
 
 
-def read(path: str | Path, *, series: str | None = None) -> Volume:
+def read(path: str | Path, *, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
     """Reads one scan.
 
     The array keeps the file's own axes (slowest first); `Volume.reorient()` brings it to "SPL". Voxels are int16 if
@@ -26,6 +27,7 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
     Args:
         path: A file in one of the formats of `READERS`, or a folder with DICOM files.
         series: Series of a DICOM folder; required if the folder has several.
+        options: What to do about scans that are refused otherwise.
 
     Raises:
         NoScanError: The path does not exist.
@@ -38,7 +40,7 @@ def read(path: str | Path, *, series: str | None = None) -> Volume:
     reader = reader_of(path)
     if series is not None and not reader.has_series:
         raise ConfigError(f"{reader.name} has no series", where=path, fix="leave the series out for this file")
-    return reader.read(path, series)
+    return reader.read(path, series, options)
 
 
 def reader_of(path: Path) -> Reader:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
 from maesil.shapes import Shape3
 
@@ -76,9 +77,9 @@ class Reader(ABC):
         return (path,)
 
     @abstractmethod
-    def read(self, path: Path, series: str | None = None) -> Volume:
+    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
         """Reads the scan in a file, or in a folder with one series or several."""
 
     @abstractmethod
-    def facts(self, files: Sequence[Path]) -> Facts:
+    def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
         """The facts in the header of a scan, given its files: those that `files` lists, or those of a series."""

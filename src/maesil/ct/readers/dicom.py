@@ -14,6 +14,7 @@ from maesil.counts import count_of
 from maesil.ct.readers.base import Facts, Reader
 from maesil.ct.readers.dicom_headers import Series, Slice, find_series, is_localizer, read_header, slices_of
 from maesil.ct.readers.dicom_stack import stack
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.readers.soundness import AGAIN, Slabs, collect, require_sound
 from maesil.ct.volume import Volume
 from maesil.errors import MissingExtraError, ScanError
@@ -35,7 +36,7 @@ class Dicom(Reader):
         """Whether a path is a folder, or a file that has the ending or the preamble of a DICOM file."""
         return path.is_dir() or self.ending_of(path.name) is not None or _has_preamble(path)
 
-    def read(self, path: Path, series: str | None = None) -> Volume:
+    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
         """Reads one CT series; `series` is its SeriesInstanceUID or the last digits.
 
         Raises:
@@ -49,7 +50,7 @@ class Dicom(Reader):
         require_sound(stacked.geometry)
         return Volume(collect(stacked.geometry.shape, lambda: _slabs(stacked.slices)), stacked.geometry)
 
-    def facts(self, files: Sequence[Path]) -> Facts:
+    def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
         """The facts in the headers of a series; whether its slices form a sound volume is checked by `read`."""
         read = [_header_and_wholeness(path) for path in files]
         headers = [header for header, _ in read]

@@ -13,6 +13,7 @@ import numpy as np
 
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers.base import Facts, Reader
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.readers.soundness import (
     Slabs,
     array_shape,
@@ -57,7 +58,7 @@ class Itk(Reader):
         data = _data_file(path)
         return (path, data) if data is not None and data != path and data.is_file() else (path,)
 
-    def read(self, path: Path, series: str | None = None) -> Volume:
+    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
         """Reads a file; raises ScanError if it is damaged or RGB, or has several frames or NaN values."""
         with located(path, (RuntimeError,)):
             reader, geometry = _opened(path)
@@ -65,7 +66,7 @@ class Itk(Reader):
             pieces = _streamed if _can_stream(path) else _whole
             return Volume(collect(geometry.shape, lambda: pieces(reader, geometry.shape)), geometry)
 
-    def facts(self, files: Sequence[Path]) -> Facts:
+    def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
         """The facts in the header; slices are along the file's slowest axis."""
         import SimpleITK
 

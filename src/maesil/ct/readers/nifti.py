@@ -16,6 +16,7 @@ from isal import igzip, igzip_lib
 
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers.base import Facts, Reader
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.readers.soundness import (
     Slabs,
     array_shape,
@@ -51,7 +52,7 @@ class Nifti(Reader):
     name = "NIfTI"
     endings = (".nii.gz", ".nii")
 
-    def read(self, path: Path, series: str | None = None) -> Volume:
+    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
         """Reads a file; raises ScanError if it is damaged, cut short or RGB, or has several frames or NaN values."""
         from nibabel.filebasedimages import ImageFileError
         from nibabel.spatialimages import HeaderDataError
@@ -61,7 +62,7 @@ class Nifti(Reader):
             image, geometry = _opened(path)
             return Volume(collect(geometry.shape, lambda: _slabs(image, geometry.shape, path)), geometry)
 
-    def facts(self, files: Sequence[Path]) -> Facts:
+    def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
         """The facts in the header; slices are along Superior-Inferior."""
         image, geometry = _opened(files[0])
         require_whole(files[0], image.dataobj.offset + math.prod(image.shape) * image.get_data_dtype().itemsize)

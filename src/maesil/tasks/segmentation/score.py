@@ -16,6 +16,7 @@ from monai.inferers.utils import sliding_window_inference
 
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.ct.write import sibling_path, write_nifti
@@ -201,6 +202,7 @@ def predict(
     *,
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
+    options: ReadOptions = STRICT,
 ) -> tuple[Path, Path]:
     """Segments one scan; writes class numbers as NIfTI on the scan's own grid, and their names as JSON next to it.
 
@@ -210,6 +212,7 @@ def predict(
         out: The segmentation file, .nii or .nii.gz; names go to NAME_classes.json.
         series: The DICOM series to read, if the folder contains several.
         checkpoint: Which of the run's checkpoints to load.
+        options: What to do about scans that are refused otherwise.
 
     Returns:
         Paths of the two files.
@@ -222,7 +225,7 @@ def predict(
     run, scan, out = Path(run), Path(scan), Path(out)
     names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
-    original = read(scan, series=series)
+    original = read(scan, series=series, options=options)
     volume = conform(original, loaded.record["prepare"])
     found = segment(loaded.model, volume.array)
     write_nifti(out, _placed(found, volume.geometry, original.geometry))
