@@ -32,7 +32,9 @@ def test_pipeline__from_scans_to_a_page_with_strings(tiny_config: RunConfig, sca
     pipeline.pretrain(config, run)
     pipeline.evaluate(run, store=store, protocol=Protocol(lpips=None, mask_draws=1), json_path=str(tmp_path / "s.json"))
     assert pipeline.report(run, store=store, out=str(tmp_path / "page.html")) == tmp_path / "page.html"
-    pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "a.nii.gz"))
+    rebuilt, _ = pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "a.nii.gz"))
+    separate, _ = pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "b.nii.gz"), whole_scan=False)
+    assert rebuilt.read_bytes() != separate.read_bytes()
     pipeline.embed(run, store, table)
     scan = ScanStore(store).entries[0].scan_id
     assert len(pipeline.similar(table, scan)) == 3

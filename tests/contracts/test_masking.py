@@ -14,6 +14,7 @@ from maesil.config import RunConfig, from_dict, to_dict
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS, Masking
+from maesil.masking.base import strides
 
 GRIDS = [
     PatchGrid(),
@@ -91,6 +92,47 @@ def test_masking__refuses_ratios_outside_0_and_1(kind: type[Masking], ratio: flo
 def test_draw__refuses_a_grid_it_cannot_mask(masking: Masking) -> None:
     with pytest.raises(ConfigError, match="of 1 tokens"):
         masking.draw(1, PatchGrid((8, 8, 8)), seeded(0))
+
+
+def superpatches_of(mask: torch.Tensor, grid: PatchGrid) -> torch.Tensor:
+    """The masks (s, n) of all superpatches of a scan that start at whole strides."""
+    for axis, (size, step) in enumerate(zip(grid.shape, strides(grid), strict=True)):
+        mask = mask.unfold(axis, size, step)
+    return mask.flatten(3).flatten(0, 2)
+
+
+def scan_of(grid: PatchGrid) -> tuple[int, int, int]:
+    depth, height, width = strides(grid)
+    return (5 * depth, 3 * height, 4 * width)
+
+
+@every_masking
+@every_grid
+def test_draw_scan__every_superpatch_at_a_stride_has_the_same_visible_count(masking: Masking, grid: PatchGrid) -> None:
+    rows = superpatches_of(masking.draw_scan(scan_of(grid), grid, seeded(1)), grid)
+    assert len(rows) > 8
+    (visible,) = (~rows).sum(1).unique().tolist()
+    assert visible == pytest.approx(masking.visible_count(grid), rel=0.15)
+
+
+@every_masking
+def test_draw_scan__is_a_function_of_the_generator(masking: Masking) -> None:
+    grid, patches = PatchGrid(), (40, 32, 16)
+    before = torch.get_rng_state()
+    first = masking.draw_scan(patches, grid, seeded(7))
+    assert first.shape == patches
+    assert first.dtype == torch.bool
+    assert torch.equal(first, masking.draw_scan(patches, grid, seeded(7)))
+    assert any(not torch.equal(first, masking.draw_scan(patches, grid, seeded(seed))) for seed in (8, 9))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+@every_masking
+def test_draw_scan__refuses_what_it_cannot_mask(masking: Masking) -> None:
+    with pytest.raises(ConfigError, match="is not made of superpatches"):
+        masking.draw_scan((17, 16, 16), PatchGrid(), seeded(0))
+    with pytest.raises(ConfigError, match="of 1 tokens"):
+        masking.draw_scan((3, 3, 3), PatchGrid((8, 8, 8)), seeded(0))
 
 
 @settings(max_examples=40, deadline=None)

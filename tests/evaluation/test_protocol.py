@@ -26,6 +26,7 @@ CHANGES: list[dict[str, Any]] = [
     {"paste": False},
     {"mask_seed": 1},
     {"mask_draws": 3},
+    {"whole_scan": True},
     {"masks": "shared_plane"},
     {"scored_window": Window(-175.0, 250.0)},
 ]
@@ -36,6 +37,10 @@ def test_describe__and_id_change_with_every_setting_that_matters(change: dict[st
     base, changed = Protocol(), replace(Protocol(), **change)
     assert changed.id != base.id
     assert changed.describe().split("[protocol")[0] != base.describe().split("[protocol")[0]
+
+
+def test_id__of_protocols_that_existed_before_a_setting_did_is_unchanged() -> None:
+    assert Protocol().id == "4c6f15cf"
 
 
 def test_id__does_not_depend_on_the_batch() -> None:

@@ -120,6 +120,10 @@ def test_evaluate__unmasked_scores_do_not_take_the_place_of_masked_ones(tiny_con
     pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=2)), run)
     masked = pipeline.evaluate(run, protocol=replace(PROTOCOL, mask_draws=1))
     unmasked = pipeline.evaluate(run, protocol=replace(PROTOCOLS["unmasked"](), lpips=None))
-    assert (masked.folder.name, unmasked.folder.name) == ("test", "test-unmasked")
+    whole = pipeline.evaluate(run, protocol=replace(PROTOCOLS["whole_scan"](), lpips=None, mask_draws=1))
+    names = [one.folder.name for one in (masked, unmasked, whole)]
+    assert names == ["test", "test-unmasked", "test-whole-scan"]
+    assert {row.model for row in whole.scores} == {row.model for row in masked.scores}
+    assert whole.scores[0].protocol != masked.scores[0].protocol
     assert {row.region for row in unmasked.scores} == {"predicted"}
     assert {row.region for row in read_scores(masked.folder / "scores.jsonl")} == {"masked", "whole", "predicted"}

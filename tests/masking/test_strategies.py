@@ -84,3 +84,22 @@ def test_shared_plane__leaves_the_square_of_what_a_plane_keeps(share: float, vis
     assert masking.visible_count(PAPER_GRID) == visible
     assert planes_of(masking, 3).logical_not().flatten(1).sum(1).tolist() == [visible] * 3
     assert 1 - masking.ratio == pytest.approx((1 - share) ** 2)
+
+
+def test_dual__of_a_scan_has_blocks_of_half_a_superpatch_and_a_share_of_every_plane_between_them() -> None:
+    planes = DualMasking().draw_scan((64, 32, 48), PAPER_GRID, torch.Generator().manual_seed(1)).flatten(1)
+    whole = planes.all(-1)
+    edges = whole.int().diff().nonzero().flatten()
+    assert edges.diff().unique().tolist() == [8]
+    assert planes[~whole].float().mean(-1).unique().tolist() == [0.5]
+
+
+def test_axis__of_a_scan_begins_at_every_phase_equally_often() -> None:
+    generator = torch.Generator().manual_seed(3)
+    drawn = torch.stack([AxisMasking().draw_scan((32, 16, 16), PAPER_GRID, generator)[:, 0, 0] for _ in range(2000)])
+    assert drawn.float().mean(0).tolist() == pytest.approx([0.5] * 32, abs=0.05)
+
+
+def test_shared_plane__of_a_scan_keeps_the_same_positions_in_all_planes() -> None:
+    mask = SharedPlaneMasking().draw_scan((32, 16, 32), PAPER_GRID, torch.Generator().manual_seed(1))
+    assert (~mask).any(0).sum() == 16 * 32 // 2

@@ -97,13 +97,13 @@ def test_complete__leaves_a_residual_as_small_as_it_says(name: str, monkeypatch:
     known, unknown = F.avg_pool3d(values.masked_fill(hidden, 0.0), 2), F.max_pool3d(hidden.float(), 2)
     exact = known.double()
     cosines = [cosine_matrix(32, exact)] * 3
-    axes, covariance = model._preconditioner(unknown.double(), cosines)
+    axes, covariance = model.field.preconditioner(unknown.double(), cosines)
 
     def norm(fields: torch.Tensor) -> torch.Tensor:
-        gradient = spectral(fields, model._precision(exact), cosines) * unknown
+        gradient = spectral(fields, model.field.precision(exact), cosines) * unknown
         return (gradient * spectral(gradient, covariance, axes)).sum(dim=(1, 2, 3, 4)).sqrt()
 
-    ratio = norm(model._complete(known, unknown).double()) / norm(exact)
+    ratio = norm(model.field.complete(known, unknown).double()) / norm(exact)
     assert ratio.max().item() < 1.2 * kriging.TOLERANCE
 
 

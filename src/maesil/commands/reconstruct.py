@@ -22,6 +22,7 @@ class Reconstruct:
     Examples:
       maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz      (and rebuilt_mask.nii.gz)
       maesil reconstruct runs/base dicom-folder/ --out rebuilt.nii.gz --predicted
+      maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz --no-whole-scan
     """
 
     run: tyro.conf.Positional[Path]
@@ -34,6 +35,8 @@ class Reconstruct:
     """Use the network's prediction for the visible voxels, too."""
     seed: int = 0
     """Seed of the masks."""
+    whole_scan: bool = True
+    """Draw one mask for the whole scan and blend overlapping superpatches; otherwise a mask for each superpatch."""
     series: str | None = None
     """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
@@ -55,6 +58,7 @@ def main(words: Sequence[str]) -> int:
         call.out,
         predicted=call.predicted,
         seed=call.seed,
+        whole_scan=call.whole_scan,
         series=call.series,
         checkpoint=call.checkpoint,
         options=call.options,

@@ -84,8 +84,9 @@ def evaluate(
     notes = (*notes, *constant_note(model.name, loaded.model, data.window), seen)
     notes = (*notes, *verdict_note(scored.scores, model.name))
     table = tabulate(scored.scores, notes)
-    # Unmasked scores go to a separate folder, so that they never overwrite masked ones.
-    folder = run / "evaluation" / (split if protocol.masking == "drawn" else f"{split}-unmasked")
+    # Scores under other kinds of masks go to folders of their own, so that they never overwrite each other.
+    kind = "-unmasked" if protocol.masking == "off" else "-whole-scan" if protocol.whole_scan else ""
+    folder = run / "evaluation" / f"{split}{kind}"
     write_scores(folder / "scores.jsonl", scored.scores)
     write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes))
     markdown = sheet_to_markdown(table.sheet)

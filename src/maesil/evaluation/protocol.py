@@ -27,6 +27,8 @@ REGION_TEXT: dict[str, str] = {
 }
 NOT_SCIENCE = ("batch",)
 """Fields that do not affect any score."""
+LATER: dict[str, object] = {"whole_scan": False}
+"""Fields that were added later, and the values that protocols without them had: these leave the id as it was."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -51,6 +53,8 @@ class Protocol:
         mask_seed: Seed of the masks; each mask depends on it, the scan, the draw and the tile.
         mask_draws: Masks drawn for each superpatch. A scan's errors are averaged over them: PSNR is computed from the
             mean squared error, other metrics are means; the spread over draws is stored with each score.
+        whole_scan: Draw one mask for each scan, in place of one for each superpatch; superpatches overlap by half and
+            are blended, so that no step remains between them.
         batch: Superpatches, or slices, per batch.
     """
 
@@ -68,6 +72,7 @@ class Protocol:
     paste: bool = True
     mask_seed: int = 0
     mask_draws: PositiveInt = 8
+    whole_scan: bool = False
     batch: PositiveInt = 8
 
     def __post_init__(self) -> None:
@@ -85,7 +90,8 @@ class Protocol:
     @property
     def id(self) -> str:
         """Eight characters that differ whenever scores could: scores with different ids never share a table."""
-        settings = {key: value for key, value in asdict(self).items() if key not in NOT_SCIENCE}
+        later = {key for key, value in LATER.items() if getattr(self, key) == value}
+        settings = {key: value for key, value in asdict(self).items() if key not in {*NOT_SCIENCE, *later}}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
 
     def describe(self) -> str:
@@ -99,7 +105,9 @@ class Protocol:
             self._lpips(),
             *self._surroundings(),
             self._masks(),
-            "no overlap of superpatches",
+            "one mask for a whole scan, superpatches overlap by half and are blended"
+            if self.whole_scan
+            else "no overlap of superpatches",
             "scored per scan, then averaged over scans",
         ]
         return f"{'; '.join(parts)}. [protocol {self.id}]"
@@ -147,5 +155,12 @@ def unmasked() -> Protocol:
     return Protocol(regions=("predicted",), masking="off", scored_window=Window(-175.0, 250.0), mask_draws=1)
 
 
-PROTOCOLS: Catalog[Callable[[], Protocol]] = Catalog("protocol", {"masked": Protocol, "unmasked": unmasked})
-"""Named protocols: ours, and the one that the method's sibling was published with."""
+def whole_scan() -> Protocol:
+    """Our protocol with one mask for a whole scan; scores differ from those under masks of each superpatch."""
+    return Protocol(whole_scan=True)
+
+
+PROTOCOLS: Catalog[Callable[[], Protocol]] = Catalog(
+    "protocol", {"masked": Protocol, "whole_scan": whole_scan, "unmasked": unmasked}
+)
+"""Named protocols: ours, with masks of superpatches or of whole scans, and the one that the method's sibling used."""

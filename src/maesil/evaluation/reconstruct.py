@@ -13,6 +13,7 @@ from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.ct.write import nifti_ending, sibling_path, write_nifti
 from maesil.evaluation.rebuild import rebuild
+from maesil.evaluation.whole_scan import rebuild_whole
 from maesil.files import AnyPath
 from maesil.runs.load import load_run
 from maesil.sampling.ahead import box_reader
@@ -27,6 +28,7 @@ def reconstruct(
     *,
     predicted: bool = False,
     seed: int = 0,
+    whole_scan: bool = True,
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
     options: ReadOptions = STRICT,
@@ -39,6 +41,8 @@ def reconstruct(
         out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_mask next to it.
         predicted: Use the network's prediction for the visible voxels, too; otherwise they are copied from the scan.
         seed: Seed of the masks.
+        whole_scan: Draw one mask for the scan, and blend superpatches that overlap by half; otherwise each superpatch
+            has its own mask, as in training, and steps remain between them.
         series: The DICOM series to read, if the folder contains several.
         checkpoint: Which of the run's checkpoints to load.
         options: What to do about scans that are refused otherwise.
@@ -56,8 +60,11 @@ def reconstruct(
     original = read(scan, series=series, options=options)
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"])
-    tiling = Tiling(volume.shape, loaded.config.model.superpatch)
-    rebuilt = rebuild(loaded.model, box_reader(volume), tiling, window, seed)
+    if whole_scan:
+        rebuilt = rebuild_whole(loaded.model, box_reader(volume), volume.shape, window, seed)
+    else:
+        tiling = Tiling(volume.shape, loaded.config.model.superpatch)
+        rebuilt = rebuild(loaded.model, box_reader(volume), tiling, window, seed)
     hu = window.denormalize(rebuilt.reconstruction.clip(0.0, 1.0)).astype(np.float32)
     placed = resample_to(Volume(hu, volume.geometry), original.geometry, fill=window.low_hu)
     mask = resample_to(

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Bool, Int16
 
 from maesil.errors import WeightsError
 from maesil.evaluation.measures import METRICS
@@ -18,6 +18,7 @@ from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.rebuild import RebuiltScan, device_of, rebuild, scan_seed
 from maesil.evaluation.scores import Score
 from maesil.evaluation.scoring import Measured, score_volume
+from maesil.evaluation.whole_scan import rebuild_whole
 from maesil.masking import Masking
 from maesil.metrics import Lpips, load_lpips
 from maesil.models.contract import Reconstructor
@@ -101,7 +102,7 @@ def _measured(
         patch=patch,
         predicts_visible=model.predicts_visible,
         device=device_of(model),
-        superpatch=region.tiling.tile,
+        superpatch=None if protocol.whole_scan else region.tiling.tile,
     )
 
 
@@ -172,15 +173,17 @@ def rebuild_region(
         scored_only: Reconstruct only the held-out superpatches; the rest of the scan is read as context.
     """
     scan_id = region.entry.scan_id
-    return rebuild(
-        model,
-        lambda start, shape: store.read(scan_id, start, shape),
-        region.tiling,
-        protocol.window,
-        None if protocol.masking == "off" else scan_seed(protocol.mask_seed, scan_id, draw),
-        batch=protocol.batch,
-        chosen={tile.index for tile in region.tiles} if scored_only and region.partial else None,
-    )
+    seed = None if protocol.masking == "off" else scan_seed(protocol.mask_seed, scan_id, draw)
+    chosen = region.tiles if scored_only and region.partial else None
+
+    def read(start: Shape3, shape: Shape3) -> Int16[np.ndarray, "d h w"]:
+        return store.read(scan_id, start, shape)
+
+    if protocol.whole_scan:
+        shape, window = region.tiling.shape, protocol.window
+        return rebuild_whole(model, read, shape, window, seed, batch=protocol.batch, chosen=chosen)
+    numbers = None if chosen is None else {tile.index for tile in chosen}
+    return rebuild(model, read, region.tiling, protocol.window, seed, batch=protocol.batch, chosen=numbers)
 
 
 def held_out(region: Region) -> Bool[np.ndarray, "d h w"]:

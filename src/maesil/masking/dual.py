@@ -11,7 +11,17 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from maesil.grid import PatchGrid
-from maesil.masking.base import Masking, check_ratio, choose, contiguous_planes, uniform_scores
+from maesil.masking.base import (
+    Masking,
+    check_ratio,
+    choose,
+    choose_in_boxes,
+    contiguous_planes,
+    periodic_planes,
+    strides,
+    uniform_scores,
+)
+from maesil.shapes import Shape3
 
 
 @final
@@ -52,3 +62,10 @@ class DualMasking(Masking):
         scores = uniform_scores(batch, grid.planes, grid.tokens_per_plane, generator=generator)
         in_plane = choose(scores, round(self.plane_ratio * grid.tokens_per_plane))
         return (block.unsqueeze(-1) | in_plane).flatten(1)
+
+    def _draw_scan(self, patches: Shape3, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "gd gh gw"]:
+        _, height, width = strides(grid)
+        block = periodic_planes(patches[0], grid.planes, round(self.axis_ratio * grid.planes), generator)
+        scores = uniform_scores(*patches, generator=generator)
+        in_plane = choose_in_boxes(scores, (1, height, width), round(self.plane_ratio * height * width))
+        return block[:, None, None] | in_plane

@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from maesil.grid import PatchGrid
-from maesil.masking.base import Masking, check_ratio, choose, uniform_scores
+from maesil.masking.base import Masking, check_ratio, choose, choose_in_boxes, strides, uniform_scores
+from maesil.shapes import Shape3
 
 
 @final
@@ -41,3 +42,8 @@ class PlaneMasking(Masking):
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:
         scores = uniform_scores(batch, grid.planes, grid.tokens_per_plane, generator=generator)
         return choose(scores, round(self.plane_ratio * grid.tokens_per_plane)).flatten(1)
+
+    def _draw_scan(self, patches: Shape3, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "gd gh gw"]:
+        _, height, width = strides(grid)
+        scores = uniform_scores(*patches, generator=generator)
+        return choose_in_boxes(scores, (1, height, width), round(self.plane_ratio * height * width))

@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from maesil.grid import PatchGrid
-from maesil.masking.base import Masking, check_ratio, choose, uniform_scores
+from maesil.masking.base import Masking, check_ratio, choose, choose_in_boxes, strides, uniform_scores
+from maesil.shapes import Shape3
 
 
 @final
@@ -41,17 +42,25 @@ class SharedPlaneMasking(Masking):
 
     def masked_count(self, grid: PatchGrid) -> int:
         """Number of masked tokens per superpatch."""
-        kept, hidden = self._counts(grid)
+        kept, hidden = self._counts(grid.tokens_per_plane)
         return grid.tokens - grid.planes * (kept - hidden)
 
-    def _counts(self, grid: PatchGrid) -> tuple[int, int]:
-        """Number of positions kept for all planes, and number of these that each plane hides."""
-        kept = round((1.0 - self.plane_ratio) * grid.tokens_per_plane)
+    def _counts(self, positions: int) -> tuple[int, int]:
+        """Number of in-plane positions kept for all planes, and number of these that each plane hides."""
+        kept = round((1.0 - self.plane_ratio) * positions)
         return kept, round(self.plane_ratio * kept)
 
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:
-        kept, hidden = self._counts(grid)
+        kept, hidden = self._counts(grid.tokens_per_plane)
         shared = choose(uniform_scores(batch, grid.tokens_per_plane, generator=generator), kept)
         scores = uniform_scores(batch, grid.planes, grid.tokens_per_plane, generator=generator)
         visible = choose(scores.masked_fill(~shared[:, None], torch.inf), kept - hidden)
         return ~visible.flatten(1)
+
+    def _draw_scan(self, patches: Shape3, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "gd gh gw"]:
+        _, height, width = strides(grid)
+        box = (1, height, width)
+        kept, hidden = self._counts(height * width)
+        shared = choose_in_boxes(uniform_scores(1, *patches[1:], generator=generator), box, kept)
+        scores = uniform_scores(*patches, generator=generator).masked_fill(~shared, torch.inf)
+        return ~choose_in_boxes(scores, box, kept - hidden)

@@ -11,7 +11,8 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from maesil.grid import PatchGrid
-from maesil.masking.base import Masking, check_ratio, choose, uniform_scores
+from maesil.masking.base import Masking, check_ratio, choose, choose_in_boxes, strides, uniform_scores
+from maesil.shapes import Shape3, product
 
 
 @final
@@ -40,3 +41,9 @@ class UniformMasking(Masking):
 
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:
         return choose(uniform_scores(batch, grid.tokens, generator=generator), self.masked_count(grid))
+
+    def _draw_scan(self, patches: Shape3, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "gd gh gw"]:
+        box = strides(grid)
+        return choose_in_boxes(
+            uniform_scores(*patches, generator=generator), box, round(self.mask_ratio * product(box))
+        )

@@ -96,6 +96,11 @@ class Reconstructor(nn.Module, ABC):
         self.grid = grid
         self.masking = masking
 
+    @property
+    def mask_grid(self) -> PatchGrid:
+        """Grid that masks are drawn on; the tokens' own, unless a model has several tokens per patch of its masks."""
+        return self.grid
+
     @abstractmethod
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
         """Rebuilds superpatches from their visible tokens.

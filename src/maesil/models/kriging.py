@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import final
 
 import torch
@@ -15,6 +16,7 @@ from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Reconstruction, Reconstructor
 from maesil.models.mean import visible_mean
+from maesil.shapes import Shape3
 
 SMOOTHNESS = 2.0
 """Half of the power of the wave number with which the covariance's spectrum falls."""
@@ -60,7 +62,7 @@ class Kriging(Reconstructor):
 
     def __init__(self, grid: PatchGrid, masking: Masking) -> None:
         super().__init__(grid, masking)
-        self.cell = tuple(CELL if edge % CELL == 0 else 1 for edge in grid.patch)
+        self.field = GaussianField(grid.patch, cells_of(grid.patch, CELL))
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -69,33 +71,73 @@ class Kriging(Reconstructor):
         volume = superpatch.float()
         with torch.autocast(volume.device.type, enabled=False):
             mean = visible_mean(volume, hidden)
-            known = F.avg_pool3d((volume - mean).masked_fill(hidden, 0.0), self.cell)
-            unknown = F.max_pool3d(hidden.float(), self.cell)
-            field = self._complete(known, unknown)
+            known, unknown = self.field.cells(volume - mean, hidden)
+            field = self.field.complete(known, unknown)
             filled = mean + F.interpolate(field, volume.shape[2:], mode="trilinear", align_corners=False)
         return Reconstruction(torch.where(hidden, filled, volume), hidden)
 
-    def _complete(
-        self, known: Float[Tensor, "b c d h w"], unknown: Float[Tensor, "b 1 d h w"]
+
+def cells_of(patch: Shape3, edge: int) -> Shape3:
+    """Voxels of a cell along each axis: `edge` where it divides the patch, else 1."""
+    depth, height, width = (edge if size % edge == 0 else 1 for size in patch)
+    return (depth, height, width)
+
+
+@dataclass(frozen=True)
+class GaussianField:
+    """A Gaussian random field with a Matern covariance, on cells of voxels.
+
+    Args:
+        patch: Voxels of a patch; the covariance's reach scales with it.
+        cell: Voxels of a cell along each axis; each divides the patch's edge.
+    """
+
+    patch: Shape3
+    cell: Shape3
+
+    def cells(
+        self, volume: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
+    ) -> tuple[Float[Tensor, "b c d2 h2 w2"], Float[Tensor, "b 1 d2 h2 w2"]]:
+        """Means of the visible cells, zero in hidden ones; and the hidden cells, as 0 and 1."""
+        known = F.avg_pool3d(volume.masked_fill(hidden, 0.0), self.cell)
+        return known, F.max_pool3d(hidden.float(), self.cell)
+
+    def complete(
+        self,
+        known: Float[Tensor, "b c d h w"],
+        unknown: Float[Tensor, "b 1 d h w"],
+        *,
+        start: Float[Tensor, "b c d h w"] | None = None,
+        steps: int | None = None,
     ) -> Float[Tensor, "b c d h w"]:
         """Minimises the field's energy over the unknown cells; `known` is zero there.
 
         The method is preconditioned conjugate gradients. A field stops changing once its residual is small, so its
         result does not depend on the rest of the batch.
+
+        Args:
+            known: Values of the known cells.
+            unknown: Cells to fill, as 0 and 1.
+            start: Values of the unknown cells to start from; None: zero.
+            steps: Number of steps, however large the residual then is, without waiting for the device; None: as many as
+                `TOLERANCE` needs.
+
+        Raises:
+            MaesilError: `TOLERANCE` is not reached within `MAX_STEPS`.
         """
         cosines = [cosine_matrix(size, known) for size in known.shape[2:]]
-        precision = self._precision(known)
-        axes, covariance = self._preconditioner(unknown, cosines)
-        field = known.clone()
-        residual = -spectral(known, precision, cosines) * unknown
+        precision = self.precision(known)
+        axes, covariance = self.preconditioner(unknown, cosines)
+        field = known.clone() if start is None else torch.where(unknown > 0, start, known)
+        residual = -spectral(field, precision, cosines) * unknown
         direction = spectral(residual, covariance, axes) * unknown
         power = _dot(residual, direction)
         enough = power * TOLERANCE**2
         going = power > enough
-        for step in range(MAX_STEPS):
+        for step in range(MAX_STEPS if steps is None else steps):
             if step % CHECK_EVERY == 0:
                 going = power > enough
-                if not bool(going.any()):
+                if steps is None and not bool(going.any()):
                     return field
             change = spectral(direction, precision, cosines).mul_(unknown)
             length = torch.where(going, power / _dot(direction, change), 0.0)
@@ -104,13 +146,15 @@ class Kriging(Reconstructor):
             guess = spectral(residual, covariance, axes).mul_(unknown)
             power, before = _dot(residual, guess), power
             direction = torch.addcmul(guess, torch.where(going, power / before, 0.0), direction)
+        if steps is not None:
+            return field
         worst = float((power / enough).max().sqrt()) * TOLERANCE
         raise MaesilError(
             f"kriging's relative residual is {worst:.1e} after {MAX_STEPS} steps, not {TOLERANCE:.0e}",
             fix="report this mask and scan: the solver is expected to need fewer than 100 steps",
         )
 
-    def _preconditioner(
+    def preconditioner(
         self, unknown: Float[Tensor, "b 1 d h w"], cosines: list[Tensor]
     ) -> tuple[list[Tensor], Float[Tensor, "b 1 d h w"]]:
         """The covariance of a field that each plane pulls towards its mean, in proportion to the plane's visible share.
@@ -129,7 +173,7 @@ class Kriging(Reconstructor):
         total = own[..., None, None] + rest[0][:, None] + rest[1]
         return [vectors.mT, *plane], (1 + total) ** -SMOOTHNESS
 
-    def _precision(self, like: Float[Tensor, "b c d h w"]) -> Float[Tensor, "d h w"]:
+    def precision(self, like: Float[Tensor, "b c d h w"]) -> Float[Tensor, "d h w"]:
         """The inverse covariance's eigenvalues over spatial frequencies, 1 at the lowest."""
         depth, height, width = self._waves(like)
         return (1 + depth[:, None, None] + height[:, None] + width) ** SMOOTHNESS
@@ -137,7 +181,7 @@ class Kriging(Reconstructor):
     def _waves(self, like: Float[Tensor, "b c d h w"]) -> list[Float[Tensor, " frequencies"]]:
         """Squared wave numbers of each axis, in units of the inverse square of the reach, weighted by stiffness."""
         waves = []
-        for size, edge, cell, stiffness in zip(like.shape[2:], self.grid.patch, self.cell, STIFFNESS, strict=True):
+        for size, edge, cell, stiffness in zip(like.shape[2:], self.patch, self.cell, STIFFNESS, strict=True):
             angle = torch.arange(size, device=like.device, dtype=like.dtype) * (math.pi / size)
             waves.append(stiffness * (2 - 2 * angle.cos()) * (edge / cell) ** 2 / INVERSE_REACH)
         return waves

@@ -124,8 +124,12 @@ class SliceMAE(Pretrainer):
     def _visible_count(self) -> int:
         if not self.shared:
             return self.masking.visible_count(self.grid)
-        coarse = PatchGrid(self.config.superpatch, self.config.mask_patch)
-        return self.masking.visible_count(coarse) * self._finer
+        return self.masking.visible_count(self.mask_grid) * self._finer
+
+    @property
+    def mask_grid(self) -> PatchGrid:
+        """Grid that masks are drawn on: a 3D model's if masks are shared."""
+        return PatchGrid(self.config.superpatch, self.config.mask_patch) if self.shared else self.grid
 
     @property
     def _finer(self) -> int:
@@ -139,7 +143,7 @@ class SliceMAE(Pretrainer):
         """
         if not self.shared:
             return self.masking.draw(batch, self.grid, generator)
-        coarse = PatchGrid(self.config.superpatch, self.config.mask_patch)
+        coarse = self.mask_grid
         mask = self.masking.draw(batch, coarse, generator).view(batch, *coarse.shape)
         for axis, (large, small) in enumerate(zip(self.config.mask_patch, self.config.patch, strict=True), start=1):
             mask = mask.repeat_interleave(large // small, dim=axis)
