@@ -57,7 +57,6 @@ from maesil.models.transformer import PatchDecoder
 from maesil.presets import PRESETS
 from maesil.presets.baselines import SIZES, autoencoder_beside
 from maesil.runs.load import load_run
-from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanStore
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
@@ -170,9 +169,6 @@ class ToyMasking(Masking):
 
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> torch.Tensor:
         return choose(uniform_scores(batch, grid.tokens, generator=generator), self.masked_count(grid))
-
-    def _draw_scan(self, patches: Shape3, grid: PatchGrid, generator: torch.Generator) -> torch.Tensor:
-        return uniform_scores(*patches, generator=generator) < self.mask_ratio
 
 
 @final

@@ -11,8 +11,7 @@ from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from maesil.grid import PatchGrid
-from maesil.masking.base import Masking, check_ratio, contiguous_planes, periodic_planes
-from maesil.shapes import Shape3
+from maesil.masking.base import Masking, check_ratio, contiguous_planes
 
 
 @final
@@ -42,7 +41,3 @@ class AxisMasking(Masking):
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]:
         block = contiguous_planes(batch, grid.planes, round(self.axis_ratio * grid.planes), generator)
         return block.repeat_interleave(grid.tokens_per_plane, dim=1)
-
-    def _draw_scan(self, patches: Shape3, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "gd gh gw"]:
-        block = periodic_planes(patches[0], grid.planes, round(self.axis_ratio * grid.planes), generator)
-        return block[:, None, None].repeat(1, *patches[1:])

@@ -41,8 +41,16 @@ class Masking(ABC):
     @abstractmethod
     def _draw(self, batch: int, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "b n"]: ...
 
-    @abstractmethod
-    def _draw_scan(self, patches: Shape3, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "gd gh gw"]: ...
+    def _draw_scan(self, patches: Shape3, grid: PatchGrid, generator: torch.Generator) -> Bool[Tensor, "gd gh gw"]:
+        """One superpatch's mask, shifted at random and repeated: every superpatch then sees all of its tokens.
+
+        Strategies whose shares hold in parts of a superpatch draw these parts separately, without repetition.
+        """
+        shifts = [int(torch.randint(size, (1,), generator=generator, device=generator.device)) for size in grid.shape]
+        mask = self._draw(1, grid, generator).view(grid.shape).roll(shifts, (0, 1, 2))
+        for axis, (count, size) in enumerate(zip(patches, grid.shape, strict=True)):
+            mask = mask.index_select(axis, torch.arange(count, device=mask.device) % size)
+        return mask
 
     def visible_count(self, grid: PatchGrid) -> int:
         """Number of visible tokens per superpatch, the same for every draw."""
@@ -74,8 +82,8 @@ class Masking(ABC):
         """Draws one mask for all patches of a scan, so that overlapping superpatches agree on what is visible.
 
         Superpatches start at multiples of `strides(grid)` patches. In each, the strategy hides what it hides in a
-        superpatch of its own, with two differences: shares are kept in every box of `strides(grid)` patches, not only
-        in the whole superpatch, and a block of hidden planes may leave a superpatch at one end and return at the other.
+        superpatch of its own, with two differences: shares hold in every box of `strides(grid)` patches, not only in
+        the whole superpatch, and a block of hidden planes may leave a superpatch at one end and return at the other.
 
         Args:
             patches: Number of patches of the scan along (S, P, L): multiples of `strides(grid)`, at least a superpatch.
