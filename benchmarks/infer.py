@@ -155,7 +155,7 @@ def _made(folder: Path, options: argparse.Namespace) -> Bench:
     pipeline.pretrain(config, folder / "run")
     device = default_device()
     backbone, card = backbones.load_with_card(folder / "run")
-    segmenter = Segmenter(backbones.load(folder / "run"), CLASSES, SegmentationConfig()).eval()
+    segmenter = Segmenter(backbones.load_with_card(folder / "run")[0], CLASSES, SegmentationConfig()).eval()
     out = folder / "out"
     out.mkdir()
     return Bench(

@@ -21,6 +21,7 @@ COMMANDS = Catalog(
     {
         "demo": "run the whole pipeline on one real CT, in 10 to 15 minutes on two cores",
         "datasets": "list the contents of CT folders (Table I), and merge them into one dataset",
+        "check": "say whether a scan looks like sound CT in Hounsfield units",
         "prepare": "convert scans into a store that training can read fast",
         "store": "check the files of a store, repair it, or remove scans",
         "pretrain": "pre-train a model",

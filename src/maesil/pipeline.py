@@ -20,6 +20,8 @@ import torch
 from rich.console import Console
 
 from maesil.comparison.compare import compare
+from maesil.ct.examine import ScanFacts
+from maesil.ct.examine import examine_scan as check
 from maesil.datasets.nodule_files import write_nodules as nodules
 from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.unify import Unified
@@ -59,6 +61,8 @@ from maesil.tasks.segmentation.train import finetune_segmentation
 __all__ = [
     "Evaluation",
     "Outcome",
+    "ScanFacts",
+    "check",
     "compare",
     "compare_transfer",
     "datasets",

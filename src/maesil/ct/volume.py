@@ -17,6 +17,8 @@ from maesil.tiling import box
 
 AIR_HU = -1024
 """HU outside a scan: the lowest value of a scanner's usual range."""
+TISSUE_HU = -500
+"""Threshold of tissue: voxels below it are air or lung."""
 
 _DTYPES = ("int16", "float32", "uint8")
 

@@ -2,41 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import torch
-import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
-from jaxtyping import Bool, Float, Float32
-from torch import Tensor
+from jaxtyping import Float, Float32
 
 from maesil.catalog import nearest
 from maesil.counts import count_of
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import require_same_voxels
+from maesil.encoder.tokens import pooled, scan_tokens, weighted_mean
 from maesil.errors import ConfigError
-from maesil.evaluation.rebuild import inference_precision
 from maesil.extras import optional
 from maesil.files import quoted, replacing
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
-from maesil.sampling.ahead import tile_batches
 from maesil.sampling.regions import tissue_share
 from maesil.seen import seen_patients
 from maesil.store.scanstore import ScanEntry, ScanStore
-from maesil.tiling import Tile, Tiling
+from maesil.tiling import Tile
 
-BARE_HU = -950.0
-"""A patch with a lower mean is air around the body or padding: its token says nothing about the patient."""
-BLOCK = 4
-"""Patches along each axis that are averaged into one token of `region_tokens`: a scan's tokens then fit in a few MB."""
-LEAST_TISSUE_TO_EMBED = 0.02
-"""Superpatches with a smaller share of tissue are left out."""
 LEVELS = ("scan", "superpatch")
 TEXTS = ("level", "scan_id", "dataset", "patient", "seen")
 SEEN, UNSEEN, UNKNOWN = "yes", "no", "unknown"
@@ -91,15 +79,15 @@ def embed(
     vectors: list[Any] = []
     seen = seen_patients(card.seen, store.entries)
     for done, entry in enumerate(store.entries, start=1):
-        pooled, counts, places = [], [], []
+        parts, counts, places = [], [], []
         for tile, tokens, solid in scan_tokens(backbone, store, entry, batch=batch):
-            pooled.append(tokens[solid].mean(dim=0).double().numpy())
+            parts.append(pooled(tokens, solid))
             counts.append(int(solid.sum()))
             places.append(tile)
-        if pooled:
-            whole = np.average(pooled, axis=0, weights=counts)
+        if parts:
+            whole = weighted_mean(parts, counts)
             rows: list[tuple[str, Any, Tile | None, int]] = [("scan", whole, None, sum(counts))]
-            rows += [("superpatch", *row) for row in zip(pooled, places, counts, strict=True)]
+            rows += [("superpatch", *row) for row in zip(parts, places, counts, strict=True)]
             for level, vector, place, count in rows:
                 _append(texts, numbers, entry, level, place, count, store)
                 texts["seen"].append(UNKNOWN if seen is None else SEEN if entry.patient in seen else UNSEEN)
@@ -110,44 +98,6 @@ def embed(
         raise ConfigError("no scan of this store has tissue to embed", where=store.path)
     arrays = {name: np.array(values, dtype=np.float64) for name, values in numbers.items()}
     return Features(texts, arrays, np.stack(vectors).astype(np.float32))
-
-
-def scan_tokens(
-    backbone: Backbone, store: ScanStore, entry: ScanEntry, *, batch: int = 4
-) -> Iterator[tuple[Tile, Float[Tensor, "n e"], Bool[Tensor, " n"]]]:
-    """Yields the tokens of a scan's superpatches, and which of them are not air; all-air superpatches are skipped.
-
-    Superpatches lie inside the scan, as in pre-training; where the last ones overlap the ones before, the tokens of the
-    overlap occur twice.
-    """
-    tiling = Tiling(entry.shape, backbone.config.superpatch)
-    occupancy = store.occupancy(entry.scan_id)
-    tiles = [
-        tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE_TO_EMBED
-    ]
-    device = next(backbone.parameters()).device
-    for chosen, boxes in tile_batches(partial(store.read, entry.scan_id), tiles, tiling.tile, batch):
-        hu = torch.from_numpy(boxes).to(device)
-        with torch.inference_mode(), inference_precision(device):
-            tokens = backbone.tokens(backbone.from_hu(hu)).float().cpu()
-            solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
-        for tile, tile_tokens, tile_solid in zip(chosen, tokens, solid, strict=True):
-            if tile_solid.any():
-                yield tile, tile_tokens.clone(), tile_solid
-
-
-def region_tokens(
-    backbone: Backbone, tokens: Float[Tensor, "n e"], solid: Bool[Tensor, " n"]
-) -> Float[Tensor, "regions e"]:
-    """Means of the non-air tokens over blocks of `BLOCK`^3 patches; blocks of air are left out."""
-    grid = backbone.config.grid.shape
-    block = tuple(min(BLOCK, size) for size in grid)
-    weight = solid.to(tokens.dtype)
-    weighted = torch.cat([(tokens * weight[:, None]).T, weight[None]]).reshape(-1, *grid)
-    *summed, count = F.avg_pool3d(weighted, block, ceil_mode=True, divisor_override=1).flatten(1)
-    occupied = count > 0
-    means: Tensor = torch.stack(summed, dim=1)[occupied] / count[occupied][:, None]
-    return means
 
 
 def _append(

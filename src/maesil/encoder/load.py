@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer
+from maesil.encoder.pretrained import PretrainedEncoder
 from maesil.errors import CheckpointError, ConfigError, DownloadError
 from maesil.models.backbone import Backbone, backbone_of
 from maesil.models.mae import MaskedAutoencoder
@@ -19,8 +20,8 @@ from maesil.runs.load import load_run
 HUB = "hf://"
 
 
-def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", device: str = "cpu") -> Backbone:
-    """Loads a pre-trained encoder, in evaluation mode.
+def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", device: str = "cpu") -> PretrainedEncoder:
+    """Loads a pre-trained encoder, in evaluation mode; its method `embed` takes a scan and returns its features.
 
     Nothing is unpickled: weights are safetensors, the rest is JSON. Every tensor must match.
 
@@ -35,7 +36,7 @@ def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", de
             them.
         DownloadError: The hub cannot be reached, or has no such model.
     """
-    return load_with_card(source, checkpoint=checkpoint)[0].to(device)
+    return PretrainedEncoder(*load_with_card(source, checkpoint=checkpoint)).eval().to(device)
 
 
 def load_with_card(source: str | Path, *, checkpoint: Literal["last", "best"] = "last") -> tuple[Backbone, Transfer]:

@@ -12,9 +12,9 @@ import numpy.typing as npt
 import tensorstore as ts
 from jaxtyping import Int16, UInt8
 
-from maesil.ct.volume import AIR_HU
+from maesil.ct.volume import AIR_HU, TISSUE_HU
 from maesil.shapes import Shape3
-from maesil.store.format import LEVELS, OCCUPANCY, OCCUPANCY_BLOCK, TISSUE_HU, level_shape
+from maesil.store.format import LEVELS, OCCUPANCY, OCCUPANCY_BLOCK, level_shape
 from maesil.store.settings import Codec
 from maesil.store.zarr3 import array_metadata, create_array, write_box, writing_context
 

@@ -23,9 +23,6 @@ LEVELS = 3
 OCCUPANCY_BLOCK = 16
 """Edge, in voxels, of the blocks whose share of tissue is stored."""
 
-TISSUE_HU = -500
-"""Threshold of tissue: voxels below it are air or lung."""
-
 LOWEST_HU, HIGHEST_HU = -1024, 3071
 """Stored HU are clipped to the 12-bit range: scanner padding lies below it, metal above."""
 

@@ -11,14 +11,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maesil.ct.doubts import not_hounsfield
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.hounsfield import unlike_hounsfield
 from maesil.ct.readers import read
 from maesil.ct.readers.options import ReadOptions
-from maesil.ct.volume import Volume
+from maesil.ct.volume import TISSUE_HU, Volume
 from maesil.datasets import Scan
 from maesil.datasets.labels import image_files
-from maesil.errors import ScanError, StoreError
+from maesil.errors import StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
 from maesil.store.check import fault_of
@@ -28,7 +29,6 @@ from maesil.store.format import (
     HIGHEST_HU,
     LOWEST_HU,
     SCANS,
-    TISSUE_HU,
     array_names,
     files_of,
     multiscales,
@@ -101,7 +101,9 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     if options := config.options.chosen():
         source[OPTIONS] = options
     if (seen := unlike_hounsfield(volume.array)) is not None:
-        _require_accepted(scan, seen, config)
+        if not config.accept_any_values:
+            anyway = "prepare the values as they are with --accept-any-values"
+            raise not_hounsfield(volume.array, seen, where=scan.path, anyway=anyway)
         source[ACCEPTED] = seen
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)
     draft = store / SCANS / f"{DRAFT}{scan.scan_id}-{os.getpid()}"
@@ -144,16 +146,6 @@ def _read(scan: Scan, options: ReadOptions) -> tuple[Volume, tuple[str, ...]]:
         warnings.simplefilter("always", GeometryWarning)
         volume = read(scan.path, series=scan.series, options=options)
     return volume, tuple(str(warning.message) for warning in caught)
-
-
-def _require_accepted(scan: Scan, seen: str, config: PrepareConfig) -> None:
-    if not config.accept_any_values:
-        raise ScanError(
-            f"the values are not Hounsfield units: {seen}",
-            where=scan.path,
-            fix="leave out labels and other modalities; subtract an offset, often 1024; or prepare the values as they "
-            "are with --accept-any-values",
-        )
 
 
 def _reminder(scan: Scan, row: dict[str, Any]) -> tuple[str, ...]:

@@ -84,6 +84,20 @@ class Itk(Reader):
         return Facts.of(geometry.shape, geometry.spacing_mm)
 
 
+def volume_of_itk(image: Any) -> Volume:
+    """The volume of a SimpleITK image in memory; array axes are (k, j, i).
+
+    Raises:
+        ScanError: The image is flat, sheared or RGB, has several frames, or has voxels that are NaN.
+    """
+    shape = array_shape(image.GetSize())
+    _require_numbers(image.GetNumberOfComponentsPerPixel())
+    geometry = _geometry(image, shape)
+    require_sound(geometry)
+    voxels = _view(image).reshape(shape)
+    return Volume(collect(shape, lambda: iter([(0, voxels)])), geometry)
+
+
 def _opened(path: Path) -> tuple[Any, Geometry]:
     """The reader of a file, with its header read, and the geometry."""
     import SimpleITK
@@ -92,7 +106,7 @@ def _opened(path: Path) -> tuple[Any, Geometry]:
     reader.SetFileName(str(path))
     reader.ReadImageInformation()
     shape = array_shape(reader.GetSize())
-    _require_numbers(reader)
+    _require_numbers(reader.GetNumberOfComponents())
     geometry = _geometry(reader, shape)
     require_sound(geometry)
     return reader, geometry
@@ -120,14 +134,14 @@ def _data_file(path: Path) -> Path | None:
     return path if named == "LOCAL" else path.parent / named
 
 
-def _require_numbers(reader: Any) -> None:
-    components = int(reader.GetNumberOfComponents())
+def _require_numbers(components: int) -> None:
     if components != 1:
         kind = "RGB" if components in (3, 4) else f"vectors of {components}"
         raise ScanError(f"the voxels are {kind}, not HU", fix="export the scan as grey values")
 
 
 def _geometry(reader: Any, shape: Shape3) -> Geometry:
+    """The geometry of an image, or of the reader of its file: both have the same methods."""
     dims = int(reader.GetDimension())
     if dims < 3:  # refused later as flat; its position does not matter
         return Geometry.from_parts(shape, (1.0, 1.0, 1.0))

@@ -36,7 +36,7 @@ DISAGREEMENT_MM = 0.1
 MOST_WHOLE = 2**14
 """Slopes and intercepts below this keep scaled 16-bit voxels within int32."""
 
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MM_PER_UNIT = {"unknown": 1.0, "mm": 1.0, "meter": 1000.0, "micron": 0.001}
 _CannotUnpack: type[Exception] = igzip_lib.IsalError  # type: ignore[assignment]  # its stubs declare an instance
 
@@ -70,6 +70,22 @@ class Nifti(Reader):
         return Facts.of(geometry.shape, geometry.spacing_mm, slices)
 
 
+def volume_of_nibabel(image: Any) -> Volume:
+    """The volume of a nibabel image in memory; array axes are (k, j, i).
+
+    Raises:
+        ScanError: The image is flat, sheared or RGB, has several frames, or has voxels that are NaN.
+    """
+    shape = array_shape(image.shape, " (nibabel.four_to_three)")
+    _require_numbers(image)
+    geometry = Geometry(
+        shape, _lps(image.header, np.asarray(image.affine, dtype=np.float64), Path("the nibabel image"))
+    )
+    require_sound(geometry)
+    voxels = np.asanyarray(image.dataobj).reshape(shape[::-1]).transpose(2, 1, 0)
+    return Volume(collect(shape, lambda: iter([(0, voxels)])), geometry)
+
+
 def _opened(path: Path) -> tuple[Any, Geometry]:
     """The image, without its voxels, and its geometry."""
     import nibabel
@@ -91,14 +107,21 @@ def _require_numbers(image: Any) -> None:
 
 def _affine(header: Any, shape: Shape3, path: Path) -> npt.NDArray[np.float64]:
     """The affine of the array axes (k, j, i), in LPS mm."""
-    ras = np.asarray(header.get_best_affine(), dtype=np.float64)
     to_mm = np.diag([_mm_per_unit(header, path)] * 3 + [1.0])
     _warn_of_ambiguity(header, shape, to_mm, path)
-    affine: npt.NDArray[np.float64] = (_RAS_TO_LPS @ to_mm @ ras)[:, [2, 1, 0, 3]]
+    return _lps(header, np.asarray(header.get_best_affine(), dtype=np.float64), path)
+
+
+def _lps(header: Any, ras: npt.NDArray[np.float64], path: Path) -> npt.NDArray[np.float64]:
+    """The affine of the array axes (k, j, i) in LPS mm, from nibabel's: of (i, j, k), in RAS and the header's unit."""
+    to_mm = np.diag([_mm_per_unit(header, path)] * 3 + [1.0])
+    affine: npt.NDArray[np.float64] = (RAS_TO_LPS @ to_mm @ ras)[:, [2, 1, 0, 3]]
     return affine
 
 
 def _mm_per_unit(header: Any, path: Path) -> float:
+    if not hasattr(header, "get_xyzt_units"):  # another format that nibabel holds in memory: millimetres
+        return 1.0
     try:
         return _MM_PER_UNIT[header.get_xyzt_units()[0]]
     except KeyError:

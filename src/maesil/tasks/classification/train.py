@@ -18,8 +18,8 @@ from torch import Tensor
 
 from maesil.counts import count_of
 from maesil.encoder.card import Transfer
-from maesil.encoder.features import region_tokens, scan_tokens
 from maesil.encoder.start import decay_of, starting_point
+from maesil.encoder.tokens import region_tokens, scan_tokens
 from maesil.errors import ConfigError
 from maesil.evaluation.intervals import interval_of, patient_interval, resampled_statistics
 from maesil.evaluation.notes import folds_note

@@ -1,0 +1,91 @@
+"""The tokens of whole scans, superpatch by superpatch, and their means."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+import numpy as np
+import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
+from jaxtyping import Bool, Float, Float64, UInt8
+from torch import Tensor
+
+from maesil.evaluation.rebuild import inference_precision
+from maesil.models.backbone import Backbone
+from maesil.sampling.ahead import ReadsBoxes, tile_batches
+from maesil.sampling.regions import tissue_share
+from maesil.shapes import Shape3
+from maesil.store.scanstore import ScanEntry, ScanStore
+from maesil.tiling import Tile, Tiling
+
+BARE_HU = -950.0
+"""A patch with a lower mean is air around the body or padding: its token says nothing about the patient."""
+BLOCK = 4
+"""Patches along each axis that are averaged into one token of `region_tokens`: a scan's tokens then fit in a few MB."""
+LEAST_TISSUE_TO_EMBED = 0.02
+"""Superpatches with a smaller share of tissue are left out."""
+
+
+def scan_tokens(
+    backbone: Backbone, store: ScanStore, entry: ScanEntry, *, batch: int = 4
+) -> Iterator[tuple[Tile, Float[Tensor, "n e"], Bool[Tensor, " n"]]]:
+    """The `box_tokens` of a scan of a store."""
+    reads = partial(store.read, entry.scan_id)
+    return box_tokens(backbone, reads, entry.shape, store.occupancy(entry.scan_id), batch=batch)
+
+
+def box_tokens(
+    backbone: Backbone, reads: ReadsBoxes, shape: Shape3, occupancy: UInt8[np.ndarray, "bd bh bw"], *, batch: int = 4
+) -> Iterator[tuple[Tile, Float[Tensor, "n e"], Bool[Tensor, " n"]]]:
+    """Yields the tokens of a scan's superpatches, and which of them are not air; all-air superpatches are skipped.
+
+    Superpatches lie inside the scan, as in pre-training; where the last ones overlap the ones before, the tokens of the
+    overlap occur twice.
+
+    Args:
+        backbone: The encoder, on its device.
+        reads: Function that returns boxes of the scan.
+        shape: Shape of the scan in voxels.
+        occupancy: Share of tissue per block of 16^3 voxels, 0 to 255.
+        batch: Superpatches per batch.
+    """
+    tiling = Tiling(shape, backbone.config.superpatch)
+    tiles = [
+        tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE_TO_EMBED
+    ]
+    device = next(backbone.parameters()).device
+    for chosen, boxes in tile_batches(reads, tiles, tiling.tile, batch):
+        hu = torch.from_numpy(boxes).to(device)
+        with torch.inference_mode(), inference_precision(device):
+            tokens = backbone.tokens(backbone.from_hu(hu)).float().cpu()
+            solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
+        for tile, tile_tokens, tile_solid in zip(chosen, tokens, solid, strict=True):
+            if tile_solid.any():
+                yield tile, tile_tokens.clone(), tile_solid
+
+
+def pooled(tokens: Float[Tensor, "n e"], solid: Bool[Tensor, " n"]) -> Float64[np.ndarray, " e"]:
+    """A superpatch's vector: the mean of its tokens whose patch is not air."""
+    vector: np.ndarray = tokens[solid].mean(dim=0).double().numpy()
+    return vector
+
+
+def weighted_mean(vectors: Sequence[Float64[np.ndarray, " e"]], counts: Sequence[int]) -> Float64[np.ndarray, " e"]:
+    """A scan's vector: the mean over all tokens that its superpatches pooled."""
+    mean: np.ndarray = np.average(vectors, axis=0, weights=counts)
+    return mean
+
+
+def region_tokens(
+    backbone: Backbone, tokens: Float[Tensor, "n e"], solid: Bool[Tensor, " n"]
+) -> Float[Tensor, "regions e"]:
+    """Means of the non-air tokens over blocks of `BLOCK`^3 patches; blocks of air are left out."""
+    grid = backbone.config.grid.shape
+    block = tuple(min(BLOCK, size) for size in grid)
+    weight = solid.to(tokens.dtype)
+    weighted = torch.cat([(tokens * weight[:, None]).T, weight[None]]).reshape(-1, *grid)
+    *summed, count = F.avg_pool3d(weighted, block, ceil_mode=True, divisor_override=1).flatten(1)
+    occupied = count > 0
+    means: Tensor = torch.stack(summed, dim=1)[occupied] / count[occupied][:, None]
+    return means

@@ -1,0 +1,80 @@
+"""What is probably wrong with a scan: nothing for real CT, and something for most of its misuses."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maesil.cli import main
+from maesil.ct.doubts import doubts_about
+from maesil.ct.geometry import Geometry
+from maesil.ct.readers import read
+from maesil.ct.volume import Volume
+from maesil.ct.write import write_nifti
+
+SWAPS = ((2, 1, 0), (1, 0, 2), (0, 2, 1))
+"""Exchanges of two axes: Superior and Left, Superior and Posterior, Posterior and Left."""
+
+
+def swapped(volume: Volume, order: tuple[int, int, int]) -> Volume:
+    """The voxels in another order of axes, the affine in the old one."""
+    shape = tuple(volume.shape[axis] for axis in order)
+    return Volume(volume.array.transpose(order), Geometry.from_parts(shape, volume.spacing_mm))
+
+
+def trunk(shape: tuple[int, int, int] = (40, 60, 80), step: float = 5.0) -> Volume:
+    """An elliptical trunk in air, cut by the first and last slice."""
+    s, p, left = np.meshgrid(*(np.linspace(-1, 1, size) for size in shape), indexing="ij")
+    inside = p**2 + left**2 < 0.8
+    hu = np.where(inside, 40 + 30 * np.sin(7 * s), -1000)
+    return Volume(hu.astype(np.int16), Geometry.from_parts(shape, (step, step, step)))
+
+
+def test_doubts_about__a_trunk() -> None:
+    assert doubts_about(trunk()) == ()
+    for order, said in zip(SWAPS, ("cut along Left", "cut along Posterior", "Left and Posterior"), strict=True):
+        (doubt,) = doubts_about(swapped(trunk(), order))
+        assert said in doubt.what
+        assert "order of the axes" in doubt.fix
+
+
+def test_doubts_about__air_alone() -> None:
+    air = Volume(np.full((8, 9, 10), -1000, np.int16), Geometry.from_parts((8, 9, 10), (1, 1, 1)))
+    air.array[0, 0, 0] = -700
+    (doubt,) = doubts_about(air)
+    assert "air alone" in doubt.what
+
+
+def test_doubts_about__real_ct() -> None:
+    root = Path(os.environ.get("MAESIL_TEST_DATA", Path(__file__).parents[2] / ".." / "shared")) / "ct"
+    if not root.is_dir():
+        pytest.skip(f"no test data at {root}: set MAESIL_TEST_DATA")
+    paths = [path for path in sorted((root / "corpus2mm").glob("*.nii.gz")) if "labels" not in path.name]
+    paths += [
+        *islice(sorted((root / "openkbp").glob("*[0-9].nii.gz")), 0, None, 20),
+        root / "native" / "crlm_1006.nii.gz",
+    ]
+    scans = {path.name: read(path).reorient("SPL") for path in paths}
+    assert len(scans) > 7
+    assert {name: doubts_about(scan) for name, scan in scans.items() if doubts_about(scan)} == {}
+    found = [bool(doubts_about(swapped(scan, order))) for scan in scans.values() for order in SWAPS[:2]]
+    assert np.mean(found) > 0.6
+
+
+def test_check__the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = trunk()
+    write_nifti(tmp_path / "ct.nii.gz", body)
+    assert main(["check", str(tmp_path / "ct.nii.gz")]) == 0
+    assert "nothing speaks against CT" in capsys.readouterr().out
+    write_nifti(tmp_path / "offset.nii.gz", Volume(body.array + np.int16(1024), body.geometry))
+    assert main(["check", str(tmp_path / "offset.nii.gz")]) == 1
+    shown = capsys.readouterr().out
+    assert "no voxel is below 0 HU" in shown
+    assert "often 1024: subtract it" in shown
+    assert main(["check", str(tmp_path / "offset.nii.gz"), "--json"]) == 1
+    assert '"doubts"' in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "none.nii.gz")]) == 2
