@@ -53,6 +53,8 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     """Summarises a `prepare` in a few lines, with every source that was left out and the reason."""
     lines = [f"{source}: {layout} ({because})" for source, layout, because in report.matched]
     lines += [f"{count_of(len(report.prepared), 'scan')} prepared, {len(report.skipped)} already there: {out}"]
+    if report.hidden:
+        lines.append(_hidden_text(report))
     if report.labels:
         lines.append(f"{count_of(report.labels, 'label file')} skipped")
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]
@@ -67,3 +69,14 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         f"  {row.path or row.source}: {row.reason}" + (f" ({row.fix})" if row.fix else "") for row in report.quarantined
     ]
     return "\n".join(lines)
+
+
+def _hidden_text(report: PrepareReport) -> str:
+    """How many names are hashed, where they are listed, and how to keep them."""
+    names = "name is a hash" if report.hidden == 1 else "names are hashes"
+    private = f"{report.names}, as private as the scans, lists them"
+    where = private if report.names else "no list of them could be written beside the store"
+    return (
+        f"{report.hidden} {names}, as those of DICOM, files and folders may tell who the patient is; {where} "
+        "(--keep-names keeps those of files and folders)"
+    )

@@ -256,11 +256,13 @@ def test_nnunet__other_channels_are_no_scans_and_other_modalities_no_ct(tmp_path
 
 
 def test_find_scans__a_layout_that_does_not_fit_is_refused(tmp_path: Path) -> None:
-    btcv(tmp_path)
+    root = tmp_path / "set"
+    root.mkdir()
+    btcv(root)
     with pytest.raises(ConfigError, match="does not match the layout 'lidc'"):
-        find_scans([tmp_path], layout="lidc")
-    as_folder = find_scans([tmp_path], layout="folder").scans
-    assert all(scan.dataset == tmp_path.name for scan in as_folder)
+        find_scans([root], layout="lidc")
+    as_folder = find_scans([root], layout="folder").scans
+    assert all(scan.dataset == "set" for scan in as_folder)
 
 
 def test_find_scans__duplicate_ids_are_told(tmp_path: Path) -> None:

@@ -49,12 +49,16 @@ def test_find_scans__without_an_id_the_outermost_folder_is_the_patient(dicom_hea
     assert patients["1.1"] == patients["1.2"] != patients["1.3"]
 
 
-@pytest.mark.parametrize("folder", ["P-001", "p001 export", "Jane Doe", "scan_20200131", "1.2.3"])
+@pytest.mark.parametrize(
+    "folder",
+    ["P-001", "p001 export", "Jane Doe", "scan_20200131", "1.2.3", "Wu_Li", "17.02.1953", "20170913", "someone"],
+)
 def test_find_scans__a_folder_named_for_the_patient_names_no_dataset(
     dicom_header: Make, tmp_path: Path, folder: str
 ) -> None:
     tags = {"PatientID": "P001", "PatientName": "Doe^Jane", "StudyDate": "20200131", "SeriesInstanceUID": "1.2.3"}
-    dicom_header(f"{folder}/sub/1", **tags)
+    further = {"OtherPatientNames": "Li^Wu", "PatientBirthDate": "19530217", "AcquisitionDate": "20170913"}
+    dicom_header(f"{folder}/sub/1", **tags, **further)
     assert find_scans([tmp_path / folder], salt="s").scans[0].dataset == "scans"
     assert find_scans([tmp_path / folder], "lidc", salt="s").scans[0].dataset == "lidc"
 
@@ -69,6 +73,17 @@ def test_find_scans__a_tree_of_patients_names_the_dataset(dicom_header: Make, tm
     assert find_scans([tmp_path / "LIDC"], salt="s").scans[0].dataset == "LIDC"
 
 
+def test_find_scans__only_a_header_can_hide_a_name_that_is_kept(dicom_header: Make, tmp_path: Path) -> None:
+    dicom_header("ward7/p/1", PatientName="Doe^Jane")
+    dicom_header("Doe/p/1", PatientName="Doe^Jane")
+    kept = [find_scans([tmp_path / name], salt="s", keep_names=True).scans[0].dataset for name in ("ward7", "Doe")]
+    assert kept == ["ward7", "scans"]
+    (hidden,) = find_scans([tmp_path / "ward7"], salt="s").scans
+    assert hidden.dataset == "scans"
+    again = find_scans([tmp_path / "ward7"], salt="s", known={hidden.scan_id: "ward7"}.get).scans[0]
+    assert again.dataset == "ward7"
+
+
 def test_find_scans__other_modalities_are_listed(dicom_header: Make, tmp_path: Path) -> None:
     dicom_header("tree/a/1.dcm", SeriesInstanceUID="1.1")
     dicom_header("tree/b/1.dcm", SeriesInstanceUID="1.2", Modality="MR")
@@ -78,6 +93,13 @@ def test_find_scans__other_modalities_are_listed(dicom_header: Make, tmp_path: P
     assert "MR" in problem.reason
     assert "1.2" not in problem.source
     assert problem.path == tmp_path / "tree" / "b"
+
+
+def test_find_scans__only_known_modalities_are_quoted(dicom_header: Make, tmp_path: Path) -> None:
+    dicom_header("tree/a/1.dcm")
+    dicom_header("tree/b/1.dcm", SeriesInstanceUID="1.2", Modality="DOE JANE")
+    (problem,) = find_scans([tmp_path / "tree"], salt="s").problems
+    assert problem.reason == "1 DICOM file of an unknown modality, not CT"
 
 
 def test_find_scans__segmentations_count_as_labels(dicom_header: Make, tmp_path: Path) -> None:

@@ -103,6 +103,52 @@ def test_find_scans__hashes_names_where_asked(touch: Touch, tmp_path: Path) -> N
     assert find_scans([tmp_path / "Smith John"], salt="t", hash_names=True).scans[0].scan_id != scan.scan_id
 
 
+@pytest.mark.parametrize("name", ["Kim Min-jun 1962-03-04", "환자", "Wu_Li", "17.02.1953"])
+def test_find_scans__hashes_names_that_may_be_a_patients(touch: Touch, tmp_path: Path, name: str) -> None:
+    touch(f"set/{name}.nii.gz")
+    touch(f"{name}/case_001.nii.gz")
+    touch("set/case_001.nii.gz")
+    found = find_scans([tmp_path / "set", tmp_path / name], salt="s")
+    hidden = [scan for scan in found.scans if scan.hashed]
+    assert [scan.scan_id for scan in found.scans if not scan.hashed] == ["set-case_001"]
+    assert sorted((scan.dataset, len(scan.patient)) for scan in hidden) == [("scans", 8), ("set", 16)]
+    told = " ".join(f"{scan.scan_id} {scan.dataset} {scan.patient} {scan.shown}" for scan in found.scans)
+    assert not any(word in told for word in (name, *name.split(), *name.split("_")))
+
+
+def test_find_scans__two_names_beyond_ascii_are_two_scans(touch: Touch, tmp_path: Path) -> None:
+    for name in ("김민준", "박지훈", "Ä", "Ö"):
+        touch(f"환자/{name}.nii.gz")
+    found = find_scans([tmp_path / "환자"], salt="s")
+    assert (len(found.scans), found.problems) == (4, ())
+    assert len({scan.patient for scan in found.scans}) == 4
+
+
+def test_find_scans__keeps_names_where_asked(touch: Touch, tmp_path: Path) -> None:
+    touch("ward7/hosp_001.nii.gz")
+    (scan,) = find_scans([tmp_path / "ward7"], salt=no_salt, keep_names=True).scans
+    assert (scan.scan_id, scan.patient, scan.shown) == ("ward7-hosp_001", "hosp_001", "hosp_001.nii.gz")
+    (named,) = find_scans([tmp_path / "ward7"], "mine", salt="s").scans
+    assert named.dataset == "mine"
+    assert named.hashed
+    with pytest.raises(ConfigError, match="both hashed and kept"):
+        find_scans([tmp_path / "ward7"], hash_names=True, keep_names=True)
+
+
+def test_find_scans__scans_that_are_known_keep_their_names(touch: Touch, tmp_path: Path) -> None:
+    touch("ward7/hosp_001.nii.gz")
+    touch("ward7/hosp_002.nii.gz")
+    scans = find_scans([tmp_path / "ward7"], salt="s", known={"ward7-hosp_001": "ward7"}.get).scans
+    assert {scan.patient: scan.dataset for scan in scans if not scan.hashed} == {"hosp_001": "ward7"}
+    assert len([scan for scan in scans if scan.hashed]) == 1
+
+
+def test_find_scans__a_file_whose_name_begins_like_a_hash_has_its_name(touch: Touch, tmp_path: Path) -> None:
+    touch("set/scan 12.nii.gz")
+    (scan,) = find_scans([tmp_path / "set"], salt=no_salt).scans
+    assert not scan.hashed
+
+
 def test_find_scans__a_pattern_names_the_patients(touch: Touch, tmp_path: Path) -> None:
     touch("set/p1/early.nii.gz")
     touch("set/p1/late.nii.gz")

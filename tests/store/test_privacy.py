@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -11,6 +12,7 @@ import pytest
 
 from maesil.datasets import Scan
 from maesil.errors import ScanError
+from maesil.screen import prepare_text
 from maesil.store.prepare import PrepareConfig, PrepareReport, prepare
 from maesil.store.quarantine import quarantined_scan
 
@@ -35,10 +37,10 @@ def test_prepare__a_store_tells_nothing_of_the_headers(
 ) -> None:
     write_series("Doe_Jane/20190823/1.2.826.0.1.3680043.8.498.222")
     other = {"SeriesInstanceUID": "1.2.826.0.1.3680043.8.498.555", "PatientID": "ID-9"}
-    write_series("Doe_Jane/20190823/gap", skip=(3,), **other)
+    write_series("Doe_Jane/20190823/second", skip=(3,), **other)
     report: PrepareReport = prepare([tmp_path / "Doe_Jane"], tmp_path / "store", CONFIG, workers=0)
     assert (len(report.prepared), len(report.quarantined)) == (1, 1)
-    words = [*secrets.values(), *other.values(), "Doe", "Jane", "1.2.826", "gap", "someone", str(tmp_path)]
+    words = [*secrets.values(), *other.values(), "Doe", "Jane", "1.2.826", "second", "someone", str(tmp_path)]
     assert_untold(tmp_path / "store", words)
 
 
@@ -62,6 +64,33 @@ def test_prepare__hashed_names_hide_file_names(sources: Path, tmp_path: Path) ->
     assert_untold(tmp_path / "store", ["jane", "doe", str(tmp_path)])
 
 
+def test_prepare__names_that_may_be_a_patients_are_hashed(sources: Path, tmp_path: Path) -> None:
+    folder = sources.rename(tmp_path / "Wu_Li")
+    (folder / "a.nii.gz").rename(folder / "Kim Min-jun 1962-03-04.nii.gz")
+    (folder / "Li bad.nii.gz").write_bytes(b"no scan")
+    report = prepare([folder], tmp_path / "store", CONFIG, workers=0)
+    assert (len(report.prepared), len(report.quarantined), report.hidden) == (3, 1, 4)
+    assert_untold(tmp_path / "store", ["kim min", "min-jun", "1962-03", "wu_li", "li bad", str(tmp_path)])
+    assert report.names is not None
+    table = Path(report.names)
+    assert tmp_path / "store" not in table.parents
+    assert "Kim Min-jun 1962-03-04" in table.read_text()
+    said = prepare_text(report, tmp_path / "store")
+    assert "4 names are hashes" in said
+    assert str(table) in said
+    again = prepare([folder], tmp_path / "store", CONFIG, workers=0)
+    assert (again.prepared, len(again.skipped)) == ((), 3)
+
+
+def test_prepare__scans_of_a_store_keep_the_names_that_it_has(sources: Path, tmp_path: Path) -> None:
+    folder = sources.rename(tmp_path / "hosp")
+    kept = replace(CONFIG, keep_names=True)
+    first = prepare([folder], tmp_path / "store", kept, workers=0)
+    assert first.prepared == ("hosp-a", "hosp-b", "hosp-c")
+    assert (first.hidden, first.names) == (0, None)
+    assert prepare([folder], tmp_path / "store", CONFIG, workers=0).skipped == first.prepared
+
+
 @pytest.mark.parametrize(
     "message",
     [
@@ -79,6 +108,27 @@ def test_quarantined_scan__keeps_no_reason_that_tells_who(message: str) -> None:
     text = json.dumps(row)
     assert not any(secret in text for secret in ("Doe", "Jane", "1.2.", "2019", "/data"))
     assert "(withheld)" in text
+
+
+@pytest.mark.parametrize("folder", ["a", "1", "is", "slice"])
+def test_quarantined_scan__a_folder_called_like_a_word_garbles_no_reason(folder: str) -> None:
+    reason = "1 slice is missing: gaps of up to 6.00 mm where 3.00 mm is usual"
+    path = Path("/data") / folder
+    scan = Scan("0123456789abcdef", "set", "p", path, "1.2.3", (path / "1.dcm",), "scan 0123456789abcdef")
+    assert quarantined_scan(scan, ScanError(reason)).reason == reason
+
+
+def test_quarantined_scan__a_path_with_spaces_is_withheld_whole() -> None:
+    folder = Path("/data/Kim Min-jun/CT 1")
+    scan = Scan("0123456789abcdef", "set", "p", folder, None, (folder / "im 1.dcm",), "scan 0123456789abcdef")
+    for text in (f"{folder / 'im 1.dcm'} is cut", f"{folder.parent}/other is cut", "Kim Min-jun is cut", "17.02.1953"):
+        row = quarantined_scan(scan, ScanError(text)).row()
+        assert not any(word in str(row) for word in ("Kim", "jun", "1953", "im 1", "CT"))
+
+
+def test_quarantined_scan__an_unexpected_error_is_not_quoted() -> None:
+    row = quarantined_scan(Scan("set-a", "set", "a", Path("a.nii"), shown="a.nii"), ValueError("odd byte in Doe^Jane"))
+    assert row.reason == "unexpected ValueError"
 
 
 def test_quarantined_scan__public_names_keep_their_reasons() -> None:

@@ -55,6 +55,8 @@ class Datasets:
     """Layout of the folders; by default detected from each folder's files."""
     dataset: str | None = None
     """One dataset name for all of them; by default each collection's own."""
+    keep_names: bool = False
+    """Keep the names of all files and folders; by default, those that may name a patient are hashed."""
     splits: SplitConfig = field(default_factory=SplitConfig)
     """Splits of patients whose collection defines none."""
     weighting: Weighting = "by-scan"
@@ -78,6 +80,7 @@ def main(words: Sequence[str]) -> int:
             call.roots,
             layout=call.layout,
             dataset=call.dataset,
+            keep_names=call.keep_names,
             splits=call.splits,
             out=call.out,
             weighting=call.weighting,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,8 @@ from pathlib import Path
 from maesil.counts import count_of
 from maesil.ct.readers import READERS
 from maesil.ct.readers.dicom_headers import read_header
+from maesil.ct.readers.modality import modality_text
+from maesil.datasets.identity import IDENTITY_TAGS, Identities, identities_of
 from maesil.datasets.names import safe_name
 from maesil.datasets.naming import UNNAMED, Naming
 from maesil.datasets.scan import HASHED, Problem, Scan
@@ -20,9 +21,7 @@ from maesil.errors import ScanError
 DERIVED = frozenset({"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG", "DOC"})
 """Modalities of files that describe scans: they count as labels."""
 
-_IDENTITY = ["PatientID", "PatientName", "PatientBirthDate", "StudyDate", "SeriesDate", "AccessionNumber", "StudyID"]
-_TAGS = ["SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", *_IDENTITY]
-_SHORTEST_IDENTITY = 3
+_TAGS = ["SOPClassUID", "Modality", *IDENTITY_TAGS]
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,7 @@ class _File:
     series: str
     modality: str
     patient: str
-    identities: frozenset[str]
+    identities: Identities
 
 
 def dicom_scans(paths: Sequence[Path], root: Path, naming: Naming) -> tuple[list[Scan], list[Problem], int]:
@@ -75,16 +74,21 @@ def _scan(files: Sequence[_File], root: Path, naming: Naming) -> Scan:
     scan_id = naming.hashed("scan", first.series)
     has_uid = first.series != str(first.path.parent)
     folder = Path(os.path.commonpath([path.parent for path in paths]))
-    dataset = naming.dataset or _public_name(root, files)
+    dataset = naming.dataset or _public_name(root, files, naming, scan_id)
     series = first.series if has_uid else None
     return Scan(scan_id, dataset, naming.hashed("patient", patient), folder, series, paths, f"{HASHED}{scan_id}")
 
 
-def _public_name(root: Path, files: Iterable[_File]) -> str:
-    """The source folder's name, unless it may identify a patient: if it holds images, or repeats a header's value."""
-    name = _plain(root.name)
-    reveals = any(file.path.parent == root or any(part in name for part in file.identities) for file in files)
-    return UNNAMED if reveals else safe_name(root.name)
+def _public_name(root: Path, files: Iterable[_File], naming: Naming, scan_id: str) -> str:
+    """The source folder's name, unless it may identify a patient.
+
+    It may if it holds images, repeats a header's value, or is not recognisably harmless; a name that the store has
+    already need not be.
+    """
+    name = safe_name(root.name)
+    if any(file.path.parent == root or file.identities.told_by(root.name) for file in files):
+        return UNNAMED
+    return name if naming.shows(root.name) or naming.known(scan_id) == name else UNNAMED
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -101,21 +105,11 @@ def _read(path: Path) -> _File | None:
         return None
     try:
         series = str(header.get("SeriesInstanceUID", "") or path.parent)
-        values = [str(header.get(tag, "") or "") for tag in (*_IDENTITY, "StudyInstanceUID", "SeriesInstanceUID")]
+        identities = identities_of(header)
         modality, patient = str(header.get("Modality", "")), str(header.get("PatientID", "") or "")
     except Exception:  # pydicom decodes values when they are asked for; the caller lists damaged files
         return None
-    return _File(path, series, modality, patient, _identities(values))
-
-
-def _identities(values: Iterable[str]) -> frozenset[str]:
-    """Texts that a folder's name must not contain: whole values, and the words of a name."""
-    words = (word for value in values for word in (value, *re.split(r"[\^\s,=]+", value)))
-    return frozenset(word for value in words if len(word := _plain(value)) >= _SHORTEST_IDENTITY)
-
-
-def _plain(text: str) -> str:
-    return re.sub(r"[^a-z0-9]", "", text.lower())
+    return _File(path, series, modality, patient, identities)
 
 
 def _damaged(folder: Path, count: int, root: Path, naming: Naming) -> Problem:
@@ -126,5 +120,5 @@ def _damaged(folder: Path, count: int, root: Path, naming: Naming) -> Problem:
 
 def _not_ct(files: Sequence[_File], naming: Naming) -> Problem:
     source = f"{HASHED}{naming.hashed('scan', files[0].series)}"
-    reason = f"{count_of(len(files), 'DICOM file')} of modality {files[0].modality}, not CT"
+    reason = f"{count_of(len(files), 'DICOM file')} of {modality_text(files[0].modality)}, not CT"
     return Problem(source, reason, "only CT is prepared", files[0].path.parent)

@@ -12,7 +12,7 @@ from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
-from maesil.datasets.naming import Naming
+from maesil.datasets.naming import Known, Naming, unknown
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.tree import EMPTY
 from maesil.errors import ConfigError
@@ -24,6 +24,8 @@ def find_scans(
     salt: str | Callable[[], str] = "",
     *,
     hash_names: bool = False,
+    keep_names: bool = False,
+    known: Known = unknown,
     patient_pattern: str | None = None,
     layout: str | None = None,
 ) -> FoundScans:
@@ -31,22 +33,27 @@ def find_scans(
 
     Each source gets the first layout that its files match, or that of a plain tree; `matched` says which, and why.
     Files that may be scans but are not part of that layout are not read; they are reported as one problem.
-    Volume files are named by dataset and public case name; DICOM series and their patients by salted hashes, except in
-    public collections. A scan's name depends only on its own place in its source, not on what else is found. Label
+    Volume files are named by dataset and case if these names are recognisably harmless (see
+    `maesil.datasets.harmless`), and by salted hashes if not; DICOM series and their patients always by hashes, except
+    in public collections. A scan's name depends only on its own place in its source, not on what else is found. Label
     files are counted and skipped; hidden files and prepared stores are ignored.
 
     Args:
         sources: Volume files, DICOM folders, trees of these, or lists written by `maesil datasets`.
         dataset: Name of the collection; None: its own, or the source folder's, unless that may be a patient's.
         salt: Secret that the hashes are made with; a function is called only if a hash is made.
-        hash_names: Whether to hash the names of volume files too.
+        hash_names: Whether to hash the names of all volume files.
+        keep_names: Whether to keep the names of all volume files and folders.
+        known: Function from a scan's name to its dataset in the store or list that is continued, or to None: scans keep
+            the names that they have there.
         patient_pattern: Regular expression that finds the patient in a volume file's path below its source.
         layout: Name in `LAYOUTS`, if the layout of the sources is known.
 
     Raises:
-        ConfigError: A source does not exist, none has a scan, or the layout or the pattern does not match.
+        ConfigError: A source does not exist, none has a scan, the layout or the pattern does not match, or names are
+            both to be hashed and to be kept.
     """
-    naming = Naming(dataset, salt, hash_names, patient_pattern)
+    naming = Naming(dataset, salt, hash_names, keep_names, patient_pattern, known)
     found = [_find_in(source, naming, layout) for source in _existing(sources)]
     scans, twice = _distinct(scan for one in found for scan in one.scans)
     problems = (*(problem for one in found for problem in one.problems), *twice)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from maesil.ct.readers import reader_of
 from maesil.datasets.names import safe_name
-from maesil.datasets.naming import Naming
+from maesil.datasets.naming import UNNAMED, Naming
 from maesil.datasets.scan import HASHED, FoundScans, Scan
 
 
@@ -59,7 +60,7 @@ def case_scan(
     split: str | None = None,
     label_names: Mapping[int, str] | None = None,
 ) -> Scan:
-    """The scan of a volume file that is named by its collection.
+    """The scan of a volume file that is named by its collection; names that may be a patient's become hashes.
 
     Args:
         path: Path of the file.
@@ -73,14 +74,16 @@ def case_scan(
         label_names: Map from number to structure, if the labels are one file of numbers.
     """
     named = tuple(sorted((label_names or {}).items())) if labels else ()
-    dataset = naming.dataset or safe_name(collection)
-    scan_id, patient_id, shown = (
-        safe_name(dataset, *case.split("/")),
-        safe_name(patient or case),
-        path.relative_to(root).as_posix(),
-    )
-    if naming.hash_names:
-        scan_id, patient_id = naming.hashed("scan", f"{collection}/{case}"), naming.hashed("patient", patient or case)
+    files, relative = reader_of(path).files(path), path.relative_to(root)
+    scan_id = safe_name(naming.dataset or safe_name(collection), *case.split("/"))
+    patient_id, shown = safe_name(patient or case), relative.as_posix()
+    names = (*(() if naming.dataset else (collection,)), *case.split("/"), *relative.parts)
+    if not naming.hash_names and not naming.shows(*names, patient or case) and naming.known(scan_id) is not None:
+        naming = replace(naming, keep_names=True)
+    dataset = naming.dataset or (safe_name(collection) if naming.shows(collection) else UNNAMED)
+    if naming.hash_names or not naming.shows(*names):
+        scan_id = naming.hashed("scan", f"{collection}/{case}")
         shown = f"{HASHED}{scan_id}"
-    files = reader_of(path).files(path)
+    if naming.hash_names or not naming.shows(patient or case):
+        patient_id = naming.hashed("patient", patient or case)
     return Scan(scan_id, dataset, patient_id, path, None, files, shown, tuple(labels), split, named)

@@ -49,9 +49,9 @@ def _may_be_a_scan(root: Path, path: Path) -> bool:
 
 
 def _names(strangers: Sequence[Path], root: Path, naming: Naming) -> str:
-    """The names of volume files; names of DICOM files and their folders may identify a patient."""
-    volumes = [] if naming.hash_names else [path for path in strangers if ending_of(path.name)]
-    names = [path.relative_to(root).as_posix() for path in volumes[:NAMED]]
+    """The harmless names of volume files; names of DICOM files and their folders may identify a patient."""
+    volumes = [] if naming.hash_names else [path.relative_to(root) for path in strangers if ending_of(path.name)]
+    names = [path.as_posix() for path in volumes if naming.shows(*path.parts)][:NAMED]
     others = len(strangers) - len(names)
     if not names:
         return ""

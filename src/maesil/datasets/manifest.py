@@ -62,9 +62,12 @@ def read_manifest(path: Path) -> tuple[Scan, ...]:
 
 def kept_splits(path: Path) -> dict[tuple[str, str], str]:
     """Map from dataset and patient to their split in an earlier list: patients keep it when others are added."""
-    if not path.is_file():
-        return {}
-    return {(scan.dataset, scan.patient): scan.split for scan in read_manifest(path) if scan.split is not None}
+    return {(scan.dataset, scan.patient): scan.split for scan in earlier_scans(path) if scan.split is not None}
+
+
+def earlier_scans(path: Path) -> tuple[Scan, ...]:
+    """The scans of a list that may not exist yet."""
+    return read_manifest(path) if path.is_file() else ()
 
 
 def with_split(scan: Scan, split: str) -> Scan:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from maesil.datasets.salt import HASH_LENGTH
+
 HASHED = "scan "
-"""Prefix of `Scan.shown` if even the relative path is withheld."""
+"""Prefix of `Scan.shown` if even the relative path is withheld; a salted hash follows."""
+
+_HASH = re.compile(rf"{HASHED}[0-9a-f]{{{HASH_LENGTH}}}")
 
 
 @dataclass(frozen=True)
@@ -43,7 +48,7 @@ class Scan:
     @property
     def hashed(self) -> bool:
         """Whether the names are salted hashes, so that another salt would give other names."""
-        return self.shown.startswith(HASHED)
+        return _HASH.fullmatch(self.shown) is not None
 
 
 @dataclass(frozen=True)

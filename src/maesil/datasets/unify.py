@@ -12,7 +12,7 @@ from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
 from maesil.datasets.layouts import LAYOUTS
-from maesil.datasets.manifest import kept_splits, with_split, write_manifest
+from maesil.datasets.manifest import earlier_scans, kept_splits, with_split, write_manifest
 from maesil.datasets.overview import Overview, draw_splits, overview
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
@@ -46,6 +46,7 @@ def unify(
     *,
     layout: str | None = None,
     dataset: str | None = None,
+    keep_names: bool = False,
     splits: SplitConfig | None = None,
     out: AnyPath | None = None,
     weighting: Weighting = "by-scan",
@@ -59,6 +60,7 @@ def unify(
         roots: Folders of collections.
         layout: Layout of the roots, if known; None: recognised from the files of each root.
         dataset: Name for all of them; None: each collection's own.
+        keep_names: Whether to keep the names of files and folders that are not recognisably harmless.
         splits: Shares, seed and overrides; a collection's own split takes precedence over the shares.
         out: File of the list to write, for `maesil prepare`; patients in an earlier list keep their split.
         weighting: Weighting for the training shares in Table I; the list does not keep it.
@@ -71,7 +73,8 @@ def unify(
     """
     roots = as_paths(roots)
     out = None if out is None else Path(out)
-    found = find_scans(roots, dataset, kept_salt, layout=layout)
+    known = {scan.scan_id: scan.dataset for scan in earlier_scans(out)} if out is not None else {}
+    found = find_scans(roots, dataset, kept_salt, keep_names=keep_names, known=known.get, layout=layout)
     looked = facts_of_all(found.scans, progress, options)
     pairs = list(zip(found.scans, looked, strict=True))
     facts = {scan.scan_id: fact for scan, fact in pairs if isinstance(fact, Facts)}

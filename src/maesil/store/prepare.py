@@ -7,6 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 from maesil.store.format import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.lock import locked
+from maesil.store.names_table import write_names
 from maesil.store.parallel import refuse_in_starting_worker, run_all
 from maesil.store.quarantine import Quarantined, quarantine_text, quarantined_problem, quarantined_scan
 from maesil.store.settings import PrepareConfig
@@ -38,6 +40,8 @@ class PrepareReport:
         warnings: Scans and what had to be assumed about them; may contain paths.
         copies: Scans of the store that have the same bytes, a group each.
         matched: Path of each source, the layout that was recognised, and the reason.
+        hidden: Number of scans whose names are hashes.
+        names: File beside the store that says which scan has which of these names; None if there is none.
     """
 
     prepared: tuple[str, ...]
@@ -48,6 +52,8 @@ class PrepareReport:
     warnings: tuple[tuple[str, str], ...] = ()
     copies: tuple[tuple[str, ...], ...] = ()
     matched: tuple[tuple[str, str, str], ...] = ()
+    hidden: int = 0
+    names: str | None = None
 
 
 def prepare(
@@ -90,12 +96,15 @@ def prepare(
         salt,
         hash_names=config.hash_names,
         patient_pattern=config.patient_pattern,
+        keep_names=config.keep_names,
+        known=partial(_known_dataset, out),
         layout=config.layout,
     )
     out = out.absolute()  # workers may have another working folder
     with locked(out):
         hashing = any(scan.hashed for scan in found.scans)
         _guarded(out, lambda: _open_store(out, config, _check_of(salt) if hashing else None))
+        table = write_names(out, found.scans)
         # Compared with the store before the run, not with what workers saw: a scan may run twice if a worker dies.
         before = {scan.scan_id: stored_row(out, scan.scan_id) for scan in found.scans}
         outcomes = run_all(
@@ -108,7 +117,7 @@ def prepare(
         _guarded(out, lambda: _finish(out, config, rows, bad))
     used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
     report = _report(found, outcomes, before, bad)
-    return replace(report, labels=found.labels - used, copies=_copies(rows))
+    return replace(report, labels=found.labels - used, copies=_copies(rows), names=table)
 
 
 def _report(
@@ -126,8 +135,15 @@ def _report(
         labels=found.labels,
         changed=tuple(name for name in prepared if before[name] is not None),
         warnings=tuple((name, text) for name, one in written.items() for text in one.warnings),
+        hidden=sum(scan.hashed for scan in found.scans),
         matched=tuple((str(match.source), match.layout, match.because) for match in found.matched),
     )
+
+
+def _known_dataset(out: Path, scan_id: str) -> str | None:
+    """Dataset of a scan of the store that is continued; None if the store has no such scan."""
+    row = stored_row(out, scan_id)
+    return None if row is None else str(row["dataset"])
 
 
 def _check_of(salt: str | Callable[[], str]) -> str:

@@ -6,16 +6,19 @@ import json
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
 
 from maesil.datasets import Problem, Scan
+from maesil.datasets.harmless import DATE, harmless
 from maesil.errors import MaesilError
 
+_PATH = re.compile(r"(?<!\w)(?:/|[A-Za-z]:\\)[^\s'\":,;)]+")
 _SECRETS = (
     re.compile(r"\d+(?:\.\d+){3,}\.?"),  # a UID
-    re.compile(r"(?<!\d)(?:19|20)\d\d[-/.]?[01]\d[-/.]?[0-3]\d(?!\d)"),  # a date
-    re.compile(r"(?<!\w)(?:/|[A-Za-z]:\\)[^\s'\":,;)]+"),  # a path
+    re.compile(r"\.\.\.\.?\d[\d.]*"),  # the end of a UID
+    DATE,
+    _PATH,
 )
+_ORDINARY_WORD = re.compile(r"[a-z]+")
 _WITHHELD = "(withheld)"
 
 
@@ -64,22 +67,26 @@ def _explained(error: BaseException) -> tuple[str, str]:
         return "it needs more memory than is available", "use fewer --workers, or a machine with more memory"
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__, "check that the file can be read"
-    return f"unexpected {type(error).__name__}: {error}", "please report it: every scan should be read or refused"
+    # Its text may quote the header.
+    fix = "please report it, with the traceback of maesil.ct.readers.read(PATH): every scan should be read or refused"
+    return f"unexpected {type(error).__name__}", fix
 
 
 def _without_secrets(text: str, scan: Scan) -> str:
     """Removes names of files and series from readers' messages: they may identify a patient."""
-    names = {str(scan.path), scan.path.name, scan.series or "", *(name for file in scan.files for name in _names(file))}
-    public = not scan.hashed
-    for name in () if public else sorted(filter(None, names), key=len, reverse=True):
-        text = text.replace(name, _WITHHELD)
-    for pattern in _SECRETS[2:] if public else _SECRETS:
+    places = {place for path in (scan.path, *scan.files) for place in (path, *path.parents) if len(place.parts) > 2}
+    names = {place.name for place in places if scan.hashed and _may_tell(place.name)}
+    series = {scan.series} if scan.hashed and scan.series else set[str]()
+    for secret in sorted({*map(str, places), *names, *series}, key=len, reverse=True):
+        text = re.sub(rf"(?<!\w){re.escape(secret)}(?!\w)", _WITHHELD, text)  # whole words: a folder may be called "a"
+    for pattern in _SECRETS if scan.hashed else (_PATH,):
         text = pattern.sub(_WITHHELD, text)
     return text
 
 
-def _names(file: Path) -> tuple[str, str]:
-    return str(file), file.name
+def _may_tell(name: str) -> bool:
+    """Whether the name of a file or folder is withheld: not if it is harmless, or a word that reasons may have."""
+    return not harmless(name) and not _ORDINARY_WORD.fullmatch(name)
 
 
 def quarantine_text(rows: Iterable[Quarantined]) -> str:

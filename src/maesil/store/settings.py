@@ -30,7 +30,10 @@ class PrepareConfig:
         codec: Compression of chunks: "lz4" reads fastest, "zstd" is a tenth smaller but slower to read, "none" is for
             disks that are faster than the processor.
         dataset: Name of the collection; None: the folder name of each source, unless it may be a patient's name.
-        hash_names: Whether to hash case names of volume files too; DICOM scans always get salted hashes.
+        hash_names: Whether to hash the names of all volume files, public case names too; DICOM scans always get salted
+            hashes.
+        keep_names: Whether to keep the names of all volume files and folders; by default, those that are not
+            recognisably harmless are hashed, because they may name a patient.
         patient_pattern: Regular expression that finds the patient in a volume file's path below its source, such as
             "^([^/]+)/" for the first folder; None: every case is a patient. DICOM files name the patient themselves.
         layout: Layout of the sources, if known, a name that `maesil datasets --help` lists; None: recognised from the
@@ -52,6 +55,7 @@ class PrepareConfig:
     codec: Codec = "lz4"
     dataset: str | None = None
     hash_names: bool = False
+    keep_names: bool = False
     patient_pattern: str | None = None
     layout: str | None = None
     salt: str | None = None

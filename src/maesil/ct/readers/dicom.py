@@ -14,6 +14,7 @@ from maesil.counts import count_of
 from maesil.ct.readers.base import Facts, Reader
 from maesil.ct.readers.dicom_headers import Series, Slice, find_series, is_localizer, read_header, slices_of
 from maesil.ct.readers.dicom_stack import stack
+from maesil.ct.readers.modality import modality_text
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.readers.soundness import AGAIN, Slabs, collect, require_sound
 from maesil.ct.volume import Volume
@@ -147,7 +148,7 @@ def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
 
 def _require_ct(modality: str, path: Path) -> None:
     if modality != "CT":
-        named = f"of modality {modality}" if modality else "without a modality"
+        named = f"of {modality_text(modality)}" if modality else "without a modality"
         raise ScanError(f"the images are {named}, not CT", where=path, fix="only CT is read: its values are HU")
 
 
@@ -191,4 +192,4 @@ def _pixels(path: Path) -> npt.NDArray[Any]:
                 where=path,
                 fix="pip install 'maesil[dicom]'",
             ) from error
-        raise ScanError(f"the pixels are damaged: {error}", where=path, fix="copy or export the file again") from error
+        raise ScanError("the pixels are damaged", where=path, fix="copy or export the file again") from error

@@ -211,9 +211,7 @@ def _slice(
         scale, shift = float(slope), float(intercept)
         rows, columns = int(header.Rows), int(header.Columns)
     except (TypeError, ValueError, AttributeError) as error:
-        raise ScanError(
-            f"a geometry tag of the image is damaged: {error}", where=path, fix="export it again"
-        ) from error
+        raise ScanError("a geometry tag of the image is damaged", where=path, fix="export it again") from error
     if min(between_rows, between_columns) <= 0 or not np.isfinite([x, y, z, scale, shift, *directions.flat]).all():
         raise ScanError("the geometry tags of the image have impossible values", where=path, fix="export it again")
     lengths = np.linalg.norm(directions, axis=1)

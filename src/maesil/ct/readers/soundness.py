@@ -43,12 +43,8 @@ def located(path: Path, damaged: tuple[type[Exception], ...]) -> Iterator[None]:
     except ScanError as error:
         raise ScanError(error.what, where=path, fix=error.fix or AGAIN) from error
     except kinds as error:
-        raise ScanError(f"the file is damaged or has another format: {_gist(error)}", where=path, fix=AGAIN) from error
-
-
-def _gist(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[-1].strip() if lines else type(error).__name__
+        # The library's words may quote the header, and messages are kept in stores and logs.
+        raise ScanError("the file is damaged or has another format", where=path, fix=AGAIN) from error
 
 
 def array_shape(sizes: Sequence[int], splitter: str = "") -> Shape3:
