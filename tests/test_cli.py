@@ -113,6 +113,50 @@ def test_help__of_a_command_loads_no_more_than_it_did() -> None:
     subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
 
 
+def test_errors__of_names_and_paths_come_before_torch(tmp_path: Path) -> None:
+    calls = {
+        "pretrain papr --run x": "did you mean 'paper'?",
+        "pretrain --run x": "no preset is given",
+        "pretrain --config x.yaml --run x": "cannot read the configuration",
+        "pretrain demo --run x --data.store nowhere": "there is no store here",
+        "evaluate nowhere": "this run does not exist",
+        "report nowhere": "this run does not exist",
+        "reconstruct nowhere scan.nii.gz --out x.nii.gz": "this run does not exist",
+        "predict nowhere scan.nii.gz --out x.nii.gz": "this run does not exist",
+        "export nowhere --to monai --out x": "there is no such folder",
+        "embed nowhere store --out x.csv": "there is no such folder",
+        "similar nowhere scan": "there is no such file",
+        "compare nowhere --out x": "there is no store here",
+        "compare nowhere --out x --beside=dmo": "did you mean 'demo'?",
+        "compare-transfer --init nowhere --out x": "there is no such folder",
+        "finetune segmentation --init none --data.store=nowhere --run x": "there is no store here",
+        "finetune classification --init none --preset bas --run x": "did you mean 'base'?",
+        "prepare nowhere --out store": "this source does not exist",
+        "datasets nowhere": "this source does not exist",
+        "store check nowhere": "there is no store here",
+    }
+    check = (
+        "import contextlib, io, sys; from maesil.cli import main\n"
+        f"for words, message in {calls}.items():\n"
+        "    said = io.StringIO()\n"
+        "    with contextlib.redirect_stderr(said):\n"
+        "        assert main(words.split()) == 2, words\n"
+        "    assert message in said.getvalue(), (words, said.getvalue())\n"
+        "    assert 'torch' not in sys.modules, words\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, cwd=tmp_path)
+
+
+def test_help__and_the_pipeline_load_nothing_slow() -> None:
+    check = (
+        "import sys, maesil.pipeline; from maesil.cli import main\n"
+        "assert main(['--help']) == 0\n"
+        "slow = {'numpy', 'pandas', 'pydantic', 'torch', 'monai', 'pytorch_lightning', 'matplotlib', 'tyro'}\n"
+        "assert not slow & set(sys.modules), slow & set(sys.modules)\n"
+    )
+    subprocess.run([sys.executable, "-c", check], check=True, stdout=subprocess.DEVNULL)
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
@@ -128,11 +172,11 @@ def test_help__of_a_command_loads_no_more_than_it_did() -> None:
         (["datasets", ".", "--layout", "lidk"], "did you mean 'lidc'?"),
         (["report", "nowhere"], "this run does not exist"),
         (["datasets", "nowhere"], "this source does not exist"),
-        (["compare", "nowhere"], "an output folder are required"),
+        (["compare", "there"], "an output folder are required"),
         (["compare", "nowhere", "--out", "x"], "there is no store here"),
-        (["compare", "nowhere", "--out", "x", "--models", "vea"], "did you mean 'vae'?"),
-        (["compare", "nowhere", "--out", "x", "--models", "ae", "--preset", "bottlenecks"], "give only one of them"),
-        (["compare", "nowhere", "--out", "x", "--budget", "hours=2"], "is not a budget"),
+        (["compare", "there", "--out", "x", "--models", "vea"], "did you mean 'vae'?"),
+        (["compare", "there", "--out", "x", "--models", "ae", "--preset", "bottlenecks"], "give only one of them"),
+        (["compare", "there", "--out", "x", "--budget", "hours=2"], "is not a budget"),
         (["compare", "nowhere", "--out", "x", "--beside", "dmo"], "did you mean 'demo'?"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),
@@ -148,6 +192,8 @@ def test_errors__are_messages_with_exit_code_2(
     words: list[str], message: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "manifest.json").touch()
     assert main(words) == 2
     printed = capsys.readouterr()
     assert message in printed.err

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import re
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -21,6 +23,22 @@ def test_pipeline__every_path_may_be_a_string(name: str) -> None:
     parameters = inspect.signature(getattr(pipeline, name)).parameters.values()
     only_paths = re.compile(r"(?<!Any)(?<!str \| )\bPath\b")
     assert [each.name for each in parameters if only_paths.search(str(each.annotation))] == []
+
+
+def test_pipeline__type_checkers_see_what_is_imported() -> None:
+    """The names are listed for `import *`, for type checkers, and for the import on first use."""
+    tree = ast.parse(inspect.getsource(pipeline))
+    (typed,) = (node for node in tree.body if isinstance(node, ast.If))
+    imported = {
+        each.asname or each.name: (node.module, each.name)
+        for node in typed.body
+        if isinstance(node, ast.ImportFrom)
+        for each in node.names
+    }
+    assert set(imported) == set(pipeline.__all__) == set(dir(pipeline))
+    assert {name: getattr(import_module(str(where)), there) for name, (where, there) in imported.items()} == {
+        name: getattr(pipeline, name) for name in pipeline.__all__
+    }
 
 
 def test_pipeline__from_scans_to_a_page_with_strings(tiny_config: RunConfig, scans: Path, tmp_path: Path) -> None:

@@ -87,6 +87,9 @@ def _run(words: list[str]) -> int:
         return 0
     try:
         COMMANDS[words[0]]  # raises for an unknown name and suggests the nearest one
+        from maesil.commands.early import check  # reads no torch, but more than a help needs
+
+        check(words)
         module = f"maesil.commands.{words[0].replace('-', '_')}"
         code: int = import_module(module).main(words[1:])  # a module per command: most helps need no torch
         return code

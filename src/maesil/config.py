@@ -14,6 +14,7 @@ from pydantic.dataclasses import dataclass
 
 from maesil.catalog import unknown_name
 from maesil.errors import ConfigError, UnknownNameError
+from maesil.files import read_yaml
 from maesil.masking import MASKINGS, DualMasking, Masking
 from maesil.models import MODELS, MAEConfig, ModelConfig
 from maesil.models.vae import renew_settings
@@ -82,15 +83,7 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> RunConfig:
 
 def load_yaml(path: Path) -> RunConfig:
     """Reads a configuration; raises ConfigError if it does not parse or validate."""
-    try:
-        values = yaml.safe_load(path.read_text())
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration: {error.strerror}", where=path) from error
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {error}", where=path) from error
-    if not isinstance(values, dict):
-        raise ConfigError("a configuration must be a mapping of sections", where=path)
-    return from_dict(values, where=path)
+    return from_dict(read_yaml(path), where=path)
 
 
 def dump_yaml(config: RunConfig) -> str:

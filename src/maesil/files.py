@@ -93,6 +93,25 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The settings of a YAML file.
+
+    Raises:
+        ConfigError: It cannot be read, is not YAML, or is not a mapping.
+    """
+    import yaml
+
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration: {error.strerror}", where=path) from error
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {error}", where=path) from error
+    if not isinstance(values, dict):
+        raise ConfigError("a configuration must be a mapping of sections", where=path)
+    return values
+
+
 def quoted(path: Path | str) -> str:
     """A path as a shell reads it, for commands in advice: in quotes if it has spaces."""
     return shlex.quote(str(path))

@@ -14,7 +14,7 @@ import pytest
 
 from maesil.comparison.child import ChildFailedError, _reason, pretrain_apart
 from maesil.config import RunConfig, dump_yaml
-from maesil.runs.load import steps_done
+from maesil.runs.checkpoints import steps_done
 
 
 def settings(config: RunConfig, folder: Path) -> Path:

@@ -56,6 +56,7 @@ from maesil.models.mean import MeanFill
 from maesil.models.transformer import PatchDecoder
 from maesil.presets import PRESETS
 from maesil.presets.baselines import SIZES, autoencoder_beside
+from maesil.report import masks
 from maesil.runs.load import load_run
 from maesil.store.scanstore import ScanStore
 
@@ -229,8 +230,8 @@ def test_masking(
     assert spec.configure(tiny).masking == ToyMasking(rounds=5)
 
     drawn: list[str] = []
-    gallery = pipeline.mask_gallery
-    monkeypatch.setattr(pipeline, "mask_gallery", lambda masks: drawn.extend(masks) or gallery(masks))
+    gallery = masks.mask_gallery
+    monkeypatch.setattr(masks, "mask_gallery", lambda found: drawn.extend(found) or gallery(found))
     assert main(["masks", "--out", str(tmp_path / "masks.png"), "--grid", "4", "4", "4"]) == 0
     assert "toy: 50.0% masked" in drawn
 
@@ -257,7 +258,7 @@ def test_model(register: Register, helps: Helps, refused: Helps, tiny: RunConfig
     assert "of --model.name: toy, maesil" in helps("pretrain")
     assert "the names are toy, maesil" in helps("compare")
     assert "toy, " in refused("pretrain", "tiny", "--model.name", "x")
-    assert "toy, " in refused("compare", "x", "--out", "y", "--models", "x")
+    assert "toy, " in refused("compare", tiny.data.store, "--out", "y", "--models", "x")
 
     run = pretrained(tiny, tmp_path / "run", "--model.name", "toy", "--model.channels", "8", "16")
     assert load_run(run).config.model == load_yaml(run / "config.yaml").model
@@ -453,7 +454,7 @@ def test_metric(
 def test_protocol(register: Register, helps: Helps, refused: Helps, tiny: RunConfig, tmp_path: Path) -> None:
     register(PROTOCOLS, lambda: Protocol(regions=("masked",), lpips=None, mask_draws=1, mask_seed=7))
     assert "--reading names the protocol: toy, " in helps("evaluate")
-    assert "known: masked, toy, unmasked" in refused("evaluate", "x", "--reading", "y")
+    assert "known: masked, toy, unmasked" in refused("evaluate", "--reading", "y", "x")
     run = pretrained(tiny, tmp_path / "run")
     assert main(["evaluate", str(run), "--reading", "toy", "--protocol.mask-seed", "8"]) == 0
     scores = read_scores(run / "evaluation" / "test" / "scores.jsonl")

@@ -13,7 +13,7 @@ import pytest
 from maesil import pipeline
 from maesil.config import RunConfig
 from maesil.errors import ConfigError, TrainingError
-from maesil.runs.load import steps_done
+from maesil.runs.checkpoints import steps_done
 from maesil.training.logs import curve
 from ranks import launch
 

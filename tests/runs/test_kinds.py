@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from maesil.errors import CheckpointError
-from maesil.runs.load import checkpoint_of
+from maesil.runs.checkpoints import checkpoint_of
 
 
 def folder(path: Path, **files: Any) -> Path:

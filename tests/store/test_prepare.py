@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -47,6 +49,22 @@ def test_prepare__again_has_nothing_to_do(sources: Path, tmp_path: Path, hashes:
     report = here(sources, tmp_path / "store")
     assert (report.prepared, report.skipped) == ((), ("set-a", "set-b", "set-c"))
     assert hashes(tmp_path / "store") == before
+
+
+def test_prepare__again_starts_no_workers(sources: Path, tmp_path: Path) -> None:
+    here(sources, tmp_path / "store")
+    again = (
+        "import sys; from pathlib import Path; from maesil import pipeline\n"
+        "from maesil.store.settings import PrepareConfig\n"
+        "config = PrepareConfig(spacing_mm=3.0, chunk=16, shard=32, salt='test')\n"
+        "shown = []\n"
+        "report = pipeline.prepare(sys.argv[1], sys.argv[2], config, progress=lambda *row: shown.append(row))\n"
+        "assert report.skipped == ('set-a', 'set-b', 'set-c')\n"
+        "assert [row[:2] for row in shown] == [(0, 3), (1, 3), (2, 3), (3, 3)]\n"
+        "slow = {'dask', 'distributed', 'torch', 'pandas'} & set(sys.modules)\n"
+        "assert not slow, slow\n"
+    )
+    subprocess.run([sys.executable, "-c", again, str(sources), str(tmp_path / "store")], check=True)
 
 
 def test_prepare__two_stores_of_the_same_scans_have_the_same_bytes(

@@ -19,7 +19,8 @@ from torch.distributed.device_mesh import DeviceMesh
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.models.vqvae import VQVAEConfig
-from maesil.runs.load import load_run, steps_done
+from maesil.runs.checkpoints import steps_done
+from maesil.runs.load import load_run
 from maesil.tasks.classification.module import ClassificationModule
 from maesil.training.config import EfficiencyConfig
 from maesil.training.devices import resolve

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maesil.config import RunConfig
-from maesil.runs.load import steps_done
+from maesil.runs.checkpoints import steps_done
 from ranks import assert_same, finish, launch, on
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]

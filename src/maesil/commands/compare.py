@@ -11,7 +11,8 @@ from typing import Literal
 import tyro
 from pydantic import PositiveInt
 
-from maesil.commands.parsing import Settings, console, lists, parse, print_json, value_of
+from maesil.commands.early import value_of
+from maesil.commands.parsing import Settings, console, lists, parse, print_json
 from maesil.comparison.budget import parse_budget
 from maesil.comparison.model_sets import MODEL_SETS, ModelSet
 from maesil.comparison.spec import parse_models

@@ -9,7 +9,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from maesil.commands.parsing import console, lists, parse, value_of
+from maesil.commands.early import value_of
+from maesil.commands.parsing import console, lists, parse
 from maesil.errors import ConfigError
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import PROTOCOLS, Protocol

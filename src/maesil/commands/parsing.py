@@ -111,12 +111,6 @@ def _explain(error: ValidationError, command: str, words: Sequence[str]) -> Conf
     return ConfigError(f"{flag} is {first['input']}: {what}", fix=f"maesil {command} --help")
 
 
-def value_of(words: Sequence[str], flag: str) -> str | None:
-    """The value of a flag that must be known before parsing, because it decides which other flags exist."""
-    named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == flag), None)
-    return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
-
-
 def console() -> Console:
     """The console for progress and messages: standard error, so that standard output holds only results."""
     return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_first_rank())

@@ -9,7 +9,8 @@ from pathlib import Path
 from rich.console import Console
 
 from maesil.allocator import EVERYTHING, keep_freed_memory
-from maesil.commands.parsing import Settings, console, lists, parse, print_json, value_of
+from maesil.commands.early import HELP, require_begun, value_of
+from maesil.commands.parsing import Settings, console, lists, parse, print_json
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
 from maesil.files import quoted
@@ -17,7 +18,7 @@ from maesil.masking import MASKINGS
 from maesil.models import MODELS
 from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
-from maesil.runs.claim import SETTINGS
+from maesil.runs.checkpoints import checkpoint_of, steps_done
 
 
 @lists(presets=PRESETS, models=MODELS, maskings=MASKINGS)
@@ -89,7 +90,7 @@ def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
     elif "--config" in words and words.index("--config") + 1 < len(words):
         place = words.index("--config")
         config, rest = load_yaml(Path(words[place + 1])), words[:place] + words[place + 2 :]
-    elif {"-h", "--help"} & set(words):
+    elif HELP & set(words):
         config, rest = PRESETS["base"](), words
     else:
         config, rest = _settings_of(value_of(words, "--run")), words
@@ -103,15 +104,10 @@ def _settings_of(run: str | None) -> RunConfig:
         ConfigError: There is no such run.
         CheckpointError: It is of another kind of run.
     """
-    if run is None or not (Path(run) / SETTINGS).is_file():
-        listed = ", ".join(PRESETS)
-        fix = f"maesil pretrain PRESET ..., one of: {listed}; a run that has begun needs only --run RUN"
-        raise ConfigError("no preset is given", fix=fix)
-    from maesil.runs.load import checkpoint_of, steps_done
-
-    if steps_done(Path(run)):
-        checkpoint_of(Path(run))
-    return load_yaml(Path(run) / SETTINGS)
+    settings = require_begun(run)
+    if steps_done(settings.parent):
+        checkpoint_of(settings.parent)
+    return load_yaml(settings)
 
 
 def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:

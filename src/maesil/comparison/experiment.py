@@ -27,8 +27,9 @@ from maesil.evaluation.scores import Score
 from maesil.files import write_json, write_text
 from maesil.models import CEILINGS, UNTRAINED, Reconstructor, make_model
 from maesil.progress import Progress
+from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import claim
-from maesil.runs.load import default_device, load_run, steps_done
+from maesil.runs.load import default_device, load_run
 from maesil.sampling.regions import Region
 from maesil.training.devices import world_size
 

@@ -13,11 +13,12 @@ from jaxtyping import Float, Float32
 from maesil.catalog import nearest
 from maesil.counts import count_of
 from maesil.encoder.card import Transfer
+from maesil.encoder.feature_file import require_features, require_table
 from maesil.encoder.start import require_same_voxels
 from maesil.encoder.tokens import pooled, scan_tokens, weighted_mean
 from maesil.errors import ConfigError
 from maesil.extras import optional
-from maesil.files import quoted, replacing
+from maesil.files import replacing
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
 from maesil.sampling.regions import tissue_share
@@ -125,21 +126,6 @@ def _append(
         numbers[name].append(float(number))
 
 
-def require_table(path: Path) -> None:
-    """Checks, before the work, that `write_features` can write here.
-
-    Raises:
-        ConfigError: The suffix is another one, or the folder does not exist.
-        MissingExtraError: Parquet needs pyarrow.
-    """
-    if path.suffix not in (".parquet", ".csv", ".npz"):
-        raise ConfigError(f"features can't be a '{path.suffix}' file", where=path, fix="use .parquet, .csv or .npz")
-    if not path.resolve().parent.is_dir():
-        raise ConfigError("its folder does not exist", where=path, fix=f"mkdir -p {quoted(path.parent)}")
-    if path.suffix == ".parquet":
-        optional("pyarrow", "tables")
-
-
 def write_features(features: Features, path: Path) -> Path:
     """Writes the table as .parquet, .csv or .npz, atomically.
 
@@ -171,8 +157,7 @@ def read_features(path: Path) -> Features:
     Raises:
         ConfigError: The file does not exist, or is not a table of features.
     """
-    if not path.is_file():
-        raise ConfigError("there is no such file", where=path, fix="write it: maesil embed RUN STORE --out FILE")
+    require_features(path)
     try:
         columns = _read_columns(path)
         names = sorted(name for name in columns if name[0] == "f" and name[1:].isdigit())

@@ -11,13 +11,12 @@ from safetensors.torch import load_file
 
 from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer
 from maesil.encoder.pretrained import PretrainedEncoder
-from maesil.errors import CheckpointError, ConfigError, DownloadError
+from maesil.encoder.source import HUB, local_folder
+from maesil.errors import CheckpointError, DownloadError
 from maesil.models.backbone import Backbone, backbone_of
 from maesil.models.mae import MaskedAutoencoder
 from maesil.models.transfer import transfer
 from maesil.runs.load import load_run
-
-HUB = "hf://"
 
 
 def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", device: str = "cpu") -> PretrainedEncoder:
@@ -41,7 +40,7 @@ def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", de
 
 def load_with_card(source: str | Path, *, checkpoint: Literal["last", "best"] = "last") -> tuple[Backbone, Transfer]:
     """Like `load`, but also returns the description of the weights."""
-    folder = _local(str(source))
+    folder = local_folder(str(source)) or _downloaded(str(source).removeprefix(HUB))
     if (folder / TRANSFER).is_file():
         return _exported(folder)
     loaded = load_run(folder, checkpoint=checkpoint, device="cpu")
@@ -69,25 +68,6 @@ def _exported(folder: Path) -> tuple[Backbone, Transfer]:
         ) from error
     transfer(backbone, weights, where=folder / WEIGHTS)
     return backbone.eval(), card
-
-
-def _local(source: str) -> Path:
-    path = Path(source)
-    if path.exists():
-        return path
-    name = source.removeprefix(HUB)
-    if not source.startswith(HUB) and (name.count("/") != 1 or name.startswith((".", "/", "~")) or _is_near(path)):
-        raise CheckpointError(
-            "there is no such folder", where=path, fix="give a run, an exported folder, or hf://organisation/name"
-        )
-    if name.count("/") != 1:
-        raise ConfigError(f"'{source}' is not the name of a model on the hub", fix="hf://organisation/name")
-    return _downloaded(name)
-
-
-def _is_near(path: Path) -> bool:
-    """Whether the path's parent folder exists, as in runs/WRONG: then it is a mistyped path, not a name on the hub."""
-    return path.parent.is_dir()
 
 
 def _downloaded(name: str) -> Path:

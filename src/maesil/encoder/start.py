@@ -9,6 +9,7 @@ from typing import Any
 from maesil import __version__
 from maesil.encoder.card import Transfer
 from maesil.encoder.load import load_with_card
+from maesil.encoder.source import NONE
 from maesil.errors import ConfigError
 from maesil.masking import DualMasking
 from maesil.models import MaskedAutoencoder
@@ -18,7 +19,6 @@ from maesil.presets import PRESETS
 from maesil.seen import seen_note, seen_patients, trained_on
 from maesil.store.scanstore import ScanEntry, ScanStore
 
-NONE = "none"
 PRETRAINED_DECAY = 0.75
 """Ratio of a block's learning rate to that of the block above, for a pre-trained encoder."""
 RANDOM_DECAY = 1.0

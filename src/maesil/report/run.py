@@ -21,7 +21,8 @@ from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
 from maesil.report.repeat import repeat_commands
-from maesil.runs.load import LoadedModel, checkpoint_of, load_run, run_store
+from maesil.runs.checkpoints import checkpoint_of
+from maesil.runs.load import LoadedModel, load_run, run_store
 from maesil.sampling.regions import Region, regions_of
 from maesil.store.scanstore import ScanStore
 

@@ -12,9 +12,9 @@ import torch
 from maesil.config import RunConfig, from_dict, load_yaml
 from maesil.errors import CheckpointError, StoreError
 from maesil.models import Pretrainer, make_model
-from maesil.runs.kinds import PRETRAINING, refuse_without_checkpoint, require_kind
+from maesil.runs.checkpoints import checkpoint_of
 from maesil.store.location import is_there
-from maesil.training.checkpoint import checkpoint_folder, load_weights, read_config
+from maesil.training.checkpoint import load_weights
 
 
 @dataclass(frozen=True)
@@ -52,21 +52,6 @@ def load_run(path: Path, *, checkpoint: Literal["last", "best"] = "last", device
     return LoadedModel(model.eval().to(device or default_device()), config, record, folder.resolve())
 
 
-def checkpoint_of(
-    path: Path, which: Literal["last", "best"] = "last", kind: str = PRETRAINING
-) -> tuple[Path, dict[str, Any]]:
-    """Finds the checkpoint folder of a run of a kind, and reads its config.json.
-
-    Raises:
-        CheckpointError: There is no checkpoint, or it is of another kind of run; the message says which commands fit.
-    """
-    refuse_without_checkpoint(path, kind)
-    folder = checkpoint_folder(path, which)
-    record = read_config(folder)
-    require_kind(path, record, kind)
-    return folder, record
-
-
 def default_device() -> str:
     """Returns "cuda" if there is a GPU, else "cpu"."""
     return "cuda" if torch.cuda.is_available() else "cpu"
@@ -88,11 +73,3 @@ def run_store(run: Path) -> Path:
     if store is None or not is_there(store):
         raise StoreError("the run's store no longer exists", where=store, fix="give another: --data.store STORE")
     return store
-
-
-def steps_done(run: Path) -> int:
-    """Optimiser steps of the run's last checkpoint; 0 if it has none."""
-    try:
-        return int(read_config(checkpoint_folder(run))["step"])
-    except CheckpointError:
-        return 0

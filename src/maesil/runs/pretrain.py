@@ -18,8 +18,8 @@ from maesil.models import make_model
 from maesil.models.transformer import recompute_blocks
 from maesil.rank import is_first_rank
 from maesil.runs.card import model_card, run_record
+from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import SETTINGS, claim
-from maesil.runs.load import steps_done
 from maesil.runs.lock import locked
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import GridPlan, make_plan

@@ -5,11 +5,13 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from maesil.allocator import keep_freed_memory
+from maesil.cores import available_cores
 from maesil.datasets import Scan
 from maesil.errors import ConfigError, MaesilError, StoreError
 from maesil.store.settings import PrepareConfig
@@ -36,6 +38,7 @@ def run_all(
     scheduler: str | None,
     workers: int | None,
     progress: Callable[[int, int, str], None] | None,
+    kept: Work = lambda store, scan, config: None,
 ) -> list[Worked]:
     """Runs the work for every scan; an exception, or a worker's death, becomes the outcome of that scan.
 
@@ -47,6 +50,8 @@ def run_all(
         scheduler: Address of a dask scheduler; None: processes on this machine.
         workers: Number of processes on this machine; None: one per core; 0: none.
         progress: Function called before the first scan and after every one.
+        kept: Function that returns the outcome of a scan on which no work is left, or else None. It runs in threads of
+            this process, so that no process is started if nothing is left to do.
 
     Returns:
         The outcomes, in the order of `scans`.
@@ -56,8 +61,7 @@ def run_all(
         ConfigError: No scheduler answers, or no worker can be started.
     """
     outcomes: dict[Scan, Any] = {}
-    here = workers == 0 and scheduler is None
-    stream = _here(work, store, scans, config) if here else _on_dask(work, store, scans, config, scheduler, workers)
+    stream = _outcomes(work, kept, store, scans, config, scheduler, workers)
     if progress is not None:
         progress(0, len(scans), "")
     for done, (scan, outcome) in enumerate(stream, start=1):
@@ -67,6 +71,33 @@ def run_all(
         if progress is not None:
             progress(done, len(scans), scan.scan_id)
     return [(scan, outcomes[scan]) for scan in scans]
+
+
+def _outcomes(
+    work: Work,
+    kept: Work,
+    store: Path,
+    scans: Sequence[Scan],
+    config: PrepareConfig,
+    scheduler: str | None,
+    workers: int | None,
+) -> Iterator[Worked]:
+    """Yields the outcomes as they come: first of scans on which no work is left."""
+    if scheduler is not None:  # its workers have more disks and cores than this machine
+        yield from _on_dask(work, store, scans, config, scheduler, workers)
+        return
+    if workers == 0:
+        yield from _here(work, store, scans, config)
+        return
+    left = set[Scan]()
+    with ThreadPoolExecutor(workers or available_cores()) as threads:
+        asked = {threads.submit(kept, store, scan, config): scan for scan in scans}
+        for future in as_completed(asked):
+            if future.exception() is not None or future.result() is None:
+                left.add(asked[future])  # the work itself says what is wrong
+            else:
+                yield asked[future], future.result()
+    yield from _on_dask(work, store, [scan for scan in scans if scan in left], config, scheduler, workers)
 
 
 def _here(work: Work, store: Path, scans: Sequence[Scan], config: PrepareConfig) -> Iterator[Worked]:
@@ -80,14 +111,14 @@ def _here(work: Work, store: Path, scans: Sequence[Scan], config: PrepareConfig)
 def _on_dask(
     work: Work, store: Path, scans: Sequence[Scan], config: PrepareConfig, scheduler: str | None, workers: int | None
 ) -> Iterator[Worked]:
-    from distributed import as_completed
-
     if not scans:
         return
+    from distributed import as_completed as as_finished
+
     with _client(scheduler, workers, len(scans)) as client:
         scan_of = {_submit(client, work, store, scan, config): scan for scan in scans}
         suspects = list[Scan]()
-        for future in as_completed(list(scan_of), loop=client.loop):
+        for future in as_finished(list(scan_of), loop=client.loop):
             scan, outcome = scan_of.pop(future), _outcome(future)
             if _is_death(outcome):
                 suspects.append(scan)

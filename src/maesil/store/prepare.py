@@ -22,7 +22,7 @@ from maesil.store.names_table import write_names
 from maesil.store.parallel import refuse_in_starting_worker, run_all
 from maesil.store.quarantine import Quarantined, quarantine_text, quarantined_problem, quarantined_scan
 from maesil.store.settings import PrepareConfig
-from maesil.store.writing import Written, stored_row, write_scan
+from maesil.store.writing import Written, kept_scan, stored_row, write_scan
 
 __all__ = ["PrepareConfig", "PrepareReport", "Progress", "Quarantined", "prepare"]
 
@@ -108,7 +108,14 @@ def prepare(
         # Compared with the store before the run, not with what workers saw: a scan may run twice if a worker dies.
         before = {scan.scan_id: stored_row(out, scan.scan_id) for scan in found.scans}
         outcomes = run_all(
-            write_scan, out, found.scans, config, scheduler=scheduler, workers=workers, progress=progress
+            write_scan,
+            out,
+            found.scans,
+            config,
+            scheduler=scheduler,
+            workers=workers,
+            progress=progress,
+            kept=kept_scan,
         )
         _drop_refused(out, outcomes)
         bad = [quarantined_problem(problem) for problem in found.problems]

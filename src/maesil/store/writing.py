@@ -87,16 +87,10 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         ScanError: The scan cannot be read, or is not sound.
         StoreError: The store cannot be written.
     """
-    names = {"scan_id": scan.scan_id, "dataset": scan.dataset, "patient": scan.patient}
-    if scan.split is not None:
-        names["split"] = scan.split
-    source: dict[str, Any] = {**names, "source_sha256": fingerprint(scan.files)}
-    wanted = _label_source(scan, config)
-    known = stored_row(store, scan.scan_id)
-    current = known is not None and _is_current(known, source, scan.split, wanted, config)
-    if known is not None and current and fault_of(scan_path(store, scan.scan_id), known, config.shard) is None:
-        row = known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config)
-        return Written(row, _reminder(scan, row))
+    source, wanted = _source_of(scan), _label_source(scan, config)
+    there = _already_there(store, scan, config, source, wanted)
+    if there is not None:
+        return there
     volume, assumptions = _read(scan, config.options)
     if options := config.options.chosen():
         source[OPTIONS] = options
@@ -115,6 +109,37 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Written(row, (*assumptions, *_reminder(scan, row)))
+
+
+def kept_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written | None:
+    """The scan if the store has it from the same bytes, under the same names; None if it must be prepared.
+
+    Raises:
+        OSError: A source file cannot be read.
+    """
+    if stored_row(store, scan.scan_id) is None:  # before any file is read
+        return None
+    return _already_there(store, scan, config, _source_of(scan), _label_source(scan, config))
+
+
+def _source_of(scan: Scan) -> dict[str, Any]:
+    """What a manifest row says of a scan's source."""
+    names = {"scan_id": scan.scan_id, "dataset": scan.dataset, "patient": scan.patient}
+    if scan.split is not None:
+        names["split"] = scan.split
+    return {**names, "source_sha256": fingerprint(scan.files)}
+
+
+def _already_there(
+    store: Path, scan: Scan, config: PrepareConfig, source: dict[str, Any], labels: str | None
+) -> Written | None:
+    known = stored_row(store, scan.scan_id)
+    if known is None or not _is_current(known, source, scan.split, labels, config):
+        return None
+    if fault_of(scan_path(store, scan.scan_id), known, config.shard) is not None:
+        return None
+    row = known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config)
+    return Written(row, _reminder(scan, row))
 
 
 def _is_current(

@@ -19,7 +19,8 @@ from maesil.files import write_text
 from maesil.memory import GIB, peak_resident_gib
 from maesil.sampling.augment import draw_generator
 from maesil.sampling.dataset import Superpatches
-from maesil.training.checkpoint import CARD, STATE, publish, write_model
+from maesil.training.checkpoint import publish, write_model
+from maesil.training.checkpoint_folder import CARD, STATE
 from maesil.training.module import VALIDATION_SEED, PretrainModule
 from maesil.training.sharding import gathered
 from maesil.training.stepper import Stepper

@@ -20,8 +20,7 @@ from torch import Tensor, nn
 
 from maesil.errors import CheckpointError
 from maesil.files import as_umask_allows
-
-CONFIG, WEIGHTS, CARD, STATE = "config.json", "model.safetensors", "card.md", "trainer.ckpt"
+from maesil.training.checkpoint_folder import CARD, CONFIG, WEIGHTS
 
 
 def write_model(folder: Path, weights: Mapping[str, Tensor], config: Mapping[str, Any], card: str) -> None:
@@ -61,33 +60,6 @@ def sweep(checkpoints: Path) -> None:
     for entry in checkpoints.iterdir():
         if entry.is_dir() and not entry.is_symlink() and entry.resolve() not in linked:
             shutil.rmtree(entry, ignore_errors=True)  # every rank calls this
-
-
-def checkpoint_folder(path: Path, which: str = "last") -> Path:
-    """Finds the checkpoint folder of `path`, which is a run folder or a checkpoint folder itself.
-
-    Raises:
-        CheckpointError: The path does not exist or holds no checkpoint.
-    """
-    for candidate in (path, path / "checkpoints" / which):
-        if (candidate / WEIGHTS).is_file() and (candidate / CONFIG).is_file():
-            return candidate
-    if not path.exists():
-        raise CheckpointError("this run does not exist", where=path, fix="give the folder that `maesil pretrain` wrote")
-    raise CheckpointError(
-        f"no checkpoint '{which}' in this folder",
-        where=path,
-        fix="run `maesil pretrain` first, or wait until it has written its first checkpoint",
-    )
-
-
-def read_config(folder: Path) -> dict[str, Any]:
-    """Reads a checkpoint's config.json."""
-    try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
-    except (OSError, ValueError) as error:
-        raise CheckpointError(f"{CONFIG} cannot be read: {error}", where=folder) from error
-    return config
 
 
 def load_weights(model: nn.Module, folder: Path) -> None:

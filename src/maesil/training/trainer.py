@@ -16,7 +16,8 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 
 from maesil.rank import is_first_rank
 from maesil.training.callbacks import Checkpoints, GracefulStop, Meter
-from maesil.training.checkpoint import STATE, sweep
+from maesil.training.checkpoint import sweep
+from maesil.training.checkpoint_folder import STATE
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 from maesil.training.devices import resolve, world_size
 from maesil.training.logs import CsvLog

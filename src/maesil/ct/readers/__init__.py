@@ -34,13 +34,23 @@ def read(path: str | Path, *, series: str | None = None, options: ReadOptions = 
         ScanError: The format is not supported, the file is damaged, or it is not a sound 3D scan.
         ConfigError: `series` is given for something that is not DICOM.
     """
-    path = Path(path)
-    if not path.exists():
-        raise NoScanError("no such file or folder", where=path, fix="check the path")
+    path = require_there(path)
     reader = reader_of(path)
     if series is not None and not reader.has_series:
         raise ConfigError(f"{reader.name} has no series", where=path, fix="leave the series out for this file")
     return reader.read(path, series, options)
+
+
+def require_there(path: str | Path) -> Path:
+    """The path of a file or folder.
+
+    Raises:
+        NoScanError: It does not exist.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise NoScanError("no such file or folder", where=path, fix="check the path")
+    return path
 
 
 def reader_of(path: Path) -> Reader:

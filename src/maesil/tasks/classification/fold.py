@@ -19,7 +19,8 @@ from maesil.encoder.start import decay_of
 from maesil.errors import ConfigError
 from maesil.models.backbone import Backbone
 from maesil.models.transformer import recompute_blocks
-from maesil.runs.load import default_device, steps_done
+from maesil.runs.checkpoints import steps_done
+from maesil.runs.load import default_device
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import make_plan
@@ -31,7 +32,8 @@ from maesil.tasks.classification.module import ClassificationModule
 from maesil.tasks.classification.network import Classifier
 from maesil.tiling import Tiling
 from maesil.training.batches import Batches
-from maesil.training.checkpoint import checkpoint_folder, load_weights
+from maesil.training.checkpoint import load_weights
+from maesil.training.checkpoint_folder import checkpoint_folder
 from maesil.training.config import MonitorConfig
 from maesil.training.live_progress import LiveProgress
 from maesil.training.trainer import Job, fit, prepare_process

@@ -32,7 +32,7 @@ from maesil.tasks.segmentation.score import score_segmentation
 from maesil.tasks.segmentation.train import finetune_segmentation
 from maesil.tasks.segmentation.trials import Amount, Experiment, Trial
 from maesil.tasks.unread import refuse_in_segmentation
-from maesil.training.checkpoint import checkpoint_folder, read_config
+from maesil.training.checkpoint_folder import checkpoint_folder, read_config
 from maesil.version import commit
 
 

@@ -28,7 +28,8 @@ from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
 from maesil.files import AnyPath, write_json, write_text
 from maesil.metrics.segmentation import segmentation_scores
 from maesil.progress import Progress
-from maesil.runs.load import checkpoint_of, default_device
+from maesil.runs.checkpoints import checkpoint_of
+from maesil.runs.load import default_device
 from maesil.sampling.ahead import ahead
 from maesil.sampling.labelled import Classes, annotated
 from maesil.sampling.regions import Region

@@ -18,7 +18,7 @@ from maesil.files import AnyPath
 from maesil.models.backbone import Backbone
 from maesil.models.transformer import recompute_blocks
 from maesil.rank import is_first_rank
-from maesil.runs.load import steps_done
+from maesil.runs.checkpoints import steps_done
 from maesil.runs.lock import locked
 from maesil.runs.pretrain import Outcome
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of

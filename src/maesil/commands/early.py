@@ -1,0 +1,113 @@
+"""Mistakes in a call that can be told before torch is loaded: names and paths that are not there.
+
+Everything is checked again where it is used; a check here only saves the wait for its message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from maesil.ct.readers import require_there
+from maesil.ct.write import nifti_ending
+from maesil.encoder.feature_file import require_features, require_table
+from maesil.encoder.source import NONE, local_folder
+from maesil.errors import ConfigError
+from maesil.export import TARGETS
+from maesil.files import read_yaml
+from maesil.presets import PRESETS
+from maesil.runs.checkpoints import checkpoint_of
+from maesil.runs.claim import SETTINGS
+from maesil.store.format import MANIFEST
+from maesil.store.location import address_of
+
+HELP = frozenset(("-h", "--help"))
+Check = Callable[[str], object]
+
+
+def check(words: Sequence[str]) -> None:
+    """Raises the error of the first name or path of a call that is not there.
+
+    Args:
+        words: The command and its arguments.
+    """
+    named = 2 if words[0] == "finetune" else 1
+    checks, given = CHECKS.get(" ".join(words[:named]), {}), words[named:]
+    if HELP & set(given):
+        return
+    if words[0] == "pretrain" and not _names_settings(given):
+        require_begun(value_of(given, "--run"))
+    for place, check_word in checks.items():
+        word = value_of(given, place) if isinstance(place, str) else _leading(given, place)
+        if word is not None:
+            check_word(word)
+
+
+def value_of(words: Sequence[str], flag: str) -> str | None:
+    """The value of a flag that must be known before parsing, because it decides which other flags exist."""
+    named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == flag), None)
+    return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
+
+
+def require_begun(run: str | None) -> Path:
+    """The settings of a run that has begun.
+
+    Raises:
+        ConfigError: There is no such run.
+    """
+    path = Path(run or "") / SETTINGS
+    if run is None or not path.is_file():
+        fix = f"maesil pretrain PRESET ..., one of: {', '.join(PRESETS)}; a run that has begun needs only --run RUN"
+        raise ConfigError("no preset is given", fix=fix)
+    return path
+
+
+def _names_settings(words: Sequence[str]) -> bool:
+    """Whether a preset or a file of settings is given to `pretrain`."""
+    return value_of(words, "--config") is not None or _leading(words, 0) is not None
+
+
+def _leading(words: Sequence[str], place: int) -> str | None:
+    """An argument before the first flag; None if there are fewer."""
+    flag = next((at for at, word in enumerate(words) if word.startswith("-")), len(words))
+    return words[place] if place < flag else None
+
+
+def _store(word: str) -> None:
+    if address_of(word) is None and not (Path(word) / MANIFEST).is_file():
+        from maesil.store.scanstore import ScanStore
+
+        ScanStore(word)
+
+
+def _encoder(word: str) -> None:
+    if word != NONE:
+        local_folder(word)
+
+
+def _run(kind: str) -> Check:
+    return lambda word: checkpoint_of(Path(word), kind=kind)
+
+
+_TASK: Mapping[str | int, Check] = {
+    "--data.store": _store,
+    "--store": _store,
+    "--init": _encoder,
+    "--preset": PRESETS.__getitem__,
+}
+_PRETRAINED, _SEGMENTATION = _run("pre-training"), _run("segmentation")
+CHECKS: Mapping[str, Mapping[str | int, Check]] = {
+    "pretrain": {0: PRESETS.__getitem__, "--config": lambda word: read_yaml(Path(word)), "--data.store": _store},
+    "evaluate": {0: _PRETRAINED, "--data.store": _store},
+    "report": {0: _PRETRAINED, "--data.store": _store},
+    "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _PRETRAINED, 1: require_there},
+    "predict": {"--out": lambda word: nifti_ending(Path(word)), 0: _SEGMENTATION, 1: require_there},
+    "export": {"--to": TARGETS.__getitem__, 0: local_folder},
+    "embed": {"--out": lambda word: require_table(Path(word)), 0: local_folder, 1: _store},
+    "similar": {0: lambda word: require_features(Path(word))},
+    "compare": {"--beside": PRESETS.__getitem__, 0: _store},
+    "compare-transfer": _TASK,
+    "finetune segmentation": _TASK,
+    "finetune classification": _TASK,
+}
+"""What is checked of a command, in this order: a flag's value, or an argument before the first flag, by its place."""

@@ -1,0 +1,95 @@
+"""The presets: what each reproduces, what it costs, and its settings."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from maesil.config import RunConfig
+from maesil.masking import DualMasking
+from maesil.models.mae import MAEConfig
+from maesil.sampling.config import DataConfig, HoldoutConfig
+from maesil.training.config import MonitorConfig, TrainConfig
+
+GRID_WAVELENGTHS = (4.0, 120.0)
+"""Shortest and longest wavelength of the position encoding, in patches; docs/lab.md has the gain over ViT's."""
+
+
+def paper() -> RunConfig:
+    """The paper's method: 128^3 superpatches, 4,096 tokens of 768, dual masking of 75 % in total.
+
+    Superpatches come from a grid that partitions a scan, as in §III-A: a 512^3 volume has 64 of them, each drawn once
+    per pass, without overlap. Our own presets take random crops instead. Grid superpatches that are nearly all air are
+    left out, which the paper does not mention; --data.min-tissue 0 draws them too.
+
+    ViT-B encoder and MAE's decoder (512 wide, 8 deep), AdamW at 1.5e-4 per 256, flips: the paper does not state these
+    (see docs/reproducing.md). About 2 TFLOP per superpatch and step.
+    """
+    return RunConfig(
+        preset="paper",
+        data=DataConfig(sampling="grid"),
+        masking=DualMasking(plane_ratio=0.5, axis_ratio=0.5),
+        model=MAEConfig(),
+        train=TrainConfig(steps=200_000, batch=16, base_lr=1.5e-4),
+        monitor=MonitorConfig(validate_every=5_000, checkpoint_every=1_000, image_every=5_000, log_every=50),
+    )
+
+
+def paper_union() -> RunConfig:
+    """The literal §III-A: 75 % of every plane and half of the planes, 87.5 % in total, 512 visible tokens.
+
+    Everything else is as in `paper`, including the grid of superpatches.
+    """
+    return replace(paper(), preset="paper_union", masking=DualMasking(plane_ratio=0.75, axis_ratio=0.5))
+
+
+def base() -> RunConfig:
+    """Our recommendation: the paper's input and masking in a smaller network that learns faster.
+
+    384 wide and 8 deep with a decoder of 192 x 2, about a tenth of the cost of `paper` per superpatch; position
+    encodings that fit the grid, initial local attention, and Muon: what learned fastest on 64^3 in docs/lab.md.
+    """
+    model = MAEConfig(
+        encoder_width=384,
+        encoder_depth=8,
+        encoder_heads=6,
+        decoder_width=192,
+        decoder_depth=2,
+        decoder_heads=3,
+        position_wavelengths=GRID_WAVELENGTHS,
+        start="local",
+    )
+    return RunConfig(
+        preset="base",
+        model=model,
+        train=TrainConfig(steps=50_000, batch=8, optimizer="muon", peak_lr=1e-3),
+        monitor=MonitorConfig(validate_every=1_000, checkpoint_every=500, image_every=1_000, log_every=20),
+    )
+
+
+def demo() -> RunConfig:
+    """A demo that takes minutes on two CPU cores: 64^3 superpatches, 2.4 M parameters, one patient's scan.
+
+    Superpatches of the same scan are held out, and no training crop touches them: this shows that the method learns,
+    and says nothing about unseen patients.
+    """
+    model = MAEConfig(
+        superpatch=(64, 64, 64),
+        encoder_width=192,
+        encoder_depth=4,
+        encoder_heads=3,
+        decoder_width=128,
+        decoder_depth=2,
+        decoder_heads=2,
+        position_wavelengths=GRID_WAVELENGTHS,
+        start="local",
+    )
+    return RunConfig(
+        preset="demo",
+        data=DataConfig(
+            padded_crops=False,  # the held-out superpatches lie inside the scan
+            holdout=HoldoutConfig(by="superpatch", test_superpatches=3, val_superpatches=1),
+        ),
+        model=model,
+        train=TrainConfig(steps=1500, batch=8, optimizer="muon", peak_lr=3e-3),
+        monitor=MonitorConfig(validate_every=100, checkpoint_every=50, image_every=200, log_every=10),
+    )

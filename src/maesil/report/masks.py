@@ -1,0 +1,32 @@
+"""The command `masks`: a figure of the masking strategies."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+
+from maesil.files import AnyPath
+from maesil.grid import PatchGrid
+from maesil.masking import MASKINGS
+from maesil.report.figures import save_figure
+from maesil.report.gallery import mask_gallery
+from maesil.shapes import Shape3
+
+
+def masks(out: AnyPath, grid: Shape3 = (16, 16, 16), seed: int = 0) -> None:
+    """Plots one mask of every strategy, plane by plane.
+
+    Args:
+        out: The image file: .png, .svg or .pdf.
+        grid: Number of patches along (S, P, L).
+        seed: Seed of the masks.
+    """
+    out = Path(out)
+    patches = PatchGrid(grid, (1, 1, 1))
+    drawn = {}
+    for name, kind in MASKINGS.items():
+        masking = kind()
+        mask = masking.draw(1, patches, torch.Generator().manual_seed(seed))
+        drawn[f"{name}: {masking.ratio:.1%} masked"] = mask[0].view(grid).numpy()
+    save_figure(mask_gallery(drawn), out)

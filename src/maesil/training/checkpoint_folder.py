@@ -1,0 +1,38 @@
+"""Where a checkpoint is and what its description says, without loading its weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from maesil.errors import CheckpointError
+
+CONFIG, WEIGHTS, CARD, STATE = "config.json", "model.safetensors", "card.md", "trainer.ckpt"
+
+
+def checkpoint_folder(path: Path, which: str = "last") -> Path:
+    """Finds the checkpoint folder of `path`, which is a run folder or a checkpoint folder itself.
+
+    Raises:
+        CheckpointError: The path does not exist or holds no checkpoint.
+    """
+    for candidate in (path, path / "checkpoints" / which):
+        if (candidate / WEIGHTS).is_file() and (candidate / CONFIG).is_file():
+            return candidate
+    if not path.exists():
+        raise CheckpointError("this run does not exist", where=path, fix="give the folder that `maesil pretrain` wrote")
+    raise CheckpointError(
+        f"no checkpoint '{which}' in this folder",
+        where=path,
+        fix="run `maesil pretrain` first, or wait until it has written its first checkpoint",
+    )
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Reads a checkpoint's config.json."""
+    try:
+        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{CONFIG} cannot be read: {error}", where=folder) from error
+    return config
