@@ -20,14 +20,24 @@ from maesil.presets.baselines import baseline
 
 
 @pytest.mark.parametrize(
-    "options", [{}, {"decoder_depth": 3}, {"decoder": "cross", "rebuilt_share": 0.25}, {"visible_weight": 0.5}]
+    "options",
+    [
+        {},
+        {"decoder_depth": 3},
+        {"decoder": "cross", "rebuilt_share": 0.25},
+        {"decoder": "axial", "decoder_depth": 3},
+        {"decoder": "windows", "decoder_depth": 2, "superpatch": (32, 64, 64)},
+        {"visible_weight": 0.5},
+        {"head": "overlap", "output_scale": "visible", "visible_head": True},
+    ],
 )
 def test_count_flops__of_a_masked_autoencoder_equals_the_formula(options: dict[str, Any]) -> None:
     config = MAEConfig(
-        superpatch=(32, 32, 32), encoder_width=24, encoder_depth=2, encoder_heads=2,
-        decoder_width=12, **{"decoder_depth": 1, **options}, decoder_heads=2,
+        encoder_width=24, encoder_depth=2, encoder_heads=2,
+        decoder_width=12, **{"decoder_depth": 1, "superpatch": (32, 32, 32), **options}, decoder_heads=2,
     )  # fmt: skip
-    assert count_flops(make_model(config, DualMasking())) == mae_flops(config, visible=16)
+    visible = DualMasking().visible_count(config.grid)
+    assert count_flops(make_model(config, DualMasking())) == mae_flops(config, visible)
 
 
 @pytest.mark.parametrize("name", ["ae", "vae", "vqvae"])

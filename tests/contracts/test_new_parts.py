@@ -53,7 +53,7 @@ from maesil.models.backbone import Backbone
 from maesil.models.cost import mae_flops
 from maesil.models.mae import DECODERS
 from maesil.models.mean import MeanFill
-from maesil.models.transformer import PatchDecoder
+from maesil.models.transformer import Attended, PatchDecoder
 from maesil.presets import PRESETS
 from maesil.presets.baselines import SIZES, autoencoder_beside
 from maesil.report import masks
@@ -177,8 +177,8 @@ class ToyDecoder(PatchDecoder):
     """One block, whatever the depth; rebuilt tokens see nothing but their own positions."""
 
     @staticmethod
-    def attended(depth: int, tokens: int, visible: int, rebuilt: int) -> list[tuple[int, int]]:
-        return [(rebuilt, rebuilt)]
+    def attended(depth: int, grid: PatchGrid, visible: int, rebuilt: int) -> list[Attended]:
+        return [Attended(rebuilt, rebuilt, rebuilt)]
 
     def forward(self, latent: Any, visible: Any, wanted: Any = None) -> Any:
         positions = self.positions()
@@ -192,7 +192,7 @@ def test_decoder(
     register(DECODERS, ToyDecoder)
     assert "did you mean 'toy'?" in refused("pretrain", "tiny", "--model.decoder", "tov")
     file = written(tmp_path / "a.yaml", "model: {decoder: x}")
-    assert "known: cross, self, toy" in refused("pretrain", "--config", file, "--run", "x")
+    assert "known: axial, cross, self, toy, windows" in refused("pretrain", "--config", file, "--run", "x")
     run = pretrained(tiny, tmp_path / "run", "--model.decoder", "toy")
     loaded = load_run(run)
     assert isinstance(loaded.model.decoder, ToyDecoder)

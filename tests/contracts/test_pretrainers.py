@@ -41,6 +41,9 @@ SLICES = SliceMAEConfig(
 SMALL: dict[str, ModelConfig] = {
     "maesil": TINY,
     "maesil, cross decoder": replace(TINY, decoder="cross", rebuilt_share=0.25),
+    "maesil, overlapping head": replace(TINY, head="overlap", output_scale="visible", visible_head=True),
+    "maesil, axial decoder": replace(TINY, decoder="axial", decoder_depth=2),
+    "maesil, windows decoder": replace(TINY, decoder="windows", decoder_depth=2),
     "slice_mae": SLICES,
     "slice_mae, shared masks": replace(SLICES, patch=(1, 8, 8), masks="shared"),
     **{

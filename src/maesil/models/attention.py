@@ -22,6 +22,10 @@ the same few sets of the cache."""
 LARGEST_SCORE = 60.0
 """Upper bound of a score in base 2, up to which exponentials and their sums stay within the range of a float."""
 
+MOST_HEADS = 512
+"""Number of heads, over all rows of a batch, up to which `BlockedAttention` is used: it computes them one by one, and
+many heads have few tokens each, as in local attention."""
+
 
 def attend(
     query: Float[Tensor, "b heads m x"], key: Float[Tensor, "b heads n x"], value: Float[Tensor, "b heads n x"]
@@ -32,7 +36,8 @@ def attend(
     runs only where scores cannot be large, and never under torch.compile.
     """
     blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
-    if not blocked or not _largest_score(query, key) < LARGEST_SCORE:
+    few = query.shape[0] * query.shape[1] <= MOST_HEADS
+    if not blocked or not few or not _largest_score(query, key) < LARGEST_SCORE:
         return F.scaled_dot_product_attention(query, key, value)
     mixed: Tensor = BlockedAttention.apply(query, key, value)  # type: ignore[no-untyped-call]
     return mixed

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from maesil.models.autoencoder import AutoencoderConfig
 from maesil.models.mae import DECODERS, MAEConfig
+from maesil.models.transformer import Attended
 from maesil.models.unet import UNetConfig
 from maesil.shapes import product
 
@@ -24,31 +25,32 @@ def mae_flops(config: MAEConfig, visible: int) -> int:
         config: Geometry and options.
         visible: Number of tokens that the encoder sees.
     """
-    tokens, patch = config.grid.tokens, config.grid.voxels_per_patch
+    grid, patch = config.grid, config.grid.voxels_per_patch
     encoder_width, decoder_width, ratio = config.encoder_width, config.decoder_width, config.mlp_ratio
-    rebuilt = tokens if config.visible_weight else config.rebuilt_count(visible)
+    rebuilt = grid.tokens if config.visible_weight else config.rebuilt_count(visible)
     embed = 4 * visible * patch * encoder_width  # voxels need no gradient
-    encoder = config.encoder_depth * block_flops(visible, visible, encoder_width, ratio)
+    encoder = config.encoder_depth * block_flops(Attended(visible, visible, visible), encoder_width, ratio)
     between = 6 * visible * encoder_width * decoder_width
-    blocks = DECODERS[config.decoder].attended(config.decoder_depth, tokens, visible, rebuilt)
-    decoder = sum(block_flops(queries, keys, decoder_width, ratio) for queries, keys in blocks)
+    blocks = DECODERS[config.decoder].attended(config.decoder_depth, grid, visible, rebuilt)
+    decoder = sum(block_flops(block, decoder_width, ratio) for block in blocks)
     head = 6 * rebuilt * decoder_width * patch
-    return embed + encoder + between + decoder + head
+    # The visible head embeds patches again without a gradient, and passes none on.
+    visible_head = 6 * visible * patch * encoder_width if config.visible_head else 0
+    return embed + encoder + between + decoder + head + visible_head
 
 
-def block_flops(queries: int, keys: int, width: int, mlp_ratio: float) -> int:
+def block_flops(tokens: Attended, width: int, mlp_ratio: float) -> int:
     """Operations of a Transformer block.
 
     The backward pass takes two products for each matrix, and five for attention, which computes its scores again.
 
     Args:
-        queries: Number of tokens that the block returns.
-        keys: Number of tokens that these attend to.
+        tokens: Numbers of its tokens.
         width: Number of channels of a token.
         mlp_ratio: Hidden channels of the MLP over `width`.
     """
-    linear = round((4 + 4 * mlp_ratio) * width**2) * queries + 4 * width**2 * keys
-    attention = 4 * queries * keys * width
+    linear = round((4 + 4 * mlp_ratio) * width**2) * tokens.returned + 4 * width**2 * tokens.keys
+    attention = 4 * tokens.returned * tokens.seen * width
     return PASSES * linear + 7 * attention // 2
 
 

@@ -12,7 +12,8 @@ from typing import final
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from maesil.models.transformer import Block, PatchDecoder, Positions
+from maesil.grid import PatchGrid
+from maesil.models.transformer import Attended, Block, PatchDecoder, Positions
 
 
 @final
@@ -22,9 +23,9 @@ class CrossDecoder(PatchDecoder):
     fused = False
 
     @staticmethod
-    def attended(depth: int, tokens: int, visible: int, rebuilt: int) -> list[tuple[int, int]]:
+    def attended(depth: int, grid: PatchGrid, visible: int, rebuilt: int) -> list[Attended]:
         """Rebuilt tokens attend to the visible ones in every block."""
-        return [(rebuilt, visible)] * depth
+        return [Attended(rebuilt, visible, visible)] * depth
 
     def __init__(
         self, latent_width: int, width: int, blocks: Iterable[Block], positions: Positions, voxels_per_patch: int

@@ -80,6 +80,15 @@ def initialize_attention(attention: Attention, *, shared: bool = False) -> None:
         key.copy_(query)
 
 
+def inverse_layer(layer: nn.Linear) -> nn.Linear:
+    """A linear layer that rebuilds another's input from its output, as well as a linear map can."""
+    inverse = nn.Linear(layer.out_features, layer.in_features)
+    with torch.no_grad():
+        inverse.weight.copy_(torch.linalg.pinv(layer.weight))
+        inverse.bias.copy_(-inverse.weight @ layer.bias)
+    return inverse
+
+
 def cosine_embedding(patch: Shape3, width: int) -> Float[Tensor, "width p"]:
     """The `width` lowest frequencies of a patch's 3D cosine transform, as a linear map of its voxels.
 

@@ -6,6 +6,7 @@ mask tokens, restores the order, and predicts every patch.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Literal, final
 
@@ -21,12 +22,24 @@ from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import Latent, ModelConfig, Pretrainer, Reconstruction
 from maesil.models.cross_decoder import CrossDecoder
-from maesil.models.initial import Start, initialize_network
-from maesil.models.transformer import VIT_WAVELENGTHS, Block, PatchDecoder, Positions, gather_tokens
+from maesil.models.grouped_decoders import AxialDecoder, WindowDecoder
+from maesil.models.initial import Start, initialize_network, inverse_layer
+from maesil.models.overlap import Overlap, check_edges
+from maesil.models.transformer import (
+    VIT_WAVELENGTHS,
+    Attended,
+    Block,
+    PatchDecoder,
+    Positions,
+    gather_tokens,
+    put_tokens,
+)
 from maesil.shapes import Shape3
 
 PATCH_VARIANCE_FLOOR = 1e-6
 """Number added to a patch's variance before the square root, in normalised units, since air has no variance."""
+VISIBLE_HEAD_WEIGHT = 0.1
+"""Weight of the visible head's error in the loss; the error of masked voxels has weight 1."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -53,8 +66,17 @@ class MAEConfig(ModelConfig):
             patches are not trained, and the model rebuilds them badly: the region `predicted` shows it.
         normalize_targets: Whether to predict each patch standardised by its mean and deviation.
         decoder: Kind of decoder. "self", the paper's: all tokens attend to all. "cross": rebuilt tokens attend only to
-            the visible ones (see `cross_decoder`), which is far cheaper, and another objective.
+            the visible ones (see `cross_decoder`), which is far cheaper, and another objective. "axial": all tokens
+            attend to their plane and to their column along S in turns. "windows": all tokens attend to local windows,
+            shifted in every second block (see `grouped_decoders` for both).
         rebuilt_share: Share of the masked tokens that a training step rebuilds, drawn in every step; 1: all.
+        head: Kind of head. "patch", the paper's: every token predicts its patch. "overlap": predictions reach half a
+            patch over the faces between masked patches, and are blended there, which leaves no seams (see `overlap`).
+        output_scale: Scale of the predictions. "input": deviations from `input_mean` in units of `input_std`.
+            "visible": deviations from the mean of the superpatch's visible voxels in units of their standard deviation,
+            so that a superpatch of one material is rebuilt as this material, before and after training.
+        visible_head: Whether visible patches are rebuilt by a linear map of their own, from the encoder's embedding. It
+            starts as the embedding's inverse and follows it in training; the network gets no gradient from it.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
     """
@@ -76,12 +98,16 @@ class MAEConfig(ModelConfig):
     normalize_targets: bool = False
     decoder: str = "self"
     rebuilt_share: PositiveFloat = 1.0
+    head: Literal["patch", "overlap"] = "patch"
+    output_scale: Literal["input", "visible"] = "input"
+    visible_head: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
 
     def __post_init__(self) -> None:
         PatchGrid(self.superpatch, self.patch)
-        DECODERS[self.decoder]  # raises for an unknown name and suggests the nearest one
+        # An unknown name raises, and the nearest one is suggested.
+        DECODERS[self.decoder].check(self.decoder_depth, self.grid)
         if self.input_std <= 0:
             raise ConfigError(f"input_std must be positive, not {self.input_std}")
         if self.rebuilt_share > 1:
@@ -91,6 +117,31 @@ class MAEConfig(ModelConfig):
         if self.rebuilt_share < 1 and self.visible_weight:
             raise ConfigError(
                 "visible_weight asks for every token, rebuilt_share for some", fix="leave one of them at its default"
+            )
+        if self.normalize_targets and self.output_scale == "visible":
+            raise ConfigError(
+                "normalize_targets gives every patch its own scale, and output_scale is 'visible'",
+                fix="leave one of them at its default",
+            )
+        if self.visible_weight and self.visible_head:
+            raise ConfigError(
+                "visible_weight trains the decoder on visible patches, which visible_head rebuilds without it",
+                fix="leave one of them at its default",
+            )
+        if self.head == "overlap":
+            self._check_overlap()
+
+    def _check_overlap(self) -> None:
+        check_edges(self.patch)
+        if self.rebuilt_share < 1:
+            raise ConfigError(
+                f"overlapping predictions need their neighbours', and rebuilt_share is {self.rebuilt_share}",
+                fix="--model.rebuilt-share 1, or --model.head patch",
+            )
+        if self.normalize_targets:
+            raise ConfigError(
+                "overlapping predictions have one scale, and normalize_targets gives every patch its own",
+                fix="leave one of them at its default",
             )
 
     def make_positions(self, width: int) -> Positions:
@@ -156,9 +207,10 @@ class Decoder(PatchDecoder):
     """Transformer blocks over the full sequence: latent tokens in their places, mask tokens elsewhere (§III-B)."""
 
     @staticmethod
-    def attended(depth: int, tokens: int, visible: int, rebuilt: int) -> list[tuple[int, int]]:
+    def attended(depth: int, grid: PatchGrid, visible: int, rebuilt: int) -> list[Attended]:
         """All tokens attend to all; the last block returns only the ones that the loss uses."""
-        return [(tokens, tokens)] * (depth - 1) + [(rebuilt, tokens)]
+        tokens = grid.tokens
+        return [Attended(tokens, tokens, tokens)] * (depth - 1) + [Attended(rebuilt, tokens, tokens)]
 
     def forward(
         self,
@@ -167,12 +219,7 @@ class Decoder(PatchDecoder):
         wanted: Int[Tensor, "b t"] | None = None,
     ) -> Float[Tensor, "b t k"]:
         """Decodes tokens; the last block computes only the wanted ones, which attend to all."""
-        positions = self.positions()
-        tokens = self.embed(latent).to(self.mask_token.dtype)
-        batch, _, width = tokens.shape
-        sequence = self.mask_token.expand(batch, len(positions), width)
-        sequence = sequence.scatter(1, visible.unsqueeze(-1).expand_as(tokens), tokens)
-        sequence = sequence + positions
+        sequence = self.fill_sequence(latent, visible)
         last = len(self.blocks) - 1
         for number, block in enumerate(self.blocks):
             sequence = block(sequence, wanted=wanted if number == last else None)
@@ -180,7 +227,9 @@ class Decoder(PatchDecoder):
         return decoded
 
 
-DECODERS: Catalog[type[PatchDecoder]] = Catalog("decoder", {"self": Decoder, "cross": CrossDecoder})
+DECODERS: Catalog[type[PatchDecoder]] = Catalog(
+    "decoder", {"self": Decoder, "cross": CrossDecoder, "axial": AxialDecoder, "windows": WindowDecoder}
+)
 
 
 def make_decoder(config: MAEConfig) -> PatchDecoder:
@@ -189,6 +238,19 @@ def make_decoder(config: MAEConfig) -> PatchDecoder:
     depth, heads = config.decoder_depth, config.decoder_heads
     blocks = (Block(width, heads, config.mlp_ratio, fused=kind.fused) for _ in range(depth))
     return kind(config.encoder_width, width, blocks, config.make_positions(width), config.grid.voxels_per_patch)
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """Scale of the predictions of each superpatch of a batch, in normalised units.
+
+    Attributes:
+        mean: Level (b, 1, 1) of a prediction of zero.
+        deviation: Units (b, 1, 1) of the predictions.
+    """
+
+    mean: Float[Tensor, "b 1 1"]
+    deviation: Float[Tensor, "b 1 1"]
 
 
 @final
@@ -210,7 +272,9 @@ class MaskedAutoencoder(Pretrainer):
         self.decoder = make_decoder(config)
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
         self.hints = "the true mean and deviation of every patch" if config.normalize_targets else ""
+        self.overlap = Overlap(config.grid) if config.head == "overlap" else None
         initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
+        self.visible_head = inverse_layer(self.encoder.embed) if config.visible_head else None
 
     def loss(
         self,
@@ -221,17 +285,25 @@ class MaskedAutoencoder(Pretrainer):
     ) -> Float[Tensor, ""]:
         """Mean squared error over the masked patches (§III-B), in units of `input_std` squared.
 
-        With `visible_weight`, the weighted error over the visible patches is added. See `Pretrainer.loss`.
+        With `visible_weight`, the weighted error over the visible patches is added, and with `visible_head` the error
+        of this head. See `Pretrainer.loss`.
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, masked = split_tokens(mask, self.masking.visible_count(self.grid))
         latent = self.encoder(patches, visible)
+        scale = self._scale(patches, visible)
         if self.config.visible_weight:
             decoded = self.decoder(latent, visible)
-            seen = self._error(gather_tokens(decoded, visible), patches, visible)
-            return self._error(gather_tokens(decoded, masked), patches, masked) + self.config.visible_weight * seen
+            seen = self._error(self._predict(gather_tokens(decoded, visible), scale), patches, visible)
+            hidden = self._predict(gather_tokens(decoded, masked), scale, masked)
+            return self._error(hidden, patches, masked) + self.config.visible_weight * seen
         wanted = self._draw_rebuilt(masked, generators)
-        return self._error(self.decoder(latent, visible, wanted), patches, wanted)
+        predicted = self._predict(self.decoder(latent, visible, wanted), scale, wanted)
+        loss = self._error(predicted, patches, wanted)
+        if self.visible_head is None:
+            return loss
+        shown = gather_tokens(patches, visible)
+        return loss + VISIBLE_HEAD_WEIGHT * (self._rebuild_visible(shown) - shown.float()).square().mean()
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -241,8 +313,14 @@ class MaskedAutoencoder(Pretrainer):
         network does not predict: `hints` and the scores of such a model say so.
         """
         patches = self.grid.patchify(self._normalize(superpatch))
-        visible, _ = split_tokens(mask, int((~mask[0]).sum()))
-        predicted = self.decoder.predict(self.decoder(self.encoder(patches, visible), visible))
+        visible, masked = split_tokens(mask, int((~mask[0]).sum()))
+        decoded, scale = self.decoder(self.encoder(patches, visible), visible), self._scale(patches, visible)
+        predicted = self._predict(decoded, scale)
+        if self.overlap is not None:
+            blended = self._predict(gather_tokens(decoded, masked), scale, masked)
+            predicted = self.overlap.from_octants(put_tokens(predicted, masked, blended))
+        if self.visible_head is not None:
+            predicted = put_tokens(predicted, visible, self._rebuild_visible(gather_tokens(patches, visible)))
         if self.config.normalize_targets:
             mean, deviation = patch_statistics(patches.float())
             predicted = predicted * deviation + mean
@@ -262,14 +340,46 @@ class MaskedAutoencoder(Pretrainer):
         )
         return masked.gather(1, scores.argsort(dim=1)[:, :count])
 
-    def _error(
-        self, decoded: Float[Tensor, "b t k"], patches: Float[Tensor, "b n p"], chosen: Int[Tensor, "b t"]
-    ) -> Float[Tensor, ""]:
+    def _predict(
+        self, decoded: Float[Tensor, "b t k"], scale: Scale | None, masked: Int[Tensor, "b t"] | None = None
+    ) -> Float[Tensor, "b t p"]:
+        """Predicts the patches of decoded tokens, in normalised units, float32, in the head's order of voxels.
+
+        Args:
+            decoded: Decoded tokens.
+            scale: Scale of the predictions, as `_scale` returns it.
+            masked: Indices of the tokens, if these are all masked ones, whose predictions may overlap.
+        """
         predicted = self.decoder.predict(decoded)
-        target = self._targets(gather_tokens(patches, chosen).float())
-        return (predicted - target).square().mean()
+        if self.overlap is not None and masked is not None:
+            predicted = self.overlap(predicted, masked)
+        return predicted if scale is None else predicted * scale.deviation + scale.mean
+
+    def _rebuild_visible(self, shown: Float[Tensor, "b v p"]) -> Float[Tensor, "b v p"]:
+        """Rebuilds visible patches by the visible head, in normalised units, float32."""
+        assert self.visible_head is not None
+        with torch.no_grad():
+            embedded = self.encoder.embed(shown)
+        rebuilt: Tensor = self.visible_head(embedded)
+        return rebuilt.float()
+
+    def _scale(self, patches: Float[Tensor, "b n p"], visible: Int[Tensor, "b v"]) -> Scale | None:
+        """Mean and deviation of the visible voxels of each superpatch; None if predictions keep the input's scale."""
+        if self.config.output_scale == "input":
+            return None
+        deviation, mean = torch.std_mean(
+            gather_tokens(patches, visible).float(), dim=(1, 2), keepdim=True, correction=0
+        )
+        return Scale(mean, deviation)
+
+    def _error(
+        self, predicted: Float[Tensor, "b t p"], patches: Float[Tensor, "b n p"], chosen: Int[Tensor, "b t"]
+    ) -> Float[Tensor, ""]:
+        return (predicted - self._targets(gather_tokens(patches, chosen).float())).square().mean()
 
     def _targets(self, patches: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
+        if self.overlap is not None:
+            return self.overlap.to_octants(patches)
         if not self.config.normalize_targets:
             return patches
         mean, deviation = patch_statistics(patches)

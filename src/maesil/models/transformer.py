@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, final
+from typing import ClassVar, NamedTuple, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from maesil.errors import ConfigError
+from maesil.grid import PatchGrid
 from maesil.models.attention import attend
 from maesil.shapes import Shape3
 
@@ -61,6 +62,9 @@ class Positions(nn.Module):
         width: Number of channels.
         wavelengths: Shortest and longest wavelength, in patches.
         learned: Whether the encodings are trained.
+
+    Attributes:
+        shape: Shape of the grid.
     """
 
     table: Tensor
@@ -69,6 +73,7 @@ class Positions(nn.Module):
         self, shape: Shape3, width: int, *, wavelengths: tuple[float, float] = VIT_WAVELENGTHS, learned: bool = False
     ) -> None:
         super().__init__()
+        self.shape = shape
         table = sincos_positions(shape, width, wavelengths)
         if learned:
             self.table = nn.Parameter(table)
@@ -183,6 +188,20 @@ class Block(nn.Module):
         return mixed
 
 
+class Attended(NamedTuple):
+    """Numbers of tokens in a block of a decoder, per superpatch.
+
+    Attributes:
+        returned: Number of tokens that the block returns.
+        keys: Number of tokens whose keys and values it computes.
+        seen: Number of tokens that each returned one attends to.
+    """
+
+    returned: int
+    keys: int
+    seen: int
+
+
 class PatchDecoder(nn.Module, ABC):
     """The parts that decoders share: an embedding of latent tokens, a mask token, blocks, and a head.
 
@@ -229,15 +248,27 @@ class PatchDecoder(nn.Module, ABC):
 
     @staticmethod
     @abstractmethod
-    def attended(depth: int, tokens: int, visible: int, rebuilt: int) -> list[tuple[int, int]]:
-        """Numbers of tokens that a block returns and that these attend to, block by block; for `mae_flops`.
+    def attended(depth: int, grid: PatchGrid, visible: int, rebuilt: int) -> list[Attended]:
+        """Numbers of tokens, block by block; for `mae_flops`.
 
         Args:
             depth: Number of blocks.
-            tokens: Number of tokens of the grid.
+            grid: Grid of the tokens.
             visible: Number of tokens that the encoder sees.
             rebuilt: Number of tokens that the loss uses.
         """
+
+    @staticmethod
+    def check(depth: int, grid: PatchGrid) -> None:
+        """Raises a `ConfigError` if the decoder cannot work with this number of blocks or this grid."""
+
+    def fill_sequence(self, latent: Float[Tensor, "b v e"], visible: Int[Tensor, "b v"]) -> Float[Tensor, "b n k"]:
+        """All tokens with their positions: embedded latent tokens in their places, mask tokens elsewhere (§III-B)."""
+        positions = self.positions()
+        tokens = self.embed(latent).to(self.mask_token.dtype)
+        sequence = self.mask_token.expand(len(tokens), *positions.shape)
+        filled: Tensor = put_tokens(sequence, visible, tokens) + positions
+        return filled
 
     def predict(self, tokens: Float[Tensor, "b t k"]) -> Float[Tensor, "b t p"]:
         """Predicts the voxels of decoded tokens, in normalised units, float32."""
@@ -255,3 +286,10 @@ def recompute_blocks(network: nn.Module) -> None:
 def gather_tokens(tokens: Float[Tensor, "b n x"], index: Int[Tensor, "b t"]) -> Float[Tensor, "b t x"]:
     """Picks tokens by index, in every batch row its own."""
     return tokens.gather(1, index.unsqueeze(-1).expand(-1, -1, tokens.shape[-1]))
+
+
+def put_tokens(
+    tokens: Float[Tensor, "b n x"], index: Int[Tensor, "b t"], chosen: Float[Tensor, "b t x"]
+) -> Float[Tensor, "b n x"]:
+    """Replaces the tokens at an index, in every batch row its own: the inverse of `gather_tokens`."""
+    return tokens.scatter(1, index.unsqueeze(-1).expand_as(chosen), chosen)
