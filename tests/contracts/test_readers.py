@@ -126,10 +126,10 @@ def test_read__a_damaged_file_is_a_scan_error(name: str, ending: str, tmp_path: 
     scan = written(name, ending, tmp_path / "set")
     for file in scan.files:
         file.write_bytes(b"no scan at all")
-    for attempt in (lambda: read(scan.path, series=scan.series), lambda: facts_of(scan)):
+    for attempt in (lambda: read(scan.path, files=scan.files), lambda: facts_of(scan)):
         with pytest.raises(ScanError) as caught:
             attempt()
-        assert caught.value.where == str(scan.path)
+        assert caught.value.where in map(str, (scan.path, *scan.files))
         assert caught.value.fix
 
 
@@ -152,8 +152,8 @@ class Toy(Reader):
     name = "Toy"
     endings = (".toy",)
 
-    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
-        geometry, voxels = self._parse(path)
+    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
+        geometry, voxels = self._parse(files[0])
         return Volume(np.frombuffer(voxels, dtype=np.int16).reshape(geometry.shape).copy(), geometry)
 
     def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:

@@ -114,7 +114,20 @@ def test_find_scans__damaged_files_are_listed(dicom_header: Make, touch: Make, t
     touch("tree/b/1.dcm", "no DICOM at all")
     found = find_scans([tmp_path / "tree"], salt="s")
     assert len(found.scans) == 1
-    assert "1 DICOM file in a folder cannot be read" in found.problems[0].reason
+    assert [(one.path, one.reason) for one in found.problems] == [
+        (tmp_path / "tree/b/1.dcm", "the file cannot be read as DICOM")
+    ]
+
+
+def test_find_scans__many_damaged_files_of_a_folder_are_counted(
+    dicom_header: Make, touch: Make, tmp_path: Path
+) -> None:
+    dicom_header("tree/a/1.dcm")
+    for number in range(6):
+        touch(f"tree/b/{number}.dcm", "no DICOM at all")
+    (problem,) = find_scans([tmp_path / "tree"], salt="s").problems
+    assert problem.path == tmp_path / "tree/b"
+    assert problem.reason == "6 DICOM files in a folder: the file cannot be read as DICOM"
 
 
 def test_find_scans__a_folder_of_segmentations_holds_no_scan(dicom_header: Make, tmp_path: Path) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, final
 
@@ -27,6 +28,7 @@ from maesil.datasets.labels import class_name, without_image
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
+from maesil.walk import files_in
 
 ORGANS = (
     "spleen", "right kidney", "left kidney", "gallbladder", "esophagus", "liver", "stomach", "aorta",
@@ -55,7 +57,7 @@ class BTCV(Layout):
         folders = [folder for folder, _, _ in self._folders(root)]
         if not folders:
             return None
-        count = sum(1 for folder in folders for path in folder.iterdir() if _CASE.match(path.name))
+        count = sum(1 for folder in folders for path in files_in(folder) if _CASE.match(path.name))
         where = ", ".join(folder.relative_to(root).as_posix() for folder in folders)
         return f"{count_of(count, 'file')} named img0000.nii.gz in {where}"
 
@@ -65,7 +67,7 @@ class BTCV(Layout):
         scans = list[Scan]()
         for images, label_folder, split in self._folders(root):
             unlabelled = list[Path]()
-            for path in sorted(images.iterdir()):
+            for path in files_in(images):
                 found = _CASE.match(path.name)
                 if not found:
                     continue
@@ -113,7 +115,7 @@ def _unlabelled(images: Sequence[Path], labels: Path, root: Path) -> list[Proble
 
 
 def _holds_cases(folder: Path) -> bool:
-    return folder.is_dir() and any(_CASE.match(path.name) for path in folder.iterdir())
+    return any(_CASE.match(path.name) for path in files_in(folder))
 
 
 def _label_of(number: str, folder: Path) -> Path | None:
@@ -125,7 +127,7 @@ def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
     """The split of each case in MONAI's lists; empty if there are none, or they have another format."""
     splits: dict[str, str] = {}
     reported = list[Problem]()
-    for path in sorted(root.glob("dataset*.json")):
+    for path in (path for path in files_in(root) if fnmatch(path.name, "dataset*.json")):
         try:
             lists = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:

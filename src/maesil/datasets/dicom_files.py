@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maesil.counts import count_of
-from maesil.ct.readers import READERS
-from maesil.ct.readers.dicom_headers import read_header
+from maesil.ct.readers.dicom_headers import is_dicom, is_directory, read_header
 from maesil.ct.readers.modality import modality_text
 from maesil.datasets.identity import IDENTITY_TAGS, Identities, identities_of
 from maesil.datasets.names import safe_name
@@ -21,7 +22,12 @@ from maesil.errors import ScanError
 DERIVED = frozenset({"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG", "DOC"})
 """Modalities of files that describe scans: they count as labels."""
 
+NAMED = 5
+"""Number of damaged files of a folder that are named one by one; more are counted."""
+
 _TAGS = ["SOPClassUID", "Modality", *IDENTITY_TAGS]
+_OPTIONAL = frozenset(_TAGS) - {"SOPClassUID", "SeriesInstanceUID", "Modality"}
+_WORDY_ENDING = re.compile(r"\.[a-z]{2,}\w*$", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -43,18 +49,26 @@ def dicom_scans(paths: Sequence[Path], root: Path, naming: Naming) -> tuple[list
 
     Returns:
         The scans; other modalities and damaged files, as problems; the number of files that describe scans
-        (segmentations, structure sets, reports), which are skipped.
+        (segmentations, structure sets, reports), which are skipped. Tables of contents (DICOMDIR) are ignored.
     """
     series: dict[str, list[_File]] = defaultdict(list)
-    damaged: dict[Path, int] = defaultdict(int)
-    for path in filter(looks_like_dicom, paths):
-        file = _read(path)
-        if file is None:
-            damaged[path.parent] += 1
-        else:
+    damaged: dict[Path, str] = {}
+    others: list[Path] = []
+    for path in paths:
+        try:
+            header = read_header(path, _TAGS, _OPTIONAL) if is_dicom(path) else None
+        except ScanError as error:
+            damaged[path] = error.what
+            continue
+        if header is None:
+            others.append(path)
+        elif not is_directory(header):
+            file = _file(path, header)
             series[file.series].append(file)
+    known = (file.path for files in series.values() for file in files)
+    damaged |= _lost_slices(others, {*known, *damaged})
     scans, derived = list[Scan](), 0
-    problems = [_damaged(folder, count, root, naming) for folder, count in damaged.items()]
+    problems = _damaged(damaged, root, naming)
     for files in series.values():
         modality = files[0].modality
         if modality in DERIVED:
@@ -94,28 +108,60 @@ def _public_name(root: Path, files: Iterable[_File], naming: Naming, scan_id: st
 def looks_like_dicom(path: Path) -> bool:
     """Whether a file is DICOM, judging by its ending or its first bytes."""
     try:
-        return READERS["DICOM"].takes(path)
+        return is_dicom(path)
     except ScanError:
         return False
 
 
-def _read(path: Path) -> _File | None:
-    header = read_header(path, _TAGS)
-    if header is None:
-        return None
-    try:
-        series = str(header.get("SeriesInstanceUID", "") or path.parent)
-        identities = identities_of(header)
-        modality, patient = str(header.get("Modality", "")), str(header.get("PatientID", "") or "")
-    except Exception:  # pydicom decodes values when they are asked for; the caller lists damaged files
-        return None
-    return _File(path, series, modality, patient, identities)
+def _file(path: Path, header: Any) -> _File:
+    series = str(header.get("SeriesInstanceUID") or path.parent)
+    modality, patient = str(header.get("Modality") or ""), str(header.get("PatientID") or "")
+    return _File(path, series, modality, patient, identities_of(header))
 
 
-def _damaged(folder: Path, count: int, root: Path, naming: Naming) -> Problem:
-    name = naming.hashed("folder", folder.relative_to(root).as_posix())
-    reason = f"{count_of(count, 'DICOM file')} in a folder cannot be read"
-    return Problem(f"{HASHED}{name}", reason, "copy or export them again", folder)
+def _lost_slices(others: Iterable[Path], known: Iterable[Path]) -> dict[Path, str]:
+    """Files next to DICOM files that were slices, judging by their names: they are empty, or named like a slice.
+
+    Without this, a series that has lost its last slice would be read as if it were whole.
+    """
+    shapes: dict[Path, set[str]] = defaultdict(set)
+    for path in known:
+        shapes[path.parent].add(_shape(path.name))
+    lost: dict[Path, str] = {}
+    for path in others:
+        if _shape(path.name) in shapes.get(path.parent, ()):
+            lost[path] = "the file is empty" if _is_empty(path) else "the file is named like a slice, but is not DICOM"
+        elif path.parent in shapes and _is_empty(path) and not _WORDY_ENDING.search(path.name):
+            lost[path] = "the file is empty"
+    return lost
+
+
+def _shape(name: str) -> str:
+    """A name without its numbers: the slices of a series share it."""
+    return re.sub(r"\d+", "#", name)
+
+
+def _is_empty(path: Path) -> bool:
+    return path.stat().st_size == 0
+
+
+def _damaged(reasons: Mapping[Path, str], root: Path, naming: Naming) -> list[Problem]:
+    """A problem for each damaged file, or one for all files of a folder that have the same fault, if they are many."""
+    alike: dict[tuple[Path, str], list[Path]] = defaultdict(list)
+    for path, reason in reasons.items():
+        alike[path.parent, reason].append(path)
+    problems = list[Problem]()
+    for (folder, reason), files in alike.items():
+        if len(files) <= NAMED:
+            problems += [_unread(path, reason, root, naming) for path in files]
+        else:
+            problems.append(_unread(folder, f"{len(files)} DICOM files in a folder: {reason}", root, naming))
+    return problems
+
+
+def _unread(path: Path, reason: str, root: Path, naming: Naming) -> Problem:
+    name = naming.hashed("file", path.relative_to(root).as_posix())
+    return Problem(f"{HASHED}{name}", reason, "copy or export it again", path)
 
 
 def _not_ct(files: Sequence[_File], naming: Naming) -> Problem:

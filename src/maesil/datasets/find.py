@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 from maesil.counts import count_of
 from maesil.ct.readers import readable
+from maesil.datasets.dicom_files import dicom_scans, looks_like_dicom
 from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
+from maesil.datasets.names import ending_of
 from maesil.datasets.naming import Known, Naming, unknown
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.tree import EMPTY
@@ -54,7 +57,10 @@ def find_scans(
             both to be hashed and to be kept.
     """
     naming = Naming(dataset, salt, hash_names, keep_names, patient_pattern, known)
-    found = [_find_in(source, naming, layout) for source in _existing(sources)]
+    existing = _existing(sources)
+    slices = [source for source in existing if source.is_file() and _is_slice(source)]
+    found = [_find_in(source, naming, layout) for source in existing if source not in slices]
+    found += [_find_among(files, naming) for files in _by_folder(slices)]
     scans, twice = _distinct(scan for one in found for scan in one.scans)
     problems = (*(problem for one in found for problem in one.problems), *twice)
     if not scans and all(problem.reason == EMPTY for problem in problems):
@@ -80,6 +86,27 @@ def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
     return FoundScans(found.scans, problems, found.labels, found.notices, (match,))
 
 
+def _is_slice(source: Path) -> bool:
+    """Whether a file that is given as a source may be one of several files of a scan."""
+    return not is_manifest(source) and ending_of(source.name) is None and looks_like_dicom(source)
+
+
+def _by_folder(files: Iterable[Path]) -> list[list[Path]]:
+    folders: dict[Path, list[Path]] = {}
+    for file in files:
+        folders.setdefault(file.parent, []).append(file)
+    return list(folders.values())
+
+
+def _find_among(files: Sequence[Path], naming: Naming) -> FoundScans:
+    """The series that DICOM files make which were given one by one: these files alone, not their neighbours."""
+    folder = files[0].parent
+    scans, problems, derived = dicom_scans(sorted(set(files)), folder, naming)
+    source = files[0] if len(files) == 1 else folder
+    match = Match(source, "folder", "one file" if len(files) == 1 else f"{len(files)} files of this folder")
+    return FoundScans(tuple(scans), tuple(problems), derived, matched=(match,))
+
+
 def _layout_of(source: Path, layout: str | None) -> tuple[Layout, str]:
     if layout is None:
         return matching_layout(source)
@@ -95,10 +122,23 @@ def _existing(sources: Sequence[Path]) -> list[Path]:
     if not sources:
         raise ConfigError("no source was given", fix="name files or folders with scans")
     for source in sources:
-        if not source.exists():
-            raise ConfigError("this source does not exist", where=source, fix="give existing files or folders")
+        _require_existing(source)
     # Not resolve(): the name of a link is the chosen name. But "." and ".." are not names.
     return [Path(os.path.normpath(source.absolute())) for source in sources]
+
+
+def _require_existing(source: Path) -> None:
+    """Refuses a source that is neither a file nor a folder; whether it can be read is found out later."""
+    fix = "give existing files or folders"
+    try:
+        kind = source.stat().st_mode
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise ConfigError("this source does not exist", where=source, fix=fix) from error
+    except OSError as error:
+        what = f"this source cannot be reached: {error.strerror or type(error).__name__}"
+        raise ConfigError(what, where=source, fix="check the permissions of the folders above it") from error
+    if not (stat.S_ISREG(kind) or stat.S_ISDIR(kind)):
+        raise ConfigError("this source is neither a file nor a folder", where=source, fix=fix)
 
 
 def _distinct(scans: Iterable[Scan]) -> tuple[tuple[Scan, ...], list[Problem]]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from maesil.datasets.names import ending_of, stem_of
 from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError
+from maesil.walk import files_in
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SUFFIX = re.compile(r"[._-](labels?|tumou?r|mask|seg|segmentation|gt)$", re.IGNORECASE)
@@ -52,10 +53,9 @@ def classes_of(scan: Scan) -> frozenset[str]:
 def without_image(folder: Path, used: Iterable[Path], root: Path) -> list[Problem]:
     """One problem for each label file of a folder that no scan uses."""
     known = set(used)
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
     return [
         Problem(path.relative_to(root).as_posix(), "no image here has this label", "download the images again", path)
-        for path in files
+        for path in files_in(folder)
         if ending_of(path.name) and not path.name.startswith(".") and path not in known
     ]
 

@@ -1,4 +1,4 @@
-"""Files in a source that are not part of its layout: they are not read, but reported."""
+"""What of a source is not read: files that are not part of its layout, and what cannot be opened."""
 
 from __future__ import annotations
 
@@ -11,15 +11,18 @@ from maesil.datasets.dicom_files import looks_like_dicom
 from maesil.datasets.layout import Layout
 from maesil.datasets.names import ending_of, holds_labels
 from maesil.datasets.naming import Naming
-from maesil.datasets.scan import FoundScans, Problem
-from maesil.datasets.tree import files_below
+from maesil.datasets.scan import HASHED, FoundScans, Problem
+from maesil.walk import Unreadable, walk
 
 NAMED = 5
 """Number of files that are named one by one; the others are counted."""
 
 
 def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> list[Problem]:
-    """One problem for all files that may be scans and that the layout neither found, reported, nor owns.
+    """The files that are not read, as problems.
+
+    One problem is for all files that may be scans and that the layout neither found, reported, nor owns; one is for
+    each file or folder that cannot be opened.
 
     Args:
         root: Source to look in.
@@ -29,17 +32,27 @@ def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> 
     """
     known = {file for scan in found.scans for file in (*scan.files, *scan.labels)}
     known |= {problem.path for problem in (*found.problems, *found.notices) if problem.path is not None}
+    walked = walk(root)
     strangers = [
         path
-        for path in sorted(files_below(root))
+        for path in walked.files
         if path not in known and not layout.owns(root, path) and _may_be_a_scan(root, path)
     ]
-    if not strangers:
-        return []
+    problems = [_unreadable(one, root, naming) for one in walked.unreadable]
+    return [*problems, _left_over(strangers, root, layout, naming)] if strangers else problems
+
+
+def _unreadable(one: Unreadable, root: Path, naming: Naming) -> Problem:
+    """A file or folder that cannot be read; its name may identify a patient."""
+    name = naming.hashed("file", os.path.relpath(one.path, root))
+    return Problem(f"{HASHED}{name}", f"it cannot be read: {one.reason}", "check its permissions and links", one.path)
+
+
+def _left_over(strangers: Sequence[Path], root: Path, layout: Layout, naming: Naming) -> Problem:
     count = count_of(len(strangers), "file that may be a scan is", "files that may be scans are")
     reason = f"{count} not part of this {layout.name} tree{_names(strangers, root, naming)}"
     fix = "give their folder as a source of its own, or use --layout folder"
-    return [Problem(".", reason, fix, Path(os.path.commonpath(strangers)))]
+    return Problem(".", reason, fix, Path(os.path.commonpath(strangers)))
 
 
 def _may_be_a_scan(root: Path, path: Path) -> bool:

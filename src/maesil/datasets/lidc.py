@@ -29,7 +29,7 @@ from maesil.datasets.lidc_readings import with_readings
 from maesil.datasets.names import safe_name
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
-from maesil.datasets.tree import files_below
+from maesil.walk import folders_in, walk
 
 _PATIENT = re.compile(r"^LIDC-IDRI-\d{4}$")
 _RADIOGRAPH = re.compile(r"modality (CR|DX)")
@@ -71,7 +71,7 @@ class LIDC(Layout):
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The CT series of every patient, with the XML that names it."""
         scans, problems, radiographs = list[Scan](), list[Problem](), 0
-        files = sorted(files_below(root))
+        files = walk(root).files
         xmls = [path for path in files if path.suffix.lower() == ".xml"]
         for patient, images in _by_patient(root, files).items():
             series, refused, _ = dicom_scans(images, root, naming)
@@ -91,13 +91,7 @@ def _patients(root: Path) -> list[Path]:
     if _PATIENT.match(root.name):
         return [root]
     homes = (root, root / "LIDC-IDRI")
-    return sorted(
-        path
-        for home in homes
-        if home.is_dir()
-        for path in home.iterdir()
-        if _PATIENT.match(path.name) and path.is_dir()
-    )
+    return sorted(path for home in homes for path in folders_in(home) if _PATIENT.match(path.name))
 
 
 def _patient_of(root: Path, path: Path) -> Path | None:

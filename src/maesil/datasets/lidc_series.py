@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from maesil.ct.readers.dicom_headers import read_header
+from maesil.ct.readers.dicom_planes import slices_of
 from maesil.datasets.lidc_xml import Reading, read_xml
 from maesil.datasets.nodules import Nodule, SliceStack, nodules_of
 from maesil.datasets.scan import Scan
@@ -33,30 +35,24 @@ def slice_stack(files: Sequence[Path]) -> SliceStack:
 
     Args:
         files: Files of one slice each.
-    """
-    import pydicom
 
-    tags = ["SOPInstanceUID", "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns"]
-    headers = [pydicom.dcmread(path, stop_before_pixels=True, specific_tags=tags) for path in files]
-    axes = np.array(headers[0].ImageOrientationPatient, dtype=np.float64)
-    normal = np.cross(axes[:3], axes[3:])
-    along = {
-        str(header.SOPInstanceUID): float(normal @ np.array(header.ImagePositionPatient, float)) for header in headers
-    }
+    Raises:
+        ScanError: A file is damaged, or not a slice of a CT.
+    """
+    planes = slices_of((path, read_header(path)) for path in files)
+    first = planes[0]
+    along = {plane.uid: float(first.normal @ np.asarray(plane.position_mm)) for plane in planes}
     order = sorted(along, key=lambda sop: along[sop])
     steps = np.diff(sorted(along.values()))
-    row_mm, column_mm = (float(size) for size in headers[0].PixelSpacing)
     return SliceStack(
         index={sop: place for place, sop in enumerate(order)},
-        shape=(len(order), int(headers[0].Rows), int(headers[0].Columns)),
-        spacing_mm=(float(np.median(steps)) if len(steps) else 1.0, row_mm, column_mm),
+        shape=(len(order), first.rows, first.columns),
+        spacing_mm=(float(np.median(steps)) if len(steps) else 1.0, *first.spacing_mm),
     )
 
 
 def absent_marks(reading: Reading, files: Sequence[Path]) -> tuple[int, int]:
     """Number of marks on slices that are not among the files, and number of these slices."""
-    from pydicom.filereader import read_file_meta_info
-
-    here = {str(read_file_meta_info(path).get("MediaStorageSOPInstanceUID", "")) for path in files}
+    here = {str(read_header(path, ["SOPClassUID", "SOPInstanceUID"]).get("SOPInstanceUID", "")) for path in files}
     absent = [{outline.sop for outline in mark.outlines} - here for mark in reading.marks]
     return sum(bool(slices) for slices in absent), len(set().union(*absent)) if absent else 0

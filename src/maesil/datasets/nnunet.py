@@ -22,6 +22,7 @@ from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import ending_of, safe_name, stem_of
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
+from maesil.walk import files_in
 
 _CASE = re.compile(r"^(?P<case>.+)_(?P<channel>\d{4})$")
 _FOLDERS = (("imagesTr", "labelsTr", None), ("imagesTs", "labelsTs", "test"))
@@ -76,8 +77,7 @@ class NNUNet(Layout):
 
 
 def _channels(folder: Path, number: str | None = None) -> list[Path]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in files if (found := _channel(path)) is not None and number in (None, found)]
+    return [path for path in files_in(folder) if (found := _channel(path)) is not None and number in (None, found)]
 
 
 def _other_channels(root: Path) -> list[Problem]:

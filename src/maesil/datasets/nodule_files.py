@@ -99,7 +99,7 @@ def write_nodules(
     for number, scan in enumerate(found.scans, start=1):
         try:
             nodules = nodules_of_scan(scan)
-            volume = read(scan.path, series=scan.series)
+            volume = read(scan.path, series=scan.series, files=scan.files)
         except ScanError as error:
             problems.append(Problem(scan.shown, error.what, error.fix or "", scan.path))
         else:

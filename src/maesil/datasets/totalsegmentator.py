@@ -27,6 +27,7 @@ from maesil.datasets.names import stem_of
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
 from maesil.datasets.splits import SPLITS
+from maesil.walk import files_in, folders_in
 
 VERSIONS = {104: "v1", 117: "v2"}
 """Map from the number of structures with a mask to the release."""
@@ -85,7 +86,7 @@ class TotalSegmentator(Layout):
 
 
 def _case_folders(root: Path) -> list[Path]:
-    return sorted(path for path in root.iterdir() if _CASE.match(path.name) and path.is_dir()) if root.is_dir() else []
+    return [path for path in folders_in(root) if _CASE.match(path.name)]
 
 
 def _image(folder: Path) -> Path | None:
@@ -93,7 +94,7 @@ def _image(folder: Path) -> Path | None:
 
 
 def _masks(folder: Path) -> list[Path]:
-    return sorted((folder / "segmentations").glob("*.nii*"))
+    return [path for path in files_in(folder / "segmentations") if ".nii" in path.name]
 
 
 def _lacks(names: Collection[str]) -> str:

@@ -7,8 +7,6 @@ same folder plus a suffix (scan_labels.nii.gz) belong to that scan.
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import final
@@ -20,6 +18,7 @@ from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import case_parts, ending_of, holds_labels, patient_name
 from maesil.datasets.naming import UNNAMED, Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
+from maesil.walk import walk
 
 EMPTY = "the source holds no scan"
 
@@ -41,7 +40,8 @@ class Tree(Layout):
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """Every volume file and every DICOM series."""
         home = root if root.is_dir() else root.parent
-        files = sorted(files_below(root))
+        walked = walk(root)
+        files = walked.files
         volumes = [path for path in files if ending_of(path.name)]
         # A file that was given by name is read, whatever its name.
         kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
@@ -49,7 +49,7 @@ class Tree(Layout):
         others = [path for path in volumes if path not in kept]
         own = [replace(_volume_scan(path, home, naming), labels=own_labels(path, others)) for path in kept]
         scans = (*own, *series)
-        if not scans and not problems:
+        if not scans and not problems and not walked.unreadable:
             problems = [Problem(".", EMPTY, f"readable: {readable()}", root)]
         return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)
 
@@ -71,19 +71,3 @@ def _volume_scan(path: Path, root: Path, naming: Naming) -> Scan:
         parts, home = (root.name,), root.parent
     scan = case_scan(path, "/".join(parts), home.name, naming, root=root, patient=patient)
     return replace(scan, dataset=naming.dataset or UNNAMED) if naming.hash_names else scan
-
-
-def files_below(source: Path) -> Iterator[Path]:
-    """Every file of a source, except hidden ones and those of prepared stores; links to folders are followed."""
-    if source.is_file():
-        yield source
-        return
-    seen = set[str]()
-    for folder, folders, names in os.walk(source, followlinks=True):
-        real = os.path.realpath(folder)
-        if real in seen or "zarr.json" in names:  # a link to a folder above, or a prepared store
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(folder) / name for name in names if not name.startswith("."))

@@ -56,8 +56,14 @@ def quarantined_scan(scan: Scan, error: BaseException) -> Quarantined:
     """A scan that could not be prepared, described in words that reveal no more than its name."""
     what, fix = _explained(error)
     return Quarantined(
-        scan.shown, scan.scan_id, _without_secrets(what, scan), _without_secrets(fix, scan), str(scan.path)
+        scan.shown, scan.scan_id, _without_secrets(what, scan), _without_secrets(fix, scan), _place(scan, error)
     )
+
+
+def _place(scan: Scan, error: BaseException) -> str:
+    """The file of a scan that an error is about, or the scan's path."""
+    where = str(getattr(error, "where", None))
+    return where if where in map(str, scan.files) else str(scan.path)
 
 
 def _explained(error: BaseException) -> tuple[str, str]:

@@ -169,7 +169,7 @@ def _read(scan: Scan, options: ReadOptions) -> tuple[Volume, tuple[str, ...]]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("ignore")
         warnings.simplefilter("always", GeometryWarning)
-        volume = read(scan.path, series=scan.series, options=options)
+        volume = read(scan.path, series=scan.series, files=scan.files, options=options)
     return volume, tuple(str(warning.message) for warning in caught)
 
 

@@ -24,6 +24,7 @@ from pydicom.uid import (
 )
 from scipy.spatial.transform import Rotation
 
+from maesil.ct.geometry import GeometryWarning
 from maesil.ct.readers import read
 from maesil.ct.readers.dicom_headers import find_series
 from maesil.errors import MaesilError, MissingExtraError, ScanError
@@ -217,8 +218,9 @@ def test_read_dicom__leaves_localizers_out(tmp_path: Path) -> None:
             image.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
 
     uid = write_series(tmp_path / "mixed", voxels(), change=scout)
-    assert len(read(tmp_path / "mixed").array) == 5
-    (series,) = find_series(tmp_path / "mixed")
+    with pytest.warns(GeometryWarning, match="1 localizer was left out"):
+        assert len(read(tmp_path / "mixed").array) == 5
+    (series,) = find_series(tmp_path / "mixed").series
     assert (series.uid, series.localizers, len(series.paths)) == (uid, 1, 5)
     write_series(tmp_path / "scouts", voxels(), change=lambda _, image: scout(0, image))
     with pytest.raises(ScanError, match="only localizers"):
@@ -288,8 +290,13 @@ def test_read_dicom__one_slice_is_no_volume(tmp_path: Path) -> None:
 
 def test_read_dicom__a_folder_without_dicom_is_a_clear_error(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("nothing here")
+    with pytest.raises(MaesilError, match=r"the folder has no DICOM files\n"):
+        read(tmp_path)
     (tmp_path / "cut.dcm").write_bytes(b"\0" * 128 + b"DICM" + b"\x02\x00")
-    with pytest.raises(MaesilError, match="no DICOM files"):
+    with (
+        pytest.warns(GeometryWarning, match=r"cut\.dcm: the file cannot be read as DICOM; it was left out"),
+        pytest.raises(MaesilError, match="no DICOM files that can be read"),
+    ):
         read(tmp_path)
 
 

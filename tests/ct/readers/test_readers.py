@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +18,17 @@ VOLUME = Volume(np.arange(24, dtype=np.int16).reshape(2, 3, 4), Geometry.from_pa
 
 @pytest.fixture
 def dicom_calls(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Path, str | None]]:
-    """Replaces what the DICOM reader reads, so that only the choice of the reader is tested here."""
+    """Replaces what the DICOM reader finds and reads, so that only the choice of the reader is tested here."""
     calls: list[tuple[Path, str | None]] = []
 
-    def read_dicom(self: Dicom, path: Path, series: str | None, options: ReadOptions) -> Volume:
+    def files(self: Dicom, path: Path, series: str | None = None) -> tuple[Path, ...]:
         calls.append((path, series))
+        return (path,)
+
+    def read_dicom(self: Dicom, files: Sequence[Path], options: ReadOptions) -> Volume:
         return VOLUME
 
+    monkeypatch.setattr(Dicom, "files", files)
     monkeypatch.setattr(Dicom, "read", read_dicom)
     return calls
 

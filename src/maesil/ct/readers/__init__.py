@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from maesil.catalog import Catalog
@@ -18,7 +19,9 @@ READERS: Catalog[Reader] = Catalog("reader", {reader.name: reader for reader in 
 """The readers in the order in which they are tried: DICOM last, as it also opens files of other names."""
 
 
-def read(path: str | Path, *, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
+def read(
+    path: str | Path, *, series: str | None = None, files: Sequence[Path] = (), options: ReadOptions = STRICT
+) -> Volume:
     """Reads one scan.
 
     The array keeps the file's own axes (slowest first); `Volume.reorient()` brings it to "SPL". Voxels are int16 if
@@ -27,6 +30,7 @@ def read(path: str | Path, *, series: str | None = None, options: ReadOptions = 
     Args:
         path: A file in one of the formats of `READERS`, or a folder with DICOM files.
         series: Series of a DICOM folder; required if the folder has several.
+        files: Files of the scan, if they are known, as `find_scans` lists them; `path` is then not searched.
         options: What to do about scans that are refused otherwise.
 
     Raises:
@@ -38,7 +42,10 @@ def read(path: str | Path, *, series: str | None = None, options: ReadOptions = 
     reader = reader_of(path)
     if series is not None and not reader.has_series:
         raise ConfigError(f"{reader.name} has no series", where=path, fix="leave the series out for this file")
-    return reader.read(path, series, options)
+    try:
+        return reader.read(files or reader.files(path, series), options)
+    except ScanError as error:
+        raise ScanError(error.what, where=error.where or path, fix=error.fix) from error
 
 
 def require_there(path: str | Path) -> Path:

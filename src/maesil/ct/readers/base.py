@@ -72,14 +72,14 @@ class Reader(ABC):
         """Whether a file or folder has this format."""
         return self.ending_of(path.name) is not None and not path.is_dir()
 
-    def files(self, path: Path) -> tuple[Path, ...]:
-        """The files of the scan at `path`: the file itself first, then those that it refers to."""
+    def files(self, path: Path, series: str | None = None) -> tuple[Path, ...]:
+        """The files of the scan at `path`: the file itself first, then those that it refers to; or a series'."""
         return (path,)
 
     @abstractmethod
-    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
-        """Reads the scan in a file, or in a folder with one series or several."""
+    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
+        """Reads a scan, given its files: those that `files` lists."""
 
     @abstractmethod
     def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
-        """The facts in the header of a scan, given its files: those that `files` lists, or those of a series."""
+        """The facts in the header of a scan, given its files: those that `files` lists."""

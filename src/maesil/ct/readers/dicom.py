@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, final
 
 import numpy as np
-import numpy.typing as npt
 
 from maesil.counts import count_of
 from maesil.ct.readers.base import Facts, Reader
-from maesil.ct.readers.dicom_headers import Series, Slice, find_series, is_localizer, read_header, slices_of
-from maesil.ct.readers.dicom_stack import stack
-from maesil.ct.readers.modality import modality_text
+from maesil.ct.readers.dicom_headers import (
+    NO_UID,
+    FoundSeries,
+    Series,
+    find_series,
+    frames_of,
+    is_dicom,
+    is_directory,
+    is_localizer,
+    read_header,
+)
+from maesil.ct.readers.dicom_pixels import frame_of, pixel_bytes, planes_in_hu, stored_frames, syntax_of
+from maesil.ct.readers.dicom_planes import (
+    Slice,
+    require_ct,
+    require_modality,
+    slices_of,
+    warn,
+    warn_of_localizers,
+)
+from maesil.ct.readers.dicom_resample import volume_planes
+from maesil.ct.readers.dicom_stack import MOST_SETTINGS, mixed_settings, stack, without_copies
 from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.ct.readers.soundness import AGAIN, Slabs, collect, require_sound
+from maesil.ct.readers.soundness import AGAIN, collect, require_sound
 from maesil.ct.volume import Volume
-from maesil.errors import MissingExtraError, ScanError
+from maesil.errors import ScanError
 
 
 @final
@@ -26,7 +43,10 @@ class Dicom(Reader):
     """CT series in a folder, and enhanced multi-frame files; array axes are (slices, rows, columns).
 
     Slices are sorted by position along the slice normal, regardless of names and numbers; each is rescaled with its
-    own slope and intercept. HU below air, which scanners use as padding, are kept.
+    own slope and intercept. HU below air, which scanners use as padding, are kept; padding above air becomes air.
+
+    Warns:
+        GeometryWarning: Files of the series were left out, or something about it had to be assumed or corrected.
     """
 
     name = "DICOM"
@@ -34,99 +54,93 @@ class Dicom(Reader):
     has_series = True
 
     def takes(self, path: Path) -> bool:
-        """Whether a path is a folder, or a file that has the ending or the preamble of a DICOM file."""
-        return path.is_dir() or self.ending_of(path.name) is not None or _has_preamble(path)
+        """Whether a path is a folder, or a file that has the ending or the first bytes of a DICOM file."""
+        return path.is_dir() or is_dicom(path)
 
-    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
-        """Reads one CT series; `series` is its SeriesInstanceUID or the last digits.
+    def files(self, path: Path, series: str | None = None) -> tuple[Path, ...]:
+        """The files of a CT series in a file or folder.
+
+        Args:
+            path: A folder, or an enhanced multi-frame file.
+            series: SeriesInstanceUID of the series or its last digits; "none" for files without one.
 
         Raises:
-            ScanError: There is no CT series, more than one, or it is not sound; the message says what to do.
+            ScanError: There is no CT series, more than one, or no such series; the message says what to do.
+        """
+        if path.is_file():
+            return _single_file(path)
+        found = find_series(path)
+        for damaged in found.damaged:
+            warn(f"{damaged.where}: {damaged.what}; it was left out")
+        if not found.series:
+            raise _nothing_found(found, path)
+        return _choose(found.series, path, series).paths
+
+    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
+        """Reads one CT series.
+
+        Raises:
+            ScanError: It is not sound; the message says what to do.
             MissingExtraError: The files are compressed and no decoder is installed.
         """
-        try:
-            stacked = stack(slices_of(_series_files(path, series)))
-        except ScanError as error:
-            raise ScanError(error.what, where=error.where or path, fix=error.fix) from error
+        planes = slices_of((path, read_header(path)) for path in files)
+        distinct = without_copies(planes, _same_pixels)
+        if copies := len(planes) - len(distinct):
+            warn(f"{count_of(copies, 'slice is a copy', 'slices are copies')} of another one; each was read once")
+        stacked = stack(distinct, options)
         require_sound(stacked.geometry)
-        return Volume(collect(stacked.geometry.shape, lambda: _slabs(stacked.slices)), stacked.geometry)
+        for remark in (*_assumptions(distinct), *stacked.remarks):
+            warn(remark)
+        geometry = stacked.geometry
+        return Volume(collect(geometry.shape, lambda: volume_planes(planes_in_hu(stacked.slices), stacked)), geometry)
 
     def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
-        """The facts in the headers of a series; whether its slices form a sound volume is checked by `read`."""
-        read = [_header_and_wholeness(path) for path in files]
-        headers = [header for header, _ in read]
-        cut = sum(not whole for _, whole in read)
+        """The facts in the headers of a series."""
+        read = {path: _header_and_wholeness(path) for path in files}
+        cut = sum(not whole for _, whole in read.values())
         if cut:
-            reason = (
-                "the file is cut short"
-                if len(read) == 1
-                else f"{cut} of its {len(read)} files {'is' if cut == 1 else 'are'} cut short"
-            )
-            raise ScanError(reason, fix=AGAIN)
-        first, frames = headers[0], sum(_frames(header) for header in headers)
-        rows_mm, columns_mm = (float(size) for size in first.get("PixelSpacing", (np.nan, np.nan)))
-        return Facts.of((frames, int(first.Rows), int(first.Columns)), (_slice_distance(headers), rows_mm, columns_mm))
-
-
-def _has_preamble(path: Path) -> bool:
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError as error:
-        raise ScanError(f"the file cannot be opened: {error.strerror}", where=path) from error
+            of_files = f"{cut} of its {len(files)} files {'is' if cut == 1 else 'are'}"
+            raise ScanError(f"{'the file is' if len(files) == 1 else of_files} cut short", fix=AGAIN)
+        planes = slices_of((path, header) for path, (header, _) in read.items())
+        geometry = stack(without_copies(planes, lambda one, other: one.uid == other.uid), options).geometry
+        require_sound(geometry)
+        return Facts.of(geometry.shape, geometry.spacing_mm)
 
 
 def _header_and_wholeness(path: Path) -> tuple[Any, bool]:
     """The header, and whether the file has all pixels that it declares; compressed files are always taken for whole."""
     with path.open("rb") as file:
         header = read_header(file)
-        if header is None:
-            raise ScanError("the file cannot be read as DICOM", where=path, fix="copy or export it again")
-        syntax = header.file_meta.get("TransferSyntaxUID")
-        if syntax is None or syntax.is_compressed or syntax.is_deflated:
+        syntax = syntax_of(header)
+        if syntax.is_compressed or syntax.is_deflated:
             return header, True
         start = file.tell()
-        voxels = int(header.Rows) * int(header.Columns) * _frames(header)
-        expected = voxels * int(header.get("SamplesPerPixel", 1)) * int(header.get("BitsAllocated", 16)) // 8
         tag_and_length = 8 if syntax.is_implicit_VR else 12
-        return header, file.seek(0, 2) - start >= expected + tag_and_length
+        return header, file.seek(0, 2) - start >= pixel_bytes(header) + tag_and_length
 
 
-def _frames(header: Any) -> int:
-    return int(header.get("NumberOfFrames", 1) or 1)
+def _single_file(path: Path) -> tuple[Path, ...]:
+    header = read_header(path)
+    if is_directory(header):
+        raise ScanError("this file is the table of contents of a CD", where=path, fix="give the folder of the CD")
+    require_ct(header, path)
+    if is_localizer(header):
+        raise ScanError("the image is a localizer, not a slice of a volume", where=path, fix="leave it out")
+    if frames_of(header) < 2:
+        raise ScanError("this file is one slice of a series", where=path, fix="give the folder of the series")
+    return (path,)
 
 
-def _slice_distance(headers: Sequence[Any]) -> float:
-    """Median distance between neighbouring slices along their normal; nan if their positions are unknown."""
-    placed = [header for header in headers if "ImagePositionPatient" in header and "ImageOrientationPatient" in header]
-    if len(placed) < 2:
-        return float(headers[0].get("SpacingBetweenSlices", np.nan))
-    orientation = np.array(placed[0].ImageOrientationPatient, dtype=np.float64)
-    normal = np.cross(orientation[:3], orientation[3:])
-    positions = np.array([header.ImagePositionPatient for header in placed], dtype=np.float64)
-    return float(np.median(np.diff(np.sort(positions @ normal))))
-
-
-def _series_files(path: Path, wanted: str | None) -> tuple[Path, ...]:
-    if path.is_file():
-        header = read_header(path)
-        if header is None:
-            raise ScanError("the file cannot be read as DICOM", where=path, fix="copy or export it again")
-        _require_ct(str(header.get("Modality", "")), path)
-        if is_localizer(header):
-            raise ScanError("the image is a localizer, not a slice of a volume", where=path, fix="leave it out")
-        if _frames(header) < 2:
-            raise ScanError("this file is one slice of a series", where=path, fix="give the folder of the series")
-        return (path,)
-    found = find_series(path)
-    if not found:
-        raise ScanError("the folder has no DICOM files", where=path, fix="give the folder of a CT series")
-    return _choose(found, path, wanted).paths
+def _nothing_found(found: FoundSeries, path: Path) -> ScanError:
+    if found.damaged:
+        first = found.damaged[0]
+        return ScanError(f"the folder has no DICOM files that can be read: {first.what}", where=path, fix=first.fix)
+    return ScanError("the folder has no DICOM files", where=path, fix="give the folder of a CT series")
 
 
 def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
     if wanted is not None:
-        found = [one for one in found if one.uid.endswith(wanted.lstrip("."))]
+        found = _matching(found, wanted)
         if len(found) != 1:
             raise ScanError(
                 f"{len(found)} series match the UID {wanted}",
@@ -135,7 +149,7 @@ def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
             )
     ct = [one for one in found if one.modality == "CT"]
     if not ct:
-        _require_ct(found[0].modality, path)
+        require_modality(found[0].modality, path)
     imaged = [one for one in ct if one.paths]
     if not imaged:
         raise ScanError("the folder has only localizers", where=path, fix="give the folder of a CT series")
@@ -143,53 +157,39 @@ def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
         listed = ", ".join(f"{one.short_uid} ({count_of(len(one.paths), 'file')})" for one in imaged)
         fix = f"choose one, such as --series {imaged[0].short_uid}"
         raise ScanError(f"the folder has {len(imaged)} CT series: {listed}", where=path, fix=fix)
+    if imaged[0].localizers:
+        warn_of_localizers(imaged[0].localizers)
     return imaged[0]
 
 
-def _require_ct(modality: str, path: Path) -> None:
-    if modality != "CT":
-        named = f"of {modality_text(modality)}" if modality else "without a modality"
-        raise ScanError(f"the images are {named}, not CT", where=path, fix="only CT is read: its values are HU")
+def _matching(found: Sequence[Series], wanted: str) -> list[Series]:
+    """The series of this UID, or those that end with it."""
+    if wanted == NO_UID:
+        return [one for one in found if not one.uid]
+    exact = [one for one in found if one.uid == wanted]
+    return exact or [one for one in found if one.uid.endswith(wanted.lstrip("."))]
 
 
-def _slabs(slices: Sequence[Slice]) -> Slabs:
-    opened: tuple[Path, npt.NDArray[Any]] | None = None
-    for index, one in enumerate(slices):
-        if opened is None or opened[0] != one.path:
-            opened = (one.path, _pixels(one.path))
-        frames = opened[1]
-        plane = frames[one.frame] if frames.ndim == 3 else frames
-        if plane.shape != (one.rows, one.columns):
-            raise ScanError(
-                f"the image has {plane.shape} voxels, but its header declares {(one.rows, one.columns)}", where=one.path
-            )
-        yield index, _rescaled(plane, one)[None]
+def _same_pixels(one: Slice, other: Slice) -> bool:
+    """Whether two slices at one place have the same HU."""
+    if one is other:
+        return True
+    if (one.slope, one.intercept, one.padding) != (other.slope, other.intercept, other.padding):
+        return False
+    return np.array_equal(frame_of(stored_frames(one.path), one), frame_of(stored_frames(other.path), other))
 
 
-def _rescaled(plane: npt.NDArray[Any], one: Slice) -> npt.NDArray[Any]:
-    if one.slope.is_integer() and one.intercept.is_integer():
-        return plane.astype(np.int32) * int(one.slope) + int(one.intercept)
-    return plane.astype(np.float64) * one.slope + one.intercept
-
-
-def _pixels(path: Path) -> npt.NDArray[Any]:
-    import pydicom
-
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns about excess padding bytes and the like
-            image = pydicom.dcmread(path)
-            if "PixelData" not in image:
-                raise ScanError("the file has no pixels", where=path, fix="export the images, not only their headers")
-            pixels: npt.NDArray[Any] = image.pixel_array
-            return pixels
-    except (ScanError, MemoryError):
-        raise
-    except Exception as error:  # every decoder has its own exceptions
-        if "missing" in str(error) and ("plugin" in str(error) or "dependenc" in str(error)):
-            raise MissingExtraError(
-                "the DICOM files are compressed, and no decoder for this compression is installed",
-                where=path,
-                fix="pip install 'maesil[dicom]'",
-            ) from error
-        raise ScanError("the pixels are damaged", where=path, fix="copy or export the file again") from error
+def _assumptions(planes: Sequence[Slice]) -> list[str]:
+    """What has to be assumed about slices, in words."""
+    unscaled = sum(not plane.scaled for plane in planes)
+    remarks = []
+    if unscaled:
+        of_all = f"in {unscaled} of {count_of(len(planes), 'slice')}"
+        remarks.append(f"RescaleSlope or RescaleIntercept is missing {of_all}: the stored values were taken for HU")
+    if any(plane.unit == "US" for plane in planes):
+        remarks.append("RescaleType leaves the unit of the values open: they were taken for HU")
+    frames = len({plane.frame_of_reference for plane in planes})
+    if 1 < frames <= MOST_SETTINGS:  # some tools that remove identities give each slice its own
+        remarks.append(f"the slices have {frames} frames of reference: their positions were taken for comparable")
+    mixed = mixed_settings(planes, ("ConvolutionKernel", "ReconstructionDiameter"))
+    return [*remarks, *(f"the series consists of slices of {kinds}" for kinds in mixed)]

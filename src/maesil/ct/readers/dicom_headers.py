@@ -1,61 +1,49 @@
-"""Headers of DICOM files: which series they form, and where each slice lies. No patient identity is kept."""
+"""Headers of DICOM files: whether a file is DICOM, what kind it is, and which series the files of a folder form."""
 
 from __future__ import annotations
 
-import os
+import re
 import warnings
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import numpy as np
-import numpy.typing as npt
-
 from maesil.errors import ScanError
+from maesil.walk import walk
 
-ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
-TAGS = [
+MEDIA_DIRECTORY = "1.2.840.10008.1.3.10"
+"""SOP class of a DICOMDIR, the table of contents of a CD."""
+
+NO_UID = "none"
+"""What to give for `series` to read the files that name no series."""
+
+SETTINGS = {
+    "AcquisitionNumber": "acquisitions",
+    "ConvolutionKernel": "reconstructions (their kernels differ)",
+    "SliceThickness": "reconstructions (their slice thicknesses differ)",
+    "ReconstructionDiameter": "reconstructions (their diameters differ)",
+}
+"""Tags that tell images of one series apart, and what they then are."""
+
+NEEDED = [
     "SOPClassUID", "SeriesInstanceUID", "Modality", "ImageType", "Rows", "Columns", "NumberOfFrames", "PixelSpacing",
-    "ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept", "GantryDetectorTilt",
-    "SamplesPerPixel", "BitsAllocated", "SpacingBetweenSlices", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence",
+    "ImageOrientationPatient", "ImagePositionPatient", "RescaleSlope", "RescaleIntercept", "RescaleType",
+    "SamplesPerPixel", "BitsAllocated", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 ]  # fmt: skip
-Vector = npt.NDArray[np.float64]
+"""Tags without which an image cannot be read; a file in which one of them is damaged is refused."""
 
+OPTIONAL = [
+    "SOPInstanceUID", "PatientID", "FrameOfReferenceUID", "PixelRepresentation", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", *SETTINGS,
+]  # fmt: skip
+"""Tags that are taken for absent if they are damaged."""
 
-@dataclass(frozen=True)
-class Slice:
-    """One image plane of a series.
-
-    Attributes:
-        path: File that holds it.
-        frame: Index of its frame in the file; 0 in a single-frame file.
-        rows: Number of voxels along the column direction.
-        columns: Number of voxels along the row direction.
-        spacing_mm: Distance between rows, distance between columns.
-        row_direction: Unit vector in LPS along which the column index grows.
-        column_direction: Unit vector in LPS along which the row index grows.
-        position_mm: Centre of the first voxel, LPS.
-        slope: HU per stored unit.
-        intercept: HU of a stored 0.
-    """
-
-    path: Path
-    frame: int
-    rows: int
-    columns: int
-    spacing_mm: tuple[float, float]
-    row_direction: tuple[float, float, float]
-    column_direction: tuple[float, float, float]
-    position_mm: tuple[float, float, float]
-    slope: float
-    intercept: float
-
-    @property
-    def normal(self) -> Vector:
-        """Unit vector perpendicular to the plane."""
-        return np.cross(self.row_direction, self.column_direction)
+_FIRST_TAG = re.compile(rb"[\x02\x08]\x00.\x00(?:[A-Z]{2}|..\x00\x00)", re.DOTALL)
+"""Start of a file without preamble: a tag of group 2 or 8, then its type, or a length below 2^16."""
+_STORAGE = "1.2.840.10008.5.1.4.1.1."
+_AGAIN = "copy or export it again"
 
 
 @dataclass(frozen=True)
@@ -63,7 +51,7 @@ class Series:
     """The files of one series.
 
     Attributes:
-        uid: SeriesInstanceUID; it identifies a patient's examination, so it is kept in memory only.
+        uid: SeriesInstanceUID, "" if its files have none; it identifies an examination, so it is kept in memory only.
         modality: Modality, such as CT.
         paths: Image files without localizers, sorted by name.
         localizers: Number of localizer images that were left out.
@@ -77,163 +65,143 @@ class Series:
     @property
     def short_uid(self) -> str:
         """The last digits of the UID, enough to tell the series of a folder apart."""
-        return f"...{self.uid[-8:]}"
+        return f"...{self.uid[-8:]}" if self.uid else NO_UID
 
 
-def find_series(folder: Path) -> tuple[Series, ...]:
-    """All series in a folder and its subfolders, of any modality; files that are not DICOM are skipped."""
-    files: dict[str, list[Path]] = {}
-    modality: dict[str, str] = {}
-    localizers: dict[str, int] = {}
-    for path in dicom_files(folder):
-        header = read_header(path)
-        if header is None:
-            continue
-        uid = str(header.get("SeriesInstanceUID", ""))
-        modality[uid] = str(header.get("Modality", ""))
-        files.setdefault(uid, [])
-        localizers.setdefault(uid, 0)
-        if is_localizer(header):
-            localizers[uid] += 1
+@dataclass(frozen=True)
+class FoundSeries:
+    """The DICOM files of a folder.
+
+    Attributes:
+        series: Series of any modality, sorted by UID.
+        damaged: Files that are DICOM but cannot be read, with an error that names each.
+    """
+
+    series: tuple[Series, ...]
+    damaged: tuple[ScanError, ...]
+
+
+def find_series(folder: Path) -> FoundSeries:
+    """All series in a folder and its subfolders; files that are not DICOM are skipped, and so is a DICOMDIR."""
+    headers: dict[str, dict[Path, Any]] = defaultdict(dict)
+    damaged: list[ScanError] = []
+    for path in walk(folder).files:
+        try:
+            header = read_header(path) if is_dicom(path) else None
+        except ScanError as error:
+            damaged.append(error)
         else:
-            files[uid].append(path)
-    return tuple(Series(uid, modality[uid], tuple(paths), localizers[uid]) for uid, paths in sorted(files.items()))
+            if header is not None and not is_directory(header):
+                headers[str(header.get("SeriesInstanceUID") or "")][path] = header
+    return FoundSeries(tuple(_series(uid, headers[uid]) for uid in sorted(headers)), tuple(damaged))
 
 
-def dicom_files(folder: Path) -> Iterable[Path]:
-    """Files that may be DICOM, in a stable order."""
-    for parent, folders, names in os.walk(folder, followlinks=True):
-        folders.sort()
-        yield from (Path(parent) / name for name in sorted(names) if not name.startswith("."))
+def _series(uid: str, headers: dict[Path, Any]) -> Series:
+    images = tuple(path for path, header in headers.items() if not is_localizer(header))
+    modality = str(next(iter(headers.values())).get("Modality") or "")
+    return Series(uid, modality, images, len(headers) - len(images))
 
 
-def read_header(file: Path | BinaryIO, tags: Sequence[str] = TAGS) -> Any | None:
-    """Some tags of a DICOM file, as a pydicom `Dataset`; None for any other file.
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, judging by its ending or its first bytes; a preamble is not required.
 
-    An open file is left at the start of its pixels.
+    Raises:
+        ScanError: The file cannot be opened.
+    """
+    if path.suffix.lower() in (".dcm", ".ima"):
+        return True
+    try:
+        with path.open("rb") as stream:
+            start = stream.read(132)
+    except OSError as error:
+        raise _unopened(path, error) from error
+    return start[128:] == b"DICM" or (_FIRST_TAG.match(start) is not None and _is_bare(path))
+
+
+def _is_bare(path: Path) -> bool:
+    """Whether a file without preamble is a DICOM object: its header names a class of stored objects."""
+    try:
+        return str(read_header(path, ["SOPClassUID"]).get("SOPClassUID", "")).startswith(_STORAGE)
+    except ScanError:
+        return False
+
+
+def read_header(
+    file: Path | BinaryIO, tags: Sequence[str] = (*NEEDED, *OPTIONAL), optional: Collection[str] = frozenset(OPTIONAL)
+) -> Any:
+    """Some tags of a DICOM file, as a pydicom `Dataset` whose values are decoded; `get` never raises.
+
+    Args:
+        file: File, or an open one, which is left at the start of its pixels.
+        tags: Keywords of the tags to read.
+        optional: Those of them that are left out if they are damaged.
+
+    Raises:
+        ScanError: The file cannot be opened, is empty, not DICOM, or damaged in a tag that is not optional.
     """
     import pydicom
 
+    where = file if isinstance(file, Path) else getattr(file, "name", None)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # odd values in unused tags do not matter
-            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags))
-    except Exception:  # pydicom may raise anything for damaged files
-        return None
-    return header if "SOPClassUID" in header or "SeriesInstanceUID" in header else None
+            header = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(tags), force=True)
+            _decode(header, optional)
+            directory = header.file_meta.get("MediaStorageSOPClassUID") == MEDIA_DIRECTORY
+    except OSError as error:
+        raise _unopened(where, error) from error
+    except Exception as error:  # pydicom may raise anything for damaged files
+        raise ScanError(_why_unread(where), where=where, fix=_AGAIN) from error
+    if directory:
+        header.SOPClassUID = MEDIA_DIRECTORY
+    if "SOPClassUID" not in header and "SeriesInstanceUID" not in header:
+        raise ScanError(_why_unread(where), where=where, fix=_AGAIN)
+    return header
+
+
+def _decode(header: Any, optional: Collection[str]) -> None:
+    """Decodes all values, which pydicom does only when they are asked for."""
+    from pydicom.datadict import keyword_for_tag
+
+    for tag in list(header.keys()):
+        try:
+            element = header[tag]
+            if element.VR == "SQ":
+                for item in element.value:
+                    for _ in item.iterall():
+                        pass
+        except Exception:
+            if keyword_for_tag(tag) not in optional:
+                raise
+            del header[tag]
+
+
+def _unopened(path: object, error: OSError) -> ScanError:
+    reason = error.strerror or type(error).__name__
+    return ScanError(f"the file cannot be opened: {reason}", where=path, fix="check its permissions, or copy it again")
+
+
+def _why_unread(path: object) -> str:
+    empty = isinstance(path, Path) and path.stat().st_size == 0
+    return "the file is empty" if empty else "the file cannot be read as DICOM"
+
+
+def is_directory(header: Any) -> bool:
+    """Whether a file is the table of contents of a CD."""
+    return bool(header.get("SOPClassUID") == MEDIA_DIRECTORY)
 
 
 def is_localizer(header: Any) -> bool:
     """Whether an image is a scout view for planning."""
-    return any("LOCALIZER" in str(value).upper() for value in header.get("ImageType", None) or ())
+    return any("LOCALIZER" in word for word in image_type(header))
 
 
-def slices_of(paths: Sequence[Path]) -> list[Slice]:
-    """The image planes of the files of one series.
-
-    Raises:
-        ScanError: A file is not grey-scale CT, or a geometry tag is missing.
-    """
-    planes: list[Slice] = []
-    for path in paths:
-        header = read_header(path)
-        if header is None:
-            raise ScanError("the file cannot be read as DICOM", where=path, fix="copy or export it again")
-        if int(header.get("SamplesPerPixel", 1) or 1) != 1:
-            raise ScanError("the image is in colour", where=path, fix="only grey-scale CT is read")
-        planes.extend(_frames(header, path) if _is_multi_frame(header) else [_plane(header, path)])
-    return planes
+def image_type(header: Any) -> tuple[str, ...]:
+    """The values of ImageType, in upper case."""
+    values = header.get("ImageType") or ()
+    return tuple(str(value).upper() for value in ([values] if isinstance(values, str) else values))
 
 
-def _is_multi_frame(header: Any) -> bool:
-    return header.get("SOPClassUID") == ENHANCED_CT or "PerFrameFunctionalGroupsSequence" in header
-
-
-def _plane(header: Any, path: Path) -> Slice:
-    return _slice(
-        header,
-        path,
-        0,
-        orientation=_required(header, "ImageOrientationPatient", path),
-        position=_required(header, "ImagePositionPatient", path),
-        spacing=_required(header, "PixelSpacing", path),
-        slope=header.get("RescaleSlope", 1),
-        intercept=header.get("RescaleIntercept", 0),
-    )
-
-
-def _frames(header: Any, path: Path) -> list[Slice]:
-    """The frames of an enhanced multi-frame image: each tag per frame, or shared by all."""
-    shared = (header.get("SharedFunctionalGroupsSequence") or [{}])[0]
-    frames = header.get("PerFrameFunctionalGroupsSequence") or []
-    if not frames:
-        raise ScanError("the multi-frame image has no per-frame positions", where=path, fix="export it again")
-
-    def find(frame: Any, group: str, name: str, default: Any = None) -> Any:
-        for item in (frame, shared):
-            sequence = item.get(group)
-            if sequence and name in sequence[0]:
-                return sequence[0].get(name)
-        if default is None:
-            raise ScanError(f"the tag {name} is missing", where=path, fix="export the series again")
-        return default
-
-    return [
-        _slice(
-            header,
-            path,
-            index,
-            orientation=find(frame, "PlaneOrientationSequence", "ImageOrientationPatient"),
-            position=find(frame, "PlanePositionSequence", "ImagePositionPatient"),
-            spacing=find(frame, "PixelMeasuresSequence", "PixelSpacing"),
-            slope=find(frame, "PixelValueTransformationSequence", "RescaleSlope", 1),
-            intercept=find(frame, "PixelValueTransformationSequence", "RescaleIntercept", 0),
-        )
-        for index, frame in enumerate(frames)
-    ]
-
-
-def _slice(
-    header: Any,
-    path: Path,
-    frame: int,
-    *,
-    orientation: Any,
-    position: Any,
-    spacing: Any,
-    slope: Any,
-    intercept: Any,
-) -> Slice:
-    try:
-        directions = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
-        x, y, z = (float(value) for value in position)
-        between_rows, between_columns = (float(value) for value in spacing)
-        scale, shift = float(slope), float(intercept)
-        rows, columns = int(header.Rows), int(header.Columns)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise ScanError("a geometry tag of the image is damaged", where=path, fix="export it again") from error
-    if min(between_rows, between_columns) <= 0 or not np.isfinite([x, y, z, scale, shift, *directions.flat]).all():
-        raise ScanError("the geometry tags of the image have impossible values", where=path, fix="export it again")
-    lengths = np.linalg.norm(directions, axis=1)
-    if np.abs(lengths - 1).max() > 1e-2 or abs(directions[0] @ directions[1]) > 1e-2:
-        raise ScanError("the row and column directions are not at right angles", where=path, fix="export it again")
-    along_row, along_column = directions / lengths[:, None]
-    return Slice(
-        path=path,
-        frame=frame,
-        rows=rows,
-        columns=columns,
-        spacing_mm=(between_rows, between_columns),
-        row_direction=(float(along_row[0]), float(along_row[1]), float(along_row[2])),
-        column_direction=(float(along_column[0]), float(along_column[1]), float(along_column[2])),
-        position_mm=(x, y, z),
-        slope=scale,
-        intercept=shift,
-    )
-
-
-def _required(header: Any, name: str, path: Path) -> Any:
-    value = header.get(name)
-    if value is None or value == "":
-        raise ScanError(f"the tag {name} is missing", where=path, fix="export the series again, with its geometry")
-    return value
+def frames_of(header: Any) -> int:
+    """Number of frames in a file."""
+    return int(header.get("NumberOfFrames") or 1)

@@ -53,13 +53,14 @@ class Itk(Reader):
     name: str
     endings: tuple[str, ...]
 
-    def files(self, path: Path) -> tuple[Path, ...]:
+    def files(self, path: Path, series: str | None = None) -> tuple[Path, ...]:
         """The file, and the data file that a detached header (.mhd, .nhdr) names."""
         data = _data_file(path)
         return (path, data) if data is not None and data != path and data.is_file() else (path,)
 
-    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
+    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
         """Reads a file; raises ScanError if it is damaged or RGB, or has several frames or NaN values."""
+        path = files[0]
         with located(path, (RuntimeError,)):
             reader, geometry = _opened(path)
             _warn_of_missing_space(reader, path)

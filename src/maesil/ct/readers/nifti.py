@@ -52,11 +52,12 @@ class Nifti(Reader):
     name = "NIfTI"
     endings = (".nii.gz", ".nii")
 
-    def read(self, path: Path, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
+    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
         """Reads a file; raises ScanError if it is damaged, cut short or RGB, or has several frames or NaN values."""
         from nibabel.filebasedimages import ImageFileError
         from nibabel.spatialimages import HeaderDataError
 
+        path = files[0]
         broken = (OSError, EOFError, ValueError, KeyError, zlib.error, _CannotUnpack, HeaderDataError, ImageFileError)
         with located(path, broken):
             image, geometry = _opened(path)

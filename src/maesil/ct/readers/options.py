@@ -18,10 +18,19 @@ class ReadOptions:
             header gives none; None: they are refused.
         spacing_from: Field of a NIfTI header to believe if its sform and its pixdim disagree on the spacing; None: such
             files are refused.
+        resample_tilt: Whether to undo the gantry tilt of a DICOM series by moving its slices sideways, with linear
+            interpolation; by default, it is refused.
+        resample_uneven: Whether to resample a DICOM series whose slices are unevenly spaced or missing, by their
+            positions, linearly, across gaps of up to 15 mm; by default, it is refused.
+        slice_tolerance_mm: How far a DICOM slice may be off an even grid, and off a straight line, in mm; None: 5 % of
+            the distance between slices off the grid, but at least 0.1 mm, and 0.1 mm off the line.
     """
 
     missing_spacing_mm: tuple[PositiveFloat, PositiveFloat, PositiveFloat] | None = None
     spacing_from: Literal["sform", "pixdim"] | None = None
+    resample_tilt: bool = False
+    resample_uneven: bool = False
+    slice_tolerance_mm: PositiveFloat | None = None
 
     def chosen(self) -> dict[str, Any]:
         """The options that differ from their defaults, for JSON."""
