@@ -23,6 +23,7 @@ from maesil.models import (
     make_model,
 )
 from maesil.models import MODELS as NETWORKS
+from maesil.models.fusion import FusionConfig
 from maesil.presets.baselines import SIZES
 from maesil.sampling.augment import draw_generators
 from maesil.training.logs import COLUMNS
@@ -40,6 +41,7 @@ SLICES = SliceMAEConfig(
 )  # fmt: skip
 SMALL: dict[str, ModelConfig] = {
     "maesil": TINY,
+    "maesil, fusion": replace(TINY, fusion=FusionConfig(width=4)),
     "maesil, cross decoder": replace(TINY, decoder="cross", rebuilt_share=0.25),
     "maesil, overlapping head": replace(TINY, head="overlap", output_scale="visible", visible_head=True),
     "maesil, axial decoder": replace(TINY, decoder="axial", decoder_depth=2),
@@ -193,12 +195,30 @@ def test_loss__is_a_finite_scalar_with_a_gradient_for_every_parameter(model: Pre
     loss = model.loss(x, mask)
     assert loss.shape == ()
     assert loss.isfinite()
-    parameters = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    late = set() if model.last_stage is None else set(model.last_stage.part.parameters())
+    parameters = {name: one for name, one in model.named_parameters() if one.requires_grad and one not in late}
     assert parameters
     model.zero_grad()
     loss.backward()
     gradients = {name: parameter.grad for name, parameter in parameters.items()}
     assert [name for name, one in gradients.items() if one is None or not 0 < one.abs().sum() < math.inf] == []
+
+
+@every_pretrainer
+def test_last_loss__is_a_finite_scalar_with_gradients_for_its_part_alone(model: Pretrainer) -> None:
+    x, mask = inputs(model)
+    stage = model.last_stage
+    if stage is None:
+        with pytest.raises(NotImplementedError):
+            model.last_loss(x, mask)
+        return
+    model.zero_grad()
+    loss = model.last_loss(x, mask)
+    assert loss.shape == ()
+    loss.backward()
+    learnt = {id(parameter) for parameter in model.parameters() if parameter.grad is not None}
+    assert learnt == {id(parameter) for parameter in stage.part.parameters()}
+    assert all(bool(parameter.grad.isfinite().all()) for parameter in stage.part.parameters())  # type: ignore[union-attr]
 
 
 @every_model

@@ -13,6 +13,8 @@ import pytest
 from maesil import pipeline
 from maesil.config import RunConfig
 from maesil.errors import ConfigError, TrainingError
+from maesil.models.fusion import FusionConfig
+from maesil.models.mae import MAEConfig
 from maesil.runs.checkpoints import steps_done
 from maesil.training.logs import curve
 from ranks import launch
@@ -34,10 +36,12 @@ def weights(run: Path) -> bytes:
 
 @pytest.fixture
 def long_config(tiny_config: RunConfig) -> RunConfig:
-    """Long enough to be killed in the middle of a pass; accumulation on."""
+    """Long enough to be killed in the middle of a pass, and in both stages; accumulation on."""
     train = replace(tiny_config.train, steps=60, accumulate=2)
     monitor = replace(tiny_config.monitor, checkpoint_every=5, validate_every=10)
-    return replace(tiny_config, train=train, monitor=monitor)
+    assert isinstance(tiny_config.model, MAEConfig)
+    model = replace(tiny_config.model, fusion=FusionConfig(width=2, share=0.6))
+    return replace(tiny_config, model=model, train=train, monitor=monitor)
 
 
 @pytest.mark.slow

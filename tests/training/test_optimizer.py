@@ -2,11 +2,14 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
+from typing import Literal
 
 import pytest
 import torch
 
 from maesil.masking import DualMasking
+from maesil.models.fusion import FusionConfig
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 from maesil.training.config import TrainConfig
 from maesil.training.muon import muon_step
@@ -58,6 +61,27 @@ def test_schedule__sets_the_optimisers_learning_rate() -> None:
         optimizer.step()
         schedule.step()
     assert seen == pytest.approx([warmup_cosine(step, 10, 0.2) for step in range(10)])
+
+
+@pytest.mark.parametrize("kind", ["adamw", "muon"])
+def test_schedule__of_a_last_stage_stops_the_rest_and_then_starts(kind: Literal["adamw", "muon"]) -> None:
+    model = MaskedAutoencoder(replace(TINY, fusion=FusionConfig(width=2, share=0.5, peak_lr=0.3)), DualMasking())
+    config = TrainConfig(steps=12, warmup=0.2, peak_lr=1.0, optimizer=kind)
+    stage = model.last_stage
+    optimizer = make_optimizer(model, config, world=1, last=stage)
+    grouped = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    assert sorted(map(id, grouped)) == sorted(map(id, model.parameters())), "every parameter once"
+    assert stage is not None
+    assert {id(one) for one in optimizer.param_groups[-1]["params"]} == {id(one) for one in stage.part.parameters()}
+    schedule = make_schedule(optimizer, config, stage)
+    seen = []
+    for _ in range(12):
+        seen.append([group["lr"] for group in optimizer.param_groups])
+        optimizer.step()
+        schedule.step()
+    first, last = [rates[0] for rates in seen], [rates[-1] for rates in seen]
+    assert first == pytest.approx([warmup_cosine(step, 6, 0.2) for step in range(6)] + [0.0] * 6, abs=1e-12)
+    assert last == pytest.approx([0.0] * 6 + [0.3 * warmup_cosine(step, 6, 0.2) for step in range(6)])
 
 
 def test_muon__steps_every_parameter_and_resumes() -> None:

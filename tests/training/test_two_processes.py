@@ -8,10 +8,18 @@ from pathlib import Path
 import pytest
 
 from maesil.config import RunConfig
+from maesil.models.fusion import FusionConfig
+from maesil.models.mae import MAEConfig
 from maesil.runs.checkpoints import steps_done
 from ranks import assert_same, finish, launch, on
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+
+
+def with_fusion(config: RunConfig) -> RunConfig:
+    """Half of the steps train the network, and the others its fusion."""
+    assert isinstance(config.model, MAEConfig)
+    return replace(config, model=replace(config.model, fusion=FusionConfig(width=2, share=0.5)))
 
 
 def test_pretrain__two_processes_train_as_one(config: RunConfig, tmp_path: Path) -> None:
@@ -25,7 +33,7 @@ def test_pretrain__a_stopped_run_goes_on_on_another_number_of_ranks(
     config: RunConfig, tmp_path: Path, before: int, after: int
 ) -> None:
     """Two are stopped through their launcher, as SLURM does."""
-    config = replace(config, train=replace(config.train, steps=24))
+    config = with_fusion(replace(config, train=replace(config.train, steps=24)))
     finish(launch(on(config, 1), tmp_path / "one", 1))
     watched = {"step": 3, "do": "stop job" if before > 1 else "stop"}
     stopped = launch(on(config, before), tmp_path / "moved", before, watched)
@@ -41,6 +49,7 @@ def test_pretrain__a_stopped_run_goes_on_on_another_number_of_ranks(
 def test_pretrain__a_rank_that_dies_ends_the_job_and_the_run_resumes(
     config: RunConfig, tmp_path: Path, strategy: str
 ) -> None:
+    config = with_fusion(config)
     two = on(replace(config, monitor=replace(config.monitor, checkpoint_every=2)), 2, strategy=strategy)
     finish(launch(two, tmp_path / "whole", 2))
     process = launch(two, tmp_path / "run", 2, watched={"step": 5, "do": "kill"})

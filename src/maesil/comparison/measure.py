@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from maesil.comparison.result import Cost
@@ -36,7 +38,7 @@ ATTENTION_ON_CPU = {
 
 
 def count_flops(model: Pretrainer) -> float:
-    """Floating-point operations of one superpatch's training step, forward and backward.
+    """Floating-point operations of one superpatch's training step, forward and backward; the mean over a run's steps.
 
     Matrix products, convolutions and attention, as PyTorch counts them: a multiplication and an addition count as two.
     """
@@ -45,10 +47,20 @@ def count_flops(model: Pretrainer) -> float:
     mask = model.draw_mask(1, generator)
     was_training = model.training
     # In evaluation mode, nothing that tracks the data (a codebook) is updated by this random superpatch.
-    with FlopCounterMode(display=False, custom_mapping=ATTENTION_ON_CPU) as counter:
-        model.eval().loss(superpatch, mask).backward()  # type: ignore[no-untyped-call]
+    model.eval()
+    flops = _counted(lambda: model.loss(superpatch, mask))
+    stage = model.last_stage
+    if stage is not None:
+        flops = (1 - stage.share) * flops + stage.share * _counted(lambda: model.last_loss(superpatch, mask))
     model.zero_grad(set_to_none=True)
     model.train(was_training)
+    return flops
+
+
+def _counted(loss: Callable[[], Tensor]) -> float:
+    """Operations of a loss and its gradient."""
+    with FlopCounterMode(display=False, custom_mapping=ATTENTION_ON_CPU) as counter:
+        loss().backward()  # type: ignore[no-untyped-call]
     return float(counter.get_total_flops())
 
 

@@ -74,15 +74,17 @@ def evaluate(
     protocol = replace(protocol or Protocol(), window=data.window)
     seed = loaded.config.seed
     model, masking = loaded.config.model, protocol.masking_of(loaded.config.masking)
-    rows = {name: under(row, masking) for name, row in compared_models(loaded).items()}
+    compared = compared_models(loaded)
+    own = next((name for name, row in compared.items() if row is loaded.model), model.name)
+    rows = {name: under(row, masking) for name, row in compared.items()}
     scored = score_models(rows, scans, regions, protocol, seed=seed, progress=progress)
-    told = told_note(model.name, loaded.model)
+    told = told_note(own, loaded.model)
     which = checkpoint_note(checkpoint, loaded.record["step"])
     notes = (which, *scored.notes, input_note(model, masking, scans), *told, split_note(data, split, regions))
     whom = "test" if split == "test" else "scored"
     seen = seen_note(loaded.record.get("seen"), [region.entry for region in regions], by="the model", whom=whom)
-    notes = (*notes, *constant_note(model.name, loaded.model, data.window), seen)
-    notes = (*notes, *verdict_note(scored.scores, model.name))
+    notes = (*notes, *constant_note(own, loaded.model, data.window), seen)
+    notes = (*notes, *verdict_note(scored.scores, own))
     table = tabulate(scored.scores, notes)
     # Scores under other kinds of masks go to folders of their own, so that they never overwrite each other.
     kind = "-unmasked" if protocol.masking == "off" else "-whole-scan" if protocol.whole_scan else ""

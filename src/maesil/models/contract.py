@@ -119,12 +119,32 @@ class Reconstructor(nn.Module, ABC):
         return self.grid.unpatchify(mask.unsqueeze(-1).expand(-1, -1, self.grid.voxels_per_patch))
 
 
+@dataclass(frozen=True)
+class LastStage:
+    """The end of a training, in which one part of a model learns and all others are frozen.
+
+    Attributes:
+        part: Network that learns, and only then.
+        share: Share of the run's steps, at its end, in (0, 1).
+        peak_lr: Peak learning rate.
+    """
+
+    part: nn.Module
+    share: float
+    peak_lr: float
+
+    def first_step(self, steps: int) -> int:
+        """Number of steps before the stage in a run of `steps`; each has at least one, if there are two."""
+        return steps - min(steps - 1, max(1, round(self.share * steps)))
+
+
 class Pretrainer(Reconstructor, ABC):
     """A model that is trained by rebuilding superpatches.
 
     Subclasses are final and keep these promises, too:
 
-    * `loss` is a scalar with a finite gradient for every parameter that requires one.
+    * `loss` is a scalar with a finite gradient for every parameter that requires one, except those of a last stage.
+    * With a last stage, `last_loss` is a scalar with a finite gradient for the parameters of its part alone.
     * All random numbers of `loss` come from its generators.
 
     Attributes:
@@ -151,6 +171,15 @@ class Pretrainer(Reconstructor, ABC):
             generators: Random streams, one for each superpatch, on its device; None: PyTorch's global stream.
             progress: Share of the training that is done, in [0, 1].
         """
+
+    @property
+    def last_stage(self) -> LastStage | None:
+        """The end of the training in which only one part of the model learns; None if there is no such part."""
+        return None
+
+    def last_loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """The training objective of the last stage, averaged over the batch; see `loss`."""
+        raise NotImplementedError("this model has no last stage")
 
     def measures(self) -> Mapping[str, Tensor]:
         """Parts of the last loss, for the logs: name to scalar."""

@@ -7,7 +7,7 @@ mask tokens, restores the order, and predicts every patch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal, final
 
 import torch
@@ -20,8 +20,9 @@ from maesil.catalog import Catalog
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.contract import Latent, ModelConfig, Pretrainer, Reconstruction
+from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
+from maesil.models.fusion import Fusion, FusionConfig
 from maesil.models.grouped_decoders import AxialDecoder, WindowDecoder
 from maesil.models.initial import Start, initialize_network, inverse_layer
 from maesil.models.overlap import Overlap, check_edges
@@ -79,6 +80,7 @@ class MAEConfig(ModelConfig):
             starts as the embedding's inverse and follows it in training; the network gets no gradient from it.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
+        fusion: Fusion of the reconstruction with a kriged fill, trained at the end of the run; off by default.
     """
 
     name: Literal["maesil"] = "maesil"
@@ -103,6 +105,7 @@ class MAEConfig(ModelConfig):
     visible_head: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
+    fusion: FusionConfig = dataclasses.field(default_factory=FusionConfig)
 
     def __post_init__(self) -> None:
         PatchGrid(self.superpatch, self.patch)
@@ -156,10 +159,14 @@ class MAEConfig(ModelConfig):
     def describe(self) -> dict[str, str]:
         """Descriptions of encoder and decoder."""
         kind = "" if self.decoder == "self" else f", kind '{self.decoder}'"
-        return {
+        parts = {
             "encoder": f"{self.encoder_depth} blocks, {self.encoder_width} wide",
             "decoder": f"{self.decoder_depth} blocks, {self.decoder_width} wide{kind}",
         }
+        fusion = (
+            {"fusion": f"U-Net of {self.fusion.widths[0]} channels, over a kriged fill"} if self.fusion.width else {}
+        )
+        return {**parts, **fusion}
 
 
 class Encoder(nn.Module):
@@ -275,6 +282,9 @@ class MaskedAutoencoder(Pretrainer):
         self.overlap = Overlap(config.grid) if config.head == "overlap" else None
         initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
         self.visible_head = inverse_layer(self.encoder.embed) if config.visible_head else None
+        self.fusion = (
+            Fusion(config.fusion, config.patch, config.input_mean, config.input_std) if config.fusion.width else None
+        )
 
     def loss(
         self,
@@ -305,9 +315,36 @@ class MaskedAutoencoder(Pretrainer):
         shown = gather_tokens(patches, visible)
         return loss + VISIBLE_HEAD_WEIGHT * (self._rebuild_visible(shown) - shown.float()).square().mean()
 
+    @property
+    def last_stage(self) -> LastStage | None:
+        """The fusion's training, if there is a fusion."""
+        chosen = self.config.fusion
+        return None if self.fusion is None else LastStage(self.fusion, chosen.share, chosen.peak_lr)
+
+    def last_loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
+        """Mean squared error of the fused masked voxels, in units of `input_std` squared."""
+        if self.fusion is None:
+            return super().last_loss(superpatch, mask)
+        hidden = self.voxel_mask(mask)
+        fused = self.fusion(superpatch, self.rebuild(superpatch, mask), hidden)
+        error = ((fused - superpatch.float()) / self.config.input_std).square()
+        mean: Tensor = (error * hidden).sum() / hidden.sum()
+        return mean
+
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
-        """Rebuilds whole superpatches from their visible tokens.
+        """Rebuilds whole superpatches from their visible tokens, and fuses the masked voxels if there is a fusion."""
+        hidden = self.voxel_mask(mask)
+        volume = self.rebuild(superpatch, mask)
+        return Reconstruction(volume if self.fusion is None else self.fusion(superpatch, volume, hidden), hidden)
+
+    def entries(self, name: str) -> Mapping[str, Reconstructor]:
+        """One row, or two with a fusion: the network alone, and what a user gets."""
+        return {name: self} if self.fusion is None else {name: Unfused(self), f"{name} + fusion": self}
+
+    @torch.no_grad()
+    def rebuild(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b c d h w"]:
+        """The network's own prediction of every voxel, in window units.
 
         With `normalize_targets` the prediction is scaled by the true mean and deviation of each patch, which the
         network does not predict: `hints` and the scores of such a model say so.
@@ -324,8 +361,7 @@ class MaskedAutoencoder(Pretrainer):
         if self.config.normalize_targets:
             mean, deviation = patch_statistics(patches.float())
             predicted = predicted * deviation + mean
-        volume = self._denormalize(self.grid.unpatchify(predicted))
-        return Reconstruction(volume, self.voxel_mask(mask))
+        return self._denormalize(self.grid.unpatchify(predicted))
 
     def _draw_rebuilt(
         self, masked: Int[Tensor, "b m"], generators: Sequence[torch.Generator] | None
@@ -391,6 +427,25 @@ class MaskedAutoencoder(Pretrainer):
 
     def _denormalize(self, volume: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
         return volume * self.config.input_std + self.config.input_mean
+
+
+@final
+class Unfused(Reconstructor):
+    """A masked autoencoder without its fusion.
+
+    Args:
+        model: The trained model.
+    """
+
+    def __init__(self, model: MaskedAutoencoder) -> None:
+        super().__init__(model.grid, model.masking)
+        self.model = model
+        self.hints = model.hints
+
+    @torch.no_grad()
+    def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
+        """Rebuilds superpatches from their visible tokens."""
+        return Reconstruction(self.model.rebuild(superpatch, mask), self.voxel_mask(mask))
 
 
 def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "b v"], Int[Tensor, "b m"]]:

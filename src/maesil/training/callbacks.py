@@ -223,7 +223,7 @@ class Meter(pl.Callback):
         elapsed_s = self._busy_s + waited_s
         row = {
             "loss": _of_all_ranks(trainer, loss),
-            "learning_rate": trainer.optimizers[0].param_groups[0]["lr"],
+            "learning_rate": max(group["lr"] for group in trainer.optimizers[0].param_groups),
             "superpatches_per_s": self._superpatches / elapsed_s,
             "data_wait_share": waited_s / elapsed_s,
             "memory_gib": peak_memory_gib(trainer.strategy.root_device),

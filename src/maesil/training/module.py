@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh
 
 from maesil.ct.window import Window
-from maesil.models.contract import Pretrainer
+from maesil.models.contract import LastStage, Pretrainer
 from maesil.sampling.augment import draw_generators, random_flips
 from maesil.sampling.dataset import Superpatches, inside_voxels
 from maesil.training.config import TrainConfig
@@ -58,7 +58,16 @@ class PretrainModule(Stepper):
         generators = draw_generators(self.device, self.seed, batch.numbers)
         superpatch = random_flips(self._windowed(batch), self.flip_axes, generators)
         mask = self._masks(generators)
-        return self.model.loss(superpatch, mask, generators, self.global_step / self.config.steps)
+        stage, steps = self.model.last_stage, self.config.steps
+        before = steps if stage is None else stage.first_step(steps)
+        if self.global_step >= before:
+            return self.model.last_loss(superpatch, mask)
+        return self.model.loss(superpatch, mask, generators, self.global_step / before)
+
+    @property
+    def last_stage(self) -> LastStage | None:
+        """The end of the training in which only one part of the model learns."""
+        return self.model.last_stage
 
     def measures(self) -> Mapping[str, Tensor]:
         """Returns the parts of the last loss."""

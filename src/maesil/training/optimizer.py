@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from maesil.models.contract import LastStage
 from maesil.training.config import TrainConfig
 from maesil.training.muon import MuonAdamW, Named, split_parameters
 
@@ -36,14 +37,25 @@ def parameter_groups(
     ]
 
 
-def make_optimizer(module: nn.Module, config: TrainConfig, world: int, *, fused: bool = True) -> Optimizer:
-    """Makes the optimiser that the configuration names, for `world` devices."""
+def make_optimizer(
+    module: nn.Module, config: TrainConfig, world: int, *, fused: bool = True, last: LastStage | None = None
+) -> Optimizer:
+    """Makes the optimiser that the configuration names, for `world` devices.
+
+    The part that a last stage trains is its last group, with Adam at the stage's learning rate.
+    """
     rate = config.learning_rate(world)
+    of_stage = set() if last is None else set(last.part.parameters())
+    late: list[dict[str, object]] = (
+        [] if last is None else [{"params": list(last.part.parameters()), "weight_decay": 0.0, "lr": last.peak_lr}]
+    )
     if config.optimizer == "adamw":
-        groups = parameter_groups(module.named_parameters(), config.weight_decay)
-        return AdamW(groups, lr=rate, betas=config.betas, fused=fused)
+        named = [(name, parameter) for name, parameter in module.named_parameters() if parameter not in of_stage]
+        groups = parameter_groups(named, config.weight_decay)
+        return AdamW([*groups, *late], lr=rate, betas=config.betas, fused=fused)
     matrices, others = split_parameters(module)
-    groups = parameter_groups(others, config.weight_decay)
+    others = [(name, parameter) for name, parameter in others if parameter not in of_stage]
+    groups = [*parameter_groups(others, config.weight_decay), *late]
     decay = config.weight_decay
     return MuonAdamW([p for _, p in matrices], groups, lr=rate, betas=config.betas, weight_decay=decay, fused=fused)
 
@@ -65,9 +77,19 @@ def layered_adamw(
     return AdamW(groups, lr=rate, betas=config.betas, fused=fused)
 
 
-def make_schedule(optimizer: Optimizer, config: TrainConfig) -> LambdaLR:
-    """Makes the schedule that sets the learning rate before each optimiser step."""
-    return LambdaLR(optimizer, lambda step: warmup_cosine(step, config.steps, config.warmup))
+def make_schedule(optimizer: Optimizer, config: TrainConfig, last: LastStage | None = None) -> LambdaLR:
+    """Makes the schedule that sets the learning rates before each optimiser step; a last stage has one of its own."""
+    before = config.steps if last is None else last.first_step(config.steps)
+
+    def of_rest(step: int) -> float:
+        return warmup_cosine(step, before, config.warmup)
+
+    def of_stage(step: int) -> float:
+        return 0.0 if step < before else warmup_cosine(step - before, config.steps - before, config.warmup)
+
+    others = len(optimizer.param_groups) - (last is not None)
+    shares: list[Callable[[int], float]] = [of_rest] * others
+    return LambdaLR(optimizer, shares if last is None else [*shares, of_stage])
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:

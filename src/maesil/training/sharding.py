@@ -21,7 +21,7 @@ from maesil.models.contract import Pretrainer
 from maesil.models.transformer import Block
 from maesil.training.muon import MuonAdamW
 
-ENTRIES = ("loss", "reconstruct")
+ENTRIES = ("loss", "last_loss", "reconstruct")
 """Methods that training calls instead of `forward`; FSDP2 gathers the weights outside the blocks for them."""
 
 

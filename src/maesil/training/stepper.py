@@ -14,6 +14,7 @@ from torch.distributed.device_mesh import DeviceMesh
 from torch.optim import Optimizer
 
 from maesil.errors import ConfigError, TrainingError
+from maesil.models.contract import LastStage
 from maesil.sampling.plan import Place
 from maesil.training.config import TrainConfig
 from maesil.training.optimizer import make_optimizer, make_schedule
@@ -60,6 +61,11 @@ class Stepper(pl.LightningModule, ABC):
         """Returns the parts of the last loss, for the logs."""
         return {}
 
+    @property
+    def last_stage(self) -> LastStage | None:
+        """The end of the training in which only one part of the network learns; None if all of it always learns."""
+        return None
+
     def training_step(self, batch: Any, batch_index: int) -> Float[Tensor, ""]:
         """Checks the previous loss and computes the loss of one micro-batch."""
         self.check_finite()
@@ -69,13 +75,13 @@ class Stepper(pl.LightningModule, ABC):
 
     def make_optimizer(self, fused: bool) -> Optimizer:
         """Makes the optimiser that the configuration names."""
-        return make_optimizer(self.model, self.config, self.trainer.world_size, fused=fused)
+        return make_optimizer(self.model, self.config, self.trainer.world_size, fused=fused, last=self.last_stage)
 
     def configure_optimizers(self) -> Any:
         """Makes the optimiser and its schedule, which advances per step."""
         scaled = self.trainer.precision == "16-mixed"  # gradients must be unscaled before they are clipped
         optimizer = self.make_optimizer(fused=not scaled)
-        schedule = {"scheduler": make_schedule(optimizer, self.config), "interval": "step"}
+        schedule = {"scheduler": make_schedule(optimizer, self.config, self.last_stage), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def configure_gradient_clipping(

@@ -79,19 +79,29 @@ def fit(
         Checkpoints(checkpoints, job.monitor.checkpoint_every, job.record, job.card),
     ]
     with _quiet():
-        trainer = make_trainer(job, efficiency, [*always, *callbacks])
+        parts = module.last_stage is not None
+        trainer = make_trainer(job, efficiency, [*always, *callbacks], in_parts=parts)
         trainer.fit(module, datamodule=data, ckpt_path=str(state) if state.is_file() else None, weights_only=True)
     return "interrupted" if stop.requested and trainer.global_step < job.train.steps else "finished"
 
 
-def make_trainer(job: Job, efficiency: EfficiencyConfig, callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Makes a Lightning Trainer. The run is one Lightning epoch, so a resumed run is always mid-epoch."""
+def make_trainer(
+    job: Job, efficiency: EfficiencyConfig, callbacks: list[pl.Callback], *, in_parts: bool = False
+) -> pl.Trainer:
+    """Makes a Lightning Trainer. The run is one Lightning epoch, so a resumed run is always mid-epoch.
+
+    Args:
+        job: Everything about the run but its module and its batches.
+        efficiency: Devices and precision, without "auto".
+        callbacks: Callbacks, in order.
+        in_parts: Whether some steps leave some weights without a gradient.
+    """
     validates = bool(job.monitor.validate_every)
     return pl.Trainer(
         accelerator=efficiency.accelerator,
         devices=efficiency.devices,
         num_nodes=efficiency.nodes,
-        **_strategy(efficiency),
+        **_strategy(efficiency, in_parts),
         **_precision(efficiency),
         max_steps=job.train.steps,
         accumulate_grad_batches=job.train.accumulate,
@@ -112,12 +122,13 @@ def make_trainer(job: Job, efficiency: EfficiencyConfig, callbacks: list[pl.Call
     )
 
 
-def _strategy(efficiency: EfficiencyConfig) -> dict[str, Any]:
+def _strategy(efficiency: EfficiencyConfig, in_parts: bool) -> dict[str, Any]:
     """Arguments of the Trainer that choose the strategy for several devices."""
     world = world_size(efficiency)
     if efficiency.strategy == "fsdp2":  # weights gathered in inference mode cannot be trained afterwards
         return {"strategy": FullySharded(world), "inference_mode": False}
-    return {"strategy": "ddp" if efficiency.strategy == "auto" and world > 1 else efficiency.strategy}
+    name = "ddp" if efficiency.strategy == "auto" and world > 1 else efficiency.strategy
+    return {"strategy": "ddp_find_unused_parameters_true" if name == "ddp" and in_parts else name}
 
 
 def _precision(efficiency: EfficiencyConfig) -> dict[str, Any]:

@@ -1,0 +1,160 @@
+"""The fusion starts at the reconstruction, touches masked voxels only, and learns without the rest of the model."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from conftest import TINY_MODEL
+from maesil import pipeline
+from maesil.comparison.measure import count_flops
+from maesil.config import RunConfig
+from maesil.errors import ConfigError
+from maesil.evaluation.protocol import Protocol
+from maesil.masking import DualMasking
+from maesil.models.cost import mae_flops
+from maesil.models.fusion import Fusion, FusionConfig, enlarged
+from maesil.models.kriging import Kriging
+from maesil.models.mae import MAEConfig, MaskedAutoencoder
+
+FUSED = replace(TINY_MODEL, fusion=FusionConfig(width=4))
+
+
+def made(config: MAEConfig = FUSED, *, learnt: bool = False) -> MaskedAutoencoder:
+    torch.manual_seed(0)
+    model = MaskedAutoencoder(config, DualMasking()).eval()
+    torch.manual_seed(1)
+    torch.nn.init.normal_(model.decoder.head.weight, std=0.1)
+    if learnt and model.fusion is not None:
+        torch.nn.init.normal_(model.fusion.network.head.weight, std=0.5)
+    return model
+
+
+def inputs(model: MaskedAutoencoder) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(1)
+    return torch.rand(2, 1, *model.grid.superpatch, generator=generator), model.draw_mask(2, generator)
+
+
+def test_fusion__changes_no_initial_weight_of_the_rest() -> None:
+    torch.manual_seed(3)
+    plain = MaskedAutoencoder(TINY_MODEL, DualMasking()).state_dict()
+    torch.manual_seed(3)
+    fused = MaskedAutoencoder(FUSED, DualMasking()).state_dict()
+    assert all(torch.equal(fused[name], weight) for name, weight in plain.items())
+    assert {name.split(".")[0] for name in set(fused) - set(plain)} == {"fusion"}
+
+
+def test_reconstruct__starts_at_the_network_alone() -> None:
+    model = made()
+    x, mask = inputs(model)
+    rows = model.entries("maesil")
+    assert list(rows) == ["maesil", "maesil + fusion"]
+    alone, fused = (row.reconstruct(x, mask).volume for row in rows.values())
+    assert torch.equal(fused, alone)
+    assert torch.equal(alone, made(TINY_MODEL).reconstruct(x, mask).volume)
+
+
+def test_reconstruct__fuses_masked_voxels_only() -> None:
+    model = made(learnt=True)
+    x, mask = inputs(model)
+    hidden = model.voxel_mask(mask)
+    alone, fused = (row.reconstruct(x, mask).volume for row in model.entries("maesil").values())
+    assert torch.equal(fused[~hidden], alone[~hidden])
+    assert (fused[hidden] != alone[hidden]).float().mean() > 0.9
+
+
+def test_forward__of_one_material_leaves_a_constant_reconstruction_alone() -> None:
+    model = made(learnt=True)
+    assert model.fusion is not None
+    _, mask = inputs(model)
+    constant = torch.full((2, 1, *model.grid.superpatch), 0.7)
+    fused = model.fusion(constant, constant, model.voxel_mask(mask))
+    assert (fused - constant).abs().max() < 1e-4
+
+
+def test_last_loss__has_gradients_for_the_fusion_alone() -> None:
+    model = made(learnt=True)
+    loss = model.last_loss(*inputs(model))
+    loss.backward()
+    found = {name: parameter.grad for name, parameter in model.named_parameters()}
+    assert all(gradient is None for name, gradient in found.items() if not name.startswith("fusion."))
+    own = [gradient for name, gradient in found.items() if name.startswith("fusion.")]
+    assert all(gradient is not None and 0 < gradient.abs().sum() < float("inf") for gradient in own)
+    assert model.last_stage is not None
+    assert len(own) == len(list(model.last_stage.part.parameters()))
+
+
+def test_loss__does_not_reach_the_fusion() -> None:
+    fused, plain = made(), made(TINY_MODEL)
+    x, mask = inputs(fused)
+    loss = fused.loss(x, mask)
+    assert torch.equal(loss, plain.loss(x, mask))
+    loss.backward()
+    assert fused.fusion is not None
+    assert all(parameter.grad is None for parameter in fused.fusion.parameters())
+
+
+def test_fill__is_nearly_the_converged_one() -> None:
+    config = MAEConfig(superpatch=(64, 64, 64))
+    masking, grid = DualMasking(), config.grid
+    axes = torch.meshgrid(*(torch.linspace(0, 9, 64) for _ in range(3)), indexing="ij")
+    x = (0.5 + 0.2 * (axes[0].sin() * axes[1].cos() + (axes[2] + axes[0]).sin()))[None, None]
+    model = Kriging(grid, masking)
+    mask = model.draw_mask(1, torch.Generator().manual_seed(2))
+    hidden = model.voxel_mask(mask)
+    fusion = Fusion(FusionConfig(width=2), config.patch, 0.3, 0.25)
+    quick = enlarged(fusion.fill(x, hidden), x.shape[2:])
+    converged = model.reconstruct(x, mask).volume
+    assert (quick - converged)[hidden].square().mean() < 0.01 * x[hidden].var()
+
+
+def test_enlarged__is_linear_interpolation() -> None:
+    cells = torch.rand(2, 3, 4, 5, 6, generator=torch.Generator().manual_seed(0))
+    size = torch.Size((8, 10, 6))
+    expected = torch.nn.functional.interpolate(cells, size, mode="trilinear", align_corners=False)
+    torch.testing.assert_close(enlarged(cells, size), expected)
+
+
+def test_first_step__leaves_steps_to_both() -> None:
+    stage = made().last_stage
+    assert stage is not None
+    assert [stage.first_step(steps) for steps in (1, 2, 12, 1000)] == [1, 1, 10, 850]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_fusion_config__refuses_a_share_that_leaves_nothing(share: float) -> None:
+    with pytest.raises((ConfigError, ValueError), match="share"):
+        FusionConfig(width=4, share=share)
+
+
+def test_mae_flops__of_a_run_with_a_fusion_are_pytorchs() -> None:
+    config = replace(FUSED, fusion=FusionConfig(width=4, share=0.25))
+    model = made(config)
+    visible = model.masking.visible_count(model.grid)
+    assert count_flops(model) == pytest.approx(mae_flops(config, visible), rel=0.02)
+    assert mae_flops(config, visible) != mae_flops(TINY_MODEL, visible)
+
+
+def test_pretrain__trains_the_network_and_then_its_fusion(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    fused = replace(tiny_config, model=replace(FUSED, fusion=FusionConfig(width=4, share=0.5)))
+    pipeline.pretrain(fused, run)
+    trained = load_file(run / "checkpoints" / "last" / "model.safetensors")
+    assert trained["fusion.network.head.weight"].any()
+
+    short = replace(tiny_config, train=replace(tiny_config.train, steps=6))
+    pipeline.pretrain(short, tmp_path / "short")
+    alone = load_file(tmp_path / "short" / "checkpoints" / "last" / "model.safetensors")
+    assert all(torch.equal(trained[name], weight) for name, weight in alone.items()), "frozen in the last stage"
+
+    scored = pipeline.evaluate(run, protocol=Protocol(lpips=None, mask_draws=1))
+    assert {"maesil", "maesil + fusion"} < {row.model for row in scored.scores}
+    assert "maesil + fusion is" in scored.table
+    assert "maesil + fusion: constant volumes" in scored.table
+    assert pipeline.report(run).is_file()
+    exported = pipeline.export(run, "safetensors", tmp_path / "encoder")
+    assert not any("fusion" in name for name in load_file(Path(exported) / "model.safetensors"))
