@@ -3,8 +3,9 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
+NIIVUE := 0.69.0
 
-.PHONY: demo test check docs format coverage setup clean help
+.PHONY: demo test check docs format coverage setup niivue clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -41,6 +42,11 @@ docs: $(READY)   ## build the documentation into ./site; every warning is an err
 format: $(READY) ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
+
+niivue:          ## fetch the viewer's built file again from npm, and check it
+	cd src/maesil/view/niivue && npm pack --silent @niivue/niivue@$(NIIVUE) \
+	&& tar -xzf niivue-niivue-$(NIIVUE).tgz --strip-components=2 package/dist/niivue.umd.js \
+	&& rm niivue-niivue-$(NIIVUE).tgz && sha256sum --check SHA256SUMS
 
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

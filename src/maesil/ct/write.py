@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -37,6 +38,24 @@ def write_nifti(path: str | Path, volume: Volume) -> None:
         part.replace(path)
 
 
+def nifti_bytes(volume: Volume, *, labels: bool = False) -> bytes:
+    """The content of an uncompressed NIfTI file.
+
+    Args:
+        volume: Volume to write.
+        labels: Whether its values are numbers of structures; the header then says so.
+
+    Raises:
+        ScanError: As `write_nifti`.
+    """
+    _require_writable(volume, None)
+    image = _image(volume)
+    if labels:
+        image.header.set_intent("label")
+    content: bytes = image.to_bytes()
+    return content
+
+
 def nifti_ending(path: Path) -> str:
     """The ending of the name of a NIfTI file; call it before long work to check that the file can be written.
 
@@ -58,7 +77,7 @@ def sibling_path(path: Path, suffix: str) -> Path:
     return path.with_name(path.name[: -len(nifti_ending(path))] + suffix)
 
 
-def _require_writable(volume: Volume, path: Path) -> None:
+def _require_writable(volume: Volume, path: Path | None) -> None:
     if volume.geometry.shear > MAX_SHEAR:
         raise ScanError("the voxel grid is sheared", where=path, fix="resample it onto a rectangular grid first")
     if max(volume.shape) > np.iinfo(np.int16).max:
@@ -68,9 +87,15 @@ def _require_writable(volume: Volume, path: Path) -> None:
 def _write(path: Path, volume: Volume) -> None:
     import nibabel
 
+    nibabel.save(_image(volume), path)
+
+
+def _image(volume: Volume) -> Any:
+    import nibabel
+
     affine = (_LPS_TO_RAS @ volume.geometry.affine)[:, [2, 1, 0, 3]]
     image = nibabel.Nifti1Image(volume.array.transpose(2, 1, 0), affine)
     image.header.set_xyzt_units("mm")
     image.set_sform(affine, code=_SCANNER)
     image.set_qform(affine, code=_SCANNER)
-    nibabel.save(image, path)
+    return image

@@ -10,9 +10,12 @@ import hashlib
 import importlib.util
 import os
 import pickle
-from collections.abc import Mapping
+import socket
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import torch
 from torch import Tensor
@@ -21,6 +24,8 @@ from maesil.catalog import Catalog
 from maesil.errors import DownloadError, WeightsError
 
 FOLDER_VARIABLE = "MAESIL_LPIPS_WEIGHTS"
+SILENCE_S = 30.0
+"""Seconds without an answer after which a download gives up; torch.hub would wait forever."""
 
 
 @dataclass(frozen=True)
@@ -32,12 +37,14 @@ class Part:
         prefix: Prefix of the keys that count; others in the same file (a classifier) are dropped.
         digest: SHA-256 over these keys, shapes and float32 values: the same for every file that holds them.
         url: Address at torchvision; the name ends with the first digits of the file's own hash.
+        size_mb: Size of the file at that address, in MB.
     """
 
     files: tuple[str, ...]
     prefix: str
     digest: str
     url: str | None = None
+    size_mb: int | None = None
 
 
 PARTS: Catalog[Part] = Catalog(
@@ -48,6 +55,7 @@ PARTS: Catalog[Part] = Catalog(
             prefix="features.",
             digest="901ec1eaad23cd186cbd86eb1db1b64ea4a633870c46df1564dbc510498640b4",
             url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+            size_mb=233,
         ),
         "alex heads": Part(
             files=("lpips_lin_v0.1_alex.pth", "alex.pth"),
@@ -59,6 +67,7 @@ PARTS: Catalog[Part] = Catalog(
             prefix="features.",
             digest="db2b095e0481dd5c182621525da9635a9893664167e17b1ceaa35f8a86d966c6",
             url="https://download.pytorch.org/models/squeezenet1_1-b8a52dc0.pth",
+            size_mb=5,
         ),
         "squeeze heads": Part(
             files=("lpips_lin_v0.1_squeeze.pth", "squeeze.pth"),
@@ -154,9 +163,10 @@ def fetch_backbone(net: str = "alex", folder: Path | None = None) -> Path:
     assert url is not None
     place = folder or Path(torch.hub.get_dir()) / "checkpoints"
     try:
-        tensors = torch.hub.load_state_dict_from_url(
-            url, model_dir=str(place), map_location="cpu", check_hash=True, weights_only=True
-        )
+        with _gives_up():
+            tensors = torch.hub.load_state_dict_from_url(
+                url, model_dir=str(place), map_location="cpu", check_hash=True, weights_only=True
+            )
     except (OSError, RuntimeError) as error:
         raise DownloadError(
             f"the LPIPS {part} could not be fetched: {error}",
@@ -166,6 +176,27 @@ def fetch_backbone(net: str = "alex", folder: Path | None = None) -> Path:
     path = place / url.rsplit("/", 1)[1]
     verify(part, tensors, where=path)
     return path
+
+
+def to_fetch(net: str = "alex") -> str | None:
+    """The download that `fetch_backbone` needs, in words; None if the file is here."""
+    part = f"{net} backbone"
+    if find_weights(part) is not None:
+        return None
+    url, size_mb = PARTS[part].url, PARTS[part].size_mb
+    assert url is not None
+    return f"the LPIPS {part} ({size_mb} MB, from {urlsplit(url).hostname})"
+
+
+@contextmanager
+def _gives_up() -> Iterator[None]:
+    """Ends a wait for the network after a while: torch.hub passes no limit of its own."""
+    before = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(SILENCE_S)
+    try:
+        yield
+    finally:
+        socket.setdefaulttimeout(before)
 
 
 def _fix(part: str) -> str:
