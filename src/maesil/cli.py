@@ -24,6 +24,7 @@ COMMANDS = Catalog(
         "check": "say whether a scan looks like sound CT in Hounsfield units",
         "prepare": "convert scans into a store that training can read fast",
         "store": "check the files of a store, repair it, or remove scans",
+        "plan": "say what a pre-training will need: memory, hours, passes over the store, disk",
         "pretrain": "pre-train a model",
         "evaluate": "score a run on held-out scans",
         "compare": "train models under one budget, score them, and write tables and an HTML page",

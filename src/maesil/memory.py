@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -15,6 +16,8 @@ except ImportError:  # pragma: no cover (Windows)
 GIB = 2**30
 STATUS = Path("/proc/self/status")
 """Linux's status file of this process."""
+CLEAR = Path("/proc/self/clear_refs")
+"""Linux's file that resets the peak, when a 5 is written to it."""
 
 
 def resident_gib() -> float:
@@ -36,6 +39,12 @@ def peak_resident_gib() -> float:
         return float(getattr(memory, "peak_wset", memory.rss)) / GIB
     unit = 1 if sys.platform == "darwin" else 1024
     return float(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit) / GIB
+
+
+def reset_peak() -> None:
+    """Makes the peak that of now, on Linux; elsewhere, or where it is not allowed, it stays."""
+    with suppress(OSError):
+        CLEAR.write_text("5")
 
 
 def _status_bytes(field: str) -> int | None:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from maesil.evaluation.evaluate import Evaluation, evaluate
     from maesil.evaluation.reconstruct import reconstruct
     from maesil.export.export_run import export_run as export
+    from maesil.planning.estimate import plan
     from maesil.report.masks import masks
     from maesil.report.run import report
     from maesil.report.table1 import write_table1
@@ -59,6 +60,7 @@ __all__ = [
     "finetune_segmentation",
     "masks",
     "nodules",
+    "plan",
     "predict",
     "prepare",
     "pretrain",
@@ -88,6 +90,7 @@ _PLACES = {
     "finetune_segmentation": "tasks.segmentation.train",
     "masks": "report.masks",
     "nodules": "datasets.nodule_files:write_nodules",
+    "plan": "planning.estimate",
     "predict": "tasks.segmentation.score",
     "prepare": "store.prepare",
     "pretrain": "runs.pretrain",

@@ -19,7 +19,7 @@ from browser import CHROMIUM
 from maesil import pipeline
 from maesil.commands.evaluate import Evaluate
 from maesil.commands.parsing import parse
-from maesil.commands.pretrain import Pretrain, _starting_point
+from maesil.commands.pretrain import Pretrain, starting_point
 from maesil.commands.report import Report
 from maesil.config import RunConfig, to_dict
 from maesil.ct.window import Window
@@ -280,7 +280,7 @@ def test_report__its_commands_repeat_run_scores_and_page(tiny_config: RunConfig,
     pretrain, evaluate, report = (
         shlex.split(line)[2:] for line in re.findall(r"^(?:.*<pre>)?(maesil .*)$", text, re.M)
     )
-    start, rest = _starting_point(pretrain)
+    start, rest = starting_point(pretrain)
     assert to_dict(parse(Pretrain, "pretrain", rest, Pretrain(config=start)).config) == to_dict(
         replace(config, data=replace(config.data, store=ScanStore(config.data.store).path.resolve()))  # type: ignore[arg-type]
     )

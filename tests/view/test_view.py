@@ -231,7 +231,9 @@ def test_page__shows_volumes_in_a_browser(scan: Path, run: Path, tmp_path: Path)
                     " return [r.left + r.width * 0.6, r.top + r.height * 0.2]; })()"
                 )
             )
-            assert len(set(page.run("panels.map(({ nv }) => nv.scene.crosshairPos.join())"))) == 1, "panels are linked"
+            places = page.run("panels.map(({ nv }) => [...nv.scene.crosshairPos].map((at) => at.toFixed(4)).join())")
+            assert len(set(places)) == 1, "panels are linked"
+            assert places[0] != page.run("[0.5, 0.5, 0.5].map((at) => at.toFixed(4)).join()")
             assert {address.split("/")[2] for address in page.requested} == {
                 place.split("/")[2] for place in page.requested if place.startswith("http://127.0.0.1:")
             }, "no request leaves this machine"

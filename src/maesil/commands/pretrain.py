@@ -50,7 +50,7 @@ class Pretrain:
 
 def main(words: Sequence[str]) -> int:
     """Starts or resumes a run."""
-    base, rest = _starting_point(list(words))
+    base, rest = starting_point(list(words))
     call = parse(Pretrain, "pretrain", rest, Pretrain(config=base))
     if call.run is None:
         raise ConfigError("no run folder is given", fix="--run RUN, a new folder or a run to resume")
@@ -80,7 +80,7 @@ def _print_next(screen: Console, config: RunConfig, run: Path) -> None:
         screen.print(f"next: maesil evaluate {quoted(run)}{flag}", markup=False)
 
 
-def _starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
+def starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
     """The preset or file that the flags modify, with the model and masking they name; and the remaining arguments.
 
     With neither, these are the settings of the run itself.

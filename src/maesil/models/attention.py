@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Float
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd.function import once_differentiable
 
 BLOCK_ROWS = 512
@@ -33,9 +34,10 @@ def attend(
     """Softmax attention: PyTorch's fused kernel, except in bf16 on a CPU, where `BlockedAttention` is faster.
 
     `BlockedAttention` rounds scores to bf16, and does not subtract the largest one before it takes exponentials. So it
-    runs only where scores cannot be large, and never under torch.compile.
+    runs only where scores cannot be large, and never under torch.compile or on tensors without data.
     """
-    blocked = query.device.type == "cpu" and query.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
+    on_cpu = query.device.type == "cpu" and not isinstance(query, FakeTensor)
+    blocked = on_cpu and query.dtype == torch.bfloat16 and not torch.compiler.is_compiling()
     few = query.shape[0] * query.shape[1] <= MOST_HEADS
     if not blocked or not few or not _largest_score(query, key) < LARGEST_SCORE:
         return F.scaled_dot_product_attention(query, key, value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,6 +18,7 @@ from maesil.files import AnyPath
 from maesil.models import make_model
 from maesil.models.transformer import recompute_blocks
 from maesil.rank import is_first_rank
+from maesil.runs.advice import cpu_advice
 from maesil.runs.card import model_card, run_record
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import SETTINGS, claim
@@ -28,7 +30,9 @@ from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
 from maesil.training.batches import Batches
 from maesil.training.callbacks import Images
+from maesil.training.config import EfficiencyConfig
 from maesil.training.devices import world_size
+from maesil.training.forecast import Forecast
 from maesil.training.live_progress import LiveProgress
 from maesil.training.module import PretrainModule
 from maesil.training.trainer import Job, fit, prepare_process
@@ -90,8 +94,6 @@ def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console) -
 
 def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Literal["finished", "interrupted"]:
     """Trains from the run's last checkpoint, or from the start."""
-    torch.manual_seed(config.seed)
-    model = make_model(config.model, config.masking)
     job = Job(
         train=config.train,
         monitor=config.monitor,
@@ -105,25 +107,38 @@ def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> L
     shape = config.model.superpatch
     plan = make_plan(regions_of(store, config.data, shape, "train"), config.data, config.seed)
     training = SuperpatchDataset(store, plan, shape)
-    held_out = _held_out(config, store)
+    held_out = validation_superpatches(config, store)
     if config.monitor.validate_every and held_out is None:
         named = "; choose a patient: --data.holdout.patients.overrides PATIENT val"
         hint = named if config.data.holdout.by == "patient" else ""
         screen.print(
             f"no superpatch is held out for validation: no validation score, images or checkpoint `best`{hint}"
         )
-    module = PretrainModule(model, config.train, config.data.window, config.data.flip_axes, config.seed)
-    if efficiency.recompute:
-        recompute_blocks(model)
-    if efficiency.compile:
-        model.loss = torch.compile(model.loss, dynamic=False)  # type: ignore[method-assign]
-    callbacks: list[Callback] = [LiveProgress(screen)]
+    module = make_module(config, efficiency)
+    forecast = Forecast(screen, partial(cpu_advice, config, str(efficiency.accelerator)))
+    callbacks: list[Callback] = [LiveProgress(screen), forecast]
     if held_out is not None and config.monitor.image_every:
         callbacks.insert(0, Images(held_out[0], config.monitor.image_every))
     return fit(module, Batches(training, held_out, config.train, efficiency), job, efficiency, callbacks)
 
 
-def _held_out(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:
+def make_module(config: RunConfig, efficiency: EfficiencyConfig) -> PretrainModule:
+    """The module that a run trains, with its initial weights.
+
+    Args:
+        config: Settings of the run.
+        efficiency: Settings without "auto".
+    """
+    torch.manual_seed(config.seed)
+    model = make_model(config.model, config.masking)
+    if efficiency.recompute:
+        recompute_blocks(model)
+    if efficiency.compile:
+        model.loss = torch.compile(model.loss, dynamic=False)  # type: ignore[method-assign]
+    return PretrainModule(model, config.train, config.data.window, config.data.flip_axes, config.seed)
+
+
+def validation_superpatches(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:
     """The grid's held-out superpatches in a fixed, shuffled order; None if nothing is held out."""
     if not config.monitor.validate_every:
         return None

@@ -15,8 +15,8 @@ from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume, cast_voxels
 from maesil.errors import ConfigError, NoScanError
 from maesil.evaluation.protocol import Protocol
-from maesil.evaluation.rebuild import rebuild
 from maesil.evaluation.runner import rebuild_region
+from maesil.evaluation.whole_scan import rebuild_whole
 from maesil.runs.load import LoadedModel, load_run, run_store
 from maesil.sampling.ahead import box_reader
 from maesil.sampling.regions import Region, regions_of, split_to_score
@@ -24,7 +24,6 @@ from maesil.store.conform import conform
 from maesil.store.format import MANIFEST
 from maesil.store.location import address_of
 from maesil.store.scanstore import ScanStore
-from maesil.tiling import Tiling
 from maesil.view.pictures import Pictures, Shown, rebuilt_pictures
 
 Which = Literal["last", "best"]
@@ -134,8 +133,7 @@ def _scan(path: Path, model: LoadedModel | None, labels: Path | None) -> Picture
         pictures = Pictures(volume.astype(np.int16))
     else:
         volume, window = conform(volume, model.record["prepare"]), model.config.data.window
-        tiling = Tiling(volume.shape, model.config.model.superpatch)
-        rebuilt = rebuild(model.model, box_reader(volume), tiling, window, seed=0)
+        rebuilt = rebuild_whole(model.model, box_reader(volume), volume.shape, window, 0)
         pictures = rebuilt_pictures(rebuilt, volume.geometry, window)
     if labels is None:
         return pictures

@@ -1,0 +1,1 @@
+"""The command `plan`: what a run will need, before it starts."""

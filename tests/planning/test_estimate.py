@@ -1,0 +1,153 @@
+"""The estimate of a run against the run itself, and its arithmetic."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from maesil import pipeline
+from maesil.cli import main
+from maesil.config import RunConfig, dump_yaml
+from maesil.errors import ConfigError
+from maesil.memory import GIB, peak_resident_gib, reset_peak
+from maesil.models import MODELS, make_model
+from maesil.models.cost import mae_flops
+from maesil.planning.estimate import plan
+from maesil.planning.footprint import _kept_bytes, footprint
+from maesil.planning.rehearsal import Rehearsal, Steps
+from maesil.planning.text import estimate_text
+from maesil.presets import PRESETS
+from maesil.presets.baselines import baseline
+from maesil.training.config import TrainConfig
+from maesil.training.optimizer import make_optimizer
+
+
+def test_plan__foretells_the_run(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """What can be known exactly is what the run then has: parameters, passes, checkpoints on disk."""
+    estimate = plan(tiny_config, seconds=1.0)
+    run = pipeline.pretrain(tiny_config, tmp_path / "run").run
+    model = make_model(tiny_config.model, tiny_config.masking)
+    assert estimate.parameters == sum(value.numel() for value in model.parameters())
+    last, best = ((run / "checkpoints" / link).resolve() for link in ("last", "best"))
+    files = [*last.glob("trainer.ckpt"), *last.glob("*.safetensors"), *best.glob("*.safetensors")]
+    on_disk = sum(path.stat().st_size for path in files)
+    assert estimate.checkpoints_gib * GIB == pytest.approx(
+        on_disk, rel=0.25
+    )  # much of a tiny network's files is headers
+    assert estimate.passes == pytest.approx(12 * 2 / estimate.superpatches)
+    assert estimate.hours == pytest.approx(estimate.training_h + estimate.validation_h + estimate.checkpoints_h)
+    assert estimate.measured_batch == estimate.batch == 2
+    assert estimate.limit == ("loader" if 2 / estimate.read_per_s > estimate.step_s * 0.999 else "step")
+
+
+def test_plan__writes_nothing(tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    plan(tiny_config, seconds=1.0)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_plan__on_several_devices(tiny_config: RunConfig) -> None:
+    estimate = plan(tiny_config, seconds=1.0)
+    one, four, eight = estimate.on_devices
+    assert (one.devices, one.batch, one.exchanged_gib) == (1, 2, 0.0)
+    assert one.hours == pytest.approx(estimate.hours)
+    assert (four.batch, four.hours) == (None, None), "two superpatches cannot be divided by four"
+    assert four.passes == pytest.approx(4 * one.passes)
+    assert eight.exchanged_gib == pytest.approx(2 * 7 / 8 * estimate.parameters * 4 / GIB)
+
+
+@pytest.mark.parametrize(("name", "value"), [("device_gib", 0.0), ("seconds", -1.0)])
+def test_plan__refuses_numbers_that_are_not_positive(tiny_config: RunConfig, name: str, value: float) -> None:
+    with pytest.raises(ConfigError, match="it should be greater than 0"):
+        plan(tiny_config, **{name: value})
+    with pytest.raises(ConfigError, match="no store is given"):
+        plan(replace(tiny_config, data=replace(tiny_config.data, store=None)))
+
+
+def test_plan__the_command(tiny_config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "run.yaml").write_text(dump_yaml(tiny_config))
+    words = ["plan", "--config", str(tmp_path / "run.yaml"), "--seconds", "1", "--device-gib", "24"]
+    assert main([*words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["device_gib"] == 24
+    assert found["fitting_batch"] > 1000
+    assert main(words) == 0
+    printed = capsys.readouterr().out
+    for part in ("network", "memory", "time     12 steps, about", "data", "disk", "devices  1:", "fits 24.00 GiB"):
+        assert part in printed
+
+
+def test_text__advises_against_weeks_on_a_cpu(tiny_config: RunConfig) -> None:
+    estimate = plan(tiny_config, seconds=1.0)
+    long = replace(estimate, hours=200.0)
+    assert "12 steps, about 8 d 8 h" in estimate_text(long, tiny_config)
+    assert "on a CPU, use a smaller preset (`maesil pretrain demo" in estimate_text(long, tiny_config)
+    assert "smaller preset" not in estimate_text(estimate, tiny_config)
+    assert "smaller preset" not in estimate_text(replace(long, device="A GPU"), tiny_config)
+    assert "smaller preset" not in estimate_text(long, replace(tiny_config, preset="demo"))
+
+
+def test_rehearsal__extends_what_it_measured() -> None:
+    one, four = Steps(1, 2.0, 2.0, 1.0), Steps(4, 5.0, 5.0, 2.5)
+    measured = Rehearsal(one, four, 0.5, 0.1, 50.0, 1.0)
+    assert [measured.seconds(batch) for batch in (1, 2, 4, 8)] == pytest.approx([2.0, 3.0, 5.0, 10.0])
+    assert [measured.gib(batch, by_formula=9.0) for batch in (1, 3, 7)] == pytest.approx([1.0, 2.0, 4.0])
+    alone = Rehearsal(one, one, 0.5, 0.1, 50.0, 1.0)
+    assert alone.seconds(3) == pytest.approx(6.0)
+    assert alone.gib(3, by_formula=0.25) == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
+def test_footprint__moments_are_those_of_the_optimiser(optimizer: str) -> None:
+    config = replace(PRESETS["demo"](), train=TrainConfig(optimizer=optimizer))  # type: ignore[arg-type]
+    need = footprint(config, "32-true")
+    model = make_model(config.model, config.masking)
+    made = make_optimizer(model, config.train, 1)
+    for value in model.parameters():
+        value.grad = torch.zeros_like(value)
+    made.step()
+    parts = (made.muon, made.adamw) if optimizer == "muon" else (made,)  # type: ignore[attr-defined]
+    tensors = [
+        value
+        for part in parts
+        for state in part.state.values()
+        for value in state.values()
+        if isinstance(value, torch.Tensor) and value.numel() > 1
+    ]
+    assert need.moments == pytest.approx(sum(value.numel() * 4 for value in tensors), rel=1e-3)
+    assert need.gradients == need.parameters * 4
+    assert need.weights == sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    assert need.flops == mae_flops(config.model, config.masking.visible_count(config.model.grid))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("decoder", ["self", "cross"])
+def test_footprint__activations_are_what_a_real_step_keeps(decoder: str, tiny_config: RunConfig) -> None:
+    config = replace(tiny_config, model=replace(tiny_config.model, decoder=decoder))  # type: ignore[call-arg]
+    need = footprint(config, "32-true")
+    for batch in (1, 3):
+        real = _kept_bytes(make_model(config.model, config.masking), batch, "32-true")
+        assert need.shared + batch * need.activations == pytest.approx(real, rel=0.01)
+    half = footprint(config, "bf16-mixed")
+    assert 0.4 * need.activations < half.activations < need.activations
+
+
+@pytest.mark.parametrize("name", list(MODELS))
+def test_footprint__of_every_model(name: str) -> None:
+    config = baseline(name, PRESETS["demo"]())
+    need = footprint(config, "32-true")
+    assert need.activations > 100 * 64**2
+    assert need.flops > 1e8
+
+
+def test_reset_peak__forgets_earlier_memory() -> None:
+    held = torch.ones(2**28 // 4)
+    held.add_(1)
+    before = peak_resident_gib()
+    del held
+    reset_peak()
+    assert peak_resident_gib() < before - 0.2
