@@ -19,7 +19,7 @@ def said(
 ) -> list[str]:
     """What is printed after each micro-batch, for steps of a duration; the first takes ten times as long."""
     clock = [0.0]
-    patch.setattr("maesil.training.forecast.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("maesil.training.forecast.time.monotonic", lambda: clock[0])
     out = io.StringIO()
     forecast = Forecast(Console(file=out, width=200), lambda seconds: "buy a GPU" if seconds > 86400 else "")
     trainer, module = Mock(spec=pl.Trainer), Mock(spec=pl.LightningModule)
@@ -47,7 +47,7 @@ def test_forecast__of_steps_of_minutes_comes_with_the_second(monkeypatch: pytest
 
 
 def test_forecast__of_a_resumed_run_is_of_what_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "50,000 steps, about 2 h 46 min left" in said(monkeypatch, 1.0, 50_000, first=40_000)[-1]
+    assert "50,000 steps, about 2 h 47 min left" in said(monkeypatch, 1.0, 50_000, first=40_000)[-1]
 
 
 def test_forecast__short_runs_need_none(monkeypatch: pytest.MonkeyPatch) -> None:
