@@ -5,10 +5,10 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 NIIVUE := 0.69.0
 
-.PHONY: demo test check docs format coverage setup niivue clean help
+.PHONY: demo test interop-nnunet check docs format coverage setup niivue clean help
 
 help:            ## list the targets
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
 
 setup: $(READY)  ## create the virtual environment with the pinned versions
 
@@ -47,6 +47,10 @@ niivue:          ## fetch the viewer's built file again from npm, and check it
 	cd src/maesil/view/niivue && npm pack --silent @niivue/niivue@$(NIIVUE) \
 	&& tar -xzf niivue-niivue-$(NIIVUE).tgz --strip-components=2 package/dist/niivue.umd.js \
 	&& rm niivue-niivue-$(NIIVUE).tgz && sha256sum --check SHA256SUMS
+
+interop-nnunet: $(READY) ## install nnU-Net beside the environment, and train it with an exported encoder (two to five minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --upgrade --target $(VENV)/interop-nnunet --requirement interop-nnunet.txt
+	$(BIN)/python -m pytest -q tests/export/test_nnunet.py
 
 clean:           ## remove the environment and caches
 	rm -rf $(VENV) site .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -32,6 +32,7 @@ COMMANDS = Catalog(
         "view": "look at scans, stores and reconstructions in the browser",
         "reconstruct": "mask and reconstruct one scan, and write both as NIfTI on its voxel grid",
         "export": f"write the encoder for another tool: {', '.join(TARGETS)}",
+        "publish": "write weights in fp16 with card and checksums, for others to load by name",
         "finetune": f"train a task on a pre-trained encoder: {', '.join(TASKS)}",
         "embed": "write one vector per scan and superpatch, for pandas and scikit-learn",
         "similar": "find the scans or regions nearest to a query",

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from maesil.evaluation.evaluate import Evaluation, evaluate
     from maesil.evaluation.reconstruct import reconstruct
     from maesil.export.export_run import export_run as export
+    from maesil.export.publish import Published, publish
     from maesil.planning.estimate import plan
     from maesil.report.masks import masks
     from maesil.report.run import report
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluation",
     "Outcome",
+    "Published",
     "ScanFacts",
     "check",
     "compare",
@@ -64,6 +66,7 @@ __all__ = [
     "predict",
     "prepare",
     "pretrain",
+    "publish",
     "reconstruct",
     "report",
     "score_segmentation",
@@ -76,6 +79,7 @@ __all__ = [
 _PLACES = {
     "Evaluation": "evaluation.evaluate",
     "Outcome": "runs.pretrain",
+    "Published": "export.publish",
     "ScanFacts": "ct.examine",
     "check": "ct.examine:examine_scan",
     "compare": "comparison.compare",
@@ -94,6 +98,7 @@ _PLACES = {
     "predict": "tasks.segmentation.score",
     "prepare": "store.prepare",
     "pretrain": "runs.pretrain",
+    "publish": "export.publish",
     "reconstruct": "evaluation.reconstruct",
     "report": "report.run",
     "score_segmentation": "tasks.segmentation.score",

@@ -25,6 +25,7 @@ class Export:
     Examples:
       maesil export runs/base --to monai --out base-monai
       maesil export runs/base --to huggingface --out base-hf
+      maesil export runs/base --to nnunet --out base-nnunet     (prints the lines to run in nnU-Net)
     """
 
     run: tyro.conf.Positional[Path]
@@ -43,5 +44,10 @@ def main(words: Sequence[str]) -> int:
     TARGETS[call.to]  # raises for an unknown name and suggests the nearest one
     from maesil import pipeline
 
-    print(pipeline.export(call.run, call.to, call.out, checkpoint=call.checkpoint))  # noqa: T201 (the result)
+    out = pipeline.export(call.run, call.to, call.out, checkpoint=call.checkpoint)
+    print(out)  # noqa: T201 (the result)
+    if call.to == "nnunet":
+        from maesil.export.nnunet import lines_for
+
+        print(f"\n{lines_for(out)}", end="")  # noqa: T201
     return 0

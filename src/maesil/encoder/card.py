@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -136,12 +136,13 @@ class Transfer:
         return Backbone(self.config(), low_hu=self.low_hu, high_hu=self.high_hu)
 
 
-def model_card(transfer: Transfer, usage: str) -> str:
+def model_card(transfer: Transfer, usage: str, licence: str = "other") -> str:
     """The folder's README.md, with the front matter that model hubs read.
 
     Args:
         transfer: The description of the weights.
         usage: Lines of Python that load the weights when run in this folder.
+        licence: Identifier of the weights' licence, as model hubs list them; "other": whoever shares them decides.
     """
     model = transfer.config()
     shape = "x".join(map(str, model.superpatch))
@@ -150,8 +151,10 @@ def model_card(transfer: Transfer, usage: str) -> str:
     commit = f" at {transfer.commit}" if transfer.commit else ""
     axes = f"axes Superior, Posterior, Left ({transfer.orientation})"
     return (
-        "---\nlibrary_name: maesil\ntags:\n- medical\n- computed-tomography\n- 3d\n- masked-autoencoder\n"
-        "- feature-extraction\n---\n\n"
+        f"---\nlicense: {licence}\nlibrary_name: maesil\npipeline_tag: image-feature-extraction\n"
+        f"{_yaml_list('datasets', transfer.datasets)}"
+        f"{_yaml_list('tags', ('medical', 'computed-tomography', '3d', 'masked-autoencoder', 'arxiv:2604.00514'))}"
+        "---\n\n"
         f"# MAESIL encoder, preset `{transfer.preset}`, step {transfer.step}\n\n"
         "The encoder of a 3D masked autoencoder, pre-trained on unlabeled CT (arXiv:2604.00514) with "
         f"maesil {transfer.maesil}{commit}; exported for `{transfer.target}`.\n\n"
@@ -166,6 +169,11 @@ def model_card(transfer: Transfer, usage: str) -> str:
         f"```python\n{usage.strip()}\n```\n\n"
         "Not a medical device.\n"
     )
+
+
+def _yaml_list(key: str, values: Iterable[str]) -> str:
+    quoted = [f"- {json.dumps(value)}\n" for value in values]
+    return f"{key}:\n{''.join(quoted)}" if quoted else ""
 
 
 def save_weights(weights: dict[str, Tensor], path: Path) -> None:

@@ -11,11 +11,13 @@ from safetensors.torch import load_file
 
 from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer
 from maesil.encoder.pretrained import PretrainedEncoder
+from maesil.encoder.published import require_sums
 from maesil.encoder.source import HUB, local_folder
 from maesil.errors import CheckpointError, DownloadError
 from maesil.models.backbone import Backbone, backbone_of
 from maesil.models.mae import MaskedAutoencoder
 from maesil.models.transfer import transfer
+from maesil.runs.kinds import holds_run
 from maesil.runs.load import load_run
 
 
@@ -25,8 +27,9 @@ def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", de
     Nothing is unpickled: weights are safetensors, the rest is JSON. Every tensor must match.
 
     Args:
-        source: A run, one of its checkpoints, an exported folder with model.safetensors, or a model on the Hugging
-            Face hub: "hf://organisation/name", or "organisation/name" if neither is a local folder.
+        source: A run, one of its checkpoints, an exported folder with model.safetensors, the name of published
+            weights, or a model on the Hugging Face hub: "hf://organisation/name", or "organisation/name" if neither is
+            a local folder. Published weights are in the package; others are fetched once, with their checksums.
         checkpoint: Which of a run's checkpoints to load.
         device: The encoder's device.
 
@@ -41,7 +44,8 @@ def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", de
 def load_with_card(source: str | Path, *, checkpoint: Literal["last", "best"] = "last") -> tuple[Backbone, Transfer]:
     """Like `load`, but also returns the description of the weights."""
     folder = local_folder(str(source)) or _downloaded(str(source).removeprefix(HUB))
-    if (folder / TRANSFER).is_file():
+    require_sums(folder)
+    if (folder / TRANSFER).is_file() and not holds_run(folder):
         return _exported(folder)
     loaded = load_run(folder, checkpoint=checkpoint, device="cpu")
     card = Transfer.from_record(loaded.record)

@@ -1,9 +1,10 @@
-"""What names a pre-trained encoder: a local folder, or a model on the hub."""
+"""What names a pre-trained encoder: a local folder, published weights, or a model on the hub."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from maesil.encoder.published import published, published_names
 from maesil.errors import CheckpointError, ConfigError
 
 HUB = "hf://"
@@ -12,22 +13,28 @@ NONE = "none"
 
 
 def local_folder(source: str) -> Path | None:
-    """The local folder of an encoder; None if the name is that of a model on the hub.
+    """The local folder of an encoder, fetched if it is a name of published weights; None for a model on the hub.
 
     Args:
         source: Anything `maesil.load` accepts.
 
     Raises:
-        CheckpointError: There is no such folder, and the name cannot be one on the hub.
+        CheckpointError: There is no such folder, and the name cannot be one on the hub; or published weights differ
+            from their checksums.
+        DownloadError: Published weights cannot be fetched.
         ConfigError: It begins as a name on the hub, but is none.
     """
     path = Path(source)
     if path.exists():
         return path
+    if source in published_names():
+        return published(source)
     name = source.removeprefix(HUB)
     if not source.startswith(HUB) and (name.count("/") != 1 or name.startswith((".", "/", "~")) or _is_near(path)):
         raise CheckpointError(
-            "there is no such folder", where=path, fix="give a run, an exported folder, or hf://organisation/name"
+            "there is no such folder, and no published weights have this name",
+            where=path,
+            fix=", ".join(("give a run, an exported folder, hf://organisation/name", *published_names())),
         )
     if name.count("/") != 1:
         raise ConfigError(f"'{source}' is not the name of a model on the hub", fix="hf://organisation/name")

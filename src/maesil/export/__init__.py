@@ -13,7 +13,7 @@ TARGETS: Catalog[tuple[str, str]] = Catalog(
             "huggingface:write_huggingface",
         ),
         "monai": ("for monai.networks.nets.ViT and UNETR, loaded with strict=True", "monai:write_monai"),
-        "nnunet": ("for a Primus network of dynamic_network_architectures, through an adapter", "nnunet:write_nnunet"),
+        "nnunet": ("for nnU-Net 2.8: trainers, plans and weights for a Primus network", "nnunet:write_nnunet"),
         "onnx": ("one graph for one superpatch size and any batch size", "graphs:write_onnx"),
         "torchscript": ("the same for libtorch", "graphs:write_torchscript"),
     },

@@ -1,37 +1,52 @@
-"""nnU-Net: the encoder in a Primus network of `dynamic_network_architectures`, through an adapter.
+"""nnU-Net 2.8: trainers, plans and weights in one folder, for a Primus network with our encoder.
 
 nnU-Net's own Primus has gated MLPs with a norm inside and rotary positions; the paper's ViT has neither. So these
-weights do not fit any network that an nnU-Net plan builds. `primus` builds Primus with a transformer of plain ViT
-blocks (`swiglu_mlp`, `scale_mlp` and `use_rot_pos_emb` off), which a trainer must return from
-`build_network_architecture`; in it, every encoder tensor fits, and the features are equal. Primus has no bias on keys:
-ours is dropped, which does not change the softmax.
+weights do not fit any network that an nnU-Net plan builds, nor what `nnUNetv2_train -pretrained_weights` accepts, which
+must have every tensor of the network. The trainers build Primus with plain ViT blocks (`swiglu_mlp`, `scale_mlp` and
+`use_rot_pos_emb` off): in it, every encoder tensor fits, and the features are equal. Primus has no bias on keys: ours
+is dropped, which does not change the softmax.
 """
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from maesil.encoder.card import Transfer, save_weights
 from maesil.errors import CheckpointError
 from maesil.export.monai import vit_weights
+from maesil.export.nnunet_folder import maesil_network
 from maesil.extras import optional
-from maesil.models.backbone import Backbone, resized_positions
-from maesil.models.transfer import TransferReport, transfer
+from maesil.files import quoted
+from maesil.models.backbone import Backbone
+from maesil.models.transfer import TransferReport
 from maesil.shapes import Shape3
 
-WEIGHTS = "primus_encoder.safetensors"
+WEIGHTS = maesil_network.WEIGHTS
+FILES = ("maesil_network.py", "maesil_trainer.py", "maesil_plans.py")
+"""Files that run inside nnU-Net, without maesil."""
 
 USAGE = """
 from pathlib import Path
 from maesil.export.nnunet import primus
 
-network, report = primus(Path("."), classes=3)      # return `network` from build_network_architecture of a trainer
+network, report = primus(Path("."), classes=3)      # as the trainers in this folder build it
 print(report)                                       # which tensors were loaded; the decoder is new
 """
+
+LINES = """\
+export nnUNet_extTrainer={folder}
+nnUNetv2_plan_and_preprocess -d $ID --no_pp
+python {folder}/maesil_plans.py $ID
+nnUNetv2_preprocess -d $ID -plans_name nnUNetPlansMaesil -c 3d_fullres
+nnUNetv2_train $ID 3d_fullres 0 -p nnUNetPlansMaesil -tr MaesilTrainer
+nnUNetv2_train $ID 3d_fullres 0 -p nnUNetPlansMaesil -tr MaesilScratchTrainer  # the same from random weights
+nnUNetv2_predict -d $ID -i IMAGES -o OUT -c 3d_fullres -f 0 -p nnUNetPlansMaesil -tr MaesilTrainer
+"""
+"""Lines to run where nnU-Net 2.8 is installed; ID is the number of the data set."""
 
 _LAYERS = {
     "norm1": "norm1",
@@ -43,11 +58,18 @@ _LAYERS = {
 
 
 def write_nnunet(backbone: Backbone, card: Transfer, out: Path) -> str:
-    """Writes primus_encoder.safetensors; returns the usage example for the model card."""
+    """Writes the weights, trainers and plans for nnU-Net 2.8; returns the usage example for the model card."""
     save_weights(primus_weights(backbone), out / WEIGHTS)
-    notes = {"fits": "Primus with plain ViT blocks, as maesil.export.nnunet.primus builds it; no nnU-Net plan as it is"}
+    for file in FILES:
+        shutil.copyfile(Path(__file__).parent / "nnunet_folder" / file, out / file)
+    notes = {"fits": "Primus with plain ViT blocks, as maesil_network.py builds it; no network of nnU-Net's own plans"}
     replace(card, notes=notes, weights={WEIGHTS: ""}).write(out)
     return USAGE
+
+
+def lines_for(folder: Path) -> str:
+    """The lines that train and predict with nnU-Net, for an exported folder."""
+    return LINES.format(folder=quoted(folder.resolve()))
 
 
 def primus_weights(backbone: Backbone) -> dict[str, Tensor]:
@@ -59,7 +81,7 @@ def primus_weights(backbone: Backbone) -> dict[str, Tensor]:
 
 
 def primus(folder: Path, classes: int, input_shape: Shape3 | None = None) -> tuple[nn.Module, TransferReport]:
-    """Builds a Primus segmentation network with the exported encoder.
+    """Builds a Primus segmentation network with the exported encoder, as the exported trainer does.
 
     Args:
         folder: A folder that `maesil export --to nnunet` wrote.
@@ -74,40 +96,17 @@ def primus(folder: Path, classes: int, input_shape: Shape3 | None = None) -> tup
         CheckpointError: The weights do not fit.
         MissingExtraError: `dynamic_network_architectures` is not installed.
     """
-    card = Transfer.read(folder)
-    config = card.config()
+    config = Transfer.read(folder).config()
     shape = input_shape or config.superpatch
-    architectures = optional("dynamic_network_architectures.architectures.primus", "nnunet")
-    blocks = optional("dynamic_network_architectures.building_blocks.eva", "nnunet")
-    grid = tuple(size // edge for size, edge in zip(shape, config.patch, strict=True))
-    sizes = {"embed_dim": config.encoder_width, "use_rot_pos_emb": False, "mlp_ratio": config.mlp_ratio}
-    network: nn.Module = architectures.Primus(
-        1,
-        patch_embed_size=config.patch,
-        num_classes=classes,
-        eva_depth=config.encoder_depth,
-        eva_numheads=config.encoder_heads,
-        input_shape=shape,
-        **sizes,
-    )
-    network.eva = blocks.Eva(
-        depth=config.encoder_depth,
-        num_heads=config.encoder_heads,
-        ref_feat_shape=grid,
-        swiglu_mlp=False,
-        scale_mlp=False,
-        **sizes,
-    )
-
-    def onto_grid(given: Tensor, wanted: Tensor) -> Tensor:
-        return resized_positions(given[0], config.grid.shape, (grid[0], grid[1], grid[2])).unsqueeze(0)
-
-    weights = load_file(folder / WEIGHTS)
-    report = transfer(network, weights, resize={"eva.pos_embed": onto_grid}, partial=True, where=folder / WEIGHTS)
-    strangers = [name for name in report.random if not name.startswith(("up_projection.", "mask_token"))]
-    if strangers or report.dropped:
-        raise CheckpointError(f"the encoder does not fit this Primus: {report}", where=folder / WEIGHTS)
-    return network, report
+    optional("dynamic_network_architectures.architectures.primus", "nnunet")
+    try:
+        network = maesil_network.build(folder, classes, shape)
+        random = maesil_network.load(network, folder, shape)
+    except ValueError as error:
+        raise CheckpointError(str(error), where=folder) from error
+    resized = () if shape == config.superpatch else ("eva.pos_embed",)
+    loaded = tuple(name for name in network.state_dict() if name not in (*random, *resized))
+    return network, TransferReport(loaded, resized, random=tuple(random))
 
 
 def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:

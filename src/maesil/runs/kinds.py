@@ -38,13 +38,21 @@ def require_kind(run: Path, record: Mapping[str, Any], wanted: str = PRETRAINING
         raise CheckpointError(f"this is not a {wanted} run: config.json has no settings of a run", where=run)
 
 
+def holds_run(folder: Path) -> bool:
+    """Whether a folder has the settings of a run beside its weights, as checkpoints and published weights have."""
+    try:
+        return "config" in read_json(folder / "config.json")
+    except (OSError, ValueError, TypeError):
+        return False
+
+
 def refuse_without_checkpoint(run: Path, wanted: str = PRETRAINING) -> None:
     """Checks that a folder is not one of an exported encoder or of a classification, which have no checkpoints.
 
     Raises:
         CheckpointError: It is one of them; the message says what fits.
     """
-    if (run / EXPORTED).is_file():
+    if (run / EXPORTED).is_file() and not holds_run(run):
         fix = "give the run that it was exported from; an encoder alone is for maesil embed and maesil finetune --init"
         raise CheckpointError(f"this is an exported encoder, not a {wanted} run", where=run, fix=fix)
     try:

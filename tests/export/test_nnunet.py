@@ -1,0 +1,117 @@
+"""The export for nnU-Net: its files alone, and in the real nnU-Net."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import SimpleITK
+
+from backbones import small_backbone, small_card, with_patch
+from maesil.cli import main
+from maesil.export.nnunet import FILES, lines_for
+from maesil.export.nnunet_folder.maesil_plans import adapted, turned
+from maesil.export.targets import export
+
+CUBE = with_patch((8, 8, 8), (32, 32, 32), depth=2)
+PACKAGES = Path(sys.prefix) / "interop-nnunet"
+PLANS = {
+    "plans_name": "nnUNetPlans",
+    "transpose_forward": [1, 0, 2],
+    "transpose_backward": [1, 0, 2],
+    "foreground_intensity_properties_per_channel": {
+        "0": {"mean": 30.0, "std": 60.0, "percentile_00_5": -90.0, "percentile_99_5": 200.0, "max": 900.0}
+    },
+    "configurations": {
+        "2d": {},
+        "3d_fullres": {
+            "data_identifier": "nnUNetPlans_3d_fullres",
+            "spacing": [3.0, 1.5, 1.5],
+            "median_image_size_in_voxels": [40.0, 200.0, 200.0],
+            "patch_size": [28, 256, 224],
+            "batch_size": 2,
+            "normalization_schemes": ["ZScoreNormalization"],
+        },
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    card = replace(small_card(CUBE), voxels={"policy": "spacing", "spacing_mm": 4.0})
+    return export(small_backbone(CUBE), card, "nnunet", tmp_path_factory.mktemp("nnunet") / "a folder")
+
+
+def test_export__prints_the_lines_to_run(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    plain = export(small_backbone(CUBE), small_card(CUBE), "safetensors", tmp_path / "plain")
+    assert main(["export", str(plain), "--to", "nnunet", "--out", str(tmp_path / "out")]) == 0
+    shown = capsys.readouterr().out
+    assert f"export nnUNet_extTrainer={tmp_path / 'out'}" in shown
+    assert "-tr MaesilTrainer\n" in shown
+    assert "-tr MaesilScratchTrainer" in shown
+    assert all((tmp_path / "out" / name).is_file() for name in FILES)
+    assert "'" in lines_for(exported)  # a path with a space
+
+
+def test_adapted__has_the_encoder_s_voxels_and_window(exported: Path) -> None:
+    card = json.loads((exported / "transfer.json").read_text())
+    plans = adapted(PLANS, card)
+    chosen = plans["configurations"]["3d_fullres"]
+    assert list(plans["configurations"]) == ["3d_fullres"]
+    assert (chosen["spacing"], chosen["patch_size"], chosen["batch_size"]) == ([4.0] * 3, [32] * 3, 2)
+    assert chosen["median_image_size_in_voxels"] == [30.0, 75.0, 75.0]
+    assert plans["transpose_forward"] == plans["transpose_backward"] == [0, 1, 2]
+    window = plans["foreground_intensity_properties_per_channel"]["0"]
+    for hu, unit in ((-2000.0, 0.0), (-1000.0, 0.0), (0.0, 0.5), (1000.0, 1.0), (3000.0, 1.0)):  # as CTNormalization
+        clipped = min(max(hu, window["percentile_00_5"]), window["percentile_99_5"])
+        assert (clipped - window["mean"]) / window["std"] == unit
+    assert window["max"] == 900.0
+    assert PLANS["plans_name"] == "nnUNetPlans"
+
+
+def test_turned__names_images_with_other_axes(tmp_path: Path) -> None:
+    image = SimpleITK.Image(4, 5, 6, SimpleITK.sitkInt16)
+    SimpleITK.WriteImage(image, str(tmp_path / "lps.nii.gz"))
+    image.SetDirection((-1, 0, 0, 0, -1, 0, 0, 0, 1))
+    SimpleITK.WriteImage(image, str(tmp_path / "ras.nii.gz"))
+    assert turned(sorted(tmp_path.iterdir())) == ["ras.nii.gz"]
+
+
+@pytest.mark.parametrize("installed", ["2.5.2", "3.0"])
+def test_trainer__of_another_version(exported: Path, installed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: installed)
+    path = exported / "maesil_trainer.py"
+    code = compile(path.read_text(), path, "exec")
+    with pytest.raises(RuntimeError, match=rf"is for nnU-Net 2\.8\.x, and {installed} is installed"):
+        exec(code, {"__file__": str(path), "__name__": "maesil_trainer"})
+
+
+@pytest.mark.slow
+@pytest.mark.interop
+def test_nnunet__plans_preprocesses_trains_and_predicts(exported: Path, tmp_path: Path) -> None:
+    """The real nnU-Net 2.8, on four patients of OpenKBP; `make interop-nnunet` installs it."""
+    source = Path(os.environ.get("MAESIL_TEST_DATA", Path(__file__).parents[2] / ".." / "shared")) / "ct" / "openkbp"
+    if not (PACKAGES / "nnunetv2").is_dir():
+        pytest.skip("nnunetv2 is not installed in the environment's folder interop-nnunet: make interop-nnunet")
+    if not source.is_dir():
+        pytest.skip(f"no test data at {source}: set MAESIL_TEST_DATA")
+    script = Path(__file__).parent / "nnunet_openkbp.py"
+    paths = os.pathsep.join([str(PACKAGES), str(PACKAGES.parent / "interop")])
+    call = [sys.executable, script, tmp_path, source, exported]
+    done = subprocess.run(call, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=550)
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
+    assert "maesil: the encoder is loaded" in done.stdout
+    assert "WARNING: the plans" not in done.stdout
+    results = tmp_path / "results" / "Dataset007_organs"
+    for trainer in ("MaesilTrainer", "MaesilScratchTrainer"):
+        assert (results / f"{trainer}__nnUNetPlansMaesil__3d_fullres" / "fold_all" / "checkpoint_final.pth").is_file()
+    image = SimpleITK.ReadImage(str(tmp_path / "raw" / "Dataset007_organs" / "imagesTs" / "case0_0000.nii.gz"))
+    found = SimpleITK.ReadImage(str(tmp_path / "out" / "case0.nii.gz"))
+    assert found.GetSize() == image.GetSize()
+    assert set(SimpleITK.GetArrayFromImage(found).ravel().tolist()) <= {0, 1, 2}
