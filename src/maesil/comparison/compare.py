@@ -17,7 +17,6 @@ from maesil.comparison.result import Comparison
 from maesil.comparison.scorer import Pictures, Scorer, shown_regions
 from maesil.config import RunConfig
 from maesil.counts import count_of
-from maesil.errors import ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.runner import lpips_or_reason
@@ -73,9 +72,7 @@ def compare(
         StoreError: A split is empty.
     """
     out = Path(out)
-    if preset.data.store is None:
-        raise ConfigError("no store is given", fix="maesil compare STORE ..., a folder that `maesil prepare` wrote")
-    path = absolute(preset.data.store)
+    path = absolute(preset.data.only_store("maesil compare STORE ..., a folder that `maesil prepare` wrote"))
     preset = replace(preset, data=replace(preset.data, store=path), efficiency=counted(preset.efficiency))
     store = ScanStore(path)
     check_overrides(store, preset.data.holdout)

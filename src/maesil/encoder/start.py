@@ -75,7 +75,8 @@ def decay_of(setting: float | None, init: str, *, random_start: bool) -> float:
 def require_same_voxels(card: Transfer, store: ScanStore) -> None:
     """Raises ConfigError if the store's voxels differ from the pre-training's."""
     theirs, ours = ({key: settings.get(key) for key in VOXEL_KEYS} for settings in (card.voxels, _settings(store)))
-    if theirs != ours:
+    also = [{key: settings.get(key) for key in VOXEL_KEYS} for settings in card.voxels.get("also", ())]
+    if ours not in (theirs, *also):
         both = " against ".join(", ".join(f"{k} {v}" for k, v in d.items() if v is not None) for d in (theirs, ours))
         raise ConfigError(
             f"the encoder was pre-trained on other voxels than the store's: {both}",

@@ -20,11 +20,14 @@ def checkpoint_note(checkpoint: str, step: int) -> str:
 def input_note(model: ModelConfig, masking: Masking, store: ScanStore) -> str:
     """What the models saw: superpatches, masking, voxels."""
     superpatch, patch = ("x".join(map(str, size)) for size in (model.superpatch, model.patch))
-    settings = store.manifest["settings"]
-    spacing = f" {settings['spacing_mm']:g} mm" if "spacing_mm" in settings else ""
+    sizes = (
+        (each["policy"], f" {each['spacing_mm']:g} mm" if "spacing_mm" in each else "")
+        for each in store.settings_of_all
+    )
+    voxels = " and ".join(dict.fromkeys(f"{policy}{spacing}" for policy, spacing in sizes))
     return (
         f"Superpatches of {superpatch} voxels, patches of {patch}, {masking.name} masking of "
-        f"{masking.masked_count(model.grid) / model.grid.tokens:.1%}; voxels: {settings['policy']}{spacing}."
+        f"{masking.masked_count(model.grid) / model.grid.tokens:.1%}; voxels: {voxels}."
     )
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import maesil
 from maesil.config import RunConfig, to_dict
+from maesil.counts import count_of
 from maesil.sampling.regions import training_scans
 from maesil.seen import trained_on
 from maesil.store.scanstore import ScanEntry, ScanStore
@@ -23,10 +25,30 @@ def run_record(config: RunConfig, store: ScanStore) -> dict[str, Any]:
         "maesil": maesil.__version__,
         "commit": commit(),
         "config": settings,
-        "prepare": store.manifest["settings"],
+        "prepare": voxel_settings(store),
         "datasets": dataset_counts(scans),
         "seen": trained_on(scans),
     }
+
+
+def voxel_settings(store: ScanStore) -> dict[str, Any]:
+    """How the scans were prepared; of several stores, the first one's settings, and under "also" those that differ."""
+    settings = dict(store.manifest["settings"])
+    others = [each for each in store.settings_of_all if _grid_of(each) != _grid_of(settings)]
+    return {**settings, "also": others} if others else settings
+
+
+def _grid_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
+    return tuple(settings.get(key) for key in ("policy", "spacing_mm", "cube"))
+
+
+def store_lines(store: ScanStore) -> list[str]:
+    """A line for each of several stores, with its voxels; none for a single one."""
+    if len(store.paths) == 1:
+        return []
+    counts = Counter(entry.store for entry in store.entries)
+    parts = enumerate(zip(store.paths, store.settings_of_all, strict=True))
+    return [f"store {path.name}: {count_of(counts[at], 'scan')}, {voxels(settings)}" for at, (path, settings) in parts]
 
 
 def dataset_counts(scans: Sequence[ScanEntry]) -> dict[str, int]:
@@ -49,7 +71,7 @@ def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[
         f"{what} pre-trained on unlabeled CT (arXiv:2604.00514) with maesil {maesil.__version__}.\n\n"
         f"- input: superpatches of {shape} voxels, orientation SPL, HU window "
         f"[{window.low_hu:g}, {window.high_hu:g}] mapped to [0, 1]\n"
-        f"- voxels: {voxels(store.manifest['settings'])}\n"
+        f"- voxels: {voxels(voxel_settings(store))}\n"
         f"- tokens: {model.grid.tokens} patches of {'x'.join(map(str, model.patch))} voxels, "
         f"{masking.name} masking, {masking.ratio:.1%} hidden\n"
         f"{network}"

@@ -57,8 +57,8 @@ def default_device() -> str:
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def run_store(run: Path) -> Path:
-    """Path of the store a run was trained on, from its config.yaml.
+def run_store(run: Path) -> tuple[Path, ...]:
+    """Paths of the store that a run was trained on, or of its stores, from its config.yaml.
 
     Raises:
         CheckpointError: `run` is not a run folder.
@@ -69,7 +69,9 @@ def run_store(run: Path) -> Path:
         raise CheckpointError(
             "this is not a run folder: it has no config.yaml", where=run, fix="give the store: --data.store"
         )
-    store = load_yaml(path).data.store
-    if store is None or not is_there(store):
-        raise StoreError("the run's store no longer exists", where=store, fix="give another: --data.store STORE")
-    return store
+    stores = load_yaml(path).data.stores
+    gone = [store for store in stores if not is_there(store)]
+    if gone or not stores:
+        where = gone[0] if gone else None
+        raise StoreError("the run's store no longer exists", where=where, fix="give another: --data.store STORE")
+    return stores

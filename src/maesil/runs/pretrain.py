@@ -19,10 +19,11 @@ from maesil.models import make_model
 from maesil.models.transformer import recompute_blocks
 from maesil.rank import is_first_rank
 from maesil.runs.advice import cpu_advice
-from maesil.runs.card import model_card, run_record
+from maesil.runs.card import model_card, run_record, store_lines
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import SETTINGS, claim
 from maesil.runs.lock import locked
+from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import GridPlan, make_plan
 from maesil.sampling.regions import check_overrides, regions_of, split_summary, split_warnings
@@ -72,11 +73,17 @@ def pretrain(config: RunConfig, run: AnyPath, *, console: Console | None = None)
     if config.data.store is None:
         raise ConfigError("no store is given", fix="--data.store STORE, a folder that `maesil prepare` wrote")
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
-    config = replace(config, data=replace(config.data, store=absolute(config.data.store)))
+    config = replace(config, data=replace(config.data, store=_absolute(config.data)))
     if not steps_done(run):  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
     with locked(run):
         return _continue(config, store, run, console or Console(quiet=True))
+
+
+def _absolute(data: DataConfig) -> Path | tuple[Path, ...]:
+    """The store as an absolute path, or the stores."""
+    paths = tuple(map(absolute, data.stores))
+    return paths[0] if len(paths) == 1 else paths
 
 
 def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Outcome:
@@ -86,6 +93,8 @@ def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console) -
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
     screen.print(f"resumed at step {done}" if done else split_summary(store, config.data.holdout), markup=False)
+    for line in store_lines(store):
+        screen.print(line, markup=False)
     for warning in split_warnings(store, config.data.holdout):
         screen.print(f"warning: {warning}", markup=False)
     status = _train(config, store, run, screen)

@@ -6,9 +6,10 @@ from dataclasses import field
 from pathlib import Path
 from typing import Literal
 
-from pydantic import ConfigDict, NonNegativeInt, PositiveInt
+from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from maesil.counts import count_of
 from maesil.ct.window import Window
 from maesil.datasets.splits import SplitConfig
 from maesil.datasets.weighting import Weighting, power_of
@@ -45,7 +46,10 @@ class DataConfig:
     """The data of a run.
 
     Args:
-        store: Prepared store to train on.
+        store: Prepared store to train on, or several, with different voxels if you like: a model then sees one size of
+            patch in several sizes of millimetres.
+        store_weights: Weight of each of several stores; None: in proportion to its superpatches. Within a store, the
+            datasets are weighted as `weighting` says.
         sampling: Source of superpatches: "random" crops anywhere, or the paper's non-overlapping "grid".
         padded_crops: Whether random crops may extend past the far ends of a scan, into the air that a tiling pads with:
             whole scans are rebuilt from such superpatches, so training should include them (docs/lab.md).
@@ -59,7 +63,8 @@ class DataConfig:
         holdout: Settings of what is held out for validation and test.
     """
 
-    store: Path | None = None
+    store: Path | tuple[Path, ...] | None = None
+    store_weights: tuple[PositiveFloat, ...] | None = None
     sampling: Literal["random", "grid"] = "random"
     padded_crops: bool = True
     min_tissue: float = 0.05
@@ -74,11 +79,41 @@ class DataConfig:
         if not 0.0 <= self.min_tissue < 1.0:
             raise ConfigError(f"min_tissue is {self.min_tissue}", fix="choose a share of voxels in [0, 1)")
         power_of(self.weighting, self.temperature)
-        if self.sampling == "grid" and self.weighting != "by-scan":
+        # A checkpoint keeps the weights, but not the paths of the stores.
+        if self.store_weights is not None and self.stores and len(self.store_weights) != len(self.stores):
             raise ConfigError(
-                "grid sampling takes every superpatch once, so datasets cannot be weighted",
-                fix="--data.sampling random, or --data.weighting by-scan",
+                f"there are {len(self.store_weights)} weights for {count_of(len(self.stores), 'store')}",
+                fix="--data.store-weights needs one number per store, in the order of --data.store",
             )
+        if self.sampling == "grid" and (self.weighting != "by-scan" or self.store_weights is not None):
+            raise ConfigError(
+                "grid sampling takes every superpatch once, so datasets and stores cannot be weighted",
+                fix="--data.sampling random, or --data.weighting by-scan without --data.store-weights",
+            )
+
+    @property
+    def stores(self) -> tuple[Path, ...]:
+        """The stores; none, one, or several."""
+        if self.store is None:
+            return ()
+        return (self.store,) if isinstance(self.store, Path) else self.store
+
+    def only_store(self, fix: str) -> Path:
+        """The one store of work that takes no more.
+
+        Args:
+            fix: What to do if none is given.
+
+        Raises:
+            ConfigError: There is none, or there are several.
+        """
+        if not self.stores:
+            raise ConfigError("no store is given", fix=fix)
+        if len(self.stores) > 1:
+            raise ConfigError(
+                f"this takes one store, not {len(self.stores)}", fix="give one: several are for pretrain and evaluate"
+            )
+        return self.stores[0]
 
     @property
     def dataset_power(self) -> float:

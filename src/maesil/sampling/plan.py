@@ -60,6 +60,7 @@ def make_plan(regions: Sequence[Region], config: DataConfig, seed: int) -> Plan:
         config.min_tissue,
         config.superpatches_per_pass,
         dataset_power=power,
+        store_weights=config.store_weights,
         padded=config.padded_crops,
     )
 
@@ -107,6 +108,7 @@ class RandomPlan:
         min_tissue: Smallest share of tissue; crops with less are drawn again.
         per_pass: Number of draws in one pass; None: as many as the grids have superpatches.
         dataset_power: Exponent of a dataset's number of superpatches in its weight: 1 is in proportion, 0 all equal.
+        store_weights: Share of the draws of each store, not normalised; None: in proportion to its superpatches.
         padded: Whether crops may extend past a scan's far ends, as far as its tiling does.
     """
 
@@ -118,6 +120,7 @@ class RandomPlan:
         per_pass: int | None,
         *,
         dataset_power: float = 1.0,
+        store_weights: Sequence[float] | None = None,
         padded: bool = False,
     ) -> None:
         self._regions = list(regions)
@@ -129,6 +132,8 @@ class RandomPlan:
             raise StoreError("no superpatch to draw from", fix="lower --data.min-tissue, or prepare more scans")
         self._per_pass = per_pass or int(tiles.sum())
         shares = _shares([region.entry.dataset for region in regions], tiles, dataset_power)
+        if store_weights is not None:
+            shares = _by_store([region.entry.store for region in regions], shares, store_weights)
         self._up_to = shares.cumsum()
         self._up_to /= self._up_to[-1]
 
@@ -159,6 +164,15 @@ def _shares(datasets: Sequence[str], tiles: Floats, power: float) -> Floats:
     weighed = np.array([tiles[at] * totals[name] ** (power - 1.0) for at, name in enumerate(datasets)])
     shares: Floats = weighed / weighed.sum()
     return shares
+
+
+def _by_store(stores: Sequence[int], shares: Floats, weights: Sequence[float]) -> Floats:
+    """The shares with those of each store scaled to its weight; a store without a superpatch has no part in them."""
+    of_store = np.asarray(stores)
+    totals = np.bincount(of_store, weights=shares, minlength=len(weights))
+    weighed = shares * (np.asarray(weights, dtype=np.float64) / np.where(totals > 0, totals, 1.0))[of_store]
+    scaled: Floats = weighed / weighed.sum()
+    return scaled
 
 
 def _random_origin(region: Region, random: np.random.Generator, padded: bool) -> Shape3:

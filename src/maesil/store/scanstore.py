@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
@@ -28,6 +29,8 @@ from maesil.store.zarr3 import check_process, open_array, read_error, read_file,
 
 __all__ = ["OCCUPANCY_BLOCK", "BegunRead", "ScanEntry", "ScanStore"]
 
+STORE, OWN_NAME, SETTINGS_OF_ALL = "store", "own_name", "settings_of_all"
+"""Keys of several stores' manifest: number of a scan's store, its name there, and the settings of all stores."""
 OPEN_ARRAYS = 1024
 """Number of arrays kept open per process."""
 
@@ -50,6 +53,7 @@ class ScanEntry:
             named but has no voxel was looked for and is not there.
         split: Split given by its collection or by the list it was prepared from; None: still to be drawn.
         arrays: Map from array to the record of its shards; empty in stores of version 0.1.
+        store: Number of its store, where several are read as one.
     """
 
     scan_id: str
@@ -64,6 +68,7 @@ class ScanEntry:
     split: str | None = None
     labels: Mapping[str, int] | None = None
     arrays: Mapping[str, Any] = field(default_factory=dict)
+    store: int = 0
 
     @staticmethod
     def from_dict(row: dict[str, Any]) -> ScanEntry:
@@ -82,6 +87,7 @@ class ScanEntry:
             split=row.get("split"),
             labels=row.get("labels", {}).get("names"),
             arrays=row.get("arrays", {}),
+            store=row.get(STORE, 0),
         )
 
 
@@ -118,12 +124,14 @@ class BegunRead:
 
 @final
 class ScanStore:
-    """Reader of a prepared store. It opens arrays on first use, so it can be sent to other processes.
+    """Reader of a prepared store, or of several as one. It opens arrays on first use, so it can be sent to processes.
+
+    Several stores may have different voxels. A scan's name that two of them have gets the number of its store in front.
 
     Reads run in threads of tensorstore, which do not survive a fork: processes that read a store must be spawned.
 
     Args:
-        path: Folder of the store, or its address: http(s)://, s3:// or gs://.
+        path: Folder of the store, or its address: http(s)://, s3:// or gs://; or a sequence of them.
         resident_gib: Size in GiB of the cache of decoded voxels. Random superpatches of few scans cost more to look up
             and decompress than to copy.
         threads: Number of threads that decode; None: one per core.
@@ -132,21 +140,29 @@ class ScanStore:
         StoreError: The store is missing or unfinished, has another format, or cannot be reached.
     """
 
-    def __init__(self, path: Path | str, *, resident_gib: float = 0.0, threads: int | None = None) -> None:
-        self.path = Path(path)
+    def __init__(
+        self, path: Path | str | Sequence[Path | str], *, resident_gib: float = 0.0, threads: int | None = None
+    ) -> None:
+        self.paths = (Path(path),) if isinstance(path, (str, Path)) else tuple(map(Path, path))
         self.resident_gib, self.threads = resident_gib, threads
         self._prepare()
-        self.manifest = _read_manifest(self.path, self._kvstore, self._context)
+        parts = zip(self.paths, self._kvstores, strict=True)
+        self.manifest = as_one([_read_manifest(path, kvstore, self._context) for path, kvstore in parts])
 
     def _prepare(self) -> None:
-        self._kvstore = kvstore_of(self.path)
+        self._kvstores = [kvstore_of(path) for path in self.paths]
         self._context = reading_context(self.resident_gib, self.threads)
         self._array = lru_cache(OPEN_ARRAYS)(self._opened)
         self._shards = lru_cache(OPEN_ARRAYS)(self._recorded)
         self._found: set[str] = set()
 
+    @property
+    def path(self) -> Path:
+        """The folder or address of the store; of several, the first."""
+        return self.paths[0]
+
     def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ("path", "manifest", "resident_gib", "threads")}
+        return {name: getattr(self, name) for name in ("paths", "manifest", "resident_gib", "threads")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
@@ -154,8 +170,8 @@ class ScanStore:
 
     @property
     def where(self) -> str:
-        """The folder or address, for messages."""
-        return address_of(self.path) or str(self.path)
+        """The folders or addresses, for messages."""
+        return ", ".join(address_of(path) or str(path) for path in self.paths)
 
     @cached_property
     def entries(self) -> tuple[ScanEntry, ...]:
@@ -165,6 +181,17 @@ class ScanStore:
     @cached_property
     def _by_id(self) -> dict[str, ScanEntry]:
         return {entry.scan_id: entry for entry in self.entries}
+
+    @cached_property
+    def _own_names(self) -> dict[str, str]:
+        """Map from scan to its name in its own store."""
+        return {row["scan_id"]: row.get(OWN_NAME, row["scan_id"]) for row in self.manifest["scans"]}
+
+    @property
+    def settings_of_all(self) -> Sequence[Mapping[str, Any]]:
+        """The settings that each store was prepared with."""
+        settings: Sequence[Mapping[str, Any]] = self.manifest.get(SETTINGS_OF_ALL, [self.manifest["settings"]])
+        return settings
 
     def entry(self, scan_id: str) -> ScanEntry:
         """The scan of that name; raises StoreError if there is none."""
@@ -247,26 +274,30 @@ class ScanStore:
             return
         air = AIR_HU if name == "0" else 0
         for place, part in shards.touched(box):
-            file = f"{SCANS}/{scan_id}/{name}/{shard_name(place)}"
-            if file in self._found or not _is_all(read[part], air):
+            file = f"{SCANS}/{self._own_names[scan_id]}/{name}/{shard_name(place)}"
+            known = f"{self.entry(scan_id).store}:{file}"
+            if known in self._found or not _is_all(read[part], air):
                 continue
-            if not self._exists(file):
+            if not self._exists(scan_id, file):
                 fix = "copy the store again, or run `maesil prepare` again"
                 raise StoreError(
                     f"voxels of '{scan_id}' are missing: there is no file {file}", where=self.where, fix=fix
                 )
-            self._found.add(file)
+            self._found.add(known)
 
     def _recorded(self, scan_id: str, name: str) -> Shards | None:
         entry = self.entry(scan_id)
         if name not in entry.arrays:
             return None
-        return Shards.from_dict(entry.arrays[name], *files_of(name, entry.shape, self.manifest["settings"]["shard"]))
+        return Shards.from_dict(
+            entry.arrays[name], *files_of(name, entry.shape, self.settings_of_all[entry.store]["shard"])
+        )
 
-    def _exists(self, file: str) -> bool:
-        if address_of(self.path) is None:
-            return (self.path / file).is_file()
-        return read_file(self._kvstore, file, self._context) is not None
+    def _exists(self, scan_id: str, file: str) -> bool:
+        number = self.entry(scan_id).store
+        if address_of(self.paths[number]) is None:
+            return (self.paths[number] / file).is_file()
+        return read_file(self._kvstores[number], file, self._context) is not None
 
     def volume(self, scan_id: str) -> Volume:
         """The whole stored volume."""
@@ -282,13 +313,32 @@ class ScanStore:
     def _opened(self, scan_id: str, name: str) -> ts.TensorStore:
         entry, damaged = self.entry(scan_id), f"the arrays of '{scan_id}' are damaged"
         try:
-            array = open_array(self._kvstore, f"{SCANS}/{scan_id}/{name}", self._context)
+            kvstore = self._kvstores[entry.store]
+            array = open_array(kvstore, f"{SCANS}/{self._own_names[scan_id]}/{name}", self._context)
         except (ValueError, OSError) as error:
             raise read_error(error, damaged, self.where, "run `maesil prepare` again") from error
         if name == "0" and array.shape != entry.shape:
             what = f"'{scan_id}' was prepared again, but the manifest describes its earlier version"
             raise StoreError(what, where=self.where, fix="let `maesil prepare` finish, then open the store again")
         return array
+
+
+def as_one(manifests: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """The manifest of several stores that are read as one; that of a single store is returned unchanged.
+
+    Its settings are those of the first store; the key `SETTINGS_OF_ALL` lists those of each. Scans keep the order of
+    the stores, and their names, except those that are taken.
+    """
+    if len(manifests) == 1:
+        return manifests[0]
+    taken = Counter(row["scan_id"] for manifest in manifests for row in manifest["scans"])
+    scans = []
+    for number, manifest in enumerate(manifests):
+        for row in manifest["scans"]:
+            own = row["scan_id"]
+            name = f"{number + 1}.{own}" if taken[own] > 1 else own
+            scans.append({**row, "scan_id": name, OWN_NAME: own, STORE: number})
+    return {**manifests[0], SETTINGS_OF_ALL: [each["settings"] for each in manifests], "scans": scans}
 
 
 def _is_all(voxels: npt.NDArray[Any], value: int) -> bool:

@@ -95,6 +95,8 @@ def voxels(recorded: Mapping[str, Any]) -> str:
     Args:
         recorded: Settings from `PrepareConfig.recorded`.
     """
+    if recorded.get("also"):
+        return " and ".join(dict.fromkeys(voxels({**each, "also": ()}) for each in (recorded, *recorded["also"])))
     if recorded.get("policy") == "spacing":
         return f"{recorded['spacing_mm']:g} mm isotropic"
     return f"resampled to {recorded['cube']}^3" if recorded.get("policy") == "cube" else "as the scans have them"

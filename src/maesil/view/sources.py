@@ -110,7 +110,7 @@ def _labelled(pictures: Pictures, store: ScanStore, scan_id: str) -> Pictures:
     return replace(pictures, labels=Volume(numbers, entry.geometry), names=entry.labels)
 
 
-def _of_run(model: LoadedModel, run: Path, place: Path, split: str | None) -> list[Shown]:
+def _of_run(model: LoadedModel, run: Path, place: Path | tuple[Path, ...], split: str | None) -> list[Shown]:
     store, data = ScanStore(place), model.config.data
     split = split or split_to_score(store, data.holdout) or "train"
     regions = regions_of(store, data, model.config.model.superpatch, split)

@@ -115,9 +115,7 @@ def choose_rates(
 
 def require_validation(config: FinetuneConfig) -> None:
     """Raises ConfigError if no labelled scan is held out for validation."""
-    if config.data.store is None:
-        raise ConfigError("no store is given", fix="--data.store STORE, prepared with --labels")
-    store = ScanStore(config.data.store)
+    store = ScanStore(config.data.only_store("--data.store STORE, prepared with --labels"))
     superpatch = load_with_card(config.init)[1].config().superpatch
     _, scans = annotated(store, config.labels.classes)
     if not divide(store, scans, config, superpatch).val:
@@ -152,8 +150,7 @@ def validation_dice(run: Path, store: Path) -> dict[str, float]:
 def _attempt(config: FinetuneConfig, arm: Arm, folder: Path, console: Console | None) -> Attempt:
     run = folder / f"{arm.start}-{arm.peak_lr:g}"
     kept = run / "validation.json"
-    store = config.data.store
-    assert store is not None
+    store = config.data.only_store("--data.store STORE, prepared with --labels")
     try:
         if not kept.is_file():
             outcome = finetune_segmentation(arm.settings(replace(config, seed=SEED)), run, console=console)

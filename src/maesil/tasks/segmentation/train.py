@@ -13,7 +13,6 @@ from rich.console import Console
 from maesil import __version__
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import decay_of, starting_point
-from maesil.errors import ConfigError
 from maesil.files import AnyPath
 from maesil.models.backbone import Backbone
 from maesil.models.transformer import recompute_blocks
@@ -101,9 +100,8 @@ def _continue(
 
 
 def _open(config: FinetuneConfig) -> ScanStore:
-    if config.data.store is None:
-        raise ConfigError("no store is given", fix="--data.store STORE, prepared with --labels")
-    return ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
+    store = config.data.only_store("--data.store STORE, prepared with --labels")
+    return ScanStore(store, resident_gib=config.efficiency.resident_gib)
 
 
 def _settled(config: FinetuneConfig, card: Transfer) -> FinetuneConfig:
