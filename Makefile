@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 NIIVUE := 0.69.0
 
-.PHONY: demo test interop-nnunet check docs format coverage setup niivue clean help
+.PHONY: demo test interop-nnunet check docs format coverage setup niivue dist notebooks clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -38,6 +38,13 @@ check: $(READY)  ## run ruff, mypy --strict, and the checks of import layers and
 
 docs: $(READY)   ## build the documentation into ./site; every warning is an error
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+dist:            ## build wheel and sdist into dist/, and try each in an environment of its own
+	PYTHON=$(PYTHON) recipes/dist.sh
+
+notebooks: $(READY) ## run the notebooks and keep their outputs (about 15 minutes)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[notebook]'
+	cd notebooks && for book in pretrain_and_look embed_and_find_similar finetune_with_few_labels; do ../$(BIN)/jupyter execute --inplace $$book.ipynb; done
 
 format: $(READY) ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
