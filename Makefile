@@ -44,7 +44,7 @@ dist:            ## build wheel and sdist into dist/, and try each in an environ
 
 notebooks: $(READY) ## run the notebooks and keep their outputs (about 15 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[notebook]'
-	cd notebooks && for book in pretrain_and_look embed_and_find_similar finetune_with_few_labels; do ../$(BIN)/jupyter execute --inplace $$book.ipynb; done
+	cd notebooks && export PYTHONWARNINGS=ignore && for book in pretrain_and_look embed_and_find_similar finetune_with_few_labels; do ../$(BIN)/jupyter execute --inplace $$book.ipynb; done
 
 format: $(READY) ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .
