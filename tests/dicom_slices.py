@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
@@ -10,15 +11,13 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
 
 
-def write_slice(path: Path, voxels: np.ndarray, index: int, tags: dict[str, str]) -> None:
+def write_slice(path: Path, voxels: np.ndarray, index: int, tags: dict[str, Any]) -> None:
     """One axial slice of int16 HU, 2.5 mm above the one of the index before, with further tags."""
     image = pydicom.Dataset()
     image.file_meta = FileMetaDataset()
     image.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
     image.SOPClassUID = image.file_meta.MediaStorageSOPClassUID = CTImageStorage
     image.SOPInstanceUID = image.file_meta.MediaStorageSOPInstanceUID = f"1.2.826.0.1.3680043.8.498.444.{index}"
-    for tag, value in tags.items():
-        setattr(image, tag, value)
     image.Modality, image.ImageType = "CT", ["ORIGINAL", "PRIMARY", "AXIAL"]
     image.Rows, image.Columns = voxels.shape
     image.PixelSpacing, image.SliceThickness = [2.0, 2.0], 2.5
@@ -28,5 +27,7 @@ def write_slice(path: Path, voxels: np.ndarray, index: int, tags: dict[str, str]
     image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
     image.BitsAllocated = image.BitsStored = 16
     image.HighBit, image.PixelRepresentation = 15, 1
+    for tag, value in tags.items():
+        setattr(image, tag, value)
     image.PixelData = voxels.tobytes()
     image.save_as(path, enforce_file_format=True)

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from maesil.runs.pretrain import Outcome, pretrain
     from maesil.store.check import store
     from maesil.store.prepare import prepare
+    from maesil.store.privacy import check_privacy
     from maesil.tasks.classification.finetune import finetune_classification
     from maesil.tasks.segmentation.label_efficiency import compare_transfer
     from maesil.tasks.segmentation.score import predict, score_segmentation
@@ -50,6 +51,7 @@ __all__ = [
     "Published",
     "ScanFacts",
     "check",
+    "check_privacy",
     "compare",
     "compare_transfer",
     "datasets",
@@ -82,6 +84,7 @@ _PLACES = {
     "Published": "export.publish",
     "ScanFacts": "ct.examine",
     "check": "ct.examine:examine_scan",
+    "check_privacy": "store.privacy",
     "compare": "comparison.compare",
     "compare_transfer": "tasks.segmentation.label_efficiency",
     "datasets": "datasets.unify:unify",

@@ -3,34 +3,49 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from maesil.commands.parsing import parse, print_json
+from maesil.counts import count_of
+
+if TYPE_CHECKING:
+    from maesil.store.privacy import PrivacyCheck
 
 
 @dataclass(frozen=True)
 class Doctor:
     """Show what is installed: versions, devices, memory, optional packages, metric weights, the sample CT.
 
+    --privacy searches a store, a run or an export for what its sources say about patients: values of DICOM headers, and
+    names of files and folders. Exit status 1: something is repeated.
+
     Examples:
       maesil doctor
       maesil doctor --json
       maesil doctor --fetch-lpips alex
+      maesil doctor --privacy STORE SCANS
     """
 
     fetch_lpips: Literal["alex", "squeeze"] | None = None
     """First download the network that LPIPS uses, from torchvision's server: alex (233 MB), the protocol's, or squeeze
     (5 MB)."""
+    privacy: tuple[Path, Path] | None = None
+    """Folder to search (a store, a run, an export), and the folder of the scans that it was made from."""
     json: bool = False
     """Print the findings as JSON on standard output."""
 
 
 def main(words: Sequence[str]) -> int:
-    """Downloads what is requested and prints the findings; returns 0 whatever they are."""
+    """Downloads what is requested and prints the findings; returns 1 if a search found what must not be told."""
     call = parse(Doctor, "doctor", words)
     from maesil import pipeline
 
+    if call.privacy is not None:
+        check = pipeline.check_privacy(*call.privacy)
+        _print_check(check, as_json=call.json)
+        return 1 if check.repeated else 0
     findings = pipeline.doctor(fetch_lpips=call.fetch_lpips)
     if call.json:
         print_json(findings)
@@ -39,3 +54,13 @@ def main(words: Sequence[str]) -> int:
     for name, value in findings.items():
         print(f"{name:<{width}}  {value}")  # noqa: T201 (the result, on standard output)
     return 0
+
+
+def _print_check(check: PrivacyCheck, *, as_json: bool) -> None:
+    if as_json:
+        print_json(asdict(check))
+        return
+    for one in check.repeated:
+        print(f"{one.place}: repeats {one.what}")  # noqa: T201 (the result, on standard output)
+    found = f"{count_of(len(check.repeated), 'value')} repeated" if check.repeated else "nothing is repeated"
+    print(f"{found}; {check.values} values of the sources were searched for in {count_of(check.files, 'file')}")  # noqa: T201
