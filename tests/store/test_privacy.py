@@ -10,10 +10,12 @@ from pathlib import Path
 import pydicom
 import pytest
 
+from maesil.cli import main
 from maesil.datasets import Scan
-from maesil.errors import ScanError
+from maesil.errors import ConfigError, ScanError
 from maesil.screen import prepare_text
 from maesil.store.prepare import PrepareConfig, PrepareReport, prepare
+from maesil.store.privacy import check_privacy
 from maesil.store.quarantine import quarantined_scan
 
 CONFIG = PrepareConfig(spacing_mm=3.0, chunk=16, shard=32, salt="test")
@@ -62,6 +64,30 @@ def test_prepare__hashed_names_hide_file_names(sources: Path, tmp_path: Path) ->
     report = prepare([folder], tmp_path / "store", hidden, workers=0)
     assert (len(report.prepared), len(report.quarantined)) == (3, 1)
     assert_untold(tmp_path / "store", ["jane", "doe", str(tmp_path)])
+
+
+def test_check_privacy__finds_what_a_store_repeats(
+    write_series: Callable[..., Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_series("scans/p1/s1")
+    write_series("scans/Roe_Ann/s1", PatientName="Roe^Ann", SeriesInstanceUID="1.2.826.0.1.3680043.8.498.41222")
+    store = tmp_path / "store"
+    prepare([tmp_path / "scans"], store, CONFIG, workers=0)
+    words = ["doctor", "--privacy", str(store), str(tmp_path / "scans")]
+    assert main(words) == 0
+    assert "nothing is repeated" in capsys.readouterr().out
+    for text, what in (
+        ("jane-DOE", "PatientName"), ("23.08.2019", "StudyDate"), ("Saint_Elsewhere", "InstitutionName"),
+        ("...41222", "SeriesInstanceUID"), ("ann roe", "PatientName"), ("id 77123 x", "PatientID"),
+    ):  # fmt: skip
+        (store / "note.txt").write_text(f"a scan of {text}, 0.5 mm\n")
+        assert main([*words, "--json"]) == 1
+        found = json.loads(capsys.readouterr().out)["repeated"]
+        assert {"place": "note.txt", "what": what} in found
+    (store / "note.txt").write_text("a number, 20.190823, and 1952.0607\n")
+    assert main(words) == 0
+    with pytest.raises(ConfigError, match="no such file or folder"):
+        check_privacy(tmp_path / "nowhere", store)
 
 
 def test_prepare__names_that_may_be_a_patients_are_hashed(sources: Path, tmp_path: Path) -> None:

@@ -16,9 +16,9 @@ from maesil.datasets.harmless import harmless
 from maesil.datasets.identity import IDS, orders_of_date
 from maesil.datasets.names import ending_of, stem_of
 from maesil.datasets.public_words import WORDS
-from maesil.datasets.tree import files_below
 from maesil.errors import ConfigError
 from maesil.files import AnyPath
+from maesil.walk import walk
 
 _TEXTS = ("LO", "SH", "ST", "LT", "UT", "UC", "AE")
 """Kinds of DICOM elements with free text; those with defined terms, such as the modality, tell nobody."""
@@ -118,12 +118,13 @@ def grams_of(text: str) -> set[str]:
 def _secrets_of(source: Path) -> dict[str, str]:
     """Map from what must not be repeated, without marks and in lower case, to what it is."""
     secrets: dict[str, str] = {}
-    for path in files_below(source):
+    files = walk(source).files
+    for path in files:
         if ending_of(path.name) is None and looks_like_dicom(path):
             for element in _elements(path):
                 secrets |= dict.fromkeys(_forms_of(element), element.keyword or str(element.tag))
     home = source if source.is_dir() else source.parent
-    for part in {part for path in files_below(source) for part in (*path.relative_to(home).parts, home.name)}:
+    for part in {part for path in files for part in (*path.relative_to(home).parts, home.name)}:
         for form in _name_forms(stem_of(part), proper=True):
             secrets.setdefault(form, "name of a file or folder")
     return secrets
@@ -153,7 +154,7 @@ def _forms(kind: str, keyword: str, text: str) -> Iterable[str]:
         return {form for form in orders_of_date(text) if len(form) == 8}
     if kind == "UI":
         arcs = [] if text.startswith(_STANDARD_UIDS) else text.split(".")
-        return {arc for arc in arcs if len(arc) > _SHORTEST_NUMBER}
+        return {arc for arc in arcs if len(arc) >= _SHORTEST_NUMBER}
     if keyword in IDS or (keyword == "Modality" and text not in MODALITIES):
         return set() if _PUBLIC_ID.fullmatch(text) else _searchable([_plain(text)])
     if kind in _TEXTS and not harmless(text) and (len(_TOKEN.findall(text)) > 1 or re.search(r"\d", text)):
