@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +75,19 @@ def test_find__every_case_once_with_names_that_stay(name: str, tree: Path, tmp_p
         assert str(tree) not in scan.shown
         assert scan.files
         assert all(file.is_file() for file in (*scan.files, *scan.labels))
+
+
+@every_layout
+def test_find__pipes_beside_the_files_are_never_opened(name: str, tree: Path) -> None:
+    before = find_scans([tree], salt="s")
+    for path in sorted(path for path in tree.rglob("*") if path.is_file()):
+        digits = re.sub(r"\d(?=\D*$)", "9", path.name)
+        pipe = path.with_name(digits if digits != path.name else f"other{''.join(path.suffixes)}")
+        if not pipe.exists():
+            os.mkfifo(pipe)
+    assert len([path for path in tree.rglob("*") if path.is_fifo()]) >= 2
+    found = find_scans([tree], salt="s")
+    assert (found.scans, found.problems) == (before.scans, before.problems)
 
 
 @every_layout

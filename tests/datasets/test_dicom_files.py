@@ -1,11 +1,21 @@
 from __future__ import annotations
 
+import os
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pydicom
 import pytest
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import ExplicitVRLittleEndian, MediaStorageDirectoryStorage
 
-from maesil.datasets import find_scans
+from dicom_slices import write_slice
+from maesil.ct.readers import dicom, read
+from maesil.ct.readers.dicom_headers import read_header
+from maesil.datasets import dicom_files, find_scans
 from maesil.errors import ConfigError
 
 Make = Callable[..., Path]
@@ -142,3 +152,133 @@ def test_find_scans__copies_of_a_series_are_one_scan(dicom_header: Make, tmp_pat
     found = find_scans([tmp_path / "one", tmp_path / "two"], salt="s")
     assert len(found.scans) == 1
     assert "once" in found.problems[0].fix
+
+
+def test_find_scans__a_lost_slice_without_an_ending_is_told(dicom_header: Make, touch: Make, tmp_path: Path) -> None:
+    for number in range(3):
+        dicom_header(f"tree/im{number:02d}")
+    touch("tree/im03")
+    touch("tree/im04", "zeros")
+    touch("tree/last")
+    for harmless in ("notes.txt", "LICENSE", "empty.xml"):
+        touch(f"tree/{harmless}", "" if harmless.startswith("empty") else "text")
+    found = find_scans([tmp_path / "tree"], salt="s")
+    assert len(found.scans[0].files) == 3
+    assert {(one.path.name, one.reason) for one in found.problems if one.path is not None} == {
+        ("im03", "the file is empty"),
+        ("im04", "the file is named like a slice, but is not DICOM"),
+        ("last", "the file is empty"),
+    }
+    assert "im0" not in "".join(one.source + one.reason for one in found.problems)
+
+
+def test_find_scans__a_file_that_cannot_be_opened_is_told(
+    dicom_header: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(3):
+        dicom_header(f"tree/im{number:02d}")
+    opened = Path.open
+
+    def refuse(self: Path, *how: Any, **more: Any) -> Any:
+        if self.name == "im02":
+            raise PermissionError(13, "Permission denied", str(self))
+        return opened(self, *how, **more)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    found = find_scans([tmp_path / "tree"], salt="s")
+    assert len(found.scans[0].files) == 2
+    (problem,) = found.problems
+    assert (problem.path, problem.reason) == (tmp_path / "tree/im02", "the file cannot be opened: Permission denied")
+
+
+def test_find_scans__folders_that_cannot_be_listed_are_told(
+    dicom_header: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dicom_header("tree/a/1")
+    dicom_header("tree/locked/1", SeriesInstanceUID="1.9")
+    (tmp_path / "tree/link").symlink_to("nowhere")
+    listed = Path.iterdir
+
+    def refuse(self: Path) -> Any:
+        if self.name in ("locked", "alone"):
+            raise PermissionError(13, "Permission denied", str(self))
+        return listed(self)
+
+    monkeypatch.setattr(Path, "iterdir", refuse)
+    (tmp_path / "alone").mkdir()
+    found = find_scans([tmp_path / "tree", tmp_path / "alone"], salt="s")
+    assert len(found.scans) == 1
+    assert [(one.path, one.reason) for one in found.problems] == [
+        (tmp_path / "tree/link", "it cannot be read: its target does not exist"),
+        (tmp_path / "tree/locked", "it cannot be read: permission denied"),
+        (tmp_path / "alone", "it cannot be read: permission denied"),
+    ]
+
+
+def test_find_scans__a_pipe_or_device_is_no_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for source in (tmp_path / "pipe", Path("/dev/null")):
+        with pytest.raises(ConfigError, match="neither a file nor a folder"):
+            find_scans([source], salt="s")
+
+
+def test_find_scans__a_source_that_cannot_be_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: Path, **_: Any) -> Any:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "stat", refuse)
+    with pytest.raises(ConfigError, match="cannot be reached: Permission denied"):
+        find_scans([tmp_path], salt="s")
+
+
+def test_find_scans__a_directory_of_a_cd_is_no_problem(dicom_header: Make, tmp_path: Path) -> None:
+    dicom_header("cd/IMAGES/1")
+    header = pydicom.Dataset()
+    header.file_meta = FileMetaDataset()
+    header.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    header.file_meta.MediaStorageSOPClassUID = MediaStorageDirectoryStorage
+    header.file_meta.MediaStorageSOPInstanceUID, header.FileSetID = "1.2.3", "CD"
+    header.save_as(tmp_path / "cd/DICOMDIR", enforce_file_format=True)
+    found = find_scans([tmp_path / "cd"], salt="s")
+    assert (len(found.scans), found.problems) == (1, ())
+
+
+def test_find_scans__files_given_one_by_one_are_one_scan(dicom_header: Make, tmp_path: Path) -> None:
+    files = [dicom_header(f"tree/{number}.dcm") for number in range(4)]
+    (whole,) = find_scans([tmp_path / "tree"], salt="s").scans
+    found = find_scans(files[:3], salt="s")
+    (scan,) = found.scans
+    assert (scan.files, found.problems) == (tuple(files[:3]), ())
+    assert scan.scan_id == whole.scan_id
+    (single,) = find_scans([files[2]], salt="s").scans
+    assert single.files == (files[2],)
+
+
+@pytest.mark.parametrize("name", ["a/1.dcm", "a/1"])
+def test_find_scans__a_damaged_uid_is_that_files_problem(dicom_header: Make, tmp_path: Path, name: str) -> None:
+    dicom_header("tree/a/0.dcm")
+    path = dicom_header(f"tree/{name}")
+    path.write_bytes(path.read_bytes().replace(b"\x20\x00\x0e\x00UI", b"\x20\x00\x0e\x00UK"))
+    found = find_scans([tmp_path / "tree"], salt="s")
+    assert len(found.scans[0].files) == 1
+    assert [(one.path, one.reason) for one in found.problems] == [(path, "the file cannot be read as DICOM")]
+
+
+def test_find_scans__reads_each_header_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many series lie in a folder; a series' own headers are read once more, when it is read."""
+    files = [tmp_path / f"{series}-{index}.dcm" for series in range(5) for index in range(3)]
+    for number, path in enumerate(files):
+        write_slice(path, np.zeros((4, 4), dtype=np.int16), number % 3, {"SeriesInstanceUID": f"1.{number // 3}"})
+    calls: Counter[Path] = Counter()
+
+    def counted(path: Path, *how: Any) -> Any:
+        calls[path] += 1
+        return read_header(path, *how)
+
+    for module in (dicom_files, dicom):
+        monkeypatch.setattr(module, "read_header", counted)
+    scans = find_scans([tmp_path], salt="s").scans
+    assert calls == dict.fromkeys(files, 1)
+    for scan in scans:
+        read(scan.path, series=scan.series, files=scan.files)
+    assert calls == dict.fromkeys(files, 2)

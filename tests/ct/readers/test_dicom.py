@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
+import re
 import shutil
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -27,6 +30,7 @@ from scipy.spatial.transform import Rotation
 from maesil.ct.geometry import GeometryWarning
 from maesil.ct.readers import read
 from maesil.ct.readers.dicom_headers import find_series
+from maesil.ct.readers.options import ReadOptions
 from maesil.errors import MaesilError, MissingExtraError, ScanError
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
@@ -298,6 +302,72 @@ def test_read_dicom__a_folder_without_dicom_is_a_clear_error(tmp_path: Path) -> 
         pytest.raises(MaesilError, match="no DICOM files that can be read"),
     ):
         read(tmp_path)
+
+
+def test_read_dicom__a_damaged_neighbour_is_named_and_left_out(tmp_path: Path) -> None:
+    hu = voxels()
+    write_series(tmp_path, hu)
+    whole = next(tmp_path.iterdir()).read_bytes()
+    for name, damaged in {
+        "vr.dcm": whole.replace(b"\x20\x00\x0e\x00UI", b"\x20\x00\x0e\x00UK"),
+        "deflated.dcm": whole[:300].replace(b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"[:20]) + whole[900:],
+        "empty.dcm": b"",
+    }.items():
+        (tmp_path / name).write_bytes(damaged)
+        with pytest.warns(GeometryWarning, match=rf"{re.escape(name)}: the file (is empty|cannot be read as DICOM)"):
+            np.testing.assert_array_equal(read(tmp_path).array, hu)
+        (tmp_path / name).unlink()
+
+
+def test_read_dicom__the_whole_uid_is_found_before_one_that_ends_with_it(tmp_path: Path) -> None:
+    first, second = voxels(), voxels((5, 9, 7)) // 2
+    write_series(tmp_path / "a", first, change=set_value("SeriesInstanceUID", "1.2.5"))
+    write_series(tmp_path / "b", second, change=set_value("SeriesInstanceUID", "3.1.2.5"))
+    np.testing.assert_array_equal(read(tmp_path, series="1.2.5").array, first)
+    np.testing.assert_array_equal(read(tmp_path, series="3.1.2.5").array, second)
+
+
+def test_read_dicom__a_series_without_uid_beside_another(tmp_path: Path) -> None:
+    first, second = voxels(), voxels((5, 9, 7)) // 2
+    write_series(tmp_path / "a", first, change=drop("SeriesInstanceUID"))
+    write_series(tmp_path / "b", second)
+    with pytest.raises(ScanError, match=r"2 CT series: none \(6 files\)") as caught:
+        read(tmp_path)
+    assert "--series none" in str(caught.value.fix)
+    np.testing.assert_array_equal(read(tmp_path, series="none").array, first)
+
+
+def test_read_dicom__neither_file_nor_folder(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.dcm")
+    with pytest.raises(ScanError, match="neither a file nor a folder"):
+        read(tmp_path / "pipe.dcm")
+
+
+def test_read_dicom__real_tilted_head_is_straightened_on_request(data_dir: Path) -> None:
+    folder = data_dir / "dicom" / "ge_head_uneven"
+    options = ReadOptions(resample_tilt=True, resample_uneven=True)
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        volume = read(folder, options=options)
+    tilt, uneven = (str(one.message) for one in told)
+    assert "tilt of 18.5 degrees was undone" in tilt
+    assert "unevenly spaced (gaps of 1.08 to 7.00 mm)" in uneven
+    assert volume.geometry.shear < 1e-9
+    slices = sorted(
+        (pydicom.dcmread(path) for path in folder.rglob("*.dcm")), key=lambda one: float(one.ImagePositionPatient[2])
+    )
+    for image in (slices[0], slices[9], slices[-1]):  # a voxel of each slice lies where its header says
+        row, column = 250, 260
+        directions = np.array(image.ImageOrientationPatient, dtype=float).reshape(2, 3)
+        steps = (float(image.PixelSpacing[1]) * column, float(image.PixelSpacing[0]) * row)
+        place = np.array(image.ImagePositionPatient, dtype=float) + steps @ directions
+        index = volume.geometry.mm_to_index(place[None])[0]
+        around = image.pixel_array[row - 2 : row + 3, column - 2 : column + 3] * float(image.RescaleSlope)
+        nearest = volume.array[tuple(np.clip(np.rint(index).astype(int), 0, np.array(volume.shape) - 1))]
+        assert -0.5 < index[0] < volume.shape[0] - 0.4
+        if abs(index[0] - round(index[0])) < 1e-3:
+            hu = around + float(image.RescaleIntercept)
+            assert hu.min() - 1 <= nearest <= hu.max() + 1
 
 
 def test_read_dicom__real_series_is_simpleitks(data_dir: Path) -> None:

@@ -57,6 +57,8 @@ def require_there(path: str | Path) -> Path:
     path = Path(path)
     if not path.exists():
         raise NoScanError("no such file or folder", where=path, fix="check the path")
+    if not (path.is_file() or path.is_dir()):
+        raise ScanError("it is neither a file nor a folder", where=path, fix="give a file or folder with a scan")
     return path
 
 
