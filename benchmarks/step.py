@@ -271,6 +271,13 @@ def _stepping(network: nn.Module, loss: Callable[[Tensor], Tensor], setting: Set
 
 FAST: dict[str, Any] = {"decoder": "cross", "rebuilt_share": 0.25}
 """The fast recipe's objective."""
+OPTIONS: dict[str, dict[str, Any]] = {
+    "cross decoder": FAST,
+    "axial decoder": {"decoder": "axial"},
+    "windows decoder": {"decoder": "windows"},
+    "overlapping head": {"head": "overlap"},
+}
+"""Words in a contender's name to the options of `MAEConfig` that they stand for."""
 
 CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "MONAI, fp32": partial(monai, bf16=False),
@@ -281,6 +288,11 @@ CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "maesil, bf16, recompute": partial(ours, bf16=True, recompute=True),
     "maesil, bf16, freed memory given back": partial(ours, bf16=True, freed_memory_kept=False),
     "maesil, bf16, cross decoder, a quarter rebuilt": partial(ours, bf16=True, **FAST),
+    "maesil, fp32, axial decoder": partial(ours, bf16=False, **OPTIONS["axial decoder"]),
+    "maesil, bf16, axial decoder": partial(ours, bf16=True, **OPTIONS["axial decoder"]),
+    "maesil, fp32, windows decoder": partial(ours, bf16=False, **OPTIONS["windows decoder"]),
+    "maesil, bf16, windows decoder": partial(ours, bf16=True, **OPTIONS["windows decoder"]),
+    "maesil, fp32, overlapping head": partial(ours, bf16=False, **OPTIONS["overlapping head"]),
 }
 REFERENCE = "MONAI, fp32"
 
@@ -289,7 +301,7 @@ def model_flops(name: str, setting: Setting) -> float | None:
     """FLOPs of one step of ours by formula; None for others, whose rows only give ratios of time."""
     if not name.startswith("maesil"):
         return None
-    options = FAST if "cross" in name else {}
+    options = next((options for words, options in OPTIONS.items() if words in name), {})
     return float(setting.batch * mae_flops(replace(setting.model, **options), setting.visible))
 
 
@@ -428,6 +440,8 @@ COUNTED: dict[str, Callable[[Setting], Step]] = {
     "MONAI": partial(monai, bf16=False),
     "maesil": partial(ours, bf16=False),
     "maesil, cross decoder, a quarter rebuilt": partial(ours, bf16=False, **FAST),
+    "maesil, axial decoder": partial(ours, bf16=False, **OPTIONS["axial decoder"]),
+    "maesil, windows decoder": partial(ours, bf16=False, **OPTIONS["windows decoder"]),
 }
 """Counts in fp32, where attention is one operator that the counter knows."""
 
