@@ -76,4 +76,4 @@ def test_facts_of__an_empty_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "set" / "b.nii.gz").touch()
     first, second = looked(tmp_path / "set")
     assert isinstance(first, Facts)
-    assert "Empty file" in str(second)
+    assert "the file is damaged" in str(second)
