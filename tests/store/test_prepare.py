@@ -206,7 +206,8 @@ def test_prepare__whatever_a_reader_raises_is_that_scans_reason(
     monkeypatch.setattr(writing, "read", broken)
     report = here(sources, tmp_path / "store")
     assert len(report.prepared) == 2
-    assert "ZeroDivisionError: a bug of a library" in report.quarantined[0].reason
+    assert "ZeroDivisionError" in report.quarantined[0].reason
+    assert "a bug of a library" not in report.quarantined[0].reason, "a library's words may quote a header"
 
 
 def test_prepare__other_settings_need_another_store(sources: Path, tmp_path: Path, hashes: Hashes) -> None:
