@@ -100,7 +100,7 @@ def prepared(folder: Path, names: dict[str, str], **settings: Any) -> Path:
         write_nifti(scans / f"{name}_labels.nii.gz", labels)
     (folder / "names.json").write_text('{"1": "bright", "2": "dark"}')
     wanted = {"salt": "test", "labels": True, "label_names": folder / "names.json", "spacing_mm": 2.0, **settings}
-    assert len(prepare([scans], folder / "store", PrepareConfig(**wanted), workers=0).prepared) == 4
+    assert len(prepare([scans], folder / "store", PrepareConfig(keep_names=True, **wanted), workers=0).prepared) == 4
     return folder / "store"
 
 

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import pytest
 
 from maesil import cli, presets
-from maesil.commands import finetune, parsing
+from maesil.commands import finetune, parsing, pretrain
 from maesil.errors import MaesilError
 
 ROOT = Path(__file__).parents[1]
@@ -105,7 +105,8 @@ def understood(words: tuple[str, ...]) -> None:
         for one in (module, *(import_module(f"maesil.commands.finetune_{task}") for task in finetune.TASKS)):
             if hasattr(one, "parse"):
                 patched.setattr(one, "parse", parse_only)
-        if hasattr(module, "load_yaml"):  # the file is the reader's own
+        patched.setattr(pretrain, "load_yaml", lambda path: presets.base())  # the file is the reader's own
+        if hasattr(module, "load_yaml"):
             patched.setattr(module, "load_yaml", lambda path: presets.base())
         if hasattr(module, "_settings_of"):  # so is the run
             patched.setattr(module, "_settings_of", lambda run: presets.base())
