@@ -33,6 +33,11 @@ class RunConfig:
         monitor: Logging, validation and checkpoints.
         efficiency: Devices and precision.
         seed: Seed of initialisation, data order, flips and masks.
+        init: A run, a checkpoint or an exported encoder whose weights a new run starts from; "none": random weights.
+            All weights are used if they fit the model, or else those of the encoder.
+        lengthened: Steps at which the run was made longer, each with the number of steps it had before; set by
+            `pretrain`. From there on, the learning rate moves from that of the shorter run's schedule to the longer
+            one's, linearly over the share `train.warmup` of the steps that are left.
     """
 
     preset: Annotated[str, tyro.conf.Suppress] = "paper"
@@ -43,10 +48,12 @@ class RunConfig:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
     seed: int = 0
+    init: str = "none"
+    lengthened: Annotated[tuple[tuple[int, int], ...], tyro.conf.Suppress] = ()
 
 
 _ADAPTER = TypeAdapter(RunConfig)
-SCIENCE = ("data", "masking", "model", "train", "seed")
+SCIENCE = ("data", "masking", "model", "train", "seed", "init", "lengthened")
 """Sections that a resumed run may not change."""
 NAMED: dict[str, tuple[Callable[[str], type[Any]], str]] = {
     "model": (lambda name: MODELS[name][0], "maesil"),

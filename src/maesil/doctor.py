@@ -13,6 +13,7 @@ import maesil
 from maesil.cores import available_cores
 from maesil.ct.sample import has_sample
 from maesil.errors import WeightsError
+from maesil.extras import installing
 from maesil.memory import GIB
 from maesil.metrics import load_lpips
 from maesil.metrics.lpips import Net
@@ -67,7 +68,7 @@ def _gpus() -> str:
 
 def _compressed_dicom() -> str:
     absent = [name for name in ("pylibjpeg", "libjpeg", "openjpeg") if find_spec(name) is None]
-    return "pip install 'maesil[dicom]' to read it" if absent else "readable (JPEG, JPEG-LS, JPEG 2000)"
+    return f"to read it, {installing('dicom')}" if absent else "readable (JPEG, JPEG-LS, JPEG 2000)"
 
 
 def _lpips() -> str:

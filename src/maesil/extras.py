@@ -8,6 +8,11 @@ from types import ModuleType
 from maesil.errors import MissingExtraError
 
 
+def installing(extra: str) -> str:
+    """How to install an extra: from a checkout, as no package index has maesil."""
+    return f"in the checkout of maesil: pip install -e '.[{extra}]'"
+
+
 def optional(module: str, extra: str) -> ModuleType:
     """Imports a module of an optional package.
 
@@ -18,4 +23,4 @@ def optional(module: str, extra: str) -> ModuleType:
         return import_module(module)
     except ImportError as error:
         what = f"this needs the package '{module.split('.')[0]}', which cannot be imported: {error}"
-        raise MissingExtraError(what, fix=f"pip install 'maesil[{extra}]'") from error
+        raise MissingExtraError(what, fix=installing(extra)) from error

@@ -2,7 +2,8 @@
 
 A checkpoint holds a fresh salt and two sets of hashes made with it: of the names of its training patients, as their
 store has them, and of the fingerprints of its training scans (SHA-256 of their source files). A patient counts as seen
-if the name is among them, or the source of one of the patient's scans.
+if the name is among them, or the source of one of the patient's scans. A run that starts from the weights of another
+keeps the record of that one, too.
 
 What this detects:
 
@@ -26,7 +27,7 @@ has a file can test for it; where the names of a store are hashes themselves, th
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from maesil.datasets.salt import hashed
@@ -35,14 +36,16 @@ from maesil.store.scanstore import ScanEntry
 SALT_BYTES = 16
 
 
-def trained_on(scans: Iterable[ScanEntry]) -> dict[str, Any]:
+def trained_on(scans: Iterable[ScanEntry], *, before: Sequence[Mapping[str, Any] | None] = ()) -> dict[str, Any]:
     """The record that a checkpoint keeps of its training scans: salt, hashes of patients, hashes of sources.
 
     Args:
         scans: Training scans; empty if nothing was trained.
+        before: Record of the weights that the training started from, if there are any; None: they have no record.
     """
     salt, known = secrets.token_hex(SALT_BYTES), list(scans)
     return {
+        **({"before": before[0]} if before else {}),
         "salt": salt,
         "patients": sorted({_patient_hash(salt, entry) for entry in known}),
         "sources": sorted({_source_hash(salt, entry) for entry in known}),
@@ -57,20 +60,30 @@ def seen_patients(record: Mapping[str, Any] | None, scans: Iterable[ScanEntry]) 
         scans: Scans of any store.
 
     Returns:
-        Their names in the store of these scans; None if the checkpoint does not record its training patients.
+        Their names in the store of these scans; None if the checkpoint, or one that it started from, does not record
+        its training patients.
     """
     if record is None:
         return None
+    entries = list(scans)
+    earlier = seen_patients(record["before"], entries) if "before" in record else frozenset()
+    if earlier is None:
+        return None
     salt, patients, sources = str(record["salt"]), set(record["patients"]), set(record["sources"])
-    return frozenset(
+    return earlier | frozenset(
         entry.patient
-        for entry in scans
+        for entry in entries
         if _patient_hash(salt, entry) in patients or _source_hash(salt, entry) in sources
     )
 
 
 def seen_note(
-    record: Mapping[str, Any] | None, scans: Iterable[ScanEntry], *, by: str = "the encoder", whom: str = "test"
+    record: Mapping[str, Any] | None,
+    scans: Iterable[ScanEntry],
+    *,
+    by: str = "the encoder",
+    whom: str = "test",
+    scored: bool = True,
 ) -> str:
     """A sentence to print below a table: how many patients of these scans were seen in training.
 
@@ -79,22 +92,25 @@ def seen_note(
         scans: Scans that are scored.
         by: Name of what was trained.
         whom: Role of the patients.
+        scored: Whether the table has scores, which the note then warns of.
     """
     entries = list(scans)
     seen, total = seen_patients(record, entries), len({entry.patient for entry in entries})
     name = f"{by[0].upper()}{by[1:]}"
     if record is None or seen is None:
         return "The checkpoint does not record its training patients."
-    if not record["patients"]:
+    if not record["patients"] and "before" not in record:
         return f"{name} saw no patient in training: it starts from random weights."
     if not seen:
         who = f"The {whom} patient was not" if total == 1 else f"None of the {total} {whom} patients was"
         return f"{who} seen in pre-training, by name or source."
     if total == 1:
-        return f"{name} saw the {whom} patient in training: the score says nothing about unseen patients."
+        warning = ": the score says nothing about unseen patients" if scored else ""
+        return f"{name} saw the {whom} patient in training{warning}."
     who = f"all {total}" if len(seen) == total else f"{len(seen)} of the {total}"
     whose = "this patient's" if len(seen) == 1 else "their"
-    return f"{name} saw {who} {whom} patients in training: {whose} scores say nothing about unseen patients."
+    warning = f": {whose} scores say nothing about unseen patients" if scored else ""
+    return f"{name} saw {who} {whom} patients in training{warning}."
 
 
 def _patient_hash(salt: str, entry: ScanEntry) -> str:

@@ -20,6 +20,7 @@ from maesil.export.targets import export
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.store.scanstore import ScanStore
 from maesil.tasks import unread
+from maesil.tasks.classification import finetune
 from maesil.tasks.classification.config import ClassificationConfig
 from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -251,7 +252,7 @@ def test_classification__keeps_a_small_store_in_memory(
             asked.append(resident_gib)
             super().__init__(path, resident_gib=resident_gib)
 
-    monkeypatch.setattr(pipeline, "ScanStore", Watched)
+    monkeypatch.setattr(finetune, "ScanStore", Watched)
     config = ClassificationConfig(init=str(encoder), folds=2, efficiency=EfficiencyConfig(resident_gib=0.5))
     pipeline.finetune_classification(config, store, written_labels(tmp_path), tmp_path / "run")
     assert asked == [0.5]

@@ -10,10 +10,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from maesil import pipeline
+from maesil import pipeline, progress
 from maesil.config import RunConfig
-from maesil.training import live_progress
-from maesil.training.live_progress import duration, facts
+from maesil.training.live_progress import facts
 from maesil.training.logs import curve
 
 
@@ -53,16 +52,8 @@ def test_live_progress__a_slow_run_is_never_silent_for_long(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every step takes longer than the longest silence, and only the tenth would have a line."""
-    monkeypatch.setattr(live_progress, "LONGEST_SILENCE_S", 0.0)
+    monkeypatch.setattr(progress, "LONGEST_SILENCE_S", 0.0)
     lines = [line for line in shown_by(tiny_config, tmp_path / "run", log_every=10).splitlines() if "step " in line]
     assert [line.split()[1] for line in lines] == [f"{step}/12" for step in range(1, 13)]
     assert all(re.search(r"about \d+ s left$", line) for line in lines[:-1])
     assert "left" not in lines[-1]
-
-
-@pytest.mark.parametrize(
-    ("seconds", "words"),
-    [(0.4, "0 s"), (59, "59 s"), (60, "1 min"), (3599, "1 h 0 min"), (11_400, "3 h 10 min"), (446_400, "5 d 4 h")],
-)
-def test_duration__to_two_units(seconds: float, words: str) -> None:
-    assert duration(float(seconds)) == words

@@ -18,6 +18,7 @@ from maesil.files import read_yaml
 from maesil.presets import PRESETS
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.claim import SETTINGS
+from maesil.runs.kinds import EXPORTED
 from maesil.store.format import MANIFEST
 from maesil.store.location import address_of
 
@@ -85,6 +86,11 @@ def _encoder(word: str) -> None:
         local_folder(word)
 
 
+def _weights(word: str) -> None:
+    if word != NONE and not (Path(word) / EXPORTED).is_file():
+        checkpoint_of(Path(word))
+
+
 def _run(kind: str) -> Check:
     return lambda word: checkpoint_of(Path(word), kind=kind)
 
@@ -97,7 +103,12 @@ _TASK: Mapping[str | int, Check] = {
 }
 _PRETRAINED, _SEGMENTATION = _run("pre-training"), _run("segmentation")
 CHECKS: Mapping[str, Mapping[str | int, Check]] = {
-    "pretrain": {0: PRESETS.__getitem__, "--config": lambda word: read_yaml(Path(word)), "--data.store": _store},
+    "pretrain": {
+        0: PRESETS.__getitem__,
+        "--config": lambda word: read_yaml(Path(word)),
+        "--data.store": _store,
+        "--init": _weights,
+    },
     "evaluate": {0: _PRETRAINED, "--data.store": _store},
     "report": {0: _PRETRAINED, "--data.store": _store},
     "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _PRETRAINED, 1: require_there},

@@ -20,7 +20,7 @@ class Embed:
     tokens. The column `seen` says whether the encoder was trained on the patient.
 
     Examples:
-      maesil embed runs/base store --out features.parquet        (pandas.read_parquet; needs maesil[tables])
+      maesil embed runs/base store --out features.parquet        (pandas.read_parquet; needs the extra `tables`)
       maesil embed runs/base store --out features.csv
     """
 

@@ -9,8 +9,9 @@ from typing import Literal
 
 import tyro
 
-from maesil.commands.parsing import parse
+from maesil.commands.parsing import console, parse
 from maesil.ct.readers.options import ReadOptions
+from maesil.screen import scan_bar
 
 
 @dataclass(frozen=True)
@@ -41,8 +42,15 @@ def main(words: Sequence[str]) -> int:
     call = parse(Predict, "predict", words)
     from maesil import pipeline
 
-    written = pipeline.predict(
-        call.run, call.scan, call.out, series=call.series, checkpoint=call.checkpoint, options=call.options
-    )
+    with scan_bar(console(), "segmenting") as progress:
+        written = pipeline.predict(
+            call.run,
+            call.scan,
+            call.out,
+            series=call.series,
+            checkpoint=call.checkpoint,
+            options=call.options,
+            progress=progress,
+        )
     print(*written, sep="\n")  # noqa: T201 (the result, on standard output)
     return 0

@@ -36,6 +36,8 @@ class Pretrain:
       maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
       maesil pretrain base --model.name vae --data.store store --run runs/vae --model.kl-per-voxel 1
       maesil pretrain --run runs/base                                        (resumes the run with its own settings)
+      maesil pretrain --run runs/base --train.steps 100000                   (makes it longer, finished or not)
+      maesil pretrain base --data.store more --run runs/more --init runs/base  (starts from its weights)
       maesil pretrain --config runs/base/config.yaml --run runs/again --seed 1
       torchrun --nproc-per-node 8 -m -- maesil pretrain paper --data.store store --run runs/paper
     """

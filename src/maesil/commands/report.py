@@ -17,6 +17,8 @@ from maesil.screen import scan_bar
 class Report:
     """Write a run's page: protocol, table, loss curve, and reconstructions in three views. One self-contained file.
 
+    A picture of the first scan (.png) is written next to the page.
+
     Examples:
       maesil report runs/base
       maesil report runs/base --scans case1 case7 --out base.html

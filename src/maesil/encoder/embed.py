@@ -44,7 +44,7 @@ def embed(
     scans = ScanStore(store)
     features = table.embed(backbone.to(default_device()), card, scans, progress=progress)
     if console is not None:
-        console.print(seen_note(card.seen, scans.entries, whom="embedded"), markup=False)
+        console.print(seen_note(card.seen, scans.entries, whom="embedded", scored=False), markup=False)
     return write_features(features, out)
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from maesil.config import RunConfig
 from maesil.planning.estimate import Estimate, OnDevices
+from maesil.progress import duration
 from maesil.runs.advice import cpu_advice
-from maesil.training.live_progress import duration
 
 
 def estimate_text(estimate: Estimate, config: RunConfig) -> str:

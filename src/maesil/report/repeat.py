@@ -18,8 +18,8 @@ REPEATED = "REPEATED"
 """The new run folder in the commands."""
 NAMES = "data.holdout.patients.overrides"
 """The setting that names patients: the page only counts them, because pages are passed on."""
-NOT_CHOSEN = ("preset", "data.store")
-"""Settings that are not the preset's."""
+NOT_CHOSEN = ("preset", "data.store", "init")
+"""Settings that are not the preset's: names and paths."""
 
 
 def repeat_commands(

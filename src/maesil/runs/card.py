@@ -16,18 +16,28 @@ from maesil.store.settings import voxels
 from maesil.version import commit
 
 
-def run_record(config: RunConfig, store: ScanStore) -> dict[str, Any]:
-    """A checkpoint's config.json: settings, how the store was prepared, training patients and software versions."""
+def run_record(config: RunConfig, store: ScanStore, initial: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """A checkpoint's config.json: settings, how the store was prepared, training patients and software versions.
+
+    Args:
+        config: The run's settings.
+        store: The run's store.
+        initial: What "init" and "seen" say of the weights that the run started from; None: random weights.
+    """
     settings = to_dict(config)
     scans = training_scans(store, config.data.holdout)
     settings["data"].pop("store")  # a local path
+    settings.pop("init")  # another
+    before = [] if initial is None else [initial["seen"]]
     return {
+        **({} if initial is None else {"init": initial["init"]}),
         "maesil": maesil.__version__,
         "commit": commit(),
         "config": settings,
         "prepare": voxel_settings(store),
         "datasets": dataset_counts(scans),
-        "seen": trained_on(scans),
+        "seen": trained_on(scans, before=before),
+        "store": store.fingerprint,
     }
 
 
@@ -57,8 +67,14 @@ def dataset_counts(scans: Sequence[ScanEntry]) -> dict[str, int]:
     return {name: names.count(name) for name in sorted(set(names))}
 
 
-def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[str, float]) -> str:
-    """A checkpoint's card.md."""
+def model_card(
+    config: RunConfig,
+    store: ScanStore,
+    step: int,
+    metrics: Mapping[str, float],
+    initial: Mapping[str, Any] | None = None,
+) -> str:
+    """A checkpoint's card.md; the arguments are those of `run_record`, the step and its metrics."""
     model, masking, window = config.model, config.masking, config.data.window
     shape = " x ".join(map(str, model.superpatch))
     trained_on = dataset_counts(training_scans(store, config.data.holdout))
@@ -75,7 +91,25 @@ def model_card(config: RunConfig, store: ScanStore, step: int, metrics: Mapping[
         f"- tokens: {model.grid.tokens} patches of {'x'.join(map(str, model.patch))} voxels, "
         f"{masking.name} masking, {masking.ratio:.1%} hidden\n"
         f"{network}"
+        f"{_start(initial)}{_longer(config)}"
         f"- trained on: scans per dataset: {counts}\n\n"
         f"Last measured:\n\n{scores or '- nothing yet'}\n\n"
         "Not a medical device. Scores on held-out superpatches do not measure clinical usefulness.\n"
+    )
+
+
+def _start(initial: Mapping[str, Any] | None) -> str:
+    if initial is None:
+        return ""
+    init = initial["init"]
+    return f"- started from: {init['loaded']} of a run of preset `{init['preset']}`, step {init['step']:,}\n"
+
+
+def _longer(config: RunConfig) -> str:
+    """A line for every time that the run was made longer: its learning rate is not that of a run planned so long."""
+    planned = [*(before for _, before in config.lengthened), config.train.steps]
+    return "".join(
+        f"- made longer at step {at:,}: from {before:,} to {after:,} steps; the learning rate moved to the longer "
+        "schedule there\n"
+        for (at, before), after in zip(config.lengthened, planned[1:], strict=True)
     )

@@ -12,27 +12,28 @@ import torch
 from pytorch_lightning import Callback
 from rich.console import Console
 
-from maesil.config import RunConfig, changed_keys, from_dict, to_dict
-from maesil.errors import ConfigError, EmptySplitError
+from maesil.config import RunConfig, changed_keys, from_dict, load_yaml, to_dict
+from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.files import AnyPath
-from maesil.models import make_model
+from maesil.models import Pretrainer, make_model
 from maesil.models.transformer import recompute_blocks
 from maesil.rank import is_first_rank
 from maesil.runs.advice import cpu_advice
 from maesil.runs.card import model_card, run_record, store_lines
-from maesil.runs.checkpoints import steps_done
+from maesil.runs.checkpoints import checkpoint_of, steps_done
 from maesil.runs.claim import SETTINGS, claim
+from maesil.runs.from_weights import NONE, initial_of, other_voxels, start_from
 from maesil.runs.lock import locked
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import GridPlan, make_plan
 from maesil.sampling.regions import check_overrides, regions_of, split_summary, split_warnings
-from maesil.store.location import absolute
+from maesil.store.location import absolute, is_there
 from maesil.store.scanstore import ScanStore
 from maesil.training.batches import Batches
 from maesil.training.callbacks import Images
 from maesil.training.config import EfficiencyConfig
-from maesil.training.devices import world_size
+from maesil.training.devices import resolve, world_size
 from maesil.training.forecast import Forecast
 from maesil.training.live_progress import LiveProgress
 from maesil.training.module import PretrainModule
@@ -59,6 +60,8 @@ class Outcome:
 def pretrain(config: RunConfig, run: AnyPath, *, console: Console | None = None) -> Outcome:
     """Pre-trains a model in a run folder; the same call resumes an interrupted run.
 
+    A run can be made longer (`config.train.steps`), whether it is finished or not, and go on with a copy of its store.
+
     Args:
         config: The full configuration; `config.data.store` must be set.
         run: The run folder, created if absent.
@@ -72,8 +75,13 @@ def pretrain(config: RunConfig, run: AnyPath, *, console: Console | None = None)
     run = Path(run)
     if config.data.store is None:
         raise ConfigError("no store is given", fix="--data.store STORE, a folder that `maesil prepare` wrote")
+    if steps_done(run) and not all(map(is_there, config.data.stores)):
+        fix = "give the store's new place: --data.store STORE; its manifest must be the same"
+        raise StoreError("the run's store is no longer there", where=config.data.store, fix=fix)
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
     config = replace(config, data=replace(config.data, store=_absolute(config.data)))
+    if config.init != NONE:
+        config = replace(config, init=str(Path(config.init).absolute()))
     if not steps_done(run):  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
     with locked(run):
@@ -88,13 +96,17 @@ def _absolute(data: DataConfig) -> Path | tuple[Path, ...]:
 
 def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Outcome:
     done = steps_done(run)
-    if is_first_rank():
-        settle(config, run)
+    config = settle(config, run, store)
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
     screen.print(f"resumed at step {done}" if done else split_summary(store, config.data.holdout), markup=False)
     for line in store_lines(store):
         screen.print(line, markup=False)
+    if config.lengthened and config.lengthened[-1][0] == done:
+        before = config.lengthened[-1][1]
+        screen.print(
+            f"made longer: from {before} to {config.train.steps} steps; the learning rate moves to the longer schedule"
+        )
     for warning in split_warnings(store, config.data.holdout):
         screen.print(f"warning: {warning}", markup=False)
     status = _train(config, store, run, screen)
@@ -103,14 +115,16 @@ def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console) -
 
 def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Literal["finished", "interrupted"]:
     """Trains from the run's last checkpoint, or from the start."""
+    module = make_module(config, resolve(config.efficiency))
+    initial = _initial(config, module.model, store, run, screen)
     job = Job(
         train=config.train,
         monitor=config.monitor,
         efficiency=config.efficiency,
         seed=config.seed,
         run=run,
-        record=run_record(config, store),
-        card=lambda step, metrics: model_card(config, store, step, metrics),
+        record=run_record(config, store, initial),
+        card=lambda step, metrics: model_card(config, store, step, metrics, initial),
     )
     efficiency = prepare_process(job)
     shape = config.model.superpatch
@@ -123,12 +137,28 @@ def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> L
         screen.print(
             f"no superpatch is held out for validation: no validation score, images or checkpoint `best`{hint}"
         )
-    module = make_module(config, efficiency)
     forecast = Forecast(screen, partial(cpu_advice, config, str(efficiency.accelerator)))
-    callbacks: list[Callback] = [LiveProgress(screen), forecast]
+    callbacks: list[Callback] = [forecast]
     if held_out is not None and config.monitor.image_every:
-        callbacks.insert(0, Images(held_out[0], config.monitor.image_every))
-    return fit(module, Batches(training, held_out, config.train, efficiency), job, efficiency, callbacks)
+        callbacks.append(Images(held_out[0], config.monitor.image_every))
+    batches = Batches(training, held_out, config.train, efficiency)
+    return fit(module, batches, job, efficiency, LiveProgress(screen), callbacks)
+
+
+def _initial(
+    config: RunConfig, model: Pretrainer, store: ScanStore, run: Path, screen: Console
+) -> dict[str, Any] | None:
+    """What the record says of the weights that the run started from, which a new run loads; None: random weights."""
+    if config.init == NONE:
+        return None
+    if steps_done(run):
+        record = checkpoint_of(run)[1]
+        return {"init": record["init"], "seen": record["seen"]["before"]}
+    initial = start_from(model, initial_of(config.init), config.init)
+    screen.print(f"starts from {initial.loaded} of {config.init}, step {initial.step}", markup=False)
+    if (warning := other_voxels(initial, store.manifest["settings"])) is not None:
+        screen.print(f"warning: {warning}", markup=False)
+    return {"init": initial.record(), "seen": initial.seen}
 
 
 def make_module(config: RunConfig, efficiency: EfficiencyConfig) -> PretrainModule:
@@ -144,7 +174,9 @@ def make_module(config: RunConfig, efficiency: EfficiencyConfig) -> PretrainModu
         recompute_blocks(model)
     if efficiency.compile:
         model.loss = torch.compile(model.loss, dynamic=False)  # type: ignore[method-assign]
-    return PretrainModule(model, config.train, config.data.window, config.data.flip_axes, config.seed)
+    return PretrainModule(
+        model, config.train, config.data.window, config.data.flip_axes, config.seed, config.lengthened
+    )
 
 
 def validation_superpatches(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:
@@ -160,12 +192,25 @@ def validation_superpatches(config: RunConfig, store: ScanStore) -> SuperpatchDa
     return SuperpatchDataset(store, plan, config.model.superpatch, count)
 
 
-def settle(config: RunConfig, run: Path) -> None:
+def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunConfig:
     """Writes the resolved configuration into a new run folder, or checks that it agrees with an existing run's.
+
+    A run that has begun may become longer, and its store may be in another place if the manifest is the same.
+
+    Args:
+        config: The configuration, with the store's absolute path.
+        run: The run folder.
+        store: The store; None: it may not be in another place.
+
+    Returns:
+        The configuration, with the steps at which the run was made longer.
 
     Raises:
         ConfigError: The folder contains a run whose result these settings would change.
     """
+    kept = run / SETTINGS
+    if kept.is_file():
+        config = _lengthened(load_yaml(kept), config, steps_done(run))
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         old = from_dict(before, where=run)
@@ -173,10 +218,37 @@ def settle(config: RunConfig, run: Path) -> None:
         # A step uses the same superpatches, however they are divided among devices.
         if _global_batch(old) == _global_batch(config):
             keys = [key for key in keys if key not in ("train.batch", "train.accumulate")]
+        if old.train.steps < config.train.steps:
+            keys = [key for key in keys if key not in ("train.steps", "lengthened")]
+        if "data.store" in keys and store is not None and _is_same_store(run, old, store):
+            keys.remove("data.store")
         return keys
 
-    fix = "resume with the same settings, or give another --run (for demo: --out)"
-    claim(run / SETTINGS, to_dict(config), holds="a run", fix=fix, changed=changed)
+    fix = (
+        "resume with the same settings (--run alone takes the run's own), or give another --run (for demo: --out); "
+        "--train.steps may become larger, and --data.store may name a copy of the store with the same manifest"
+    )
+    if is_first_rank():
+        claim(kept, to_dict(config), holds="a run", fix=fix, changed=changed)
+    return config
+
+
+def _lengthened(old: RunConfig, config: RunConfig, done: int) -> RunConfig:
+    """The configuration with the steps at which the run was made longer, now and before."""
+    longer = old.lengthened
+    if done and config.train.steps > old.train.steps and done not in (at for at, _ in longer):
+        longer = (*longer, (done, old.train.steps))
+    return replace(config, lengthened=longer)
+
+
+def _is_same_store(run: Path, old: RunConfig, store: ScanStore) -> bool:
+    """Whether a store has the manifest that the run was trained on, or nothing was trained yet."""
+    if not steps_done(run):
+        return True
+    recorded = checkpoint_of(run)[1].get("store")
+    if recorded is None and old.data.store is not None and all(map(is_there, old.data.stores)):  # a run of version 0.1
+        recorded = ScanStore(old.data.store).fingerprint
+    return recorded == store.fingerprint
 
 
 def _global_batch(config: RunConfig) -> int:

@@ -191,12 +191,16 @@ def _some(names: Sequence[str], shown: int = 20) -> str:
 
 
 def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
-    """Warnings about a split: no patient to test on, or patients who could be held out and are not."""
+    """Warnings about a split: no patient to test on or only one, or patients who could be held out and are not."""
     patients = _splits(store, holdout)
     if holdout.by == "superpatch":
         unseen = "scores will say nothing about unseen patients; to hold patients out: --data.holdout.by patient"
         return [f"all {len(patients)} patients are trained on: {unseen}"] if len(patients) > 1 else []
-    if not patients or "test" in patients.values():
+    tested = [name for name, split in patients.items() if split == "test"]
+    if len(tested) == 1:
+        named = "name more with --data.holdout.patients.overrides PATIENT test"
+        return [f"one patient is for testing: scores of one say little about others, and have no interval; {named}"]
+    if not patients or tested:
         return []
     hold_out = "pre-train with --data.holdout.by superpatch to hold out superpatches"
     if len(patients) == 1:

@@ -21,7 +21,7 @@ from maesil.store.lock import locked
 from maesil.store.names_table import write_names
 from maesil.store.parallel import refuse_in_starting_worker, run_all
 from maesil.store.quarantine import Quarantined, quarantine_text, quarantined_problem, quarantined_scan
-from maesil.store.settings import PrepareConfig
+from maesil.store.settings import PrepareConfig, voxels
 from maesil.store.writing import Written, kept_scan, stored_row, write_scan
 
 __all__ = ["PrepareConfig", "PrepareReport", "Progress", "Quarantined", "prepare"]
@@ -40,6 +40,7 @@ class PrepareReport:
         warnings: Scans and what had to be assumed about them; may contain paths.
         copies: Scans of the store that have the same bytes, a group each.
         matched: Path of each source, the layout that was recognised, and the reason.
+        voxels: Description of the store's voxels.
         hidden: Number of scans whose names are hashes.
         names: File beside the store that says which scan has which of these names; None if there is none.
     """
@@ -52,6 +53,7 @@ class PrepareReport:
     warnings: tuple[tuple[str, str], ...] = ()
     copies: tuple[tuple[str, ...], ...] = ()
     matched: tuple[tuple[str, str, str], ...] = ()
+    voxels: str = ""
     hidden: int = 0
     names: str | None = None
 
@@ -124,7 +126,9 @@ def prepare(
         _guarded(out, lambda: _finish(out, config, rows, bad))
     used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
     report = _report(found, outcomes, before, bad)
-    return replace(report, labels=found.labels - used, copies=_copies(rows), names=table)
+    return replace(
+        report, labels=found.labels - used, copies=_copies(rows), names=table, voxels=voxels(config.recorded())
+    )
 
 
 def _report(

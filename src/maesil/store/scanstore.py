@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -172,6 +173,11 @@ class ScanStore:
     def where(self) -> str:
         """The folders or addresses, for messages."""
         return ", ".join(address_of(path) or str(path) for path in self.paths)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of the manifest: equal for a copy of the store, wherever it is."""
+        return hashlib.sha256(json.dumps(self.manifest, sort_keys=True).encode()).hexdigest()
 
     @cached_property
     def entries(self) -> tuple[ScanEntry, ...]:

@@ -6,6 +6,7 @@ import math
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import FrameType
 from typing import Any, final
@@ -24,6 +25,8 @@ from maesil.training.checkpoint_folder import CARD, STATE
 from maesil.training.module import VALIDATION_SEED, PretrainModule
 from maesil.training.sharding import gathered
 from maesil.training.stepper import Stepper
+
+STOPPING = "stopping after this step; press Ctrl-C again to stop now"
 
 AGREE_EVERY = 8
 """Number of steps between the checks whether any rank has received a stop signal."""
@@ -128,10 +131,17 @@ class Checkpoints(pl.Callback):
 
 @final
 class GracefulStop(pl.Callback):
-    """Stops training after the current step on the first Ctrl-C or SIGTERM, and immediately on the second."""
+    """Stops training after the current step on the first Ctrl-C or SIGTERM, and immediately on the second.
 
-    def __init__(self) -> None:
+    A checkpoint appears whole or not at all, so the second signal loses no more than the steps since the last one.
+
+    Args:
+        say: Function that prints a line at once, as a step may take minutes.
+    """
+
+    def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.requested = False
+        self.say = say
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -141,6 +151,8 @@ class GracefulStop(pl.Callback):
     def _request(self, number: int, frame: FrameType | None) -> None:
         self.requested = True
         signal.signal(number, self._previous[number])
+        with suppress(RuntimeError):  # the signal came while a line was being printed
+            self.say(STOPPING)
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int

@@ -9,8 +9,8 @@ from typing import Any, final
 import pytorch_lightning as pl
 from rich.console import Console
 
+from maesil.progress import duration
 from maesil.training.callbacks import steps_done
-from maesil.training.live_progress import duration
 
 STEPS = 4
 """Number of steps after which the time is known; the first one, which warms up, is not counted."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import Any, final
 
@@ -10,16 +9,8 @@ import pytorch_lightning as pl
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from maesil.progress import PLAIN_LINES, WINDOW_S, Lines, Pace
 from maesil.training.callbacks import steps_done
-
-PLAIN_LINES = 10
-"""Approximate number of lines that a run prints if the output is not a terminal and the run is short."""
-
-LONGEST_SILENCE_S = 60.0
-"""Time after which a line is printed at the next step, however many lines there are."""
-
-PACE_S = 1800.0
-"""Time over which the bar averages the speed; long, because a step may take minutes."""
 
 
 @final
@@ -38,17 +29,16 @@ class LiveProgress(pl.Callback):
         self._task: TaskID | None = None
         self._line_due = False
         self._validated = 0
-        self._began, self._first_step, self._printed = 0.0, 0, 0.0
+        self._pace, self._lines = Pace(), Lines()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the bar at the run's current step."""
-        self._began = self._printed = time.monotonic()
-        self._first_step = trainer.global_step
+        self._pace, self._lines = Pace(trainer.global_step), Lines()
         if not trainer.is_global_zero or not self.console.is_terminal:
             return
         columns = ("[bold]{task.description}", BarColumn(), MofNCompleteColumn(), "{task.fields[facts]}")
         self._bar = Progress(
-            *columns, TimeRemainingColumn(), TextColumn("left"), console=self.console, speed_estimate_period=PACE_S
+            *columns, TimeRemainingColumn(), TextColumn("left"), console=self.console, speed_estimate_period=WINDOW_S
         )
         self._task = self._bar.add_task(self.title, total=trainer.max_steps, completed=trainer.global_step, facts="")
         self._bar.start()
@@ -60,9 +50,8 @@ class LiveProgress(pl.Callback):
         if not trainer.is_global_zero or not steps_done(trainer, batch_idx):
             return
         step = trainer.global_step
-        silent_s = time.monotonic() - self._printed
-        due = step % line_every(trainer) == 0 or step == trainer.max_steps or silent_s >= LONGEST_SILENCE_S
-        self._line_due = self._bar is None and due
+        self._pace.update(step)
+        self._line_due = self._bar is None and self._lines.is_due(step, int(trainer.max_steps), line_every(trainer))
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, facts=self._facts(trainer))
 
@@ -84,14 +73,15 @@ class LiveProgress(pl.Callback):
 
     def _print_line(self, trainer: pl.Trainer) -> None:
         if self._line_due:
-            parts = (f"step {trainer.global_step}/{trainer.max_steps}", self._facts(trainer), self._left(trainer))
+            left = self._pace.left(int(trainer.max_steps))
+            parts = (f"step {trainer.global_step}/{trainer.max_steps}", self._facts(trainer), left)
             self.console.print("  ".join(filter(None, parts)), highlight=False)
-            self._line_due, self._printed = False, time.monotonic()
+            self._lines.printed()
+            self._line_due = False
 
-    def _left(self, trainer: pl.Trainer) -> str:
-        """The time to the end at the speed of this call so far; empty at the end."""
-        done, rest = trainer.global_step - self._first_step, trainer.max_steps - trainer.global_step
-        return f"about {duration((time.monotonic() - self._began) / done * rest)} left" if done and rest else ""
+    def say(self, text: str) -> None:
+        """Prints a line, above the bar if there is one."""
+        self.console.print(text, highlight=False, markup=False)
 
     def _facts(self, trainer: pl.Trainer) -> str:
         return facts(trainer.callback_metrics, trainer.global_step, self._validated)
@@ -101,16 +91,6 @@ class LiveProgress(pl.Callback):
         if self._bar is not None:
             self._bar.stop()
             self._bar = None
-
-
-def duration(seconds: float) -> str:
-    """A time in words, to two units: 40 s, 12 min, 3 h 10 min, 5 d 4 h."""
-    minutes, hours = round(seconds / 60), round(seconds / 3600)
-    if seconds < 60:
-        return f"{seconds:.0f} s"
-    if minutes < 60:
-        return f"{minutes} min"
-    return f"{minutes // 60} h {minutes % 60} min" if hours < 24 else f"{hours // 24} d {hours % 24} h"
 
 
 def line_every(trainer: pl.Trainer) -> int:

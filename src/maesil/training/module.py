@@ -15,6 +15,7 @@ from maesil.models.contract import LastStage, Pretrainer
 from maesil.sampling.augment import draw_generators, random_flips
 from maesil.sampling.dataset import Superpatches, inside_voxels
 from maesil.training.config import TrainConfig
+from maesil.training.optimizer import Lengthened
 from maesil.training.sharding import shard
 from maesil.training.stepper import Stepper
 
@@ -35,18 +36,26 @@ class PretrainModule(Stepper):
         window: HU window that is mapped to [0, 1].
         flip_axes: Axes that are flipped at random.
         seed: Seed of the run.
+        lengthened: Steps at which the run was made longer, as in `make_schedule`.
     """
 
     score = "val_psnr_masked"
     model: Pretrainer
 
     def __init__(
-        self, model: Pretrainer, config: TrainConfig, window: Window, flip_axes: tuple[int, ...], seed: int
+        self,
+        model: Pretrainer,
+        config: TrainConfig,
+        window: Window,
+        flip_axes: tuple[int, ...],
+        seed: int,
+        lengthened: Lengthened = (),
     ) -> None:
         super().__init__(model, config)
         self.window = window
         self.flip_axes = flip_axes
         self.seed = seed
+        self.lengthened = lengthened
         self._tally: Tensor | None = None
 
     def shard(self, mesh: DeviceMesh) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -12,6 +12,9 @@ from torch.optim.lr_scheduler import LambdaLR
 from maesil.models.contract import LastStage
 from maesil.training.config import TrainConfig
 from maesil.training.muon import MuonAdamW, Named, split_parameters
+
+Lengthened = Sequence[tuple[int, int]]
+"""Steps at which a run was made longer, each with the number of steps it had before."""
 
 
 def parameter_groups(
@@ -77,12 +80,21 @@ def layered_adamw(
     return AdamW(groups, lr=rate, betas=config.betas, fused=fused)
 
 
-def make_schedule(optimizer: Optimizer, config: TrainConfig, last: LastStage | None = None) -> LambdaLR:
-    """Makes the schedule that sets the learning rates before each optimiser step; a last stage has one of its own."""
+def make_schedule(
+    optimizer: Optimizer, config: TrainConfig, last: LastStage | None = None, lengthened: Lengthened = ()
+) -> LambdaLR:
+    """Makes the schedule that sets the learning rates before each optimiser step; a last stage has one of its own.
+
+    Args:
+        optimizer: The optimiser; the parameters of a last stage are its last group.
+        config: Length of the run, and share of the warm-up.
+        last: Stage that has the run's last steps for itself; None: there is none.
+        lengthened: Steps at which the run was made longer, as in `rate_share`; none with a last stage.
+    """
     before = config.steps if last is None else last.first_step(config.steps)
 
     def of_rest(step: int) -> float:
-        return warmup_cosine(step, before, config.warmup)
+        return rate_share(step, before, config.warmup, lengthened)
 
     def of_stage(step: int) -> float:
         return 0.0 if step < before else warmup_cosine(step - before, config.steps - before, config.warmup)
@@ -90,6 +102,27 @@ def make_schedule(optimizer: Optimizer, config: TrainConfig, last: LastStage | N
     others = len(optimizer.param_groups) - (last is not None)
     shares: list[Callable[[int], float]] = [of_rest] * others
     return LambdaLR(optimizer, shares if last is None else [*shares, of_stage])
+
+
+def rate_share(step: int, steps: int, warmup: float, lengthened: Lengthened = ()) -> float:
+    """Share of the peak learning rate at a step.
+
+    Args:
+        step: Number of steps done.
+        steps: Number of steps of the run.
+        warmup: Share of the steps with a rising learning rate.
+        lengthened: Steps at which the run was made longer, each with the number of steps it had before. From there on,
+            the learning rate moves from the shorter schedule's to the longer one's, linearly over the share `warmup` of
+            the steps that are left.
+    """
+    if not lengthened:
+        return warmup_cosine(step, steps, warmup)
+    at, before = lengthened[-1]
+    if step <= at:
+        return rate_share(step, before, warmup, lengthened[:-1])
+    moved = min(1.0, (step - at) / max(1, round(warmup * (steps - at))))
+    former = rate_share(at, before, warmup, lengthened[:-1])
+    return (1 - moved) * former + moved * warmup_cosine(step, steps, warmup)
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:

@@ -17,7 +17,7 @@ from maesil.errors import ConfigError, TrainingError
 from maesil.models.contract import LastStage
 from maesil.sampling.plan import Place
 from maesil.training.config import TrainConfig
-from maesil.training.optimizer import make_optimizer, make_schedule
+from maesil.training.optimizer import Lengthened, make_optimizer, make_schedule
 from maesil.training.sharding import FullySharded, whole
 
 
@@ -33,6 +33,8 @@ class Stepper(pl.LightningModule, ABC):
     """
 
     score: str
+    lengthened: Lengthened = ()
+    """Steps at which the run was made longer, as in `make_schedule`."""
 
     def __init__(self, model: nn.Module, config: TrainConfig) -> None:
         super().__init__()
@@ -81,7 +83,8 @@ class Stepper(pl.LightningModule, ABC):
         """Makes the optimiser and its schedule, which advances per step."""
         scaled = self.trainer.precision == "16-mixed"  # gradients must be unscaled before they are clipped
         optimizer = self.make_optimizer(fused=not scaled)
-        schedule = {"scheduler": make_schedule(optimizer, self.config, self.last_stage), "interval": "step"}
+        shares = make_schedule(optimizer, self.config, self.last_stage, self.lengthened)
+        schedule = {"scheduler": shares, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def configure_gradient_clipping(

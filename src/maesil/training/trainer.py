@@ -20,6 +20,7 @@ from maesil.training.checkpoint import sweep
 from maesil.training.checkpoint_folder import STATE
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 from maesil.training.devices import resolve, world_size
+from maesil.training.live_progress import LiveProgress
 from maesil.training.logs import CsvLog
 from maesil.training.sharding import FullySharded
 from maesil.training.stepper import Stepper
@@ -65,13 +66,23 @@ def fit(
     data: pl.LightningDataModule,
     job: Job,
     efficiency: EfficiencyConfig,
-    callbacks: Sequence[pl.Callback],
+    bar: LiveProgress,
+    callbacks: Sequence[pl.Callback] = (),
 ) -> Literal["finished", "interrupted"]:
-    """Trains a module from the run's last checkpoint, or from the start. Ctrl-C saves a checkpoint and stops."""
+    """Trains a module from the run's last checkpoint, or from the start. Ctrl-C saves a checkpoint and stops.
+
+    Args:
+        module: What is trained.
+        data: Its batches.
+        job: Settings, run folder, and what its checkpoints say.
+        efficiency: Devices and precision, without "auto".
+        bar: Where progress is shown.
+        callbacks: Callbacks of this kind of training.
+    """
     checkpoints = job.run / "checkpoints"
     if is_first_rank():  # the lock is its: other ranks must not touch the folder if another call holds it
         sweep(checkpoints)
-    stop = GracefulStop()
+    stop = GracefulStop(bar.say)
     state = checkpoints / "last" / STATE
     always = [
         stop,
@@ -80,7 +91,7 @@ def fit(
     ]
     with _quiet():
         parts = module.last_stage is not None
-        trainer = make_trainer(job, efficiency, [*always, *callbacks], in_parts=parts)
+        trainer = make_trainer(job, efficiency, [*always, *callbacks, bar], in_parts=parts)
         trainer.fit(module, datamodule=data, ckpt_path=str(state) if state.is_file() else None, weights_only=True)
     return "interrupted" if stop.requested and trainer.global_step < job.train.steps else "finished"
 

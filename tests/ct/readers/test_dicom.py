@@ -32,6 +32,7 @@ from maesil.ct.readers import read
 from maesil.ct.readers.dicom_headers import find_series
 from maesil.ct.readers.options import ReadOptions
 from maesil.errors import MaesilError, MissingExtraError, ScanError
+from maesil.extras import installing
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 
@@ -185,7 +186,7 @@ def test_read_dicom__a_missing_decoder_names_the_extra(tmp_path: Path, monkeypat
     monkeypatch.setattr(RLELosslessDecoder, "_available", {})
     with pytest.raises(MissingExtraError, match="no decoder for this compression is installed") as caught:
         read(tmp_path)
-    assert caught.value.fix == "pip install 'maesil[dicom]'"
+    assert caught.value.fix == installing("dicom")
     assert caught.value.exit_code == 2
 
 

@@ -21,6 +21,7 @@ from maesil.encoder.features import read_features
 from maesil.errors import ConfigError, MissingExtraError
 from maesil.evaluation.intervals import patient_interval
 from maesil.export.targets import export
+from maesil.extras import installing
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.classification.cases import Cases, fold_of, read_cases
@@ -209,11 +210,11 @@ def test_embed__parquet_without_its_packages(
     store: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def absent(module: str, extra: str) -> None:
-        raise MissingExtraError(f"this needs the package '{module}'", fix=f"pip install 'maesil[{extra}]'")
+        raise MissingExtraError(f"this needs the package '{module}'", fix=installing(extra))
 
-    monkeypatch.setattr("maesil.encoder.features.optional", absent)
+    monkeypatch.setattr("maesil.encoder.feature_file.optional", absent)
     assert main(["embed", str(encoder), str(store), "--out", str(tmp_path / "f.parquet")]) == 2
-    assert "maesil[tables]" in capsys.readouterr().err
+    assert "pip install -e '.[tables]'" in capsys.readouterr().err
 
 
 def test_embed__wrong_ending_and_wrong_voxels(

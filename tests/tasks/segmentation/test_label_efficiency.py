@@ -135,11 +135,11 @@ class Stub:
             raise TrainingError("the loss became nan")
         return Outcome("finished", run, config.train.steps, config.train.steps)
 
-    def validate(self, run: Path, store: Path) -> dict[str, float]:
+    def validate(self, run: Path, store: Path, progress: object) -> dict[str, float]:
         start, rate = run.name.rsplit("-", 1)[0], float(run.name.split("-", 2 if "pre" in run.name else 1)[-1])
         return {"c": self.dice[start, rate]}
 
-    def score(self, run: Path) -> Scored:
+    def score(self, run: Path, **rest: object) -> Scored:
         self.tested.append(run.relative_to(run.parents[2]).as_posix())
         row = {"scan": "d", "dataset": "s", "patient": "d", "class": "bright", "dice": 0.5, "hd95_mm": 1.0, "nsd": 1.0}
         return Scored((row,), "")

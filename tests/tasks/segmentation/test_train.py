@@ -30,6 +30,7 @@ from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
 from maesil.tasks.segmentation.division import divide, limited
 from maesil.tasks.segmentation.module import SegmentationModule
+from maesil.tasks.segmentation.score import windows_of
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
 MODEL = replace(TINY_MODEL, encoder_depth=2)
@@ -85,12 +86,16 @@ def test_commands__train_score_predict(
     printed = capsys.readouterr()
     assert "| bright | 1 |" in printed.out
     assert "maesil predict" in printed.err
+    shape = ScanStore(store).entry("scans-d").shape
+    windows = windows_of(shape, (32, 32, 32))
+    assert f"scoring  1 scan in {windows} windows of 32 x 32 x 32 voxels" in printed.err
     rows = [json.loads(line) for line in (run / "scores.jsonl").read_text().splitlines()]
     assert {(row["scan"], row["class"]) for row in rows} == {("scans-d", "bright"), ("scans-d", "dark")}
     assert rows[0]["dice"] > 0.5, "a bright cube on dark ground is easy"
     out = tmp_path / "found.nii.gz"
     scan = store.parent / "scans" / "d.nii.gz"
     assert main(["predict", str(run), str(scan), "--out", str(out)]) == 0
+    assert f"segmenting {windows}/{windows}  d.nii.gz" in capsys.readouterr().err
     found, original = nibabel.load(out), nibabel.load(scan)
     assert np.allclose(found.affine, original.affine)
     assert found.shape == original.shape

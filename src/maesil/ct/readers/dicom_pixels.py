@@ -14,6 +14,7 @@ from maesil.ct.readers.dicom_headers import frames_of
 from maesil.ct.readers.dicom_planes import Slice
 from maesil.ct.volume import AIR_HU
 from maesil.errors import MissingExtraError, ScanError
+from maesil.extras import installing
 
 HIGHEST_TISSUE_HU = 3071
 """Highest value of a scanner's usual range: padding below it could be tissue, and is judged by its place, too."""
@@ -114,7 +115,7 @@ def stored_frames(path: Path) -> npt.NDArray[Any]:
             raise MissingExtraError(
                 "the DICOM files are compressed, and no decoder for this compression is installed",
                 where=path,
-                fix="pip install 'maesil[dicom]'",
+                fix=installing("dicom"),
             ) from error
         raise ScanError("the pixels are damaged", where=path, fix="copy or export the file again") from error
 

@@ -33,7 +33,7 @@ def finetune_classification(
         run: The run folder to write.
         label: The column of classes; None: the only other column.
         console: Where trainings show their progress.
-        progress: Called after every scan or fold.
+        progress: Called after every scan.
 
     Raises:
         ConfigError: The labels do not match the store, or the folds are impossible.

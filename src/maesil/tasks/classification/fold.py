@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,7 @@ def train_fold(
     asked: Sequence[str],
     run: Path,
     console: Console | None,
+    after: Callable[[str], None],
 ) -> Float[np.ndarray, "s k"]:
     """Trains on the known scans and predicts the class of the others; resumes an interrupted fold.
 
@@ -62,6 +63,7 @@ def train_fold(
         asked: Scans to predict.
         run: The fold's folder.
         console: Where to show progress.
+        after: Called with the name of every scan that was predicted.
 
     Returns:
         Probabilities (s, k) of the scans to predict, each the mean over its superpatches.
@@ -73,7 +75,11 @@ def train_fold(
         _train(config, store, model, card, known, run, console)
     load_weights(model, checkpoint_folder(run))
     model.eval().to(default_device())
-    return np.stack([_predicted(model, store, scan) for scan in asked])
+    found = []
+    for scan in asked:
+        found.append(_predicted(model, store, scan))
+        after(scan)
+    return np.stack(found)
 
 
 def _train(
@@ -109,7 +115,7 @@ def _train(
     decay = decay_of(config.layer_decay, config.init, random_start=config.random_start)
     module = ClassificationModule(model, config.train, known, decay)
     bar = LiveProgress(console or Console(quiet=True), "fine-tuning")
-    if fit(module, Batches(training, None, config.train, efficiency), job, efficiency, [bar]) == "interrupted":
+    if fit(module, Batches(training, None, config.train, efficiency), job, efficiency, bar) == "interrupted":
         raise KeyboardInterrupt
 
 

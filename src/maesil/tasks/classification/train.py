@@ -82,7 +82,7 @@ def classify(
         cases: The labelled scans.
         run: The run folder, created if absent.
         console: Where "full" shows its progress.
-        progress: Called after every scan or fold.
+        progress: Called after every scan.
 
     Raises:
         ConfigError: A setting would be ignored, the folds are impossible, voxels differ from the pre-training's, or
@@ -189,15 +189,21 @@ def _full(
     progress: Progress | None,
 ) -> Float[np.ndarray, "s k"]:
     probabilities = np.zeros((len(cases.scans), len(cases.classes)), dtype=np.float64)
+    predicted: list[str] = []
+
+    def after(scan: str) -> None:
+        predicted.append(scan)
+        if progress is not None:
+            progress(len(predicted), len(cases.scans), scan)
+
     for number in range(config.folds):
         torch.manual_seed(config.seed)
         start = starting_point(config.init, config.preset, store, random_start=config.random_start)
         taught, tested = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         known = {cases.scans[at]: int(cases.truth[at]) for at in taught}
         asked = [cases.scans[at] for at in tested]
-        probabilities[tested] = train_fold(config, store, start, known, asked, run / f"fold-{number}", console)
-        if progress is not None:
-            progress(number + 1, config.folds, f"fold {number}")
+        fold_run = run / f"fold-{number}"
+        probabilities[tested] = train_fold(config, store, start, known, asked, fold_run, console, after)
     return probabilities
 
 

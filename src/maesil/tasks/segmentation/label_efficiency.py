@@ -19,7 +19,7 @@ from rich.console import Console
 from maesil.encoder.start import seen_notes
 from maesil.errors import ConfigError, MaesilError
 from maesil.files import AnyPath, write_json
-from maesil.progress import Progress
+from maesil.progress import Progress, scan_bar
 from maesil.runs.claim import claim
 from maesil.runs.lock import locked
 from maesil.seen import seen_note
@@ -135,7 +135,8 @@ def _trial(config: FinetuneConfig, amount: Amount, seed: int, arm: Arm, out: Pat
         outcome = finetune_segmentation(own, run, console=console)
         if outcome.status == "interrupted":
             raise KeyboardInterrupt
-        rows = score_segmentation(run).rows
+        with scan_bar(console or Console(quiet=True), "scoring") as shown:
+            rows = score_segmentation(run, progress=shown).rows
     except MaesilError as error:
         return Trial(amount, start, seed, failed=str(error))
     write_json(scored, rows)

@@ -15,13 +15,14 @@ from rich.console import Console
 from maesil.encoder.load import load_with_card
 from maesil.errors import ConfigError, MaesilError, TrainingError
 from maesil.files import write_json
+from maesil.progress import Progress, scan_bar
 from maesil.sampling.labelled import annotated
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.arms import Arm
 from maesil.tasks.segmentation.config import FinetuneConfig
 from maesil.tasks.segmentation.division import divide
-from maesil.tasks.segmentation.score import load_segmenter, segment
+from maesil.tasks.segmentation.score import Windows, load_segmenter, segment
 from maesil.tasks.segmentation.tables import mean_of
 from maesil.tasks.segmentation.train import finetune_segmentation
 
@@ -126,22 +127,25 @@ def require_validation(config: FinetuneConfig) -> None:
         )
 
 
-def validation_dice(run: Path, store: Path) -> dict[str, float]:
+def validation_dice(run: Path, store: Path, progress: Progress | None = None) -> dict[str, float]:
     """Validation scan to the mean Dice of its classes; whole scans are segmented, as for the test.
 
     Args:
         run: A segmentation run.
         store: The run's store.
+        progress: Called before the first and after every superpatch of a scan.
     """
     loaded = load_segmenter(run)
     scans = ScanStore(store)
     config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
     _, labelled = annotated(scans, loaded.classes.names)
     found = {}
-    for region in divide(scans, labelled, config, loaded.model.backbone.config.superpatch).val:
+    regions = divide(scans, labelled, config, loaded.model.backbone.config.superpatch).val
+    counted = Windows(loaded.model, [region.entry.shape for region in regions], progress)
+    for region in regions:
         scan = region.entry.scan_id
         held = _held(region)
-        predicted = np.where(held, segment(loaded.model, scans.volume(scan).array), 0)
+        predicted = np.where(held, segment(loaded.model, scans.volume(scan).array, counted.of(scan)), 0)
         truth = np.where(held, loaded.classes.read(scans, scan, (0, 0, 0), region.entry.shape), 0)
         found[scan] = mean_of([_dice(predicted == k, truth == k) for k in range(1, len(loaded.classes) + 1)])
     return found
@@ -156,7 +160,8 @@ def _attempt(config: FinetuneConfig, arm: Arm, folder: Path, console: Console | 
             outcome = finetune_segmentation(arm.settings(replace(config, seed=SEED)), run, console=console)
             if outcome.status == "interrupted":
                 raise KeyboardInterrupt
-            write_json(kept, validation_dice(run, store))
+            with scan_bar(console or Console(quiet=True), "scoring") as shown:
+                write_json(kept, validation_dice(run, store, shown))
     except MaesilError as error:
         return Attempt(arm.start, arm.peak_lr, failed=" ".join(str(error).split()))
     dice = mean_of(list(json.loads(kept.read_text(encoding="utf-8")).values()))

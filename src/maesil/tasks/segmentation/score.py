@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, final
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ import torch
 import yaml
 from monai.inferers.utils import sliding_window_inference
 
+from maesil.counts import count_of
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.readers.options import STRICT, ReadOptions
@@ -34,6 +36,7 @@ from maesil.sampling.ahead import ahead
 from maesil.sampling.labelled import Classes, annotated
 from maesil.sampling.regions import Region
 from maesil.seen import seen_patients
+from maesil.shapes import Shape3
 from maesil.store.conform import conform
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, from_dict
@@ -81,22 +84,48 @@ def load_segmenter(run: Path, *, checkpoint: Literal["last", "best"] = "last") -
     return LoadedSegmenter(model.eval().to(default_device()), classes, config, record)
 
 
+def windows_of(shape: Shape3, superpatch: Shape3) -> int:
+    """Number of superpatches that `segment` needs for a volume."""
+    count = 1
+    for size, edge in zip(shape, superpatch, strict=True):
+        step = max(1, int(edge * (1 - OVERLAP)))
+        count *= 1 + max(0, math.ceil((size - edge) / step))
+    return count
+
+
 @torch.inference_mode()
-def segment(model: Segmenter, hu: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+def segment(
+    model: Segmenter, hu: npt.NDArray[Any], after: Callable[[int], None] = lambda count: None
+) -> npt.NDArray[np.uint8]:
     """Class per voxel of a whole volume in orientation SPL, from half-overlapping superpatches with Gaussian weights.
 
     Args:
         model: The network, on its device.
         hu: Volume in HU, (d, h, w).
+        after: Called after every batch with its number of superpatches; `windows_of` is their sum.
     """
     device = next(model.parameters()).device
     volume = model.backbone.from_hu(torch.from_numpy(np.ascontiguousarray(hu))[None, None])
     shape = model.backbone.config.superpatch
     # On a CPU, one at a time was 1.3 times as fast as two (docs/performance.md).
     windows = 1 if device.type == "cpu" else WINDOWS
+
+    def predict_batch(batch: torch.Tensor) -> torch.Tensor:
+        logits: torch.Tensor = model(batch)
+        after(len(batch))
+        return logits
+
     with inference_precision(device):
         logits = sliding_window_inference(
-            volume, shape, windows, model, overlap=OVERLAP, mode="gaussian", sw_device=device, device="cpu", cval=0.0
+            volume,
+            shape,
+            windows,
+            predict_batch,
+            overlap=OVERLAP,
+            mode="gaussian",
+            sw_device=device,
+            device="cpu",
+            cval=0.0,
         )
     assert isinstance(logits, torch.Tensor)
     found: npt.NDArray[np.uint8] = logits[0].argmax(dim=0).numpy().astype(np.uint8)
@@ -133,7 +162,7 @@ def score_segmentation(
         run: The run folder.
         store: The store; None: the run's own.
         checkpoint: Which of the run's checkpoints to load.
-        progress: Called after every scan.
+        progress: Called before the first and after every superpatch of a scan.
 
     Raises:
         CheckpointError: The run has no checkpoint, or is not a segmentation run.
@@ -149,16 +178,46 @@ def score_segmentation(
     taught = _taught(loaded.record, scans)
     rows: list[dict[str, Any]] = []
     volumes = ahead(lambda region: scans.volume(region.entry.scan_id).array, regions, count=1)
-    for number, (region, hu) in enumerate(zip(regions, volumes, strict=True), start=1):
-        rows += _scan_rows(loaded, scans, region, hu, trained=region.entry.patient in taught)
-        if progress is not None:
-            progress(number, len(regions), region.entry.scan_id)
+    counted = Windows(loaded.model, [region.entry.shape for region in regions], progress)
+    for region, hu in zip(regions, volumes, strict=True):
+        after = counted.of(region.entry.scan_id)
+        rows += _scan_rows(loaded, scans, region, hu, after, trained=region.entry.patient in taught)
     sheet = segmentation_sheet(rows, f"Segmentation, {loaded.config.model.mode}, step {loaded.record['step']}")
     sheet = replace(sheet, notes=(*sheet.notes, *seen_notes(loaded.record, [region.entry for region in regions])))
     write_text(run / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
     write_text(run / "table.md", sheet_to_markdown(sheet))
     write_text(run / "table.tex", sheet_to_latex(sheet))
     return Scored(tuple(rows), sheet_to_markdown(sheet))
+
+
+@final
+class Windows:
+    """Reports how many superpatches of several scans are segmented.
+
+    Args:
+        model: The network.
+        shapes: Shapes of the scans in voxels.
+        progress: The function that is called; None: nothing is reported.
+    """
+
+    def __init__(self, model: Segmenter, shapes: Sequence[Shape3], progress: Progress | None) -> None:
+        superpatch = model.backbone.config.superpatch
+        self._done, self._progress = 0, progress
+        self._total = sum(windows_of(shape, superpatch) for shape in shapes)
+        if progress is not None:
+            edges = " x ".join(map(str, superpatch))
+            windows = count_of(self._total, f"window of {edges} voxels", f"windows of {edges} voxels")
+            progress(0, self._total, f"{count_of(len(shapes), 'scan')} in {windows}")
+
+    def of(self, name: str) -> Callable[[int], None]:
+        """The function to call after every batch of a scan."""
+
+        def after(count: int) -> None:
+            self._done += count
+            if self._progress is not None:
+                self._progress(self._done, self._total, name)
+
+        return after
 
 
 def _taught(record: Mapping[str, Any], store: ScanStore) -> frozenset[str]:
@@ -171,10 +230,16 @@ def _taught(record: Mapping[str, Any], store: ScanStore) -> frozenset[str]:
 
 
 def _scan_rows(
-    loaded: LoadedSegmenter, store: ScanStore, region: Region, hu: npt.NDArray[Any], *, trained: bool
+    loaded: LoadedSegmenter,
+    store: ScanStore,
+    region: Region,
+    hu: npt.NDArray[Any],
+    after: Callable[[int], None],
+    *,
+    trained: bool,
 ) -> list[dict[str, Any]]:
     entry = region.entry
-    predicted = segment(loaded.model, hu)
+    predicted = segment(loaded.model, hu, after)
     truth = loaded.classes.read(store, entry.scan_id, (0, 0, 0), entry.shape)
     if region.partial:  # the rest of the scan was trained on
         held = np.zeros(entry.shape, dtype=bool)
@@ -204,6 +269,7 @@ def predict(
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
     options: ReadOptions = STRICT,
+    progress: Progress | None = None,
 ) -> tuple[Path, Path]:
     """Segments one scan; writes class numbers as NIfTI on the scan's own grid, and their names as JSON next to it.
 
@@ -214,6 +280,7 @@ def predict(
         series: The DICOM series to read, if the folder contains several.
         checkpoint: Which of the run's checkpoints to load.
         options: What to do about scans that are refused otherwise.
+        progress: Called before the first and after every superpatch of the scan.
 
     Returns:
         Paths of the two files.
@@ -228,7 +295,8 @@ def predict(
     loaded = load_segmenter(run, checkpoint=checkpoint)
     original = read(scan, series=series, options=options)
     volume = conform(original, loaded.record["prepare"])
-    found = segment(loaded.model, volume.array)
+    after = Windows(loaded.model, [volume.shape], progress).of(scan.name)
+    found = segment(loaded.model, volume.array, after)
     write_nifti(out, _placed(found, volume.geometry, original.geometry))
     numbered = {str(number): name for number, name in enumerate(loaded.classes.names, start=1)}
     write_json(names, numbered)

@@ -95,7 +95,7 @@ def _continue(
     data = Batches(training, held_out, config.train, efficiency)
     module = SegmentationModule(model, config.train, config.data.flip_axes, config.seed)
     bar = LiveProgress(screen, "fine-tuning")
-    status = fit(module, data, job, efficiency, [bar])
+    status = fit(module, data, job, efficiency, bar)
     return Outcome(status, run, steps_done(run), config.train.steps)
 
 

@@ -1,0 +1,109 @@
+"""Weights that a new run starts from: those of another run, or of an exported encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from maesil.counts import count_of
+from maesil.errors import CheckpointError
+from maesil.files import read_json
+from maesil.models import Pretrainer
+from maesil.runs.checkpoints import checkpoint_of
+from maesil.runs.kinds import EXPORTED
+from maesil.training.checkpoint_folder import WEIGHTS
+
+NONE = "none"
+"""What stands in place of a run: random weights."""
+ENCODER = "encoder."
+"""Prefix of the encoder's tensors, in a model and in an export."""
+VOXELS = ("policy", "spacing_mm", "cube")
+SHOWN = 3
+"""Number of tensors that an error lists."""
+
+
+@dataclass(frozen=True)
+class Initial:
+    """Weights to start from, and where they come from.
+
+    Attributes:
+        weights: Tensors by name.
+        preset: Preset of the run that trained them.
+        step: Number of steps that they were trained for.
+        voxels: How the scans were resampled, as in a store's settings.
+        seen: Record of the patients that were seen, from `maesil.seen`; None: unknown.
+        loaded: What of the weights was loaded; empty before.
+    """
+
+    weights: Mapping[str, Tensor]
+    preset: str
+    step: int
+    voxels: Mapping[str, Any]
+    seen: Mapping[str, Any] | None
+    loaded: str = ""
+
+    def record(self) -> dict[str, Any]:
+        """What a checkpoint's config.json says of them."""
+        return {"loaded": self.loaded, "preset": self.preset, "step": self.step}
+
+
+def initial_of(source: str) -> Initial:
+    """The weights of a run, of a checkpoint, or of an exported encoder.
+
+    Raises:
+        CheckpointError: There is no such folder, it has no weights, or it is of another kind of run.
+    """
+    folder = Path(source)
+    if (folder / EXPORTED).is_file():
+        card = read_json(folder / EXPORTED)
+        return Initial(_weights(folder), card["preset"], int(card["step"]), card["voxels"], card.get("seen"))
+    found, record = checkpoint_of(folder)
+    preset, step = record["config"]["preset"], int(record["step"])
+    return Initial(_weights(found), preset, step, record["prepare"], record.get("seen"))
+
+
+def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
+    """Copies the weights into a model: all of them if they fit, or else those of the encoder.
+
+    Raises:
+        CheckpointError: The encoder's weights do not fit; the message lists the tensors.
+    """
+    own, given = model.state_dict(), initial.weights
+    fits = {name for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
+    encoder = {name for name in own if name.startswith(ENCODER)}
+    if fits != set(own):
+        wrong = sorted((encoder | {name for name in given if name.startswith(ENCODER)}) - fits)
+        if wrong or not encoder:
+            listed = ", ".join(wrong[:SHOWN]) or "the model has no encoder of its own"
+            raise CheckpointError(
+                f"the encoder's weights do not fit this model: {listed}",
+                where=source,
+                fix="start from a run of the same preset, or give the settings of its model (--model...)",
+            )
+        fits = encoder
+    model.load_state_dict({name: given[name] for name in fits}, strict=False)
+    loaded = "all weights" if fits == set(own) else "the encoder's weights"
+    return replace(initial, loaded=f"{loaded} ({count_of(len(fits), 'tensor')} of {len(own)})")
+
+
+def other_voxels(initial: Initial, settings: Mapping[str, Any]) -> str | None:
+    """A warning if the weights were trained on other voxels than a store's; None if not."""
+    theirs, ours = ({key: each[key] for key in VOXELS if key in each} for each in (initial.voxels, settings))
+    if theirs == ours:
+        return None
+    both = " against ".join(", ".join(f"{key} {value}" for key, value in each.items()) for each in (theirs, ours))
+    return f"the weights were trained on other voxels than the store's: {both}"
+
+
+def _weights(folder: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(folder / WEIGHTS)
+    except (OSError, SafetensorError) as error:
+        fix = "for an export: maesil export RUN --to safetensors --out DIR"
+        raise CheckpointError(f"the weights cannot be read: {error}", where=folder / WEIGHTS, fix=fix) from error

@@ -1,0 +1,125 @@
+"""A run that becomes longer, moves with its store, or starts from the weights of another."""
+
+from __future__ import annotations
+
+import io
+import shutil
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+import torch
+from rich.console import Console
+
+from maesil import pipeline
+from maesil.cli import main
+from maesil.config import RunConfig, load_yaml
+from maesil.errors import CheckpointError, ConfigError, StoreError
+from maesil.files import read_json
+from maesil.runs.load import load_run
+from maesil.seen import seen_patients
+from maesil.store.prepare import PrepareConfig, prepare
+from maesil.store.scanstore import ScanStore
+from maesil.training.logs import curve
+from maesil.training.optimizer import rate_share, warmup_cosine
+
+
+def steps(config: RunConfig, count: int) -> RunConfig:
+    quick = replace(config.monitor, validate_every=0, log_every=1)
+    return replace(config, train=replace(config.train, steps=count), monitor=quick)
+
+
+def shown_by(config: RunConfig, run: Path) -> str:
+    shown = io.StringIO()
+    pipeline.pretrain(config, run, console=Console(file=shown, width=200))
+    return shown.getvalue()
+
+
+def test_rate_share__moves_from_the_shorter_schedule_to_the_longer() -> None:
+    rates = [rate_share(step, 100, 0.1, [(30, 40)]) for step in range(100)]
+    assert rates[:31] == [warmup_cosine(step, 40, 0.1) for step in range(31)]
+    assert rates[37:] == [warmup_cosine(step, 100, 0.1) for step in range(37, 100)]
+    changes = [abs(after - before) for before, after in pairwise(rates[30:38])]
+    assert max(changes) < 0.15, "without a jump"
+    twice = [rate_share(step, 200, 0.1, [(30, 40), (100, 100)]) for step in range(101)]
+    assert twice == [*rates, 0.0]
+
+
+def test_pretrain__a_finished_run_becomes_longer(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pipeline.pretrain(steps(tiny_config, 4), run)
+    ended = load_run(run, device="cpu").model.state_dict()
+    shutil.copytree(run, tmp_path / "kept", symlinks=True)
+    assert main(["pretrain", "--run", str(run), "--train.steps", "10"]) == 0
+    config = load_yaml(run / "config.yaml")
+    assert config.lengthened == ((4, 4),)
+    assert pipeline.pretrain(config, run).status == "already finished"
+    at, rates = curve(run / "logs" / "metrics.csv", "learning_rate")
+    assert at == list(range(1, 11))
+    assert rates == pytest.approx([1e-3 * rate_share(step, 10, 0.05, [(4, 4)]) for step in range(1, 11)])
+    card = (run / "checkpoints" / "last" / "card.md").read_text()
+    assert "made longer at step 4: from 4 to 10 steps" in card
+    with pytest.raises(ConfigError, match=r"other settings: train\.steps"):
+        pipeline.pretrain(steps(tiny_config, 6), run)
+    # The settings of its beginning make it longer, too, and from the same weights.
+    kept = tmp_path / "kept"
+    assert all(torch.equal(load_run(kept, device="cpu").model.state_dict()[name], ended[name]) for name in ended)
+    assert "made longer: from 4 to 10 steps" in shown_by(steps(tiny_config, 10), kept)
+    first, second = (load_run(each, device="cpu").model.state_dict() for each in (run, kept))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_pretrain__goes_on_with_a_copy_of_its_store(tiny_config: RunConfig, scans: Path, tmp_path: Path) -> None:
+    assert tiny_config.data.store is not None
+    store, run = tmp_path / "store", tmp_path / "run"
+    shutil.copytree(tiny_config.data.store, store)
+    config = steps(replace(tiny_config, data=replace(tiny_config.data, store=store)), 2)
+    pipeline.pretrain(config, run)
+    moved = tmp_path / "moved"
+    store.rename(moved)
+    with pytest.raises(StoreError, match=r"(?s)no longer there.*--data.store STORE; its manifest must be the same"):
+        pipeline.pretrain(steps(config, 4), run)
+    other = tmp_path / "other"
+    prepare([scans], other, PrepareConfig(spacing_mm=3.0, salt="test"), workers=0)
+    with pytest.raises(ConfigError, match=r"other settings: data\.store"):
+        pipeline.pretrain(steps(replace(config, data=replace(config.data, store=other)), 4), run)
+    outcome = pipeline.pretrain(steps(replace(config, data=replace(config.data, store=moved)), 4), run)
+    assert (outcome.status, outcome.step) == ("finished", 4)
+    assert load_yaml(run / "config.yaml").data.store == moved
+
+
+def test_pretrain__starts_from_the_weights_of_a_run_or_an_export(tiny_config: RunConfig, tmp_path: Path) -> None:
+    first, exported = tmp_path / "first", tmp_path / "exported"
+    pipeline.pretrain(steps(tiny_config, 2), first)
+    pipeline.export(first, "safetensors", exported)
+    holdout = tiny_config.data.holdout
+    overrides = {"a": "val", "b": "test"}
+    others = replace(holdout, patients=replace(holdout.patients, overrides=overrides))
+    store = ScanStore(tiny_config.data.store or Path())
+    still = replace(tiny_config.train, peak_lr=1e-12, weight_decay=0.0)  # so that the weights remain
+    for source, loaded in ((first, "all weights"), (exported, "the encoder's weights")):
+        config = replace(tiny_config, train=still, data=replace(tiny_config.data, holdout=others), init=str(source))
+        run = tmp_path / f"from-{source.name}"
+        assert f"starts from {loaded} (" in shown_by(steps(config, 1), run)
+        assert f"started from: {loaded}" in (run / "checkpoints" / "last" / "card.md").read_text()
+        before, after = (load_run(each, device="cpu").model.state_dict() for each in (first, run))
+        same = {name for name in before if torch.allclose(before[name], after[name], atol=1e-6)}
+        encoder = {name for name in before if name.startswith("encoder.")}
+        assert encoder <= same
+        assert (same == set(before)) == (loaded == "all weights")
+        pipeline.pretrain(steps(config, 2), run)  # the source is not needed again
+        record = read_json(run / "checkpoints" / "last" / "config.json")
+        assert record["init"]["loaded"].startswith(loaded)
+        assert "init" not in record["config"], "a local path"
+        assert seen_patients(record["seen"], store.entries) == {"a", "b", "c", "d"}
+        assert seen_patients({**record["seen"], "before": None}, store.entries) is None
+
+
+def test_pretrain__weights_that_do_not_fit_are_refused(tiny_config: RunConfig, tmp_path: Path) -> None:
+    first = tmp_path / "first"
+    pipeline.pretrain(steps(tiny_config, 1), first)
+    wider = replace(tiny_config, model=replace(tiny_config.model, encoder_width=36), init=str(first))  # type: ignore[type-var]
+    with pytest.raises(CheckpointError, match=r"the encoder's weights do not fit this model: encoder\."):
+        pipeline.pretrain(steps(wider, 1), tmp_path / "run")
+    assert main(["pretrain", "demo", "--run", str(tmp_path / "run"), "--init", str(tmp_path / "nowhere")]) == 2
