@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import _thread
 import hashlib
 import json
+import signal
+import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -22,7 +24,6 @@ import pytest
 from browser import CHROMIUM
 from devtools import Page, browser_page
 from maesil import pipeline
-from maesil.cli import main
 from maesil.config import RunConfig
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
@@ -136,22 +137,17 @@ def test_open_sources__refuses_before_a_page_opens(scan: Path, tmp_path: Path) -
         pipeline.view([])
 
 
-def test_view__prints_its_address_and_stops_at_ctrl_c(scan: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """The command, with another thread in place of a person who looks and then presses Ctrl-C."""
-    seen: list[bytes] = []
-
-    def look() -> None:
-        while not (printed := capsys.readouterr().out):
-            threading.Event().wait(0.05)
-        with urllib.request.urlopen(printed.strip(), timeout=10) as answer:
-            seen.append(answer.read())
-        _thread.interrupt_main()
-
-    person = threading.Thread(target=look)
-    person.start()
-    assert main(["view", str(scan), "--no-browser"]) == 0
-    person.join()
-    assert b"<title>maesil view</title>" in seen[0]
+def test_view__prints_its_address_and_stops_at_ctrl_c(scan: Path) -> None:
+    words = [sys.executable, "-u", "-m", "maesil", "view", str(scan), "--no-browser"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as command:
+        assert command.stdout is not None
+        try:
+            with urllib.request.urlopen(command.stdout.readline().strip(), timeout=10) as answer:
+                assert b"<title>maesil view</title>" in answer.read()
+            command.send_signal(signal.SIGINT)
+            assert command.wait(timeout=60) == 0
+        finally:
+            command.kill()
 
 
 def test_niivue__is_the_published_file_with_its_licence() -> None:
