@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
+from typing import Any
 
 from maesil import __version__
 from maesil.catalog import Catalog, listing
 from maesil.commands.finetune import TASKS
-from maesil.errors import MaesilError
+from maesil.errors import MaesilError, MaesilWarning
 from maesil.export import TARGETS
 
 COMMANDS = Catalog(
@@ -67,7 +70,8 @@ All commands:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit code; user errors print a message, never a traceback."""
     try:
-        code = _run(list(sys.argv[1:] if arguments is None else arguments))
+        with _plain_warnings():
+            code = _run(list(sys.argv[1:] if arguments is None else arguments))
         sys.stdout.flush()  # a closed pipe is found here, rather than in a traceback at exit
         return code
     except MaesilError as error:
@@ -79,6 +83,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit
         return 1
+
+
+@contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Prints maesil's own warnings as one line, without the line of code that Python adds."""
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, MaesilWarning):
+            print(f"maesil: warning: {message}", file=sys.stderr)
+        else:
+            usual(message, category, *place, **more)
+
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = usual
 
 
 def _run(words: list[str]) -> int:

@@ -40,6 +40,10 @@ def _rebuild(kind: type[MaesilError], what: str, where: str | None, fix: str | N
     return kind(what, where=where, fix=fix)
 
 
+class MaesilWarning(UserWarning):
+    """Something that a user should know about a result; commands print it as one line."""
+
+
 class ConfigError(MaesilError):
     """A setting is unknown, out of range or in conflict with another."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from maesil.counts import count_of
+from maesil.datasets.find import SHOWN
 from maesil.progress import scan_bar
 from maesil.store.prepare import PrepareReport
 
@@ -21,6 +22,11 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         lines.append(_hidden_text(report))
     if report.labels:
         lines.append(f"{count_of(report.labels, 'label file')} skipped")
+    if report.taken_for_labels:
+        lines.append(
+            f"{count_of(len(report.taken_for_labels), 'file')} taken for labels because of the name or folder, without "
+            f"a scan: {', '.join(report.taken_for_labels[:SHOWN])}; rename a CT among them, or give it by its own name"
+        )
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]
     lines += [
         f"warning: {len(names)} scans have the same bytes: {', '.join(names)}; remove the copies (where training draws "

@@ -25,7 +25,9 @@ def looked(root: Path) -> list[Facts | str]:
 def image(path: Path, *, compressed: bool = False) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     voxels = np.random.default_rng(0).integers(-1000, 1000, (7, 6, 5)).astype(np.int16)
-    SimpleITK.WriteImage(SimpleITK.GetImageFromArray(voxels), str(path), useCompression=compressed)
+    made = SimpleITK.GetImageFromArray(voxels)
+    made.SetSpacing((10.0, 10.0, 10.0))
+    SimpleITK.WriteImage(made, str(path), useCompression=compressed)
     return path
 
 
@@ -41,14 +43,15 @@ def test_facts_of__a_raw_file_that_lacks_a_byte_is_cut_short(tmp_path: Path, end
     assert whole.shape == (5, 6, 7)
     detached = ending in (".mhd", ".nhdr")
     cut(path.with_suffix(".raw") if detached else path)
-    assert looked(tmp_path / "set") == [f"{'its data file a.raw' if detached else 'the file'} is cut short"]
+    (what,) = looked(tmp_path / "set")
+    assert str(what).startswith(f"{'a data file of it' if detached else 'the file'} is cut short")
 
 
 @pytest.mark.parametrize("ending", [".mhd", ".nhdr"])
 def test_facts_of__a_header_without_its_data_is_told(tmp_path: Path, ending: str) -> None:
     image(tmp_path / "set" / f"a{ending}")
     (tmp_path / "set" / "a.raw").unlink()
-    assert looked(tmp_path / "set") == ["its data file a.raw is missing"]
+    assert looked(tmp_path / "set") == ["a data file that its header names is missing"]
 
 
 @pytest.mark.parametrize("ending", [".mha", ".nrrd"])
@@ -57,10 +60,15 @@ def test_facts_of__compressed_files_are_shorter_than_their_voxels(tmp_path: Path
     assert isinstance(looked(tmp_path / "set")[0], Facts)
 
 
-def test_facts_of__data_in_several_files_is_not_looked_for(tmp_path: Path) -> None:
+def test_facts_of__every_one_of_several_data_files_is_looked_for(tmp_path: Path) -> None:
     header = image(tmp_path / "set" / "a.mhd")
+    voxels = (tmp_path / "set" / "a.raw").read_bytes()
     header.write_text(header.read_text().replace("a.raw", "a%03d.raw 1 7 1"))
+    for number in range(7):
+        (tmp_path / "set" / f"a{number + 1:03d}.raw").write_bytes(voxels[number * 60 : (number + 1) * 60])
     assert isinstance(looked(tmp_path / "set")[0], Facts)
+    (tmp_path / "set" / "a004.raw").unlink()
+    assert looked(tmp_path / "set") == ["a data file that its header names is missing"]
 
 
 def test_facts_of__a_series_says_how_many_of_its_files_are_cut_short(tmp_path: Path) -> None:

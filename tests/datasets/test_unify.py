@@ -86,9 +86,9 @@ def test_unify__splits_as_training_does(tmp_path: Path, count: int) -> None:
         path.parent.mkdir(exist_ok=True)
         voxels = np.full((4, 4, 4), number, np.int16)
         voxels[0] = -1000
-        write_nifti(path, Volume(voxels, Geometry.from_parts((4, 4, 4), (2.0, 2.0, 2.0))))
+        write_nifti(path, Volume(voxels, Geometry.from_parts((4, 4, 4), (20.0, 20.0, 20.0))))
     listed = {scan.patient: scan.split for scan in pipeline.datasets([tmp_path / "set"]).scans}
-    pipeline.prepare([tmp_path / "set"], tmp_path / "store", PrepareConfig(spacing_mm=2.0), workers=0)
+    pipeline.prepare([tmp_path / "set"], tmp_path / "store", PrepareConfig(spacing_mm=20.0), workers=0)
     store = ScanStore(tmp_path / "store")
     splits = scan_splits(store, HoldoutConfig())
     assert {entry.patient: splits[entry.scan_id] for entry in store.entries} == listed

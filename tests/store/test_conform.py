@@ -36,7 +36,7 @@ def test_target_geometry__cube_has_as_many_voxels_along_every_axis() -> None:
 
 
 def test_target_geometry__refuses_what_no_body_fills() -> None:
-    with pytest.raises(ScanError, match="header says") as raised:
+    with pytest.raises(ScanError, match="larger than a body") as raised:
         target_geometry(scan(spacing=(800.0, 800.0, 800.0)).geometry, PrepareConfig())
     assert "spacing" in str(raised.value)
 

@@ -14,6 +14,7 @@ from maesil.training.callbacks import STOPPING, GracefulStop
 def test_graceful_stop__answers_at_once_and_a_second_signal_stops_now() -> None:
     said: list[str] = []
     stop, trainer, module = GracefulStop(said.append), pl.Trainer(logger=False), pl.LightningModule()
+    outside = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored, if the tests run in the background
     before = signal.getsignal(signal.SIGINT)
     stop.on_train_start(trainer, module)
     try:
@@ -23,7 +24,8 @@ def test_graceful_stop__answers_at_once_and_a_second_signal_stops_now() -> None:
             os.kill(os.getpid(), signal.SIGINT)
     finally:
         stop.on_train_end(trainer, module)
-    assert signal.getsignal(signal.SIGINT) is before
+        after = signal.signal(signal.SIGINT, outside)
+    assert after is before
 
 
 def test_graceful_stop__of_a_line_that_is_being_printed() -> None:

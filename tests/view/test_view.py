@@ -137,9 +137,14 @@ def test_open_sources__refuses_before_a_page_opens(scan: Path, tmp_path: Path) -
         pipeline.view([])
 
 
+def heed_ctrl_c() -> None:
+    """Undoes what a shell does to the commands that it runs in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_view__prints_its_address_and_stops_at_ctrl_c(scan: Path) -> None:
     words = [sys.executable, "-u", "-m", "maesil", "view", str(scan), "--no-browser"]
-    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as command:
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, preexec_fn=heed_ctrl_c) as command:
         assert command.stdout is not None
         try:
             with urllib.request.urlopen(command.stdout.readline().strip(), timeout=10) as answer:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ import numpy.typing as npt
 from maesil.ct.geometry import Number
 from maesil.ct.hounsfield import unlike_hounsfield
 from maesil.ct.volume import TISSUE_HU, Volume
-from maesil.errors import ScanError
+from maesil.errors import MaesilWarning, ScanError
 
 AIR_FACE, CUT_FACE = 0.005, 0.03
 """Shares of tissue in an outer face: up to the first, the body ends before it; from the second, it is cut there."""
@@ -54,6 +55,25 @@ def doubts_about(volume: Volume) -> tuple[Doubt, ...]:
     return tuple(found)
 
 
+class ValuesWarning(MaesilWarning):
+    """The values of a scan cannot be Hounsfield units; the message says what was seen."""
+
+
+def warn_of_values(array: npt.NDArray[Any], where: object) -> None:
+    """Warns of values that cannot be Hounsfield units.
+
+    Args:
+        array: The voxels.
+        where: The scan, for the message.
+
+    Warns:
+        ValuesWarning: They cannot be.
+    """
+    if (seen := unlike_hounsfield(array)) is not None:
+        message = f"{where}: the values are not Hounsfield units: {seen} ({stored_as(array)})"
+        warnings.warn(message, ValuesWarning, stacklevel=2)
+
+
 def require_hounsfield(array: npt.NDArray[Any], *, where: object = None, anyway: str) -> None:
     """Refuses values that cannot be Hounsfield units.
 
@@ -78,11 +98,13 @@ def not_hounsfield(array: npt.NDArray[Any], seen: str, *, where: object, anyway:
 def stored_as(array: npt.NDArray[Any]) -> str:
     """What to do about values that are not HU, from their range."""
     low, high = float(array.min()), float(array.max())
+    if low == high:
+        return "a single value is left of a damaged export, or of a rescale slope of 0: export the scan again"
     if low >= 0 and high <= 1:
         return "values from 0 to 1 were mapped from a window: take the scan from before, in HU"
     if low >= 0 and high <= 255:
         return "values from 0 to 255 are labels or grey values of a window: take the scan itself, in HU"
-    if low >= 0 and high >= 2**15 - 1:  # readers clip to int16
+    if low >= 0 and high >= 2**15 - 1:
         return "values around 32768 are unsigned: subtract 32768, and 1024 more if air is then at 0"
     if low >= 0 and high <= 2**13:
         return "values from 0 to a few thousand may have an offset, often 1024: subtract it"

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from maesil.ct.orientation import CANONICAL, axes_to, letters_of
-from maesil.errors import ConfigError, ScanError
+from maesil.errors import ConfigError, MaesilWarning, ScanError
 from maesil.shapes import Shape3
 
 MAX_SHEAR = 1e-3
@@ -25,7 +25,7 @@ Number = float | int
 """For values that may be integers: runtime type checks do not accept an int as a `float`."""
 
 
-class GeometryWarning(UserWarning):
+class GeometryWarning(MaesilWarning):
     """The geometry in a file is ambiguous or missing; the message says what was assumed."""
 
 

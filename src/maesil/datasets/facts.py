@@ -11,7 +11,7 @@ from functools import partial
 from maesil.ct.readers import reader_of
 from maesil.ct.readers.base import Facts
 from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.ct.readers.soundness import located
+from maesil.ct.readers.soundness import located, require_body_sized
 from maesil.datasets.scan import Scan
 from maesil.errors import ScanError
 from maesil.tiling import Tiling
@@ -39,7 +39,9 @@ def facts_of(scan: Scan, options: ReadOptions = STRICT) -> Facts:
     """
     with warnings.catch_warnings(), located(scan.path, (Exception,)):  # libraries may raise anything for damaged files
         warnings.simplefilter("ignore")
-        return reader_of(scan.path).facts(scan.files, options)
+        facts = reader_of(scan.path).facts(scan.files, options)
+        require_body_sized(facts.shape, (facts.in_plane_mm, facts.in_plane_mm, facts.slice_mm))
+        return facts
 
 
 def facts_of_all(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from maesil.counts import count_of
@@ -19,6 +20,10 @@ from maesil.datasets.naming import Known, Naming, unknown
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.tree import EMPTY
 from maesil.errors import ConfigError
+from maesil.files import quoted
+
+SHOWN = 5
+"""Number of label files without a scan that are named."""
 
 
 def find_scans(
@@ -64,13 +69,26 @@ def find_scans(
     scans, twice = _distinct(scan for one in found for scan in one.scans)
     problems = (*(problem for one in found for problem in one.problems), *twice)
     if not scans and all(problem.reason == EMPTY for problem in problems):
-        raise ConfigError("no scan was found", where=", ".join(map(str, sources)), fix=f"readable: {readable()}")
+        raise _nothing(sources, [path for one in found for path in one.taken_for_labels])
     return FoundScans(
         scans,
         problems,
         labels=sum(one.labels for one in found),
         notices=tuple(notice for one in found for notice in one.notices),
         matched=tuple(match for one in found for match in one.matched),
+        taken_for_labels=tuple(path for one in found for path in one.taken_for_labels),
+    )
+
+
+def _nothing(sources: Sequence[Path], taken_for_labels: Sequence[Path]) -> ConfigError:
+    where = ", ".join(map(str, sources))
+    if not taken_for_labels:
+        return ConfigError("no scan was found", where=where, fix=f"readable: {readable()}")
+    return ConfigError(
+        f"no scan was found, only {count_of(len(taken_for_labels), 'file')} whose name or folder says that it holds "
+        f"labels: {', '.join(path.name for path in taken_for_labels[:SHOWN])}",
+        where=where,
+        fix=f"if it is a CT, rename it, or give it by its own name: {quoted(taken_for_labels[0])}",
     )
 
 
@@ -83,7 +101,7 @@ def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
     found = kind.find(source, naming)
     problems = (*found.problems, *left_over(source, kind, found, naming))
     match = Match(source, kind.name, because)
-    return FoundScans(found.scans, problems, found.labels, found.notices, (match,))
+    return replace(found, problems=problems, matched=(match,))
 
 
 def _is_slice(source: Path) -> bool:

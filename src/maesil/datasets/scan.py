@@ -78,6 +78,7 @@ class FoundScans:
         labels: Number of label files that were skipped.
         notices: Notes for users of the labels, such as a scan without any; they exclude no scan.
         matched: Layout that was recognised for each source, and why.
+        taken_for_labels: Label files that belong to no scan; a CT may be among them, as only names tell.
     """
 
     scans: tuple[Scan, ...]
@@ -85,6 +86,7 @@ class FoundScans:
     labels: int
     notices: tuple[Problem, ...] = ()
     matched: tuple[Match, ...] = ()
+    taken_for_labels: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,14 @@ same folder plus a suffix (scan_labels.nii.gz) belong to that scan.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import final
 
+from maesil.counts import count_of
 from maesil.ct.readers import readable
+from maesil.ct.readers.not_read import unread_format
 from maesil.datasets.dicom_files import dicom_scans
 from maesil.datasets.labels import own_labels
 from maesil.datasets.layout import Layout, case_scan
@@ -49,13 +52,28 @@ class Tree(Layout):
         others = [path for path in volumes if path not in kept]
         own = [replace(_volume_scan(path, home, naming), labels=own_labels(path, others)) for path in kept]
         scans = (*own, *series)
+        read = {file for scan in scans for file in (*scan.files, *scan.labels)}
+        problems += _unread(path for path in files if path not in read)
         if not scans and not problems and not walked.unreadable:
             problems = [Problem(".", EMPTY, f"readable: {readable()}", root)]
-        return FoundScans(scans, tuple(problems), len(volumes) - len(kept) + derived)
+        unclaimed = tuple(path for path in others if path not in read)
+        return FoundScans(scans, tuple(problems), len(others) + derived, taken_for_labels=unclaimed)
 
     def owns(self, root: Path, path: Path) -> bool:
         """True for everything: a plain tree has no leftovers."""
         return True
+
+
+def _unread(files: Iterable[Path]) -> list[Problem]:
+    """One problem for each format that is not read; their names may identify patients, so only the first is kept."""
+    kinds: dict[tuple[str, str], list[Path]] = {}
+    for path in files:
+        if (kind := unread_format(path)) is not None:
+            kinds.setdefault(kind, []).append(path)
+    return [
+        Problem(".", f"{count_of(len(paths), 'file')} of a format that is not read: {what}", fix, paths[0])
+        for (what, fix), paths in kinds.items()
+    ]
 
 
 def _volume_scan(path: Path, root: Path, naming: Naming) -> Scan:

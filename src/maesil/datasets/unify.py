@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maesil.catalog import nearest
+from maesil.counts import count_of
 from maesil.ct.readers.base import Facts
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.datasets.facts import facts_of_all
@@ -89,7 +90,7 @@ def unify(
         collections=tuple(overview(scans, facts, layouts, weighting, temperature)),
         scans=scans,
         problems=(*found.problems, *broken, *_unknown_patients(found.scans, splits or SplitConfig())),
-        notices=(*found.notices, *_empty_splits(scans)),
+        notices=(*found.notices, *_taken_for_labels(found.taken_for_labels), *_empty_splits(scans)),
         matched=found.matched,
     )
 
@@ -118,6 +119,13 @@ def _unknown_patients(scans: Sequence[Scan], splits: SplitConfig) -> list[Proble
 def _guess(name: str, known: Collection[str]) -> str:
     guess = nearest(name, known)
     return f"did you mean '{guess}'?" if guess else "use a name from the field patient of the list"
+
+
+def _taken_for_labels(files: Sequence[Path]) -> list[Problem]:
+    if not files:
+        return []
+    what = f"{count_of(len(files), 'file')} taken for labels, because of the name or folder, that belong to no scan"
+    return [Problem(".", what, "if one is a CT, rename it, or give it by its own name", files[0])]
 
 
 def _empty_splits(scans: Sequence[Scan]) -> list[Problem]:

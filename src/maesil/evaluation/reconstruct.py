@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from maesil.ct.doubts import warn_of_values
 from maesil.ct.readers import read
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
@@ -58,6 +59,7 @@ def reconstruct(
     mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
     loaded = load_run(run, checkpoint=checkpoint)
     original = read(scan, series=series, options=options)
+    warn_of_values(original.array, scan)
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"])
     if whole_scan:
@@ -71,6 +73,6 @@ def reconstruct(
         Volume(rebuilt.mask.astype(np.uint8), volume.geometry), original.geometry, fill=0, order="nearest"
     )
     array = placed.array if predicted else np.where(mask.array > 0, placed.array, original.array)
-    write_nifti(out, Volume(np.rint(array).astype(np.int16), original.geometry))
+    write_nifti(out, Volume(array, original.geometry).astype(np.int16))
     write_nifti(mask_out, mask)
     return out, mask_out

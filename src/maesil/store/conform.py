@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maesil.ct.geometry import Geometry
+from maesil.ct.readers.soundness import require_body_sized
 from maesil.ct.resample import resampled_slabs
 from maesil.ct.respace import respace, respace_cube
 from maesil.ct.volume import Volume
@@ -53,8 +54,9 @@ def target_geometry(geometry: Geometry, config: PrepareConfig) -> Geometry:
     """The stored geometry of a scan in orientation SPL, according to the policy.
 
     Raises:
-        ScanError: It would have too many voxels for a body.
+        ScanError: The scan is too small or too large for a body, or would have too many voxels.
     """
+    require_body_sized(geometry.shape, geometry.spacing_mm)
     target = geometry
     if config.policy == "spacing" and not np.allclose(geometry.spacing_mm, config.spacing_mm, rtol=1e-4, atol=0.0):
         target = respace(geometry, config.spacing_mm)

@@ -23,7 +23,9 @@ from maesil.store.settings import PrepareConfig
 from maesil.store.zarr3 import array_metadata, create_array, write_box, writing_context
 
 GRID_TOLERANCE_MM = 0.5
-"""Largest distance between corners of labels and scan: less than a voxel, more than a header's rounding."""
+"""Distance between corners of labels and scan that is more than a header's rounding."""
+GRID_TOLERANCE_VOXELS = 0.25
+"""The same in voxels along each axis: labels within either tolerance are on the scan's grid."""
 
 Array = npt.NDArray[Any]
 
@@ -42,7 +44,7 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
     if len(files) == 1:
         array, names = _numbers(files[0], scan, source, config)
     else:
-        array, names = _merged(files, source)
+        array, names = _merged(files, source, config)
     volume = Volume(array, source).reorient("SPL")
     placed = resample_to(volume, target, fill=0, order="nearest").array
     dtype = np.uint8 if placed.max(initial=0) < 256 else np.uint16
@@ -55,7 +57,7 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
 
 
 def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
-    array = _read(path, source)
+    array = _read(path, source, config)
     named = {**dict(scan.label_names), **config.named_labels()}
     names = {name: number for number, name in sorted(named.items())}
     present = [int(number) for number in np.unique(array) if number]
@@ -65,37 +67,48 @@ def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) ->
     return array, {**names, **unnamed}
 
 
-def _merged(files: Sequence[Path], source: Geometry) -> tuple[Array, dict[str, int]]:
+def _merged(files: Sequence[Path], source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
     """Merges one file per structure into one array; where two overlap, the later name wins."""
     array = np.zeros(source.shape, dtype=np.int16)
     names = {}
     for number, path in enumerate(files, start=1):
-        array[_read(path, source) > 0] = number
+        array[_read(path, source, config) > 0] = number
         names[class_name(stem_of(path.name))] = number
     return array, names
 
 
-def _read(path: Path, source: Geometry) -> Array:
-    volume = read(path)
+def _read(path: Path, source: Geometry, config: PrepareConfig) -> Array:
+    """The labels in the order of the scan's voxels, whatever the order of the file's axes."""
+    volume = read(path, options=config.options).reorient(source.orientation)
     if volume.array.dtype.kind == "f" or volume.array.min(initial=0) < 0:
         raise ScanError("the labels are not whole numbers from 0 upwards", where=path, fix="export them as integers")
-    if volume.shape != source.shape or _apart_mm(volume.geometry, source) > GRID_TOLERANCE_MM:
+    if not _same_grid(volume.geometry, source):
+        if config.labels_on_another_grid == "resample":
+            return resample_to(volume, source, fill=0, order="nearest").array
         raise ScanError(
             f"the labels are not on the scan's grid: {_grid(volume.geometry)}, not {_grid(source)}",
             where=path,
-            fix="resample the labels to the scan's voxels, or prepare the scan alone, without --labels",
+            fix="check that they belong to this scan; then resample them by their affine with --labels-on-another-grid "
+            "resample, or prepare the scan alone, without --labels",
         )
     return volume.array
 
 
-def _apart_mm(first: Geometry, second: Geometry) -> float:
-    """Largest distance between the same corner of two geometries."""
-    corners = np.array([(k, j, i, 1.0) for k in (0, 1) for j in (0, 1) for i in (0, 1)])
-    corners[:, :3] *= np.asarray(first.shape) - 1
-    return float(np.linalg.norm((corners @ (first.affine - second.affine).T)[:, :3], axis=1).max())
+def _same_grid(labels: Geometry, scan: Geometry) -> bool:
+    """Whether the same corner of both lies at the same place, within the tolerances."""
+    if labels.shape != scan.shape:
+        return False
+    corners = np.array([(k, j, i) for k in (0, 1) for j in (0, 1) for i in (0, 1)], dtype=np.float64)
+    corners *= np.asarray(scan.shape) - 1
+    placed = labels.index_to_mm(corners)
+    apart_mm = float(np.linalg.norm(placed - scan.index_to_mm(corners), axis=1).max())
+    apart_voxels = float(np.abs(scan.mm_to_index(placed) - corners).max())
+    return apart_mm <= GRID_TOLERANCE_MM or apart_voxels <= GRID_TOLERANCE_VOXELS
 
 
 def _grid(geometry: Geometry) -> str:
     spacing = " x ".join(f"{edge:.3g}" for edge in geometry.spacing_mm)
     origin = ", ".join(f"{value:.1f}" for value in geometry.origin_mm)
-    return f"{'x'.join(map(str, geometry.shape))} voxels of {spacing} mm from ({origin})"
+    axes = ", ".join("(" + " ".join(f"{value:.3f}" for value in column) + ")" for column in geometry.direction.T)
+    shape = "x".join(map(str, geometry.shape))
+    return f"{shape} voxels of {spacing} mm from ({origin}) along {axes}"

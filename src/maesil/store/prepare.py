@@ -43,6 +43,7 @@ class PrepareReport:
         voxels: Description of the store's voxels.
         hidden: Number of scans whose names are hashes.
         names: File beside the store that says which scan has which of these names; None if there is none.
+        taken_for_labels: Paths of label files that belong to no scan; a CT may be among them, as only names tell.
     """
 
     prepared: tuple[str, ...]
@@ -56,6 +57,7 @@ class PrepareReport:
     voxels: str = ""
     hidden: int = 0
     names: str | None = None
+    taken_for_labels: tuple[str, ...] = ()
 
 
 def prepare(
@@ -102,6 +104,7 @@ def prepare(
         known=partial(_known_dataset, out),
         layout=config.layout,
     )
+    _refuse_other_folder(out)
     out = out.absolute()  # workers may have another working folder
     with locked(out):
         hashing = any(scan.hashed for scan in found.scans)
@@ -148,6 +151,7 @@ def _report(
         warnings=tuple((name, text) for name, one in written.items() for text in one.warnings),
         hidden=sum(scan.hashed for scan in found.scans),
         matched=tuple((str(match.source), match.layout, match.because) for match in found.matched),
+        taken_for_labels=tuple(map(str, found.taken_for_labels)),
     )
 
 
@@ -169,11 +173,22 @@ def _guarded(out: Path, write: Callable[[], None]) -> None:
         raise StoreError(f"the store cannot be written: {error.strerror or error}", where=out, fix=fix) from error
 
 
+def _refuse_other_folder(out: Path) -> None:
+    """Refuses a folder with other things in it, before a lock is written there."""
+    try:
+        other = out.is_dir() and not (out / "zarr.json").exists()
+        other = other and any(not entry.name.startswith(".") for entry in out.iterdir())
+    except OSError as error:
+        raise StoreError(
+            f"the store cannot be written: {error.strerror}", where=out, fix="choose another --out"
+        ) from error
+    if other:
+        raise StoreError("this folder is not empty and is not a store", where=out, fix="choose another --out")
+
+
 def _open_store(out: Path, config: PrepareConfig, check: str | None) -> None:
     """Makes the group, or checks its settings; removes drafts of a killed call (the lock proves that it has ended)."""
     if not (out / "zarr.json").exists():
-        if any(not entry.name.startswith(".") for entry in out.iterdir()):
-            raise StoreError("this folder is not empty and is not a store", where=out, fix="choose another --out")
         _write_group(out, {"maesil": {"format": FORMAT, "settings": config.recorded()}})
     known = _known_store(out)
     _require_same_settings(out, known["settings"], config.recorded())

@@ -44,6 +44,8 @@ class PrepareConfig:
         accept_any_values: Whether to prepare scans whose values cannot be Hounsfield units, such as other modalities,
             labels, or CT that was clipped at 0 HU or stored with an offset. The manifest records what was seen.
         options: Scans that are refused otherwise. The manifest records the options that a scan was read with.
+        labels_on_another_grid: What to do with labels whose voxels are not the scan's: refuse the scan, or resample
+            them to its voxels by their own affine, to the nearest voxel.
         label_names: File that names the numbers of label files: JSON {"1": "liver"}, or CSV with columns id and name.
     """
 
@@ -62,6 +64,7 @@ class PrepareConfig:
     labels: bool = False
     label_names: Path | None = None
     accept_any_values: bool = False
+    labels_on_another_grid: Literal["refuse", "resample"] = "refuse"
     options: ReadOptions = STRICT
 
     def __post_init__(self) -> None:

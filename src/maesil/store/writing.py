@@ -157,7 +157,8 @@ def _label_source(scan: Scan, config: PrepareConfig) -> str | None:
     if not config.labels or not files:
         return None
     named = json.dumps(sorted({**dict(scan.label_names), **config.named_labels()}.items()))
-    return hashlib.sha256(f"{fingerprint(files)}{named}".encode()).hexdigest()
+    how = "" if config.labels_on_another_grid == "refuse" else config.labels_on_another_grid
+    return hashlib.sha256(f"{fingerprint(files)}{named}{how}".encode()).hexdigest()
 
 
 def _unwritable(store: Path, error: OSError) -> StoreError:

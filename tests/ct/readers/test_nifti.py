@@ -8,6 +8,7 @@ import SimpleITK
 
 from maesil.ct.geometry import GeometryWarning
 from maesil.ct.readers import read, soundness
+from maesil.ct.readers.soundness import MOST_CLIPPED
 from maesil.errors import ScanError
 
 RAS_MM = np.array([[0.0, -2.0, 0.0, 30.0], [0.5, 0.0, 0.0, -7.0], [0.0, 0.0, 3.0, 100.0], [0, 0, 0, 1]])
@@ -106,8 +107,9 @@ def test_read_nifti__whole_slopes_give_what_float64_gives(
     array = read(tmp_path / "v.nii").array
     true = raw.T * float(slope) + float(inter)
     whole = (true == np.rint(true)).all()
-    np.testing.assert_array_equal(array, np.clip(true, -32768, 32767) if whole else true.astype(np.float32))
-    assert array.dtype == (np.int16 if whole else np.float32)
+    few = ((true < -32768) | (true > 32767)).mean() <= MOST_CLIPPED
+    np.testing.assert_array_equal(array, np.clip(true, -32768, 32767) if whole and few else true.astype(np.float32))
+    assert array.dtype == (np.int16 if whole and few else np.float32)
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("mm", 1.0), ("meter", 1000.0), ("micron", 0.001), ("unknown", 1.0)])
@@ -207,6 +209,7 @@ def test_read_nifti__refuses(tmp_path: Path, array: np.ndarray, affine: np.ndarr
     path = tmp_path / "v.nii.gz"
     image = nibabel.Nifti1Image(array, None)
     image.set_sform(affine, code=1)
+    image.header["pixdim"][1:4] = np.linalg.norm(affine[:3, :3], axis=0)
     nibabel.save(image, path)
     with pytest.raises(ScanError, match=reason) as caught:
         read(path)
@@ -234,7 +237,7 @@ def test_read_nifti__refuses_sizes_beyond_memory(tmp_path: Path) -> None:
         read(path)
 
 
-@pytest.mark.parametrize("at", [0, 20, -20, -6])
+@pytest.mark.parametrize("at", [2, 20, -20, -6])
 def test_read_nifti__refuses_damaged_gzip(tmp_path: Path, at: int) -> None:
     noise = np.random.default_rng(0).integers(-1000, 1000, (20, 20, 20)).astype(np.int16)
     path = save(tmp_path / "v.nii.gz", noise)
@@ -248,7 +251,7 @@ def test_read_nifti__refuses_damaged_gzip(tmp_path: Path, at: int) -> None:
 def test_read_nifti__refuses_gzip_without_its_end(tmp_path: Path) -> None:
     path = save(tmp_path / "v.nii.gz", hu())
     path.write_bytes(path.read_bytes()[:-8])
-    with pytest.raises(ScanError, match="damaged"):
+    with pytest.raises(ScanError, match="cut short"):
         read(path)
 
 

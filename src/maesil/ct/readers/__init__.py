@@ -8,13 +8,15 @@ from pathlib import Path
 from maesil.catalog import Catalog
 from maesil.ct.readers.base import Reader
 from maesil.ct.readers.dicom import Dicom
-from maesil.ct.readers.itk import Itk
+from maesil.ct.readers.metaimage import MetaImage
 from maesil.ct.readers.nifti import Nifti
+from maesil.ct.readers.not_read import unread_format
+from maesil.ct.readers.nrrd import Nrrd
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, NoScanError, ScanError
 
-_IN_ORDER = (Nifti(), Itk("NRRD", (".nrrd", ".nhdr")), Itk("MetaImage", (".mha", ".mhd")), Dicom())
+_IN_ORDER = (Nifti(), Nrrd(), MetaImage(), Dicom())
 READERS: Catalog[Reader] = Catalog("reader", {reader.name: reader for reader in _IN_ORDER})
 """The readers in the order in which they are tried: DICOM last, as it also opens files of other names."""
 
@@ -71,6 +73,8 @@ def reader_of(path: Path) -> Reader:
     for reader in READERS.values():
         if reader.takes(path):
             return reader
+    if (unread := unread_format(path)) is not None:
+        raise ScanError(f"this file is {unread[0]}, which is not read", where=path, fix=unread[1])
     raise ScanError("maesil cannot read this file as a scan", where=path, fix=f"readable: {readable()}")
 
 

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from maesil.ct.geometry import Geometry
+from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers import read
-from maesil.ct.readers.itk import volume_of_itk
-from maesil.ct.readers.nifti import RAS_TO_LPS, volume_of_nibabel
-from maesil.ct.readers.soundness import collect, require_sound
+from maesil.ct.readers.nifti import RAS_TO_LPS, to_mm
+from maesil.ct.readers.soundness import array_shape, collect, require_sound
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, ScanError
 
@@ -44,10 +44,10 @@ def volume_of(scan: Any, *, affine: Any = None, series: str | None = None) -> Vo
         return scan
     if hasattr(scan, "GetDirection"):
         _require_none(affine, "a SimpleITK image")
-        return volume_of_itk(scan)
+        return _of_itk(scan)
     if hasattr(scan, "dataobj"):
         _require_none(affine, "a nibabel image")
-        return volume_of_nibabel(scan)
+        return _of_nibabel(scan)
     if isinstance(scan, np.ndarray) or hasattr(scan, "detach"):
         return _placed(_as_numpy(scan), getattr(scan, "affine", None) if affine is None else affine)
     raise ConfigError(f"a {type(scan).__name__} is not a scan", fix=f"give {ACCEPTED}")
@@ -56,6 +56,44 @@ def volume_of(scan: Any, *, affine: Any = None, series: str | None = None) -> Vo
 def _require_none(affine: Any, what: str) -> None:
     if affine is not None:
         raise ConfigError(f"{what} has its own affine", fix="leave affine out; it is for arrays and tensors")
+
+
+def _of_itk(image: Any) -> Volume:
+    """The volume of a SimpleITK image; array axes are (k, j, i)."""
+    import SimpleITK
+
+    shape, dims = array_shape(image.GetSize()), int(image.GetDimension())
+    components = int(image.GetNumberOfComponentsPerPixel())
+    if components != 1:
+        raise _not_numbers("RGB" if components in (3, 4) else f"vectors of {components}")
+    geometry = Geometry.from_parts(shape, (1.0, 1.0, 1.0))  # a flat image is refused, wherever it lies
+    if dims >= 3:
+        direction = np.array(image.GetDirection()).reshape(dims, dims)[:3, 2::-1]
+        geometry = Geometry.from_parts(shape, image.GetSpacing()[2::-1], image.GetOrigin()[:3], direction)
+    require_sound(geometry)
+    voxels = SimpleITK.GetArrayViewFromImage(image).reshape(shape)
+    return Volume(collect(shape, lambda: iter([(0, voxels)])), geometry)
+
+
+def _of_nibabel(image: Any) -> Volume:
+    """The volume of a nibabel image; array axes are (k, j, i)."""
+    shape, dtype = array_shape(image.shape, " (nibabel.four_to_three)"), image.get_data_dtype()
+    if dtype.kind not in "iuf":
+        raise _not_numbers("RGB" if dtype.fields else f"of type {dtype}")
+    notes: list[str] = []
+    has_unit = "xyzt_units" in (image.header.keys() if hasattr(image.header, "keys") else ())
+    unit = to_mm(image.header, notes) if has_unit else np.eye(4)  # another format: millimetres
+    for note in notes:
+        warnings.warn(f"the nibabel image: {note}", GeometryWarning, stacklevel=3)
+    affine = (RAS_TO_LPS @ unit @ np.asarray(image.affine, dtype=np.float64))[:, [2, 1, 0, 3]]
+    geometry = Geometry(shape, affine)
+    require_sound(geometry)
+    voxels = np.asanyarray(image.dataobj).reshape(shape[::-1]).transpose(2, 1, 0)
+    return Volume(collect(shape, lambda: iter([(0, voxels)])), geometry)
+
+
+def _not_numbers(kind: str) -> ScanError:
+    return ScanError(f"the voxels are {kind}, not HU", fix="give grey values")
 
 
 def _as_numpy(voxels: Any) -> npt.NDArray[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +13,25 @@ import numpy.typing as npt
 
 from maesil.counts import count_of
 from maesil.ct.geometry import MAX_SHEAR, Geometry
+from maesil.ct.readers.options import ReadOptions
 from maesil.ct.volume import cast_voxels
 from maesil.errors import ScanError
 from maesil.shapes import Shape3
 
+NO_SHEAR = 1e-5
+"""Cosine between two axes that rounding of a header in single precision or six digits explains."""
+SMALLEST_MM = 10.0
+"""Least length of a scan's longest edge: a part of a body has some centimetres."""
+SMALLEST_VOXEL_MM = 0.01
+"""Least edge of a voxel: a tenth of the finest that a CT of a body has."""
+LARGEST_MM = 3000.0
+"""Greatest length of a scan's edge: a body has 2 m."""
+
 SLAB_BYTES = 4 * 2**20
 """Bytes of a file's voxels held at a time in addition to the result: float64 files need no float64 volume."""
+
+MOST_CLIPPED = 0.05
+"""Share of voxels outside the range of int16 up to which they are clipped."""
 
 AGAIN = "copy, download or convert it again"
 """What to do about a file that is damaged."""
@@ -42,6 +56,8 @@ def located(path: Path, damaged: tuple[type[Exception], ...]) -> Iterator[None]:
         yield
     except ScanError as error:
         raise ScanError(error.what, where=path, fix=error.fix or AGAIN) from error
+    except EOFError as error:  # a compressed file without its end
+        raise ScanError("the file is cut short", where=path, fix=AGAIN) from error
     except kinds as error:
         # The library's words may quote the header, and messages are kept in stores and logs.
         raise ScanError("the file is damaged or has another format", where=path, fix=AGAIN) from error
@@ -84,6 +100,67 @@ def require_sound(geometry: Geometry) -> None:
         )
 
 
+def squared(geometry: Geometry) -> Geometry:
+    """The geometry with its axes exactly at right angles, turned about the volume's centre.
+
+    Files with a residual shear below `MAX_SHEAR` come from corrected gantry tilts and rounded headers, and other
+    programs refuse what is not exactly orthonormal.
+    """
+    if geometry.shear <= NO_SHEAR:
+        return geometry
+    left, _, right = np.linalg.svd(geometry.direction)
+    middle = (np.asarray(geometry.shape, dtype=np.float64)[None] - 1) / 2
+    turned = Geometry.from_parts(geometry.shape, geometry.spacing_mm, direction=left @ right)
+    origin = geometry.index_to_mm(middle) - turned.index_to_mm(middle)
+    return Geometry.from_parts(geometry.shape, geometry.spacing_mm, origin[0].tolist(), left @ right)
+
+
+def without_spacing(
+    what: str, options: ReadOptions, known: Sequence[float] = (0.0, 0.0, 0.0)
+) -> tuple[float, float, float]:
+    """The spacing (i, j, k) in mm of a file that does not state all of it: the rest is what the user gave.
+
+    Args:
+        what: What the header gives instead, for the message.
+        options: Options with the user's spacing.
+        known: Spacing along each axis; 0 or NaN where the header states none.
+
+    Raises:
+        ScanError: None was given: a file without spacing must not pass for one of 1 mm.
+    """
+    if options.missing_spacing_mm is None:
+        raise ScanError(
+            f"the spacing of the voxels is unknown: its header gives {what}",
+            fix="correct the header, or give the spacing of such files with --missing-spacing-mm I J K (in mm, along "
+            "the file's axes)",
+        )
+    i, j, k = (
+        float(stated if 0 < stated < math.inf else given)
+        for stated, given in zip(known, options.missing_spacing_mm, strict=True)
+    )
+    return i, j, k
+
+
+def require_body_sized(shape: Sequence[int], spacing_mm: Sequence[float]) -> None:
+    """Refuses volumes that are too small or too large for a part of a body: their unit of length is wrong.
+
+    Raises:
+        ScanError: The longest edge is not between `SMALLEST_MM` and `LARGEST_MM`, or a voxel is hardly there.
+    """
+    edges = [voxels * step for voxels, step in zip(shape, spacing_mm, strict=True)]
+    steps = " x ".join(f"{step:.3g}" for step in spacing_mm)
+    if max(edges) < SMALLEST_MM or min(spacing_mm) < SMALLEST_VOXEL_MM:
+        what = f"smaller than any part of a body: {max(edges):.3g} mm along its longest edge"
+    elif max(edges) > LARGEST_MM:
+        what = f"larger than a body: {max(edges):.4g} mm along its longest edge"
+    else:
+        return
+    raise ScanError(
+        f"the scan would be {what}, with voxels of {steps} mm",
+        fix="correct the spacing or the unit of length in its header, or convert the scan again",
+    )
+
+
 def require_whole(path: Path, expected: int, named: str = "the file") -> None:
     """Refuses a file with fewer bytes than `expected`, which counts them before compression with gzip.
 
@@ -104,6 +181,9 @@ def require_whole(path: Path, expected: int, named: str = "the file") -> None:
 def collect(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:
     """Puts slabs of any numeric type together: int16 if all values are whole numbers, else float32.
 
+    Whole numbers outside the range of int16 are clipped if they are few (metal, padding). If they are more than
+    `MOST_CLIPPED`, they are kept as float32, as they are no HU, and the caller has to see them.
+
     Args:
         shape: Shape of the volume.
         slabs: Function that starts reading; called again if a value turns out not to be a whole number.
@@ -112,9 +192,11 @@ def collect(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:
         ScanError: A value is NaN or infinite.
     """
     array: npt.NDArray[Any] = np.empty(shape, dtype=np.int16)
+    clipped, most = 0, MOST_CLIPPED * array.size
     for start, slab in slabs():
         _require_finite(slab)
-        if not _is_whole(slab):
+        clipped += _beyond(slab, array.dtype)
+        if clipped > most or not _is_whole(slab):
             break
         array[start : start + len(slab)] = cast_voxels(slab, array.dtype)
     else:
@@ -139,6 +221,14 @@ def _require_finite(slab: npt.NDArray[Any]) -> None:
         f"at least {count_of(bad, 'voxel is', 'voxels are')} NaN or infinite",
         fix="find out why; if they only mark the outside of the scan, write them as -1024",
     )
+
+
+def _beyond(slab: npt.NDArray[Any], dtype: np.dtype[Any]) -> int:
+    """Number of values outside the range of an integer type."""
+    limits = np.iinfo(dtype)
+    if slab.dtype.kind in "iu" and np.can_cast(slab.dtype, dtype):
+        return 0
+    return int(((slab < limits.min) | (slab > limits.max)).sum())
 
 
 def _is_whole(slab: npt.NDArray[Any]) -> bool:

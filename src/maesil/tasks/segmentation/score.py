@@ -16,6 +16,7 @@ import yaml
 from monai.inferers.utils import sliding_window_inference
 
 from maesil.counts import count_of
+from maesil.ct.doubts import warn_of_values
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.readers.options import STRICT, ReadOptions
@@ -294,6 +295,7 @@ def predict(
     names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
     original = read(scan, series=series, options=options)
+    warn_of_values(original.array, scan)
     volume = conform(original, loaded.record["prepare"])
     after = Windows(loaded.model, [volume.shape], progress).of(scan.name)
     found = segment(loaded.model, volume.array, after)
