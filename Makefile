@@ -5,7 +5,7 @@ BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
 NIIVUE := 0.69.0
 
-.PHONY: demo test interop-nnunet check docs format coverage setup niivue dist notebooks kill soak audit clean help
+.PHONY: demo test interop-nnunet check docs format coverage setup niivue dist notebooks fuzz kill soak audit clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*## /\t/'
@@ -45,6 +45,9 @@ dist:            ## build wheel and sdist into dist/, and try each in an environ
 notebooks: $(READY) ## run the notebooks and keep their outputs (about 15 minutes)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt '.[notebook]'
 	cd notebooks && export PYTHONWARNINGS=ignore && for book in pretrain_and_look embed_and_find_similar finetune_with_few_labels; do ../$(BIN)/jupyter execute --inplace $$book.ipynb; done
+fuzz: $(READY)   ## damage 2,000 headers at random and read the files
+	PYTHONPATH=tests $(BIN)/python -m foreign.fuzz --runs 2000 $(ARGS)
+
 kill: $(READY)   ## kill commands 100 times at random times: each must end as if undisturbed (hours)
 	$(BIN)/python tests/kill_loop.py $(ARGS)
 
