@@ -17,6 +17,7 @@ from maesil.cli import main
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.files import read_json
+from maesil.models.fusion import FusionConfig
 from maesil.runs.load import load_run
 from maesil.seen import seen_patients
 from maesil.store.prepare import PrepareConfig, prepare
@@ -44,6 +45,16 @@ def test_rate_share__moves_from_the_shorter_schedule_to_the_longer() -> None:
     assert max(changes) < 0.15, "without a jump"
     twice = [rate_share(step, 200, 0.1, [(30, 40), (100, 100)]) for step in range(101)]
     assert twice == [*rates, 0.0]
+
+
+def test_pretrain__a_run_with_a_fusion_does_not_become_longer(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """Its last steps trained the fusion on the network as it was then."""
+    fused = replace(tiny_config, model=replace(tiny_config.model, fusion=FusionConfig(width=4)))
+    pipeline.pretrain(steps(fused, 4), tmp_path / "run")
+    with pytest.raises(ConfigError, match="fusion") as raised:
+        pipeline.pretrain(steps(fused, 8), tmp_path / "run")
+    assert "--init" in str(raised.value)
+    assert load_yaml(tmp_path / "run" / "config.yaml").train.steps == 4
 
 
 def test_pretrain__a_finished_run_becomes_longer(tiny_config: RunConfig, tmp_path: Path) -> None:

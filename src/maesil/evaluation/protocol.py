@@ -54,7 +54,7 @@ class Protocol:
         mask_draws: Masks drawn for each superpatch. A scan's errors are averaged over them: PSNR is computed from the
             mean squared error, other metrics are means; the spread over draws is stored with each score.
         whole_scan: Draw one mask for each scan, in place of one for each superpatch; superpatches overlap by half and
-            are blended, so that no step remains between them.
+            are blended, so that the step between them is far smaller.
         batch: Superpatches, or slices, per batch.
     """
 

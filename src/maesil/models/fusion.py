@@ -1,6 +1,6 @@
 """Fusion: a small U-Net that combines a network's reconstruction with a kriged fill, on masked voxels only.
 
-Kriging is better than a network near visible voxels and has no seams; the network is better where anatomy has to be
+Kriging can be better than a network near visible voxels and has no seams; the network is better where anatomy has to be
 known. The fusion learns, at the end of a run, where to trust which. The network itself is frozen then, so that its
 encoder is asked for all that it would be asked for without a fusion.
 """

@@ -7,6 +7,7 @@ grow with tokens times the size of a group, instead of with the square of tokens
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import final
 
@@ -26,8 +27,36 @@ Mixer = Callable[[Float[Tensor, "rows t k"]], Float[Tensor, "rows t k"]]
 """A block that treats rows separately."""
 
 
+class GroupedDecoder(PatchDecoder):
+    """A decoder whose blocks treat groups of tokens separately; subclasses say which."""
+
+    @staticmethod
+    @abstractmethod
+    def mix(tokens: Float[Tensor, "b n k"], block: Mixer, shape: Shape3, number: int) -> Float[Tensor, "b n k"]:
+        """Applies a block to its groups.
+
+        Args:
+            tokens: All tokens.
+            block: The block.
+            shape: Shape (gd, gh, gw) of the grid.
+            number: Number of the block, from 0.
+        """
+
+    def forward(
+        self,
+        latent: Float[Tensor, "b v e"],
+        visible: Int[Tensor, "b v"],
+        wanted: Int[Tensor, "b t"] | None = None,
+    ) -> Float[Tensor, "b t k"]:
+        """Decodes all tokens, and returns the wanted ones."""
+        sequence = self.fill_sequence(latent, visible)
+        for number, block in enumerate(self.blocks):
+            sequence = self.mix(sequence, block, self.positions.shape, number)
+        return sequence if wanted is None else gather_tokens(sequence, wanted)
+
+
 @final
-class AxialDecoder(PatchDecoder):
+class AxialDecoder(GroupedDecoder):
     """Attention within each plane, then along S, in turns: 256 + 16 scores per token of 16x16x16 for two blocks.
 
     A token in a hidden plane learns in the second block what the first one gathered in the visible planes.
@@ -44,22 +73,14 @@ class AxialDecoder(PatchDecoder):
         groups = (grid.tokens_per_plane, grid.planes)
         return [Attended(grid.tokens, grid.tokens, groups[number % 2]) for number in range(depth)]
 
-    def forward(
-        self,
-        latent: Float[Tensor, "b v e"],
-        visible: Int[Tensor, "b v"],
-        wanted: Int[Tensor, "b t"] | None = None,
-    ) -> Float[Tensor, "b t k"]:
-        """Decodes all tokens, and returns the wanted ones."""
-        sequence = self.fill_sequence(latent, visible)
-        for number, block in enumerate(self.blocks):
-            mix = mix_columns if number % 2 else mix_planes
-            sequence = mix(sequence, block, self.positions.shape)
-        return sequence if wanted is None else gather_tokens(sequence, wanted)
+    @staticmethod
+    def mix(tokens: Float[Tensor, "b n k"], block: Mixer, shape: Shape3, number: int) -> Float[Tensor, "b n k"]:
+        """Planes in even blocks, columns along S in odd ones."""
+        return (mix_columns if number % 2 else mix_planes)(tokens, block, shape)
 
 
 @final
-class WindowDecoder(PatchDecoder):
+class WindowDecoder(GroupedDecoder):
     """Attention within windows of 4 x 4 tokens of a plane through all planes, shifted by half in every second block.
 
     Windows reach through all planes because a hidden block of planes is as thick as half of the superpatch: a cube in
@@ -78,17 +99,10 @@ class WindowDecoder(PatchDecoder):
         high, wide = window_edges(grid.shape)
         return [Attended(grid.tokens, grid.tokens, grid.planes * high * wide)] * depth
 
-    def forward(
-        self,
-        latent: Float[Tensor, "b v e"],
-        visible: Int[Tensor, "b v"],
-        wanted: Int[Tensor, "b t"] | None = None,
-    ) -> Float[Tensor, "b t k"]:
-        """Decodes all tokens, and returns the wanted ones."""
-        sequence = self.fill_sequence(latent, visible)
-        for number, block in enumerate(self.blocks):
-            sequence = mix_windows(sequence, block, self.positions.shape, shifted=number % 2 == 1)
-        return sequence if wanted is None else gather_tokens(sequence, wanted)
+    @staticmethod
+    def mix(tokens: Float[Tensor, "b n k"], block: Mixer, shape: Shape3, number: int) -> Float[Tensor, "b n k"]:
+        """Windows, shifted in odd blocks."""
+        return mix_windows(tokens, block, shape, shifted=number % 2 == 1)
 
 
 def mix_planes(tokens: Float[Tensor, "b n k"], mix: Mixer, shape: Shape3) -> Float[Tensor, "b n k"]:

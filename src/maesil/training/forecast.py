@@ -9,7 +9,7 @@ from typing import Any, final
 import pytorch_lightning as pl
 from rich.console import Console
 
-from maesil.progress import duration
+from maesil.progress import Pace, duration
 from maesil.training.callbacks import steps_done
 
 STEPS = 4
@@ -33,6 +33,7 @@ class Forecast(pl.Callback):
         self.console = console
         self.advice = advice
         self._done, self._began = 0, 0.0
+        self._pace = Pace()
         self._said = False
 
     def on_train_batch_end(
@@ -42,15 +43,15 @@ class Forecast(pl.Callback):
         if self._said or not trainer.is_global_zero or not steps_done(trainer, batch_idx):
             return
         self._done += 1
-        if self._done == 1:
-            self._began = time.monotonic()
+        if self._done == 1:  # the pace is that of the steps after it
+            self._began, self._pace = time.monotonic(), Pace(trainer.global_step)
             return
-        elapsed_s = time.monotonic() - self._began
-        if self._done < STEPS and elapsed_s < PATIENCE_S:
+        self._pace.update(trainer.global_step)
+        if self._done < STEPS and time.monotonic() - self._began < PATIENCE_S:
             return
         self._said = True
-        step_s = elapsed_s / (self._done - 1)
-        left_s = step_s * (trainer.max_steps - trainer.global_step)
+        left_s = self._pace.seconds_left(int(trainer.max_steps)) or 0.0
         if left_s >= SHORT_S:
+            step_s = left_s / (trainer.max_steps - trainer.global_step)
             text = f"{trainer.max_steps:,} steps, about {duration(left_s)} left ({step_s:.2g} s per step)"
             self.console.print("; ".join(filter(None, (text, self.advice(left_s)))), markup=False, highlight=False)

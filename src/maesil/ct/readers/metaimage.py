@@ -10,7 +10,6 @@ from typing import final
 import numpy as np
 
 from maesil.ct.geometry import Geometry
-from maesil.ct.readers.base import Facts, Reader
 from maesil.ct.readers.header_text import (
     dimensions,
     finite,
@@ -25,11 +24,10 @@ from maesil.ct.readers.header_text import (
     offset,
     sizes,
 )
-from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.ct.readers.soundness import array_shape, located, without_spacing
-from maesil.ct.readers.stored import BROKEN, Encoding, Stored
-from maesil.ct.readers.volume_file import VolumeFile, with_data_files
-from maesil.ct.volume import Volume
+from maesil.ct.readers.options import ReadOptions
+from maesil.ct.readers.soundness import array_shape, without_spacing
+from maesil.ct.readers.stored import Encoding, Stored
+from maesil.ct.readers.volume_file import VolumeFile, VolumeFileReader
 from maesil.errors import ScanError
 
 _LAST_FIELD = re.compile(rb"^[ \t]*ElementDataFile[ \t]*=[^\r\n]*(\r?\n|\Z)", re.MULTILINE | re.IGNORECASE)
@@ -60,34 +58,26 @@ Fields = Mapping[str, str]
 
 
 @final
-class MetaImage(Reader):
+class MetaImage(VolumeFileReader):
     """MetaImage with its voxels in the same file or in others; array axes are (k, j, i): the fastest comes last."""
 
     name = "MetaImage"
     endings = (".mha", ".mhd")
 
-    def files(self, path: Path, series: str | None = None) -> tuple[Path, ...]:
-        """The file, and the data files that its header names."""
-        return with_data_files(path, _named_files)
+    def parsed(self, path: Path, options: ReadOptions) -> VolumeFile:
+        """What the header says; raises ScanError if that is not a volume of grey values."""
+        fields, listed, start = _fields(path)
+        dims = dimensions("NDims", _required(fields, "NDims"))
+        lengths = sizes("DimSize", _required(fields, "DimSize"), dims)
+        _require_numbers(fields)
+        shape = array_shape(lengths)
+        stored = _stored(path, fields, listed, start, shape)
+        return VolumeFile(path, stored, lambda: _geometry(fields, dims, shape, options))
 
-    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
-        """Reads a file; raises ScanError if it is damaged or RGB, or has several frames or NaN values."""
-        with located(files[0], BROKEN):
-            return _parsed(files[0], options).volume()
-
-    def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
-        """The facts in the header; slices are along the file's slowest axis."""
-        return _parsed(files[0], options).facts()
-
-
-def _parsed(path: Path, options: ReadOptions) -> VolumeFile:
-    fields, listed, start = _fields(path)
-    dims = dimensions("NDims", _required(fields, "NDims"))
-    lengths = sizes("DimSize", _required(fields, "DimSize"), dims)
-    _require_numbers(fields)
-    shape = array_shape(lengths)
-    stored = _stored(path, fields, listed, start, shape)
-    return VolumeFile(path, stored, lambda: _geometry(fields, dims, shape, options))
+    def data_files(self, path: Path) -> tuple[Path, ...]:
+        """The data files that the header names."""
+        fields, listed, _ = _fields(path)
+        return _data_files(path, fields, listed)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], list[str], int]:
@@ -108,11 +98,6 @@ def _fields(path: Path) -> tuple[dict[str, str], list[str], int]:
     is_list = fields["elementdatafile"].split()[:1] == ["LIST"]
     listed = text[last.end() :].decode("utf-8", errors="replace").splitlines() if is_list else []
     return fields, listed, last.end()
-
-
-def _named_files(path: Path) -> tuple[Path, ...]:
-    fields, listed, _ = _fields(path)
-    return _data_files(path, fields, listed)
 
 
 def _required(fields: Fields, name: str) -> str:

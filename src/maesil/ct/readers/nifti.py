@@ -11,12 +11,11 @@ import numpy as np
 import numpy.typing as npt
 
 from maesil.ct.geometry import Geometry
-from maesil.ct.readers.base import Facts, Reader
+from maesil.ct.readers.base import Facts
 from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.ct.readers.soundness import AGAIN, array_shape, located, without_spacing
-from maesil.ct.readers.stored import BROKEN, Stored, gunzipped, require_regular
-from maesil.ct.readers.volume_file import VolumeFile
-from maesil.ct.volume import Volume
+from maesil.ct.readers.soundness import AGAIN, array_shape, without_spacing
+from maesil.ct.readers.stored import Stored, gunzipped, require_regular
+from maesil.ct.readers.volume_file import VolumeFile, VolumeFileReader
 from maesil.errors import ScanError
 from maesil.shapes import Shape3
 
@@ -39,7 +38,7 @@ Affine = npt.NDArray[np.float64]
 
 
 @final
-class Nifti(Reader):
+class Nifti(VolumeFileReader):
     """NIfTI-1 and NIfTI-2; array axes are (k, j, i), so that the file's fastest axis stays the fastest.
 
     Warns:
@@ -49,27 +48,22 @@ class Nifti(Reader):
     name = "NIfTI"
     endings = (".nii.gz", ".nii")
 
-    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
-        """Reads a file; raises ScanError if it is damaged, cut short or RGB, or has several frames or NaN values."""
-        with located(files[0], BROKEN):
-            return _parsed(files[0], options).volume()
+    def parsed(self, path: Path, options: ReadOptions) -> VolumeFile:
+        """What the header says; raises ScanError if that is not a volume of grey values."""
+        header = _header(path)
+        if int(header["intent_code"]) in _CIFTI:
+            raise ScanError("the file is CIFTI: it holds values on surfaces, not a volume", fix="give the CT itself")
+        shape = array_shape(_sizes(header), " (nibabel.four_to_three)")
+        notes: list[str] = []
+        stored = _stored(path, header, shape, notes)
+        scale = _scale(header)
+        return VolumeFile(path, stored, lambda: _geometry(header, shape, options, notes), notes, scale)
 
     def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
         """The facts in the header; slices are along Superior-Inferior."""
-        parsed = _parsed(files[0], options)
+        parsed = self.parsed(files[0], options)
         letters = parsed.geometry().orientation
         return parsed.facts(next(axis for axis, letter in enumerate(letters) if letter in "SI"))
-
-
-def _parsed(path: Path, options: ReadOptions) -> VolumeFile:
-    header = _header(path)
-    if int(header["intent_code"]) in _CIFTI:
-        raise ScanError("the file is CIFTI: it holds values on surfaces, not a volume", fix="give the CT itself")
-    shape = array_shape(_sizes(header), " (nibabel.four_to_three)")
-    notes: list[str] = []
-    stored = _stored(path, header, shape, notes)
-    scale = _scale(header)
-    return VolumeFile(path, stored, lambda: _geometry(header, shape, options, notes), notes, scale)
 
 
 def _header(path: Path) -> Any:

@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 
 from maesil.ct.geometry import Geometry
-from maesil.ct.readers.base import Facts, Reader
 from maesil.ct.readers.header_text import (
     dimensions,
     finite,
@@ -26,11 +25,10 @@ from maesil.ct.readers.header_text import (
     offset,
     sizes,
 )
-from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.ct.readers.soundness import array_shape, located, without_spacing
-from maesil.ct.readers.stored import BROKEN, Encoding, Stored
-from maesil.ct.readers.volume_file import VolumeFile, with_data_files
-from maesil.ct.volume import Volume
+from maesil.ct.readers.options import ReadOptions
+from maesil.ct.readers.soundness import array_shape, without_spacing
+from maesil.ct.readers.stored import Encoding, Stored
+from maesil.ct.readers.volume_file import VolumeFile, VolumeFileReader
 from maesil.errors import ScanError
 
 _MAGIC = re.compile(rb"NRRD000[1-9]\r?\n")
@@ -93,7 +91,7 @@ Fields = Mapping[str, str]
 
 
 @final
-class Nrrd(Reader):
+class Nrrd(VolumeFileReader):
     """NRRD with its voxels in the same file or in others; array axes are (k, j, i), so the fastest axis comes last.
 
     Warns:
@@ -103,29 +101,21 @@ class Nrrd(Reader):
     name = "NRRD"
     endings = (".nrrd", ".nhdr")
 
-    def files(self, path: Path, series: str | None = None) -> tuple[Path, ...]:
-        """The file, and the data files that its header names."""
-        return with_data_files(path, _named_files)
+    def parsed(self, path: Path, options: ReadOptions) -> VolumeFile:
+        """What the header says; raises ScanError if that is not a volume of grey values."""
+        fields, listed, start = _fields(path)
+        dims = dimensions("dimension", _required(fields, "dimension"))
+        lengths = sizes("sizes", _required(fields, "sizes"), dims)
+        _require_numbers(fields, lengths)
+        shape = array_shape(lengths)
+        notes: list[str] = []
+        stored = _stored(path, fields, listed, start, shape)
+        return VolumeFile(path, stored, lambda: _geometry(fields, dims, shape, options, notes), notes)
 
-    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
-        """Reads a file; raises ScanError if it is damaged or RGB, or has several frames or NaN values."""
-        with located(files[0], BROKEN):
-            return _parsed(files[0], options).volume()
-
-    def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
-        """The facts in the header; slices are along the file's slowest axis."""
-        return _parsed(files[0], options).facts()
-
-
-def _parsed(path: Path, options: ReadOptions) -> VolumeFile:
-    fields, listed, start = _fields(path)
-    dims = dimensions("dimension", _required(fields, "dimension"))
-    lengths = sizes("sizes", _required(fields, "sizes"), dims)
-    _require_numbers(fields, lengths)
-    shape = array_shape(lengths)
-    notes: list[str] = []
-    stored = _stored(path, fields, listed, start, shape)
-    return VolumeFile(path, stored, lambda: _geometry(fields, dims, shape, options, notes), notes)
+    def data_files(self, path: Path) -> tuple[Path, ...]:
+        """The data files that the header names."""
+        fields, listed, _ = _fields(path)
+        return _data_files(path, fields.get("data file"), listed)
 
 
 def _fields(path: Path) -> tuple[dict[str, str], list[str], int]:
@@ -148,11 +138,6 @@ def _fields(path: Path) -> tuple[dict[str, str], list[str], int]:
         if name == "data file" and value.split()[:1] == ["LIST"]:
             return fields, lines[number + 1 :], len(text)
     return fields, [], end.end() if end else len(text)
-
-
-def _named_files(path: Path) -> tuple[Path, ...]:
-    fields, listed, _ = _fields(path)
-    return _data_files(path, fields.get("data file"), listed)
 
 
 def _required(fields: Fields, name: str) -> str:

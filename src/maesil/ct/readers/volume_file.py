@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from maesil.ct.geometry import Geometry, GeometryWarning
-from maesil.ct.readers.base import Facts
-from maesil.ct.readers.soundness import Slabs, collect, require_sound, squared
+from maesil.ct.readers.base import Facts, Reader
+from maesil.ct.readers.options import STRICT, ReadOptions
+from maesil.ct.readers.soundness import Slabs, collect, located, require_sound, squared
 from maesil.ct.readers.stored import BROKEN, Stored, require_complete, slabs
 from maesil.ct.volume import Volume
 from maesil.errors import ScanError
@@ -25,7 +27,7 @@ MOST_WHOLE = 2**14
 
 @dataclass(frozen=True)
 class VolumeFile:
-    """What a text header says about a scan.
+    """What a header says about a scan.
 
     Attributes:
         path: File with the header.
@@ -81,13 +83,36 @@ class VolumeFile:
             yield start, _rescaled(slab, *self.scale)
 
 
-def with_data_files(path: Path, named: Callable[[Path], tuple[Path, ...]]) -> tuple[Path, ...]:
-    """A file, and the data files that its header names and that exist; just the file if the header cannot be parsed."""
-    try:
-        data = named(path)
-    except _UNPARSED:
-        return (path,)  # reading the scan will say what is wrong
-    return (path, *(file for file in data if file != path and file.is_file()))
+class VolumeFileReader(Reader):
+    """A format in which a file with a header, and the data files that it names, are one scan; array axes are (k, j, i).
+
+    Subclasses parse the header; the fastest axis of the file is the last one of the array.
+    """
+
+    @abstractmethod
+    def parsed(self, path: Path, options: ReadOptions) -> VolumeFile:
+        """What the header of a file says; raises ScanError if that is not a volume of grey values."""
+
+    def data_files(self, path: Path) -> tuple[Path, ...]:
+        """The data files that the header of a file names; none in formats without."""
+        return ()
+
+    def files(self, path: Path, series: str | None = None) -> tuple[Path, ...]:
+        """The file, and its data files that exist; just the file if the header cannot be parsed."""
+        try:
+            data = self.data_files(path)
+        except _UNPARSED:
+            return (path,)  # reading the scan will say what is wrong
+        return (path, *(file for file in data if file != path and file.is_file()))
+
+    def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
+        """Reads a file; raises ScanError if it is damaged, cut short or RGB, or has several frames or NaN values."""
+        with located(files[0], BROKEN):
+            return self.parsed(files[0], options).volume()
+
+    def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
+        """The facts in the header; slices are along the file's slowest axis."""
+        return self.parsed(files[0], options).facts()
 
 
 def _rescaled(voxels: npt.NDArray[Any], slope: float, inter: float) -> npt.NDArray[Any]:
