@@ -66,6 +66,7 @@ class MonitorConfig:
         checkpoint_every: Number of steps between checkpoints.
         image_every: Number of steps between reconstruction images in TensorBoard; 0 turns images off.
         log_every: Number of steps between rows of the logs.
+        wandb: Project of Weights & Biases that the run is logged to, too; None: it is not. Needs the extra `wandb`.
     """
 
     validate_every: NonNegativeInt = 1000
@@ -73,6 +74,7 @@ class MonitorConfig:
     checkpoint_every: PositiveInt = 500
     image_every: NonNegativeInt = 1000
     log_every: PositiveInt = 20
+    wandb: str | None = None
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.plugins.precision import MixedPrecision
 
+from maesil.extras import optional
+from maesil.files import write_text
 from maesil.rank import is_first_rank
 from maesil.training.callbacks import Checkpoints, GracefulStop, Meter
 from maesil.training.checkpoint import sweep
@@ -121,7 +124,7 @@ def make_trainer(
         check_val_every_n_epoch=None,
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
-        logger=_loggers(job.run),
+        logger=_loggers(job.run, job.monitor.wandb),
         callbacks=callbacks,
         log_every_n_steps=job.monitor.log_every,
         enable_checkpointing=False,
@@ -150,8 +153,26 @@ def _precision(efficiency: EfficiencyConfig) -> dict[str, Any]:
     return {"plugins": [MixedPrecision("16-mixed", device)]}
 
 
-def _loggers(run: Path) -> list[Any]:
-    return [CsvLog(run / "logs" / "metrics.csv"), TensorBoardLogger(str(run / "logs"), name="", version="tensorboard")]
+def _loggers(run: Path, project: str | None) -> list[Any]:
+    logs = run / "logs"
+    always = [CsvLog(logs / "metrics.csv"), TensorBoardLogger(str(logs), name="", version="tensorboard")]
+    return always if project is None else [*always, _wandb(run, project)]
+
+
+def _wandb(run: Path, project: str) -> Any:
+    """A logger of Weights & Biases, under one id for all calls that continue the run.
+
+    Raises:
+        MissingExtraError: The package is not installed.
+    """
+    optional("wandb", "wandb")
+    from pytorch_lightning.loggers import WandbLogger
+
+    kept = run / "logs" / "wandb-id"
+    if is_first_rank() and not kept.is_file():
+        write_text(kept, secrets.token_hex(4))
+    known = kept.read_text(encoding="utf-8") if kept.is_file() else None
+    return WandbLogger(name=run.name, project=project, save_dir=str(run / "logs"), id=known, resume="allow")
 
 
 class _quiet:  # noqa: N801 (reads as the statement it is)
