@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import sys
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 
 from maesil.errors import MissingExtraError
@@ -22,5 +24,14 @@ def optional(module: str, extra: str) -> ModuleType:
     try:
         return import_module(module)
     except ImportError as error:
-        what = f"this needs the package '{module.split('.')[0]}', which cannot be imported: {error}"
-        raise MissingExtraError(what, fix=installing(extra)) from error
+        raise _missing(module, extra, f"cannot be imported: {error}") from error
+
+
+def require(module: str, extra: str) -> None:
+    """Raises MissingExtraError if an optional package is not installed, without importing it."""
+    if module not in sys.modules and find_spec(module) is None:
+        raise _missing(module, extra, "is not installed")
+
+
+def _missing(module: str, extra: str, why: str) -> MissingExtraError:
+    return MissingExtraError(f"this needs the package '{module.split('.')[0]}', which {why}", fix=installing(extra))

@@ -41,7 +41,11 @@ def test_multiscales__is_what_ome_ngff_05_asks_for() -> None:
     assert attributes["version"] == "0.5"
     (image,) = attributes["multiscales"]
     assert image["name"] == "scan"
-    assert image["axes"] == [{"name": name, "type": "space", "unit": "millimeter"} for name in "zyx"]
+    directions = ("inferior-to-superior", "anterior-to-posterior", "right-to-left")
+    assert image["axes"] == [
+        {"name": name, "type": "space", "unit": "millimeter", "orientation": {"type": "anatomical", "value": direction}}
+        for name, direction in zip("zyx", directions, strict=True)
+    ]
     assert [one["path"] for one in image["datasets"]] == ["0", "1", "2"]
     json.dumps(attributes)
 

@@ -14,11 +14,13 @@ import pytorch_lightning.loggers
 from pytorch_lightning.loggers import Logger
 
 from maesil import pipeline
+from maesil.cli import main
 from maesil.config import RunConfig
 from maesil.errors import MissingExtraError
 
 MADE: list[dict[str, Any]] = []
 ROWS: list[tuple[int | None, set[str]]] = []
+FINISHED: list[str] = []
 
 
 class FakeWandb(Logger):
@@ -29,6 +31,10 @@ class FakeWandb(Logger):
     def __init__(self, **settings: Any) -> None:
         super().__init__()
         MADE.append(settings)
+        self.experiment = self
+
+    def finish(self) -> None:
+        FINISHED.append(MADE[-1]["id"])
 
     def log_hyperparams(self, params: Any, *args: Any, **kwargs: Any) -> None:
         pass
@@ -47,13 +53,15 @@ def test_pretrain__logs_to_wandb_under_one_id(
 ) -> None:
     monkeypatch.setitem(sys.modules, "wandb", ModuleType("wandb"))
     monkeypatch.setattr(pytorch_lightning.loggers, "WandbLogger", FakeWandb)
-    MADE.clear()
-    ROWS.clear()
+    for kept in (MADE, ROWS, FINISHED):
+        kept.clear()
     run = tmp_path / "run"
     for steps in (1, 2):
         pipeline.pretrain(logged(tiny_config, steps), run)
     assert [each["project"] for each in MADE] == ["chests", "chests"]
+    assert FINISHED == [MADE[0]["id"], MADE[1]["id"]]
     assert MADE[0]["id"] == MADE[1]["id"]
+    assert MADE[0]["config"]["config"]["train"]["peak_lr"] == 1e-3
     assert [step for step, _ in ROWS] == [1, 2]
     assert all({"loss", "learning_rate"} <= names for _, names in ROWS)
 
@@ -64,6 +72,20 @@ def test_pretrain__without_wandb_names_the_extra(
     monkeypatch.setitem(sys.modules, "wandb", None)
     with pytest.raises(MissingExtraError, match=r"(?s)'wandb'.*pip install -e '\.\[wandb\]'"):
         pipeline.pretrain(logged(tiny_config, 1), tmp_path / "run")
+
+
+def test_pretrain__without_wandb_is_told_before_anything_is_written(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delitem(sys.modules, "wandb", raising=False)
+    monkeypatch.setattr("maesil.extras.find_spec", lambda name: None)
+    run = tmp_path / "run"
+    words = ["pretrain", "demo", "--data.store", str(tiny_store), "--run", str(run), "--monitor.wandb", "chests"]
+    assert main(words) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "'wandb', which is not installed" in said
+    assert "pip install -e '.[wandb]'" in said
+    assert not run.exists()
 
 
 @pytest.mark.interop

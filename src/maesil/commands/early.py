@@ -14,6 +14,7 @@ from maesil.encoder.feature_file import require_features, require_table
 from maesil.encoder.source import NONE, local_folder
 from maesil.errors import ConfigError
 from maesil.export import TARGETS
+from maesil.extras import require
 from maesil.files import read_yaml
 from maesil.presets import PRESETS
 from maesil.runs.checkpoints import checkpoint_of
@@ -95,7 +96,12 @@ def _run(kind: str) -> Check:
     return lambda word: checkpoint_of(Path(word), kind=kind)
 
 
+def _wandb(_: str) -> None:
+    require("wandb", "wandb")
+
+
 _TASK: Mapping[str | int, Check] = {
+    "--monitor.wandb": _wandb,
     "--data.store": _store,
     "--store": _store,
     "--init": _encoder,
@@ -108,6 +114,7 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
         "--config": lambda word: read_yaml(Path(word)),
         "--data.store": _store,
         "--init": _weights,
+        "--monitor.wandb": _wandb,
     },
     "evaluate": {0: _PRETRAINED, "--data.store": _store},
     "report": {0: _PRETRAINED, "--data.store": _store},

@@ -10,7 +10,8 @@ from typing import Any, Literal
 
 from maesil.ct.geometry import Geometry
 from maesil.errors import ConfigError
-from maesil.files import AnyPath, replacing
+from maesil.files import AnyPath
+from maesil.store.collection import write_atomically, write_collection
 from maesil.store.format import MANIFEST, array_names, files_of, scan_path
 from maesil.store.location import address_of
 from maesil.store.lock import locked
@@ -101,8 +102,8 @@ def remove_scans(store: Path, scan_ids: Sequence[str]) -> None:
             opened.entry(scan_id)  # raises for an unknown name and suggests the nearest one
         manifest = opened.manifest
         manifest["scans"] = [row for row in manifest["scans"] if row["scan_id"] not in scan_ids]
-        with replacing(store / MANIFEST) as fresh:
-            fresh.write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+        write_atomically(store / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
+        write_collection(store, manifest["scans"])
         for scan_id in scan_ids:
             shutil.rmtree(scan_path(store, scan_id), ignore_errors=True)
 

@@ -12,6 +12,9 @@ from maesil.shapes import Shape3
 FORMAT = 1
 """Version of the store's format; increased when an old reader cannot read a new store."""
 
+NGFF = "0.5"
+"""Version of OME-NGFF's metadata."""
+
 MANIFEST, QUARANTINE, LOCK, SCANS, OCCUPANCY = "manifest.json", "quarantine.jsonl", ".lock", "scans", "occupancy"
 LABELS = "labels"
 DRAFT = ".draft-"
@@ -58,9 +61,14 @@ def files_of(name: str, shape: Shape3, shard: int) -> tuple[Shape3, int]:
     return level_shape(shape, level), shard // 2**level
 
 
+DIRECTIONS = {"z": "inferior-to-superior", "y": "anterior-to-posterior", "x": "right-to-left"}
+"""Axis to its direction in a scan of orientation SPL, in the words of OME-NGFF's RFC 4."""
+
+
 def multiscales(name: str, geometry: Geometry) -> dict[str, Any]:
     """OME-NGFF 0.5 metadata: axes z, y, x along S, P, L in millimetres, with exact voxel centres.
 
+    The directions of the axes are said as RFC 4 has it, which readers of 0.5 may ignore.
     OME-NGFF scales and translates but does not rotate: an oblique scan's exact affine is in `maesil.geometry`.
     """
     spacing = [float(step) for step in geometry.spacing_mm]
@@ -73,8 +81,11 @@ def multiscales(name: str, geometry: Geometry) -> dict[str, Any]:
         shift = [start + step * (factor - 1) / 2 for start, step in zip(first, spacing, strict=True)]
         transforms = [{"type": "scale", "scale": scale}, {"type": "translation", "translation": shift}]
         datasets.append({"path": str(level), "coordinateTransformations": transforms})
-    axes = [{"name": axis, "type": "space", "unit": "millimeter"} for axis in "zyx"]
-    return {"version": "0.5", "multiscales": [{"name": name, "axes": axes, "datasets": datasets, "type": "mean"}]}
+    axes = [
+        {"name": axis, "type": "space", "unit": "millimeter", "orientation": {"type": "anatomical", "value": direction}}
+        for axis, direction in DIRECTIONS.items()
+    ]
+    return {"version": NGFF, "multiscales": [{"name": name, "axes": axes, "datasets": datasets, "type": "mean"}]}
 
 
 def _along_axes(geometry: Geometry) -> Sequence[float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from maesil.datasets.labels import image_files
 from maesil.errors import ScanError, StoreError
 from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
+from maesil.store.collection import write_atomically, write_collection, write_group
 from maesil.store.format import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.lock import locked
 from maesil.store.names_table import write_names
@@ -189,14 +189,14 @@ def _refuse_other_folder(out: Path) -> None:
 def _open_store(out: Path, config: PrepareConfig, check: str | None) -> None:
     """Makes the group, or checks its settings; removes drafts of a killed call (the lock proves that it has ended)."""
     if not (out / "zarr.json").exists():
-        _write_group(out, {"maesil": {"format": FORMAT, "settings": config.recorded()}})
+        write_group(out, {"maesil": {"format": FORMAT, "settings": config.recorded()}})
     known = _known_store(out)
     _require_same_settings(out, known["settings"], config.recorded())
     if check is not None and known.setdefault("salt_check", check) != check:
         fix = "use the salt of the first call (--salt), or choose another --out"
         raise StoreError("the store's names were made with another salt", where=out, fix=fix)
-    _write_group(out, {"maesil": known})
-    _write_group(out / SCANS, {})
+    write_group(out, {"maesil": known})
+    write_group(out / SCANS, {})
     for draft in (out / SCANS).glob(f"{DRAFT}*"):
         shutil.rmtree(draft, ignore_errors=True)
 
@@ -245,22 +245,8 @@ def _copies(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
 
 
 def _finish(out: Path, config: PrepareConfig, rows: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined]) -> None:
-    """Writes the list of what was left out, then the manifest, which shows that the store is complete."""
+    """Lists what was left out and what is there, then writes the manifest, which shows that the store is complete."""
     manifest = {"format": FORMAT, "settings": config.recorded(), "scans": list(rows)}
-    _write_atomically(out / QUARANTINE, quarantine_text(bad))
-    _write_atomically(out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")
-
-
-def _write_group(path: Path, attributes: dict[str, Any]) -> None:
-    path.mkdir(exist_ok=True)
-    group = {"attributes": attributes, "node_type": "group", "zarr_format": 3}
-    _write_atomically(path / "zarr.json", json.dumps(group, indent=1, sort_keys=True) + "\n")
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    draft = path.with_name(f".{path.name}.draft")
-    with draft.open("w", encoding="utf-8") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    write_atomically(out / QUARANTINE, quarantine_text(bad))
+    write_collection(out, rows)
+    write_atomically(out / MANIFEST, json.dumps(manifest, indent=1, sort_keys=True) + "\n")

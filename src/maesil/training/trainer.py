@@ -6,6 +6,7 @@ import logging
 import secrets
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -92,9 +93,10 @@ def fit(
         Meter(job.monitor.log_every),
         Checkpoints(checkpoints, job.monitor.checkpoint_every, job.record, job.card),
     ]
-    with _quiet():
+    with _quiet(), ExitStack() as at_end:
         parts = module.last_stage is not None
         trainer = make_trainer(job, efficiency, [*always, *callbacks, bar], in_parts=parts)
+        at_end.callback(_finish, trainer.loggers)
         trainer.fit(module, datamodule=data, ckpt_path=str(state) if state.is_file() else None, weights_only=True)
     return "interrupted" if stop.requested and trainer.global_step < job.train.steps else "finished"
 
@@ -124,7 +126,7 @@ def make_trainer(
         check_val_every_n_epoch=None,
         limit_val_batches=None if validates else 0,
         num_sanity_val_steps=0,
-        logger=_loggers(job.run, job.monitor.wandb),
+        logger=_loggers(job),
         callbacks=callbacks,
         log_every_n_steps=job.monitor.log_every,
         enable_checkpointing=False,
@@ -153,13 +155,13 @@ def _precision(efficiency: EfficiencyConfig) -> dict[str, Any]:
     return {"plugins": [MixedPrecision("16-mixed", device)]}
 
 
-def _loggers(run: Path, project: str | None) -> list[Any]:
-    logs = run / "logs"
+def _loggers(job: Job) -> list[Any]:
+    logs = job.run / "logs"
     always = [CsvLog(logs / "metrics.csv"), TensorBoardLogger(str(logs), name="", version="tensorboard")]
-    return always if project is None else [*always, _wandb(run, project)]
+    return always if job.monitor.wandb is None else [*always, _wandb(job, job.monitor.wandb)]
 
 
-def _wandb(run: Path, project: str) -> Any:
+def _wandb(job: Job, project: str) -> Any:
     """A logger of Weights & Biases, under one id for all calls that continue the run.
 
     Raises:
@@ -168,11 +170,24 @@ def _wandb(run: Path, project: str) -> Any:
     optional("wandb", "wandb")
     from pytorch_lightning.loggers import WandbLogger
 
-    kept = run / "logs" / "wandb-id"
+    logs = job.run / "logs"
+    kept = logs / "wandb-id"
     if is_first_rank() and not kept.is_file():
         write_text(kept, secrets.token_hex(4))
     known = kept.read_text(encoding="utf-8") if kept.is_file() else None
-    return WandbLogger(name=run.name, project=project, save_dir=str(run / "logs"), id=known, resume="allow")
+    settings = dict(job.record)
+    return WandbLogger(
+        name=job.run.name, project=project, save_dir=str(logs), id=known, resume="allow", config=settings
+    )
+
+
+def _finish(loggers: Sequence[Any]) -> None:
+    """Ends the curves of Weights & Biases: a later training of this process would go on with them."""
+    from pytorch_lightning.loggers import WandbLogger
+
+    for logger in loggers:
+        if isinstance(logger, WandbLogger):
+            logger.experiment.finish()
 
 
 class _quiet:  # noqa: N801 (reads as the statement it is)
