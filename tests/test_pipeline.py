@@ -25,6 +25,18 @@ def test_pipeline__every_path_may_be_a_string(name: str) -> None:
     assert [each.name for each in parameters if only_paths.search(str(each.annotation))] == []
 
 
+TOLD_OTHERWISE = {"demo", "plan"}
+"""Functions that take long and show what they do on a console, or take a few seconds."""
+AT_ONCE = {"check", "doctor", "export", "masks", "publish", "similar", "view", "write_table1"}
+"""Functions of one scan, one file or one page, without items to count."""
+
+
+@pytest.mark.parametrize("name", [name for name in pipeline.__all__ if inspect.isfunction(getattr(pipeline, name))])
+def test_pipeline__what_takes_long_reports_progress(name: str) -> None:
+    parameters = inspect.signature(getattr(pipeline, name)).parameters
+    assert ("progress" in parameters) is (name not in TOLD_OTHERWISE | AT_ONCE)
+
+
 def test_pipeline__type_checkers_see_what_is_imported() -> None:
     """The names are listed for `import *`, for type checkers, and for the import on first use."""
     tree = ast.parse(inspect.getsource(pipeline))
@@ -47,10 +59,23 @@ def test_pipeline__from_scans_to_a_page_with_strings(tiny_config: RunConfig, sca
     pipeline.prepare(str(scans), store, PrepareConfig(spacing_mm=2.0, salt="test"), workers=0)
     data = replace(tiny_config.data, store=store)  # type: ignore[arg-type]
     config = replace(tiny_config, data=data, train=replace(tiny_config.train, steps=1))
-    pipeline.pretrain(config, run)
+    told: list[tuple[int, int, str]] = []
+
+    def progress(done: int, total: int, name: str) -> None:
+        told.append((done, total, name))
+
+    pipeline.pretrain(config, run, progress=progress)
+    assert [(done, total) for done, total, _ in told] == [(1, 1)]
     pipeline.evaluate(run, store=store, protocol=Protocol(lpips=None, mask_draws=1), json_path=str(tmp_path / "s.json"))
     assert pipeline.report(run, store=store, out=str(tmp_path / "page.html")) == tmp_path / "page.html"
-    rebuilt, _ = pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "a.nii.gz"))
+    told.clear()
+    rebuilt, _ = pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "a.nii.gz"), progress=progress)
+    assert told[0][0] == 0
+    assert "superpatches" in told[0][2]
+    assert told[-1][0] == told[-1][1] == told[0][1]
+    told.clear()
+    assert pipeline.store("check", store, progress=progress) == {}
+    assert [done for done, _, _ in told] == [1, 2, 3, 4]
     separate, _ = pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "b.nii.gz"), whole_scan=False)
     assert rebuilt.read_bytes() != separate.read_bytes()
     pipeline.embed(run, store, table)

@@ -59,7 +59,7 @@ def test_pretrain__logs_to_wandb_under_one_id(
     for steps in (1, 2):
         pipeline.pretrain(logged(tiny_config, steps), run)
     assert [each["project"] for each in MADE] == ["chests", "chests"]
-    assert FINISHED == [MADE[0]["id"], MADE[1]["id"]]
+    assert [MADE[0]["id"], MADE[1]["id"]] == FINISHED
     assert MADE[0]["id"] == MADE[1]["id"]
     assert MADE[0]["config"]["config"]["train"]["peak_lr"] == 1e-3
     assert [step for step, _ in ROWS] == [1, 2]

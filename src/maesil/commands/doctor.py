@@ -7,8 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from maesil.commands.parsing import parse, print_json
+from maesil.commands.parsing import console, parse, print_json
 from maesil.counts import count_of
+from maesil.screen import scan_bar
 
 if TYPE_CHECKING:
     from maesil.store.privacy import PrivacyCheck
@@ -43,7 +44,8 @@ def main(words: Sequence[str]) -> int:
     from maesil import pipeline
 
     if call.privacy is not None:
-        check = pipeline.check_privacy(*call.privacy)
+        with scan_bar(console(), "searching") as progress:
+            check = pipeline.check_privacy(*call.privacy, progress=progress)
         _print_check(check, as_json=call.json)
         return 1 if check.repeated else 0
     findings = pipeline.doctor(fetch_lpips=call.fetch_lpips)

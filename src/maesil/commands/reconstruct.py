@@ -9,8 +9,9 @@ from typing import Literal
 
 import tyro
 
-from maesil.commands.parsing import parse, print_json
+from maesil.commands.parsing import console, parse, print_json
 from maesil.ct.readers.options import ReadOptions
+from maesil.screen import scan_bar
 
 
 @dataclass(frozen=True)
@@ -52,17 +53,19 @@ def main(words: Sequence[str]) -> int:
     call = parse(Reconstruct, "reconstruct", words)
     from maesil import pipeline
 
-    reconstruction, mask = pipeline.reconstruct(
-        call.run,
-        call.scan,
-        call.out,
-        predicted=call.predicted,
-        seed=call.seed,
-        whole_scan=call.whole_scan,
-        series=call.series,
-        checkpoint=call.checkpoint,
-        options=call.options,
-    )
+    with scan_bar(console(), "rebuilding") as progress:
+        reconstruction, mask = pipeline.reconstruct(
+            call.run,
+            call.scan,
+            call.out,
+            predicted=call.predicted,
+            seed=call.seed,
+            whole_scan=call.whole_scan,
+            series=call.series,
+            checkpoint=call.checkpoint,
+            options=call.options,
+            progress=progress,
+        )
     if call.json:
         print_json({"reconstruction": reconstruction, "mask": mask})
     else:

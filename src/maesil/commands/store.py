@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from maesil.commands.parsing import console, parse, print_json
+from maesil.screen import scan_bar
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,9 @@ def main(words: Sequence[str]) -> int:
     call = parse(Store, "store", words)
     from maesil import pipeline
 
-    screen, faults = console(), pipeline.store(call.action, call.store, call.scans)
+    screen = console()
+    with scan_bar(screen, "checking") as progress:
+        faults = pipeline.store(call.action, call.store, call.scans, progress=progress)
     for scan_id, fault in faults.items():
         screen.print(f"{scan_id}: {fault}", markup=False)
     if call.json:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int16
 from torch import Tensor
 
+from maesil.counts import count_of
 from maesil.ct.window import Window
 from maesil.models.contract import Reconstructor
+from maesil.progress import Progress
 from maesil.sampling.ahead import ReadsBoxes, tile_batches
 from maesil.sampling.augment import draw_generator
 from maesil.tiling import Tile, Tiling
+
+TileBatch = tuple[Sequence[Tile], Int16[np.ndarray, "b 1 d h w"]]
+"""Superpatches of a scan, and their voxels in HU."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +73,7 @@ def rebuild(
     *,
     batch: int = 8,
     chosen: Collection[int] | None = None,
+    progress: Progress | None = None,
 ) -> RebuiltScan:
     """Reconstructs a whole scan, superpatch by superpatch.
 
@@ -79,11 +85,12 @@ def rebuild(
         seed: Seed of the scan's masks, from `scan_seed`; None: nothing is masked.
         batch: Superpatches per batch.
         chosen: Indices of the superpatches to reconstruct; the others are only read. None: all.
+        progress: Called before the first and after every batch of superpatches.
     """
     truth, volume = (np.zeros(tiling.shape, dtype=np.float32) for _ in range(2))
     mask = np.zeros(tiling.shape, dtype=bool)
     device = device_of(model)
-    for tiles, hu in tile_batches(read, list(tiling), tiling.tile, batch):
+    for tiles, hu in counted(tile_batches(read, list(tiling), tiling.tile, batch), len(tiling), progress):
         superpatch = window.normalize(torch.from_numpy(hu).to(device).float())
         for tile, true in zip(tiles, superpatch, strict=True):
             truth[tile.inside] = true[0].cpu().numpy()[tile.local]
@@ -97,6 +104,18 @@ def rebuild(
             volume[tile.inside] = predicted[0].float().cpu().numpy()[tile.local]
             mask[tile.inside] = hidden[0].cpu().numpy()[tile.local]
     return RebuiltScan(truth, volume, mask)
+
+
+def counted(batches: Iterable[TileBatch], total: int, progress: Progress | None) -> Iterator[TileBatch]:
+    """Yields batches of superpatches, and reports how many of all superpatches are done."""
+    done = 0
+    if progress is not None:
+        progress(done, total, count_of(total, "superpatch", "superpatches"))
+    for tiles, hu in batches:
+        yield tiles, hu
+        done += len(tiles)
+        if progress is not None:
+            progress(done, total, "")
 
 
 def device_of(model: Reconstructor) -> torch.device:

@@ -16,6 +16,7 @@ from maesil.ct.write import nifti_ending, sibling_path, write_nifti
 from maesil.evaluation.rebuild import rebuild
 from maesil.evaluation.whole_scan import rebuild_whole
 from maesil.files import AnyPath
+from maesil.progress import Progress
 from maesil.runs.load import load_run
 from maesil.sampling.ahead import box_reader
 from maesil.store.conform import conform
@@ -33,6 +34,7 @@ def reconstruct(
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
     options: ReadOptions = STRICT,
+    progress: Progress | None = None,
 ) -> tuple[Path, Path]:
     """Masks and reconstructs one scan; writes the reconstruction and the mask as NIfTI on the scan's own grid.
 
@@ -47,6 +49,7 @@ def reconstruct(
         series: The DICOM series to read, if the folder contains several.
         checkpoint: Which of the run's checkpoints to load.
         options: What to do about scans that are refused otherwise.
+        progress: Called before the first and after every batch of superpatches.
 
     Returns:
         Paths of the two files.
@@ -63,10 +66,10 @@ def reconstruct(
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"])
     if whole_scan:
-        rebuilt = rebuild_whole(loaded.model, box_reader(volume), volume.shape, window, seed)
+        rebuilt = rebuild_whole(loaded.model, box_reader(volume), volume.shape, window, seed, progress=progress)
     else:
         tiling = Tiling(volume.shape, loaded.config.model.superpatch)
-        rebuilt = rebuild(loaded.model, box_reader(volume), tiling, window, seed)
+        rebuilt = rebuild(loaded.model, box_reader(volume), tiling, window, seed, progress=progress)
     hu = window.denormalize(rebuilt.reconstruction.clip(0.0, 1.0)).astype(np.float32)
     placed = resample_to(Volume(hu, volume.geometry), original.geometry, fill=window.low_hu)
     mask = resample_to(

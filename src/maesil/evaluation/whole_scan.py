@@ -10,10 +10,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from maesil.ct.window import Window
-from maesil.evaluation.rebuild import RebuiltScan, device_of, inference_precision
+from maesil.evaluation.rebuild import RebuiltScan, counted, device_of, inference_precision
 from maesil.grid import PatchGrid
 from maesil.masking.base import strides
 from maesil.models.contract import Reconstructor
+from maesil.progress import Progress
 from maesil.sampling.ahead import ReadsBoxes, tile_batches
 from maesil.sampling.augment import draw_generator
 from maesil.sampling.regions import overlap
@@ -31,6 +32,7 @@ def rebuild_whole(
     *,
     batch: int = 8,
     chosen: Sequence[Tile] | None = None,
+    progress: Progress | None = None,
 ) -> RebuiltScan:
     """Reconstructs a scan under one mask, without steps between superpatches.
 
@@ -44,6 +46,7 @@ def rebuild_whole(
         seed: Seed of the scan's mask, from `scan_seed`; None: nothing is masked.
         batch: Superpatches per batch.
         chosen: Superpatches to reconstruct; the rest of the scan is only read. None: all.
+        progress: Called before the first and after every batch of superpatches.
     """
     tiling = overlapping(shape, model.mask_grid)
     hidden = scan_mask(model, tiling.padded_shape, seed)
@@ -51,7 +54,7 @@ def rebuild_whole(
     blend = weights[0][:, None, None] * weights[1][:, None] * weights[2]
     truth, volume = (np.zeros(shape, dtype=np.float32) for _ in range(2))
     device = device_of(model)
-    for tiles, hu in tile_batches(read, list(tiling), tiling.tile, batch):
+    for tiles, hu in counted(tile_batches(read, list(tiling), tiling.tile, batch), len(tiling), progress):
         superpatch = window.normalize(torch.from_numpy(hu).to(device).float())
         for tile, true in zip(tiles, superpatch, strict=True):
             truth[tile.inside] = true[0].cpu().numpy()[tile.local]

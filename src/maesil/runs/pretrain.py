@@ -17,6 +17,7 @@ from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.files import AnyPath
 from maesil.models import Pretrainer, make_model
 from maesil.models.transformer import recompute_blocks
+from maesil.progress import Progress
 from maesil.rank import is_first_rank
 from maesil.runs.advice import cpu_advice
 from maesil.runs.card import model_card, run_record, store_lines
@@ -57,7 +58,9 @@ class Outcome:
     steps: int
 
 
-def pretrain(config: RunConfig, run: AnyPath, *, console: Console | None = None) -> Outcome:
+def pretrain(
+    config: RunConfig, run: AnyPath, *, console: Console | None = None, progress: Progress | None = None
+) -> Outcome:
     """Pre-trains a model in a run folder; the same call resumes an interrupted run.
 
     A run can be made longer (`config.train.steps`), whether it is finished or not, and go on with a copy of its store.
@@ -66,6 +69,7 @@ def pretrain(config: RunConfig, run: AnyPath, *, console: Console | None = None)
         config: The full configuration; `config.data.store` must be set.
         run: The run folder, created if absent.
         console: Where to show progress; None: nowhere.
+        progress: Called after every step.
 
     Raises:
         ConfigError: No store is given, an override names an unknown patient, the folder contains a run with other
@@ -85,7 +89,7 @@ def pretrain(config: RunConfig, run: AnyPath, *, console: Console | None = None)
     if not steps_done(run):  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
     with locked(run):
-        return _continue(config, store, run, console or Console(quiet=True))
+        return _continue(config, store, run, console or Console(quiet=True), progress)
 
 
 def _absolute(data: DataConfig) -> Path | tuple[Path, ...]:
@@ -94,7 +98,7 @@ def _absolute(data: DataConfig) -> Path | tuple[Path, ...]:
     return paths[0] if len(paths) == 1 else paths
 
 
-def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Outcome:
+def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console, progress: Progress | None) -> Outcome:
     done = steps_done(run)
     config = settle(config, run, store)
     if done >= config.train.steps:
@@ -109,11 +113,13 @@ def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console) -
         )
     for warning in split_warnings(store, config.data.holdout):
         screen.print(f"warning: {warning}", markup=False)
-    status = _train(config, store, run, screen)
+    status = _train(config, store, run, screen, progress)
     return Outcome(status, run, steps_done(run), config.train.steps)
 
 
-def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> Literal["finished", "interrupted"]:
+def _train(
+    config: RunConfig, store: ScanStore, run: Path, screen: Console, progress: Progress | None
+) -> Literal["finished", "interrupted"]:
     """Trains from the run's last checkpoint, or from the start."""
     module = make_module(config, resolve(config.efficiency))
     initial = _initial(config, module.model, store, run, screen)
@@ -142,7 +148,7 @@ def _train(config: RunConfig, store: ScanStore, run: Path, screen: Console) -> L
     if held_out is not None and config.monitor.image_every:
         callbacks.append(Images(held_out[0], config.monitor.image_every))
     batches = Batches(training, held_out, config.train, efficiency)
-    return fit(module, batches, job, efficiency, LiveProgress(screen), callbacks)
+    return fit(module, batches, job, efficiency, LiveProgress(screen, report=progress), callbacks)
 
 
 def _initial(

@@ -11,6 +11,7 @@ from typing import Any, Literal
 from maesil.ct.geometry import Geometry
 from maesil.errors import ConfigError
 from maesil.files import AnyPath
+from maesil.progress import Progress
 from maesil.store.collection import write_atomically, write_collection
 from maesil.store.format import MANIFEST, array_names, files_of, scan_path
 from maesil.store.location import address_of
@@ -19,7 +20,13 @@ from maesil.store.scanstore import ScanStore
 from maesil.store.shards import Shards
 
 
-def store(action: Literal["check", "repair", "remove"], store: AnyPath, scans: Sequence[str] = ()) -> dict[str, str]:
+def store(
+    action: Literal["check", "repair", "remove"],
+    store: AnyPath,
+    scans: Sequence[str] = (),
+    *,
+    progress: Progress | None = None,
+) -> dict[str, str]:
     """Checks the files of a store, or takes scans out of it.
 
     Args:
@@ -27,6 +34,7 @@ def store(action: Literal["check", "repair", "remove"], store: AnyPath, scans: S
             scans, which `prepare` then writes again; "remove" removes `scans`.
         store: Folder of the store.
         scans: Names of the scans to remove.
+        progress: Called after every scan that is checked.
 
     Returns:
         Map from scan to what is wrong with it, or to "removed".
@@ -41,7 +49,7 @@ def store(action: Literal["check", "repair", "remove"], store: AnyPath, scans: S
     if action == "remove":
         remove_scans(folder, scans)
         return dict.fromkeys(scans, "removed")
-    return check_store(folder) if action == "check" else repair_store(folder)
+    return check_store(folder, progress) if action == "check" else repair_store(folder, progress)
 
 
 def fault_of(scan: Path, row: Mapping[str, Any], edge: int, *, contents: bool = False) -> str | None:
@@ -63,28 +71,38 @@ def fault_of(scan: Path, row: Mapping[str, Any], edge: int, *, contents: bool = 
     return None
 
 
-def check_store(store: Path) -> dict[str, str]:
+def check_store(store: Path, progress: Progress | None = None) -> dict[str, str]:
     """Reads all files of a store; returns a map from damaged scan to what is wrong with it.
+
+    Args:
+        store: Folder of the store.
+        progress: Called after every scan.
 
     Raises:
         StoreError: There is no store, or its manifest cannot be read.
     """
     manifest = _opened(store).manifest
-    edge = manifest["settings"]["shard"]
-    faults = {
-        row["scan_id"]: fault_of(scan_path(store, row["scan_id"]), row, edge, contents=True)
-        for row in manifest["scans"]
-    }
-    return {scan_id: fault for scan_id, fault in faults.items() if fault is not None}
+    edge, rows, faults = manifest["settings"]["shard"], manifest["scans"], {}
+    for done, row in enumerate(rows, start=1):
+        scan_id = row["scan_id"]
+        if (fault := fault_of(scan_path(store, scan_id), row, edge, contents=True)) is not None:
+            faults[scan_id] = fault
+        if progress is not None:
+            progress(done, len(rows), scan_id)
+    return faults
 
 
-def repair_store(store: Path) -> dict[str, str]:
+def repair_store(store: Path, progress: Progress | None = None) -> dict[str, str]:
     """Removes the damaged scans, which `prepare` then writes again; returns what was wrong with them.
+
+    Args:
+        store: Folder of the store.
+        progress: Called after every scan that is checked.
 
     Raises:
         StoreError: As `check_store` and `remove_scans` do.
     """
-    faults = check_store(store)
+    faults = check_store(store, progress)
     if faults:
         remove_scans(store, tuple(faults))
     return faults

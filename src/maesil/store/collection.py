@@ -78,11 +78,11 @@ def ome_xml(rows: Sequence[Mapping[str, Any]]) -> str:
     for number, row in enumerate(rows):
         scan_id, geometry = row["scan_id"], Geometry.from_dict(row["geometry"])
         image = ET.SubElement(root, f"{{{SCHEMA}}}Image", ID=f"Image:{SCANS}/{scan_id}", Name=scan_id)
-        extent = {}
+        extent: dict[str, str] = {}
         for axis, size, step in zip("ZYX", geometry.shape, geometry.spacing_mm, strict=True):
             extent |= {f"Size{axis}": str(size), f"PhysicalSize{axis}": f"{step:g}", f"PhysicalSize{axis}Unit": "mm"}
         fixed = {"DimensionOrder": "XYZCT", "Type": "int16", "SizeC": "1", "SizeT": "1"}
-        pixels = ET.SubElement(image, f"{{{SCHEMA}}}Pixels", ID=f"Pixels:{number}", **fixed, **extent)
+        pixels = ET.SubElement(image, f"{{{SCHEMA}}}Pixels", {"ID": f"Pixels:{number}", **fixed, **extent})
         ET.SubElement(pixels, f"{{{SCHEMA}}}Channel", ID=f"Channel:{number}:0", SamplesPerPixel="1")
         ET.SubElement(pixels, f"{{{SCHEMA}}}MetadataOnly")
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"

@@ -18,6 +18,7 @@ from maesil.datasets.names import ending_of, stem_of
 from maesil.datasets.public_words import WORDS
 from maesil.errors import ConfigError
 from maesil.files import AnyPath
+from maesil.progress import Progress
 from maesil.walk import walk
 
 _TEXTS = ("LO", "SH", "ST", "LT", "UT", "UC", "AE")
@@ -66,12 +67,17 @@ class PrivacyCheck:
     values: int
 
 
-def check_privacy(written: AnyPath, source: AnyPath) -> PrivacyCheck:
+def check_privacy(written: AnyPath, source: AnyPath, *, progress: Progress | None = None) -> PrivacyCheck:
     """Searches everything in `written` for what the DICOM headers and the names of files and folders in `source` say.
 
     Letters and digits are compared, in any case and with any marks between them; names of people in any order of their
     words, dates in any order of day, month and year, UIDs by their longer parts, too. Not searched for are defined
     terms, numbers of fewer than 5 digits, and words of public case names.
+
+    Args:
+        written: What `maesil` wrote: a store, a run, an export or a file.
+        source: Scans that it was made from.
+        progress: Called after every file that is searched.
 
     Raises:
         ConfigError: One of the two does not exist.
@@ -81,13 +87,14 @@ def check_privacy(written: AnyPath, source: AnyPath) -> PrivacyCheck:
         if not path.exists():
             raise ConfigError("no such file or folder", where=path, fix="check the path")
     secrets = _secrets_of(source)
-    found, files = set[Repeated](), 0
-    for path in sorted(files_of_output(written)):
-        files += 1
+    found, files = set[Repeated](), sorted(files_of_output(written))
+    for done, path in enumerate(files, start=1):
         place = path.relative_to(written).as_posix()
         grams = {*grams_of(place), *_grams_of_file(path)}
         found |= {Repeated(place, secrets[gram]) for gram in grams & secrets.keys()}
-    return PrivacyCheck(tuple(sorted(found, key=lambda one: (one.place, one.what))), files, len(secrets))
+        if progress is not None:
+            progress(done, len(files), place)
+    return PrivacyCheck(tuple(sorted(found, key=lambda one: (one.place, one.what))), len(files), len(secrets))
 
 
 def files_of_output(written: Path) -> Iterator[Path]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
 from maesil.progress import PLAIN_LINES, WINDOW_S, Lines, Pace
+from maesil.progress import Progress as Report
 from maesil.training.callbacks import steps_done
 
 
@@ -20,10 +21,13 @@ class LiveProgress(pl.Callback):
     Args:
         console: Console to print to.
         title: Title of the bar.
+        report: Function called after every step, with the steps done, all steps, and loss, score and speed in words;
+            None: nothing is reported.
     """
 
-    def __init__(self, console: Console, title: str = "pre-training") -> None:
+    def __init__(self, console: Console, title: str = "pre-training", report: Report | None = None) -> None:
         self.console = console
+        self.report = report
         self.title = title
         self._bar: Progress | None = None
         self._task: TaskID | None = None
@@ -54,6 +58,8 @@ class LiveProgress(pl.Callback):
         self._line_due = self._bar is None and self._lines.is_due(step, int(trainer.max_steps), line_every(trainer))
         if self._bar is not None and self._task is not None:
             self._bar.update(self._task, completed=step, facts=self._facts(trainer))
+        if self.report is not None:
+            self.report(step, int(trainer.max_steps), self._facts(trainer))
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Shows the new held-out score."""

@@ -16,6 +16,7 @@ from maesil.encoder.start import decay_of, starting_point
 from maesil.files import AnyPath
 from maesil.models.backbone import Backbone
 from maesil.models.transformer import recompute_blocks
+from maesil.progress import Progress
 from maesil.rank import is_first_rank
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.lock import locked
@@ -39,13 +40,16 @@ from maesil.version import commit
 KIND = "segmentation"
 
 
-def finetune_segmentation(config: FinetuneConfig, run: AnyPath, *, console: Console | None = None) -> Outcome:
+def finetune_segmentation(
+    config: FinetuneConfig, run: AnyPath, *, console: Console | None = None, progress: Progress | None = None
+) -> Outcome:
     """Trains a segmentation network; the same call resumes an interrupted run.
 
     Args:
         config: The settings; `config.data.store` must name a store that was prepared with labels.
         run: The run folder, created if absent.
         console: Where to show progress; None: nowhere.
+        progress: Called after every step.
 
     Raises:
         ConfigError: No store is given; a setting would be ignored; a class is unknown; an override names an unknown
@@ -68,7 +72,8 @@ def finetune_segmentation(config: FinetuneConfig, run: AnyPath, *, console: Cons
     with locked(run):
         if is_first_rank():
             settle(config, run)
-        return _continue(config, store, backbone, card, classes, division, run, console or Console(quiet=True))
+        bar = LiveProgress(console or Console(quiet=True), "fine-tuning", progress)
+        return _continue(config, store, backbone, card, classes, division, run, bar)
 
 
 def _continue(
@@ -79,7 +84,7 @@ def _continue(
     classes: Classes,
     division: Division,
     run: Path,
-    screen: Console,
+    bar: LiveProgress,
 ) -> Outcome:
     done = steps_done(run)
     if done >= config.train.steps:
@@ -94,7 +99,6 @@ def _continue(
     training, held_out = _datasets(store, classes, division, config, card)
     data = Batches(training, held_out, config.train, efficiency)
     module = SegmentationModule(model, config.train, config.data.flip_axes, config.seed)
-    bar = LiveProgress(screen, "fine-tuning")
     status = fit(module, data, job, efficiency, bar)
     return Outcome(status, run, steps_done(run), config.train.steps)
 
