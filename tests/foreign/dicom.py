@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import os
 import random
 import shutil
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -182,6 +184,22 @@ def stored(slope: float, intercept: float, dtype: str = "<i2") -> Change:
     return change
 
 
+def _twelve_bits(store: Callable[[np.ndarray], np.ndarray], *, signed: bool) -> Change:
+    """Values of 12 of 16 bits; the other bits are anything."""
+
+    def change(index: int, made: Dataset) -> None:
+        made.PixelData = store(HU[index].astype(np.int64)).astype("<u2").tobytes()
+        made.BitsStored, made.HighBit, made.PixelRepresentation = 12, 11, int(signed)
+        made.RescaleIntercept = "0" if signed else "-1024"
+
+    return change
+
+
+def _four_bytes(index: int, made: Dataset) -> None:
+    made.PixelData = (HU[index].astype("<u4") + 1024).tobytes()
+    made.BitsAllocated, made.BitsStored, made.HighBit = 32, 32, 31
+
+
 def _shuffled(folder: Path) -> None:
     numbers = random.Random(3).sample(range(900), len(HU))
     series(folder, lambda index, made: setattr(made, "InstanceNumber", numbers[index]), name="x{:02d}.dcm")
@@ -205,6 +223,9 @@ def _encodings() -> list[Foreign]:
         "slope_of_each": lambda index, made: stored((1, 2, 4, 8)[index % 4], -8 * index)(index, made),
         "12_bits": both(stored(1, -1024, "<u2"), put("BitsStored", 12), put("HighBit", 11)),
         "12_bits_signed": both(stored(1, 0), put("BitsStored", 12), put("HighBit", 11)),
+        "12_bits_sign_not_extended": _twelve_bits(lambda hu: hu & 0xFFF, signed=True),
+        "12_bits_below_an_overlay": _twelve_bits(lambda hu: (hu + 1024) | 0x8000, signed=False),
+        "32_bits": _four_bytes,
     }
     names = ("{:02d}", "IM{:04d}.IMA", "A{:02d}.DCM", "1.2.826.0.1.{:d}", "{:02d}.dat")
     bare = {"implicit": (True, False), "explicit": (False, False), "with_meta": (False, True)}
@@ -309,8 +330,21 @@ def _companions() -> list[Foreign]:
             made.mkdir()
             (folder / f"im{index:02d}.dcm").rename(made / "image")
 
+    def resource_fork(folder: Path) -> None:
+        (folder / "._im00.dcm").write_bytes(b"\0\5\x16\7Mac OS X")
+
     return [
         Foreign("dicom_beside_texts", _beside(write_texts)),
+        Foreign("dicom_beside_pipe", _beside(lambda folder: os.mkfifo(folder / "im99.dcm"))),
+        Foreign("dicom_beside_device", _beside(lambda folder: (folder / "im99.dcm").symlink_to("/dev/zero"))),
+        Foreign("dicom_beside_resource_fork", _beside(resource_fork)),
+        Foreign("dicom_beside_folder_with_ending", _beside(lambda folder: (folder / "x.dcm").mkdir())),
+        Foreign("dicom_bytes_after_the_pixels", _spoilt(lambda data: data + bytes(99), range(len(HU)))),
+        Foreign(
+            "dicom_link_to_a_slice",
+            _beside(lambda folder: (folder / "link.dcm").symlink_to("im03.dcm")),
+            warned="1 slice is a copy of another one",
+        ),
         Foreign("dicom_beside_directory", _beside(_directory)),
         Foreign("dicom_one_loop", _beside(links("a"))),
         Foreign("dicom_two_loops", _beside(links("a", "b"))),
@@ -413,6 +447,14 @@ def _frames() -> list[Foreign]:
     def iodine(made: Dataset) -> None:
         made.SharedFunctionalGroupsSequence[0].PixelValueTransformationSequence[0].RescaleType = "MGML"
 
+    def no_spacing(made: Dataset) -> None:
+        del made.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+
+    def material(made: Dataset) -> None:
+        shared = made.SharedFunctionalGroupsSequence[0]
+        shared.CTImageFrameTypeSequence = [tags(FrameType=["DERIVED", "PRIMARY", "VOLUME", "MAT_VALUE_BASED"])]
+        shared.PixelValueTransformationSequence[0].RescaleType = "US"
+
     def no_groups(made: Dataset) -> None:
         del made.PerFrameFunctionalGroupsSequence
 
@@ -428,6 +470,16 @@ def _frames() -> list[Foreign]:
         Foreign("dicom_enhanced_per_frame", partial(enhanced, per_frame=True)),
         Foreign("dicom_enhanced_shuffled", partial(enhanced, frames=(3, 1, 7, 0, 2, 6, 5, 4))),
         Foreign("dicom_enhanced_two_files", _halves),
+        Foreign(
+            "dicom_enhanced_copy",
+            partial(enhanced, frames=(0, 1, 2, 3, 3, 4, 5, 6, 7)),
+            warned="1 slice is a copy of another one",
+        ),
+        refused(
+            "dicom_enhanced_one_missing", partial(enhanced, frames=(0, 1, 2, 4, 5, 6, 7)), "1 slice is missing: .* 5.00"
+        ),
+        refused("dicom_enhanced_no_spacing", partial(enhanced, change=no_spacing), "PixelSpacing is missing"),
+        refused("dicom_enhanced_frame_type", partial(enhanced, change=material), "by ImageType MAT_VALUE_BASED"),
         refused("dicom_enhanced_fewer_groups", partial(enhanced, groups=5), "8 frames, but positions for 5"),
         refused(
             "dicom_enhanced_more_groups", partial(enhanced, frames=range(5), groups=8), "5 frames, but positions for 8"
@@ -538,7 +590,19 @@ def _not_hu() -> list[Foreign]:
     units = ("MGML", "Z_EFF", "ED", "EDW", "PCT", "HU_MOD", "OD")
     reason = "not Hounsfield units"
     material = both(drop("RescaleType"), put("ImageType", ["DERIVED", "PRIMARY", "AXIAL", "EFF_ATOMIC_NUM"]))
+    maps = {kind: put("ImageType", ["DERIVED", "SECONDARY", "AXIAL", kind]) for kind in ("IODINE", "Z_EFF", "CBF")}
+    unnamed = drop("RescaleType")
     return [
+        *(refused(f"dicom_map_{kind}", partial(series, change=change), reason) for kind, change in maps.items()),
+        *(
+            refused(f"dicom_map_{kind}_of_no_unit", partial(series, change=both(unnamed, change)), reason)
+            for kind, change in maps.items()
+        ),
+        refused("dicom_slope_negative", partial(series, change=put("RescaleSlope", "-1")), "RescaleSlope is negative"),
+        refused("dicom_slope_huge", partial(series, change=put("RescaleSlope", "1e30")), "an impossible value"),
+        refused("dicom_slope_of_two_values", partial(series, change=put("RescaleSlope", ["1", "2"])), "is damaged"),
+        refused("dicom_lookup_table", partial(series, change=_lookup_table), "become HU by a table"),
+        refused("dicom_constant", partial(series, change=put("PixelData", bytes(640))), "every voxel is -1024"),
         *(refused(f"dicom_unit_{unit}", partial(series, change=put("RescaleType", unit)), reason) for unit in units),
         refused("dicom_one_map", partial(series, change=put("RescaleType", "MGML", at=[5])), reason),
         refused("dicom_material", partial(series, change=material), reason),
@@ -553,6 +617,18 @@ def _colour(_: int, made: Dataset) -> None:
     made.SamplesPerPixel, made.PhotometricInterpretation, made.PlanarConfiguration = 3, "RGB", 0
     made.BitsAllocated, made.BitsStored, made.HighBit = 8, 8, 7
     made.PixelData = bytes(made.Rows * made.Columns * 3)
+
+
+def _lookup_table(index: int, made: Dataset) -> None:
+    unscaled = ("RescaleSlope", "RescaleIntercept", "RescaleType")
+    drop(*unscaled)(index, made)
+    table = tags(LUTDescriptor=[4096, 0, 16], ModalityLUTType="HU")
+    table.add_new(0x00283006, "OW", np.arange(4096, dtype="<u2").tobytes())
+    made.ModalityLUTSequence = [table]
+
+
+def _uid_of_its_own(index: int, made: Dataset) -> None:
+    made.SeriesInstanceUID = f"{made.SeriesInstanceUID}.{index + 1}"
 
 
 def _spoilt(spoil: Callable[[bytes], bytes], at: Sequence[int]) -> Callable[[Path], None]:
@@ -583,6 +659,14 @@ def _damaged() -> list[Foreign]:
         "pixels_short": (put("PixelData", b"\0" * 10, at=[1]), "damaged or cut short"),
         "pixels_missing": (drop("PixelData", at=[1]), "has no pixels"),
         "colour": (_colour, "in colour"),
+        "palette": (put("PhotometricInterpretation", "PALETTE COLOR"), "in colour"),
+        "high_bits": (both(put("BitsStored", 12), put("HighBit", 15)), "do not fill the lowest bits"),
+        "frames_of_nothing": (put("NumberOfFrames", 8), "8 frames, but no positions"),
+        "no_rows": (put("Rows", 0), "empty"),
+        "series_of_each": (_uid_of_its_own, "8 CT series of one image each"),
+        "spacing_tiny": (put("PixelSpacing", [0.0008, 0.0007]), "smaller than any part of a body"),
+        "spacing_huge": (put("PixelSpacing", [800, 700]), "larger than a body"),
+        "one_of_mr": (put("Modality", "MR", at=[3]), "of modality MR"),
         "only_scouts": (put("ImageType", ["ORIGINAL", "PRIMARY", "LOCALIZER"]), "only localizers"),
         "only_screenshots": (_screenshot, "only screenshots"),
     }
@@ -601,7 +685,28 @@ def _damaged() -> list[Foreign]:
     ]  # fmt: skip
 
 
-INPUTS = (
+ALONE = {
+    "dicom_bare_with_meta": "GDCM refuses meta information without a preamble",
+    "dicom_folder_of_each": "GDCM was given one folder",
+    "dicom_copy": "GDCM stacks copies",
+    "dicom_link_to_a_slice": "GDCM stacks copies",
+    "dicom_scout": "GDCM stacks all images of a series",
+    "dicom_screenshot": "GDCM stacks all images of a series",
+    "dicom_beside_pipe": "GDCM would wait for it",
+    "dicom_beside_device": "GDCM would read it without end",
+    **{
+        f"dicom_padding_{kind}": "ours is air"
+        for kind in ("above_metal", "negative_unsigned", "below_air", "of_tissue")
+    },
+    "dicom_enhanced_shuffled": "GDCM keeps the order of the frames",
+    "dicom_enhanced_copy": "GDCM stacks copies",
+    "dicom_enhanced_two_files": "GDCM reads one file",
+    "dicom_resample_uneven": "ours is resampled",
+    "dicom_resample_tilt": "ours is resampled",
+}
+"""Inputs of which GDCM, through SimpleITK, makes something else, and why."""
+
+_ALL = (
     *_encodings(),
     *_orientations(),
     *_companions(),
@@ -613,3 +718,5 @@ INPUTS = (
     *_not_hu(),
     *_damaged(),
 )
+
+INPUTS = tuple(replace(one, alone=ALONE.get(one.name, "")) for one in _ALL)

@@ -16,7 +16,7 @@ import pytest
 import SimpleITK
 
 from foreign import Foreign
-from maesil.ct.geometry import GeometryWarning
+from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers import read, volume_endings
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
@@ -30,7 +30,10 @@ MODULES = [f"foreign.{name}" for name in ("nifti", "text_headers", "values", "di
 INPUTS: tuple[Foreign, ...] = tuple(one for name in MODULES for one in import_module(name).INPUTS)
 LEAST_INPUTS = 250
 PLACE_MM = 1e-3
+GRID_MM = 0.05
+"""Slices may lie this far off an even grid, which each reader draws in its own way."""
 CROSS_CHECKED = [one for one in INPUTS if one.right is not None and not one.alone and not one.name.startswith("dicom")]
+DICOM = [one for one in INPUTS if one.right is not None and not one.alone and one.name.startswith("dicom")]
 every_input = pytest.mark.parametrize("one", INPUTS, ids=[one.name for one in INPUTS])
 
 
@@ -159,11 +162,15 @@ def _of_simpleitk(path: Path) -> Theirs | None:
         return None
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
+    return Theirs(SimpleITK.GetArrayFromImage(image), _affine(image))
+
+
+def _affine(image: SimpleITK.Image) -> np.ndarray:
     affine = np.eye(4)
     direction = np.array(image.GetDirection()).reshape(3, 3)
     affine[:3, :3] = (direction * np.array(image.GetSpacing()))[:, ::-1]
     affine[:3, 3] = image.GetOrigin()
-    return Theirs(SimpleITK.GetArrayFromImage(image), affine)
+    return affine
 
 
 def _of_nibabel(path: Path) -> Theirs | None:
@@ -178,6 +185,27 @@ def _of_nibabel(path: Path) -> Theirs | None:
     scale = {1: 1000.0, 3: 0.001}.get(int(image.header["xyzt_units"]) & 7, 1.0)
     affine = np.diag([-scale, -scale, scale, 1.0]) @ image.affine
     return Theirs(voxels, affine[:, [2, 1, 0, 3]])
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("one", DICOM, ids=[one.name for one in DICOM])
+def test_read__has_the_values_and_places_of_gdcm(one: Foreign, tmp_path: Path) -> None:
+    """In the orientation of the input, as GDCM may stack slices from the other end."""
+    one.write(tmp_path)
+    theirs = _of_gdcm(tmp_path)
+    assert one.right is not None
+    geometry = Geometry(theirs.array.shape, theirs.affine)
+    stacked = Volume(theirs.array.astype(np.float32), geometry).reorient(one.right.geometry.orientation)
+    np.testing.assert_array_equal(read(tmp_path, options=one.options).reorient("SPL").array, one.right.array)
+    np.testing.assert_array_equal(stacked.array, one.right.array)
+    np.testing.assert_allclose(stacked.geometry.affine, one.right.geometry.affine, atol=GRID_MM)
+
+
+def _of_gdcm(folder: Path) -> Theirs:
+    (uid,) = SimpleITK.ImageSeriesReader.GetGDCMSeriesIDs(str(folder))
+    files = SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder), uid)
+    image = SimpleITK.ReadImage(list(files) if len(files) > 1 else files[0])
+    return Theirs(SimpleITK.GetArrayFromImage(image), _affine(image))
 
 
 @pytest.fixture

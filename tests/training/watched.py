@@ -6,19 +6,24 @@ the first, RUN/shares-RANK.json: how many numbers of each weight the rank holds,
 In the environment, `WATCHED` may be a Python dictionary: {"step": 5, "do": "stop"}, or "stop job", "kill", "spoil". In
 that step the last rank alone sends SIGTERM to itself, or to its launcher as SLURM does, and goes on when it has come
 back; sends itself SIGKILL; or takes NaN for a gradient that it holds a share of. So no test waits for the moment.
+"spoil" makes the first rank slow, too: it goes on with the error only when Lightning has seen the other rank end.
 """
 
 from __future__ import annotations
 
 import ast
+import functools
 import json
 import os
 import signal
+import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
+from lightning_fabric.strategies.launchers.subprocess_script import _ChildProcessObserver
 from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
@@ -27,6 +32,7 @@ from maesil.training.module import PretrainModule
 from maesil.training.sharding import gathered
 
 clip = PretrainModule.configure_gradient_clipping
+POLL_S = 0.2
 plan: dict[str, Any] = ast.literal_eval(os.environ.get("WATCHED", "{}"))
 
 
@@ -36,6 +42,8 @@ def watched_clip(module: PretrainModule, *arguments: Any, **named: Any) -> None:
         write_shares(module)
     if module.global_step == plan.get("step") and module.global_rank == module.trainer.world_size - 1:
         fail(module, plan["do"])
+    if module.global_step == plan.get("step") and plan["do"] == "spoil" and module.trainer.is_global_zero:
+        be_slow(list(module.trainer.strategy.launcher.procs))  # type: ignore[union-attr]
     write_gradients(module, "gradients")
     clip(module, *arguments, **named)
     write_gradients(module, "clipped")
@@ -70,11 +78,31 @@ def fail(module: PretrainModule, how: str) -> None:
         signal.raise_signal({"stop": signal.SIGTERM, "kill": signal.SIGKILL}[how])
 
 
+def be_slow(others: list[subprocess.Popen[bytes]]) -> None:
+    """Lets this rank tear down after an error only when the others have ended, and their end has been noticed."""
+    teardown = pl.Trainer._teardown
+
+    def slow(trainer: pl.Trainer) -> None:
+        for other in others:
+            other.wait()
+        time.sleep(10 * POLL_S)
+        teardown(trainer)
+
+    pl.Trainer._teardown = slow  # type: ignore[method-assign]
+
+
+def poll_often() -> None:
+    """Lets Lightning's observer of the other ranks look more often than every 5 seconds."""
+    begin = _ChildProcessObserver.__init__
+    _ChildProcessObserver.__init__ = functools.partialmethod(begin, sleep_period=POLL_S)  # type: ignore[method-assign,assignment]
+
+
 def local(tensor: Any) -> Any:
     """The share of a tensor that this rank holds."""
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 if __name__ == "__main__":
+    poll_often()
     PretrainModule.configure_gradient_clipping = watched_clip  # type: ignore[method-assign]
     sys.exit(main(sys.argv[2:]))

@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy.typing as npt
 
+from maesil.ct.volume import AIR_HU
+
 LEAST_RANGE_HU = 100.0
 """Smallest range of a CT; from fat to muscle alone it is more."""
 
@@ -19,6 +21,8 @@ def unlike_hounsfield(array: npt.NDArray[Any]) -> str | None:
     low, high = float(array.min()), float(array.max())
     if low == high:
         return f"every voxel is {low:g}"
+    if high <= AIR_HU:
+        return f"no voxel is above air; the values run from {low:g} to {high:g}"
     if low < 0 and high - low >= LEAST_RANGE_HU:
         return None
     reason = "no voxel is below 0 HU" if low >= 0 else f"all values lie within {LEAST_RANGE_HU:g} HU of each other"

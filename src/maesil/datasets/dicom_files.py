@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maesil.counts import count_of
-from maesil.ct.readers.dicom_headers import is_dicom, is_directory, read_header
+from maesil.ct.readers.dicom_headers import is_dicom, is_directory, is_localizer, read_header
 from maesil.ct.readers.modality import modality_text
 from maesil.datasets.identity import IDENTITY_TAGS, Identities, identities_of
 from maesil.datasets.names import safe_name
@@ -25,7 +25,10 @@ DERIVED = frozenset({"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "R
 NAMED = 5
 """Number of damaged files of a folder that are named one by one; more are counted."""
 
-_TAGS = ["SOPClassUID", "Modality", *IDENTITY_TAGS]
+LEAST_SPLIT = 3
+"""Number of series of one slice each, in one folder, that must be slices of one series."""
+
+_TAGS = ["SOPClassUID", "Modality", "ImageType", "NumberOfFrames", *IDENTITY_TAGS]
 _OPTIONAL = frozenset(_TAGS) - {"SOPClassUID", "SeriesInstanceUID", "Modality"}
 _WORDY_ENDING = re.compile(r"\.[a-z]{2,}\w*$", re.IGNORECASE)
 
@@ -37,6 +40,7 @@ class _File:
     modality: str
     patient: str
     identities: Identities
+    is_slice: bool
 
 
 def dicom_scans(paths: Sequence[Path], root: Path, naming: Naming) -> tuple[list[Scan], list[Problem], int]:
@@ -69,6 +73,10 @@ def dicom_scans(paths: Sequence[Path], root: Path, naming: Naming) -> tuple[list
     damaged |= _lost_slices(others, {*known, *damaged})
     scans, derived = list[Scan](), 0
     problems = _damaged(damaged, root, naming)
+    for alone in _split_series(series):
+        problems.append(_split(alone, naming))
+        for file in alone:
+            del series[file.series]
     for files in series.values():
         modality = files[0].modality
         if modality in DERIVED:
@@ -116,7 +124,9 @@ def looks_like_dicom(path: Path) -> bool:
 def _file(path: Path, header: Any) -> _File:
     series = str(header.get("SeriesInstanceUID") or path.parent)
     modality, patient = str(header.get("Modality") or ""), str(header.get("PatientID") or "")
-    return _File(path, series, modality, patient, identities_of(header))
+    frames = str(header.get("NumberOfFrames") or 1)
+    is_slice = modality == "CT" and frames == "1" and not is_localizer(header)
+    return _File(path, series, modality, patient, identities_of(header), is_slice)
 
 
 def _lost_slices(others: Iterable[Path], known: Iterable[Path]) -> dict[Path, str]:
@@ -162,6 +172,21 @@ def _damaged(reasons: Mapping[Path, str], root: Path, naming: Naming) -> list[Pr
 def _unread(path: Path, reason: str, root: Path, naming: Naming) -> Problem:
     name = naming.hashed("file", path.relative_to(root).as_posix())
     return Problem(f"{HASHED}{name}", reason, "copy or export it again", path)
+
+
+def _split_series(series: Mapping[str, Sequence[_File]]) -> list[list[_File]]:
+    """Slices of one folder and patient that are the only file of their series, where these are too many to be scans."""
+    alike: dict[tuple[Path, str], list[_File]] = defaultdict(list)
+    for files in series.values():
+        if len(files) == 1 and files[0].is_slice:
+            alike[files[0].path.parent, files[0].patient].append(files[0])
+    return [alone for alone in alike.values() if len(alone) >= LEAST_SPLIT]
+
+
+def _split(files: Sequence[_File], naming: Naming) -> Problem:
+    source = f"{HASHED}{naming.hashed('scan', files[0].series)}"
+    reason = f"{len(files)} CT series of one image each: perhaps the slices of one, each with its own SeriesInstanceUID"
+    return Problem(source, reason, "give the slices of a series the same SeriesInstanceUID", files[0].path.parent)
 
 
 def _not_ct(files: Sequence[_File], naming: Naming) -> Problem:

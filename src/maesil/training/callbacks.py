@@ -181,6 +181,20 @@ class GracefulStop(pl.Callback):
 
 
 @final
+class LastWord(pl.Callback):
+    """Lets the process that started the other ranks say why training failed.
+
+    Lightning's launcher kills it a few seconds after another rank has ended with an error. If all ranks stop for the
+    same reason, a slow first rank would be killed before it has printed that reason.
+    """
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Takes the other ranks from the launcher's watch; after Ctrl-C it ends them itself."""
+        if not isinstance(exception, KeyboardInterrupt):
+            list.clear(getattr(trainer.strategy.launcher, "procs", []))
+
+
+@final
 class Meter(pl.Callback):
     """Logs loss, learning rate, superpatches/s, the share of time spent waiting for data, and peak memory.
 

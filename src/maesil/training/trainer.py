@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from maesil.extras import optional
 from maesil.files import write_text
 from maesil.rank import is_first_rank
-from maesil.training.callbacks import Checkpoints, GracefulStop, Meter
+from maesil.training.callbacks import Checkpoints, GracefulStop, LastWord, Meter
 from maesil.training.checkpoint import sweep
 from maesil.training.checkpoint_folder import STATE
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -89,6 +89,7 @@ def fit(
     stop = GracefulStop(bar.say)
     state = checkpoints / "last" / STATE
     always = [
+        LastWord(),
         stop,
         Meter(job.monitor.log_every),
         Checkpoints(checkpoints, job.monitor.checkpoint_every, job.record, job.card),

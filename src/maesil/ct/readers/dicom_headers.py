@@ -36,7 +36,7 @@ NEEDED = [
 
 OPTIONAL = [
     "SOPInstanceUID", "PatientID", "FrameOfReferenceUID", "PixelRepresentation", "PixelPaddingValue",
-    "PixelPaddingRangeLimit", *SETTINGS,
+    "PixelPaddingRangeLimit", "PhotometricInterpretation", "BitsStored", "HighBit", "ModalityLUTSequence", *SETTINGS,
 ]  # fmt: skip
 """Tags that are taken for absent if they are damaged."""
 
@@ -198,8 +198,12 @@ def is_localizer(header: Any) -> bool:
 
 def image_type(header: Any) -> tuple[str, ...]:
     """The values of ImageType, in upper case."""
-    values = header.get("ImageType") or ()
-    return tuple(str(value).upper() for value in ([values] if isinstance(values, str) else values))
+    return words_of(header.get("ImageType"))
+
+
+def words_of(value: Any) -> tuple[str, ...]:
+    """The values of a tag with one word or several, in upper case; none if it is absent."""
+    return tuple(str(word).strip().upper() for word in ([value] if isinstance(value, str) else value or ()))
 
 
 def frames_of(header: Any) -> int:

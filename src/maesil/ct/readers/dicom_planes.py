@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from maesil.counts import count_of
 from maesil.ct.geometry import GeometryWarning
-from maesil.ct.readers.dicom_headers import SETTINGS, frames_of, image_type, is_localizer
+from maesil.ct.readers.dicom_headers import SETTINGS, frames_of, image_type, is_localizer, words_of
 from maesil.ct.readers.modality import modality_text
 from maesil.errors import ScanError
 
@@ -21,7 +21,11 @@ ENHANCED_CT = "1.2.840.10008.5.1.4.1.1.2.1"
 SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
 """Start of the SOP classes of screenshots."""
 NOT_HU = frozenset({"MAT_SPECIFIC", "MAT_FRACTIONAL", "MAT_VALUE_BASED", "EFF_ATOMIC_NUM", "ELECTRON_DENSITY"})
-"""Values of ImageType for maps of a spectral CT whose unit is not HU."""
+"""Values of ImageType and FrameType for maps of a spectral CT, unless their unit is stated to be HU."""
+MAPS = frozenset({"IODINE", "IODINE_MAP", "Z_EFF", "ZEFF", "CBF", "CBV", "MTT", "TTP", "TMAX"})
+"""Values of ImageType that scanners give to maps of iodine, atomic numbers and perfusion, whatever unit they state."""
+MOST_SCALE = 1e6
+"""Greatest slope and intercept: stored values and HU both have a few thousand steps."""
 
 _EXPORT = "export the series again"
 _DAMAGED = (TypeError, ValueError, AttributeError, IndexError, KeyError, OverflowError)
@@ -64,6 +68,7 @@ class Slice:
         uid: SOPInstanceUID, which a copy of the file shares.
         frame_of_reference: FrameOfReferenceUID; positions can be compared only within one.
         settings: Values of the tags in `SETTINGS`, as text.
+        kinds: Values of ImageType, and of the frame's FrameType.
     """
 
     path: Path
@@ -83,6 +88,7 @@ class Slice:
     uid: str = ""
     frame_of_reference: str = ""
     settings: dict[str, str] = field(default_factory=dict)
+    kinds: frozenset[str] = frozenset()
 
     @property
     def normal(self) -> Vector:
@@ -174,14 +180,27 @@ def planes_of(header: Any, path: Path) -> list[Slice]:
         ScanError: It is not grey-scale CT in HU, or a geometry tag is missing or damaged.
     """
     try:
-        if int(header.get("SamplesPerPixel") or 1) != 1:
-            raise ScanError("the image is in colour", where=path, fix="only grey-scale CT is read")
+        _require_grey(header, path)
         planes = _frames(header, path) if _is_multi_frame(header) else [_plane(header, path)]
     except _DAMAGED as error:
         raise ScanError("a tag of the image is damaged", where=path, fix=_EXPORT) from error
     for plane in planes:
-        _require_hu(plane, image_type(header))
+        _require_hu(plane)
     return planes
+
+
+def _require_grey(header: Any, path: Path) -> None:
+    """Refuses images whose stored values are colours, or become HU in another way than by slope and intercept."""
+    photometric = str(header.get("PhotometricInterpretation") or "MONOCHROME2").upper()
+    if int(header.get("SamplesPerPixel") or 1) != 1 or not photometric.startswith("MONOCHROME"):
+        raise ScanError("the image is in colour", where=path, fix="only grey-scale CT is read")
+    if header.get("ModalityLUTSequence"):
+        what = "the stored values become HU by a table (ModalityLUTSequence), which is not read"
+        raise ScanError(what, where=path, fix=f"{_EXPORT}, with RescaleSlope and RescaleIntercept")
+    stored, high = int(header.get("BitsStored") or 0), int(header.get("HighBit") or 0)
+    if stored and high >= stored:
+        what = f"the pixels do not fill the lowest bits: BitsStored is {stored}, but HighBit is {high}"
+        raise ScanError(what, where=path, fix=_EXPORT)
 
 
 def _is_multi_frame(header: Any) -> bool:
@@ -203,6 +222,7 @@ def _plane(header: Any, path: Path) -> Slice:
         intercept=header.get("RescaleIntercept"),
         unit=header.get("RescaleType"),
         settings={name: str(header[name].value) for name in SETTINGS if name in header},
+        kinds=image_type(header),
     )
 
 
@@ -241,6 +261,7 @@ def _frames(header: Any, path: Path) -> list[Slice]:
             intercept=find(frame, "PixelValueTransformationSequence", "RescaleIntercept"),
             unit=find(frame, "PixelValueTransformationSequence", "RescaleType"),
             settings=_settings(find, frame),
+            kinds=(*image_type(header), *words_of(find(frame, "CTImageFrameTypeSequence", "FrameType"))),
         )
         for index, frame in enumerate(groups)
     ]
@@ -267,6 +288,7 @@ def _slice(
     intercept: Any,
     unit: Any,
     settings: dict[str, str],
+    kinds: Iterable[str],
 ) -> Slice:
     directions = np.asarray(orientation, dtype=np.float64).reshape(2, 3)
     x, y, z = (float(value) for value in position)
@@ -275,6 +297,8 @@ def _slice(
     scale = 1.0 if _is_empty(slope) else float(slope)
     shift = 0.0 if _is_empty(intercept) else float(intercept)
     sizes = [between_rows, between_columns]
+    if max(abs(scale), abs(shift)) > MOST_SCALE:
+        raise ScanError("RescaleSlope or RescaleIntercept has an impossible value", where=path, fix=_EXPORT)
     if min(sizes) <= 0 or not np.isfinite([x, y, z, scale, shift, *sizes, *directions.flat]).all():
         raise ScanError("the geometry tags of the image have impossible values", where=path, fix=_EXPORT)
     lengths = np.linalg.norm(directions, axis=1)
@@ -299,6 +323,7 @@ def _slice(
         uid=str(header.get("SOPInstanceUID") or ""),
         frame_of_reference=str(header.get("FrameOfReferenceUID") or ""),
         settings=settings,
+        kinds=frozenset(kinds),
     )
 
 
@@ -317,16 +342,19 @@ def _padding(header: Any) -> Padding | None:
     return Padding(low & bits, high & bits)
 
 
-def _require_hu(plane: Slice, kinds: Sequence[str]) -> None:
+def _require_hu(plane: Slice) -> None:
     """Refuses maps of other quantities: of iodine, of atomic numbers, of perfusion."""
-    material = NOT_HU.intersection(kinds)
-    if plane.unit not in ("", "HU", "US") or (plane.unit != "HU" and material):
+    material = plane.kinds & (MAPS if plane.unit == "HU" else MAPS | NOT_HU)
+    if plane.unit not in ("", "HU", "US") or material:
         named = "by RescaleType" if plane.unit not in ("", "US") else f"by ImageType {', '.join(sorted(material))}"
         raise ScanError(
             f"the values are not Hounsfield units, {named}: they map another quantity, such as iodine or perfusion",
             where=plane.path,
             fix="leave such maps out, and give the series in HU",
         )
+    if plane.slope < 0:
+        what = "RescaleSlope is negative, so that air would be the densest: the values are not Hounsfield units"
+        raise ScanError(what, where=plane.path, fix=_EXPORT)
     if plane.slope == 0:
         what = "RescaleSlope is 0, so that every voxel has one value: the values are not Hounsfield units"
         raise ScanError(what, where=plane.path, fix=_EXPORT)
