@@ -134,6 +134,12 @@ def test_errors__of_names_and_paths_come_before_torch(tmp_path: Path) -> None:
         "prepare nowhere --out store": "this source does not exist",
         "datasets nowhere": "this source does not exist",
         "store check nowhere": "there is no store here",
+        "pretrain --run there": "there is no run here that has begun",
+        "plan demo --data.store nowhere": "there is no store here",
+        "plan dem": "did you mean 'demo'?",
+        "view nowhere": "no such file or folder",
+        "publish nowhere --out x --about about.md": "this run does not exist",
+        "finetune classification --init none --labels nowhere.csv --run x": "no such file or folder",
     }
     check = (
         "import contextlib, io, sys; from maesil.cli import main\n"

@@ -74,6 +74,11 @@ class EmptySplitError(StoreError):
     """A split has no superpatches: the store is too small to spare any, or its settings leave none."""
 
 
+def reason(error: Exception) -> str:
+    """What an error of the system or of a parser says, without the number and the path that Python puts around it."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
+
+
 class CheckpointError(MaesilError):
     """A run folder or checkpoint is missing, incomplete, or does not match the request."""
 

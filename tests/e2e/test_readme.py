@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dicom_slices import write_slice
 from maesil.cli import main
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import Volume
@@ -22,15 +23,32 @@ SMALL = (
 )  # fmt: skip
 
 
+def nifti(folder: Path, number: int, hu: np.ndarray) -> None:
+    write_nifti(folder / f"case_{number:02d}.nii.gz", Volume(hu, Geometry.from_parts(hu.shape, (1.5, 1.5, 1.5))))
+
+
+def dicom(folder: Path, number: int, hu: np.ndarray) -> None:
+    """A series of slices of a patient, in a folder of its own."""
+    (series := folder / f"patient {number}" / "CT").mkdir(parents=True)
+    identity = {
+        "PatientID": f"P{number}",
+        "StudyInstanceUID": f"1.2.3.{number}",
+        "SeriesInstanceUID": f"1.2.4.{number}",
+    }
+    for index, plane in enumerate(hu[::2]):
+        unique = f"1.2.5.{number}.{index}"
+        write_slice(series / f"{index}.dcm", plane, index, {**identity, "SOPInstanceUID": unique})
+
+
 @pytest.fixture
 def prepared(tmp_path: Path, request: pytest.FixtureRequest) -> Path:
-    """A store of as many scans as the test asks for."""
-    folder, shape = tmp_path / "scans", (20, 18, 22)
-    folder.mkdir()
-    for number in range(request.param):
-        hu = np.random.default_rng(number).normal(40, 60, shape).astype(np.int16)
+    """A store of as many scans as the test asks for, from files of the kind that it asks for."""
+    (folder := tmp_path / "scans").mkdir()
+    count, write = request.param
+    for number in range(count):
+        hu = np.random.default_rng(number).normal(40, 60, (20, 18, 22)).astype(np.int16)
         hu[:4] = -1000
-        write_nifti(folder / f"case_{number:02d}.nii.gz", Volume(hu, Geometry.from_parts(shape, (1.5, 1.5, 1.5))))
+        write(folder, number, hu)
     assert main(["prepare", str(folder), "--out", str(tmp_path / "store"), "--workers", "0"]) == 0
     return tmp_path / "store"
 
@@ -41,7 +59,12 @@ def evaluate_words(said: str) -> list[str]:
     return line.split()
 
 
-@pytest.mark.parametrize("prepared", [2, 3, 5, 24], indirect=True)
+@pytest.mark.parametrize(
+    "prepared",
+    [(count, write) for write in (nifti, dicom) for count in (2, 3, 5, 24)],
+    indirect=True,
+    ids=lambda kind: f"{kind[0]} {kind[1].__name__}",
+)
 def test_readme__three_commands_work(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -52,7 +75,7 @@ def test_readme__three_commands_work(
     assert read_scores(tmp_path / "run" / "evaluation" / "test" / "scores.jsonl")
 
 
-@pytest.mark.parametrize("prepared", [1], indirect=True)
+@pytest.mark.parametrize("prepared", [(1, nifti)], indirect=True)
 def test_readme__one_patient_is_told_what_to_do(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -66,7 +89,7 @@ def test_readme__one_patient_is_told_what_to_do(
     assert "--data.holdout.by superpatch" in " ".join(capsys.readouterr().err.split())
 
 
-@pytest.mark.parametrize("prepared", [2], indirect=True)
+@pytest.mark.parametrize("prepared", [(2, nifti)], indirect=True)
 def test_readme__without_a_test_patient_validation_is_scored(
     prepared: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

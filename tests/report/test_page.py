@@ -17,6 +17,7 @@ import pytest
 
 from browser import CHROMIUM
 from maesil import pipeline
+from maesil.cli import main
 from maesil.commands.evaluate import Evaluate
 from maesil.commands.parsing import parse
 from maesil.commands.pretrain import Pretrain, starting_point
@@ -231,6 +232,19 @@ def test_page__of_a_run_works_in_a_browser(tiny_config: RunConfig, tmp_path: Pat
     for view, (down, across) in {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}.items():
         ratio = [float(part) for part in found[view][2].split("/")]
         assert ratio == [2.0 * shape[across], 2.0 * shape[down]], view
+
+
+def test_report__of_a_split_that_was_not_evaluated_says_what_to_run(
+    tiny_config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "a run"
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=1)), run)
+    pipeline.evaluate(run, protocol=Protocol(lpips=None, mask_draws=1, regions=("masked",)))
+    assert main(["report", str(run), "--split", "val"]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "split 'val' was not evaluated" in said
+    assert f"maesil evaluate '{run}' --split val, or give --split test" in said
+    assert "Errno" not in said
 
 
 def test_report__shows_what_was_scored(tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

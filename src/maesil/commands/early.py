@@ -60,7 +60,8 @@ def require_begun(run: str | None) -> Path:
     path = Path(run or "") / SETTINGS
     if run is None or not path.is_file():
         fix = f"maesil pretrain PRESET ..., one of: {', '.join(PRESETS)}; a run that has begun needs only --run RUN"
-        raise ConfigError("no preset is given", fix=fix)
+        what = "no preset is given" if run is None else "no preset is given, and there is no run here that has begun"
+        raise ConfigError(what, where=run, fix=fix)
     return path
 
 
@@ -80,6 +81,11 @@ def _store(word: str) -> None:
         from maesil.store.scanstore import ScanStore
 
         ScanStore(word)
+
+
+def _shown(word: str) -> None:
+    if address_of(word) is None:
+        require_there(word)
 
 
 def _encoder(word: str) -> None:
@@ -108,14 +114,16 @@ _TASK: Mapping[str | int, Check] = {
     "--preset": PRESETS.__getitem__,
 }
 _PRETRAINED, _SEGMENTATION = _run("pre-training"), _run("segmentation")
+_SETTINGS: Mapping[str | int, Check] = {
+    0: PRESETS.__getitem__,
+    "--config": lambda word: read_yaml(Path(word)),
+    "--data.store": _store,
+    "--init": _weights,
+    "--monitor.wandb": _wandb,
+}
 CHECKS: Mapping[str, Mapping[str | int, Check]] = {
-    "pretrain": {
-        0: PRESETS.__getitem__,
-        "--config": lambda word: read_yaml(Path(word)),
-        "--data.store": _store,
-        "--init": _weights,
-        "--monitor.wandb": _wandb,
-    },
+    "pretrain": _SETTINGS,
+    "plan": _SETTINGS,
     "evaluate": {0: _PRETRAINED, "--data.store": _store},
     "report": {0: _PRETRAINED, "--data.store": _store},
     "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _PRETRAINED, 1: require_there},
@@ -126,6 +134,8 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "compare": {"--beside": PRESETS.__getitem__, 0: _store},
     "compare-transfer": _TASK,
     "finetune segmentation": _TASK,
-    "finetune classification": _TASK,
+    "finetune classification": {**_TASK, "--labels": require_there},
+    "view": {0: _shown, "--labels": require_there},
+    "publish": {0: _PRETRAINED, "--about": require_there},
 }
 """What is checked of a command, in this order: a flag's value, or an argument before the first flag, by its place."""

@@ -28,6 +28,7 @@ from maesil.datasets.labels import class_name, without_image
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
+from maesil.errors import reason
 from maesil.walk import files_in
 
 ORGANS = (
@@ -131,7 +132,7 @@ def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:
         try:
             lists = json.loads(path.read_text(encoding="utf-8-sig"))
         except (OSError, ValueError) as error:
-            reported.append(Problem(path.name, f"it cannot be read: {error}", "its splits are not used", path))
+            reported.append(Problem(path.name, f"it cannot be read: {reason(error)}", "its splits are not used", path))
             continue
         if isinstance(lists, dict) and "validation" in lists:
             splits |= {case: split for name, split in _MONAI_SPLITS.items() for case in _cases_of(lists.get(name))}

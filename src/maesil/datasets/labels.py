@@ -10,7 +10,7 @@ from pathlib import Path
 
 from maesil.datasets.names import ending_of, stem_of
 from maesil.datasets.scan import Problem, Scan
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, reason
 from maesil.walk import files_in
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
@@ -79,7 +79,7 @@ def read_names(path: Path) -> dict[int, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the label names cannot be read: {error}", where=path) from error
+        raise ConfigError(f"the label names cannot be read: {reason(error)}", where=path) from error
     names = _from_json(text) if path.suffix.lower() == ".json" else _from_csv(text)
     if not names:
         fix = 'use JSON such as {"1": "liver"}, or CSV with the columns id and name'

@@ -14,7 +14,7 @@ from typing import Any
 
 from maesil.ct.readers.base import Facts
 from maesil.datasets.scan import Scan
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, reason
 from maesil.files import write_json
 
 KIND = "maesil datasets"
@@ -57,7 +57,7 @@ def read_manifest(path: Path) -> tuple[Scan, ...]:
         return tuple(_scan(row) for row in content["scans"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         fix = "write it again: maesil datasets ROOT... --out FILE"
-        raise ConfigError(f"this list of scans cannot be read: {error}", where=path, fix=fix) from error
+        raise ConfigError(f"this list of scans cannot be read: {reason(error)}", where=path, fix=fix) from error
 
 
 def kept_splits(path: Path) -> dict[tuple[str, str], str]:

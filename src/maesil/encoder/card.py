@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maesil.config import explain
-from maesil.errors import CheckpointError
+from maesil.errors import CheckpointError, reason
 from maesil.files import as_umask_allows, write_text
 from maesil.models import MAEConfig
 from maesil.models.backbone import Backbone
@@ -107,7 +107,7 @@ class Transfer:
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
-            raise CheckpointError(f"{TRANSFER} cannot be read: {error}", where=folder) from error
+            raise CheckpointError(f"{TRANSFER} cannot be read: {reason(error)}", where=folder) from error
         if values.get("format") not in READABLE:
             raise CheckpointError(
                 f"{TRANSFER} has format {values.get('format')}; this maesil reads {' and '.join(map(str, READABLE))}",

@@ -11,7 +11,7 @@ from maesil.evaluation.notes import checkpoint_note, input_note, split_note, tol
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated, write_record
 from maesil.evaluation.runner import score_models, under
-from maesil.evaluation.scores import Score, write_json_scores, write_scores
+from maesil.evaluation.scores import SCORES, Score, write_json_scores, write_scores
 from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate
 from maesil.evaluation.verdict import verdict_note
@@ -89,7 +89,7 @@ def evaluate(
     # Scores under other kinds of masks go to folders of their own, so that they never overwrite each other.
     kind = "-unmasked" if protocol.masking == "off" else "-whole-scan" if protocol.whole_scan else ""
     folder = run / "evaluation" / f"{split}{kind}"
-    write_scores(folder / "scores.jsonl", scored.scores)
+    write_scores(folder / SCORES, scored.scores)
     write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes))
     markdown = sheet_to_markdown(table.sheet)
     write_text(folder / "table.md", markdown)

@@ -11,7 +11,7 @@ from typing import Any, get_args
 
 import pandas as pd
 
-from maesil.errors import CheckpointError
+from maesil.errors import CheckpointError, reason
 from maesil.evaluation.protocol import RegionName
 from maesil.files import write_json, write_text
 
@@ -85,6 +85,10 @@ def write_json_scores(path: Path, scores: Iterable[Score], notes: Sequence[str] 
     write_json(path, {"scores": [_plain(score) for score in scores], "notes": list(notes)})
 
 
+SCORES = "scores.jsonl"
+"""The file with the scores of an evaluation in its folder."""
+
+
 def read_scores(path: Path) -> list[Score]:
     """Reads what `write_scores` wrote.
 
@@ -94,7 +98,9 @@ def read_scores(path: Path) -> list[Score]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise CheckpointError(f"scores cannot be read: {error}", where=path, fix="run `maesil evaluate`") from error
+        raise CheckpointError(
+            f"scores cannot be read: {reason(error)}", where=path, fix="run `maesil evaluate`"
+        ) from error
     scores = [_score(line, path, number) for number, line in enumerate(lines, start=1) if line.strip()]
     described = {score.protocol: score.described for score in reversed(scores) if score.described}
     return [replace(score, described=described.get(score.protocol, "")) for score in scores]

@@ -94,7 +94,8 @@ def _text(about: Path) -> str:
     try:
         text = about.read_text(encoding="utf-8").strip()
     except OSError as error:
-        raise ConfigError(f"the text for the card cannot be read: {error.strerror}", where=about) from error
+        fix = "give a Markdown file on the data, the scores, the cost and the limits"
+        raise ConfigError(f"the text for the card cannot be read: {error.strerror}", where=about, fix=fix) from error
     if "licen" not in text.lower():
         fix = "name the licence of every training scan, with the attribution that it asks for"
         raise ConfigError("the text for the card says nothing about licences", where=about, fix=fix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from maesil.evaluation.notes import split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated, read_record
 from maesil.evaluation.runner import held_out, rebuild_region, under
-from maesil.evaluation.scores import Score, read_scores
+from maesil.evaluation.scores import SCORES, Score, read_scores
 from maesil.evaluation.tables import tabulate
 from maesil.files import AnyPath
 from maesil.progress import Progress
@@ -60,7 +61,8 @@ def report(
     store = None if store is None else Path(store)
     checkpoint_of(run)  # raises a clear error if there is no such run
     folder = run / "evaluation" / split
-    scores, evaluated = read_scores(folder / "scores.jsonl"), read_record(folder)
+    _require_scores(run, split, folder)
+    scores, evaluated = read_scores(folder / SCORES), read_record(folder)
     loaded = _as_scored(run, evaluated)
     held = ScanStore(store or run_store(run))
     data = loaded.config.data
@@ -85,6 +87,15 @@ def report(
 def page_name(split: str) -> str:
     """Name of a split's page in the run folder; the test split, which most readers look for, has the plain one."""
     return "report.html" if split == "test" else f"report-{split}.html"
+
+
+def _require_scores(run: Path, split: str, folder: Path) -> None:
+    if (folder / SCORES).is_file():
+        return
+    command = f"maesil evaluate {shlex.quote(str(run))}" + ("" if split == "test" else f" --split {split}")
+    others = sorted(path.parent.name for path in run.glob(f"evaluation/*/{SCORES}"))
+    hint = "".join(f", or give --split {other}" for other in others)
+    raise CheckpointError(f"split '{split}' was not evaluated", where=run, fix=f"{command}{hint}")
 
 
 def _as_scored(run: Path, evaluated: Evaluated) -> LoadedModel:

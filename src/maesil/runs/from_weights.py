@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maesil.counts import count_of
-from maesil.errors import CheckpointError
+from maesil.errors import CheckpointError, reason
 from maesil.files import read_json
 from maesil.models import Pretrainer
 from maesil.runs.checkpoints import checkpoint_of
@@ -106,4 +106,6 @@ def _weights(folder: Path) -> dict[str, Tensor]:
         return load_file(folder / WEIGHTS)
     except (OSError, SafetensorError) as error:
         fix = "for an export: maesil export RUN --to safetensors --out DIR"
-        raise CheckpointError(f"the weights cannot be read: {error}", where=folder / WEIGHTS, fix=fix) from error
+        raise CheckpointError(
+            f"the weights cannot be read: {reason(error)}", where=folder / WEIGHTS, fix=fix
+        ) from error

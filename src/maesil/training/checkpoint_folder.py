@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from maesil.errors import CheckpointError
+from maesil.errors import CheckpointError, reason
 
 CONFIG, WEIGHTS, CARD, STATE = "config.json", "model.safetensors", "card.md", "trainer.ckpt"
 
@@ -34,5 +34,5 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{CONFIG} cannot be read: {error}", where=folder) from error
+        raise CheckpointError(f"{CONFIG} cannot be read: {reason(error)}", where=folder) from error
     return config

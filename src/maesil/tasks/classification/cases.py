@@ -12,7 +12,7 @@ from jaxtyping import Int
 
 from maesil.counts import count_of
 from maesil.datasets.splits import SplitConfig, rank_of
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, reason
 from maesil.store.scanstore import ScanStore
 
 
@@ -83,7 +83,8 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], str]:
         table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
         rows, columns = list(table), list(table.fieldnames or ())
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"the labels cannot be read: {error}", where=path) from error
+        fix = "give a CSV file with a column scan_id (or patient) and a column of classes"
+        raise ConfigError(f"the labels cannot be read: {reason(error)}", where=path, fix=fix) from error
     key = next((name for name in ("scan_id", "patient") if name in columns), None)
     if key is None:
         found = f"but the columns are: {', '.join(map(repr, columns))}" if columns else "but the file is empty"
