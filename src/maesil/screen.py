@@ -18,6 +18,7 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     counted = f"{count_of(len(report.prepared), 'scan')} prepared, {len(report.skipped)} already there"
     at = f", {report.voxels}" if report.voxels else ""
     lines += [f"{counted}{at}: {out}"]
+    lines += [f"{name} was damaged in the store, and is written again: {fault}" for name, fault in report.repaired]
     if report.hidden:
         lines.append(_hidden_text(report))
     if report.labels:

@@ -18,6 +18,7 @@ from maesil.ct.write import write_nifti
 from maesil.errors import StoreError
 from maesil.sampling.dataset import ResumableLoader, SuperpatchDataset
 from maesil.sampling.plan import Order, Place
+from maesil.screen import prepare_text
 from maesil.store.check import check_store
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
@@ -129,8 +130,13 @@ def test_prepare__writes_again_what_is_lost(store: Path, scans: Path, hashes: Ha
     before = hashes(store)
     path = store / "scans" / "set-a" / lost
     shutil.rmtree(path) if path.is_dir() else path.unlink()
-    prepare([scans], store, CONFIG, workers=0)
+    report = prepare([scans], store, CONFIG, workers=0)
     assert hashes(store) == before
+    ((name, fault),) = report.repaired
+    assert (name, report.prepared, report.skipped, report.changed) == ("set-a", ("set-a",), ("set-b",), ())
+    assert "missing" in fault
+    assert f"set-a was damaged in the store, and is written again: {fault}" in prepare_text(report, store)
+    assert prepare([scans], store, CONFIG, workers=0).repaired == ()
 
 
 def test_prepare__writes_again_what_is_cut(store: Path, scans: Path, hashes: Hashes) -> None:

@@ -37,6 +37,7 @@ class PrepareReport:
         quarantined: Sources that were left out, with reasons.
         labels: Number of label files that were skipped.
         changed: Scans in `prepared` that replaced an earlier version because their files had changed.
+        repaired: Scans in `prepared` whose files in the store were damaged, and what was wrong with them.
         warnings: Scans and what had to be assumed about them; may contain paths.
         copies: Scans of the store that have the same bytes, a group each.
         matched: Path of each source, the layout that was recognised, and the reason.
@@ -58,6 +59,7 @@ class PrepareReport:
     hidden: int = 0
     names: str | None = None
     taken_for_labels: tuple[str, ...] = ()
+    repaired: tuple[tuple[str, str], ...] = ()
 
 
 def prepare(
@@ -141,17 +143,19 @@ def _report(
     bad: Sequence[Quarantined],
 ) -> PrepareReport:
     written = {scan.scan_id: outcome for scan, outcome in outcomes if isinstance(outcome, Written)}
-    prepared = tuple(name for name, one in written.items() if before[name] != one.row)
+    repaired = tuple((name, one.damage) for name, one in written.items() if one.damage is not None)
+    prepared = tuple(name for name, one in written.items() if before[name] != one.row or one.damage is not None)
     return PrepareReport(
         prepared=prepared,
         skipped=tuple(name for name in written if name not in prepared),
         quarantined=tuple(sorted(bad, key=lambda row: (row.source, row.reason))),
         labels=found.labels,
-        changed=tuple(name for name in prepared if before[name] is not None),
+        changed=tuple(name for name in prepared if before[name] is not None and name not in dict(repaired)),
         warnings=tuple((name, text) for name, one in written.items() for text in one.warnings),
         hidden=sum(scan.hashed for scan in found.scans),
         matched=tuple((str(match.source), match.layout, match.because) for match in found.matched),
         taken_for_labels=tuple(map(str, found.taken_for_labels)),
+        repaired=repaired,
     )
 
 

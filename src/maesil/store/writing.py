@@ -54,10 +54,12 @@ class Written:
     Attributes:
         row: Row of the scan in the manifest.
         warnings: Assumptions that the reader had to make.
+        damage: What was wrong with the files that it had in the store, and that were written again; None: nothing.
     """
 
     row: dict[str, Any]
     warnings: tuple[str, ...] = ()
+    damage: str | None = None
 
 
 def fingerprint(files: tuple[Path, ...]) -> str:
@@ -91,6 +93,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
     there = _already_there(store, scan, config, source, wanted)
     if there is not None:
         return there
+    damage = _damage(store, scan, config, source, wanted)
     volume, assumptions = _read(scan, config.options)
     if options := config.options.chosen():
         source[OPTIONS] = options
@@ -108,7 +111,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         raise _unwritable(store, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Written(row, (*assumptions, *_reminder(scan, row)))
+    return Written(row, (*assumptions, *_reminder(scan, row)), damage)
 
 
 def kept_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written | None:
@@ -136,10 +139,18 @@ def _already_there(
     known = stored_row(store, scan.scan_id)
     if known is None or not _is_current(known, source, scan.split, labels, config):
         return None
-    if fault_of(scan_path(store, scan.scan_id), known, config.shard) is not None:
+    if _damage(store, scan, config, source, labels) is not None:
         return None
     row = known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config)
     return Written(row, _reminder(scan, row))
+
+
+def _damage(store: Path, scan: Scan, config: PrepareConfig, source: dict[str, Any], labels: str | None) -> str | None:
+    """What is wrong with the files of a stored scan that is wanted as it is; None: nothing, or it is not wanted so."""
+    known = stored_row(store, scan.scan_id)
+    if known is None or not _is_current(known, source, scan.split, labels, config):
+        return None
+    return fault_of(scan_path(store, scan.scan_id), known, config.shard)
 
 
 def _is_current(
