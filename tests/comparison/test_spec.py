@@ -82,6 +82,17 @@ def test_lineups__every_model_fits_every_size(name: str, preset: str) -> None:
             spec.configure(beside)
 
 
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_ablation_masking__varies_the_papers_network(preset: str) -> None:
+    beside = presets.PRESETS[preset]()
+    for spec in MODEL_SETS["ablation-masking"](beside).specs:
+        if spec.trained:
+            model = spec.configure(beside).model
+            assert isinstance(model, MAEConfig)
+            assert (model.head, model.output_scale, model.visible_head) == ("patch", "input", False)
+            assert not model.has_last_stage
+
+
 def test_bottlenecks__three_sizes_each_one_as_wide_as_our_encoder_hands_on() -> None:
     preset = presets.demo()
     assert isinstance(preset.model, MAEConfig)
@@ -108,10 +119,10 @@ def test_ablation__strategies_hide_equally_many_tokens() -> None:
 
 
 def test_configure__takes_the_fast_recipes_options() -> None:
-    specs = parse_models(["maesil", "maesil:decoder=cross:rebuilt_share=0.25"])
+    specs = parse_models(["maesil", "maesil:decoder=cross:rebuilt_share=0.25:head=patch"])
     plain, fast = (spec.configure(presets.demo()).model for spec in specs)
     assert isinstance(plain, MAEConfig)
     assert isinstance(fast, MAEConfig)
     assert (plain.decoder, plain.rebuilt_share) == ("self", 1.0)
     assert (fast.decoder, fast.rebuilt_share) == ("cross", 0.25)
-    assert specs[1].title == "maesil, decoder cross, rebuilt share 0.25"
+    assert specs[1].title == "maesil, decoder cross, rebuilt share 0.25, head patch"

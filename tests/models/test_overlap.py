@@ -118,7 +118,7 @@ def test_forward__steps_across_faces_are_no_larger_than_inside() -> None:
 
 
 def test_loss__is_the_mean_squared_error_of_the_folded_volumes_masked_voxels() -> None:
-    for more in ({}, {"output_scale": "visible"}, {"visible_weight": 0.0}):
+    for more in ({}, {"output_scale": "contrast"}, {"visible_weight": 0.0}):
         model = make(replace(SMALL, **more))
         nn.init.normal_(model.decoder.head.weight, std=0.1)
         x, mask = blobs(2, 0), model.draw_mask(2, torch.Generator().manual_seed(0))
@@ -142,7 +142,7 @@ def test_reconstruct__has_steps_at_faces_only_without_overlap() -> None:
 
 
 def test_output_scale__a_superpatch_of_one_material_comes_back_as_it_before_and_after_training() -> None:
-    settings = replace(SMALL, output_scale="visible")
+    settings = replace(SMALL, output_scale="contrast")
     for model in (make(settings).eval(), train(make(settings), 15)):
         assert max(constant_deviation(model, Window(), draws=2).values()) < 5.0
         for level in (0.0, 0.5, 0.85):
@@ -152,12 +152,16 @@ def test_output_scale__a_superpatch_of_one_material_comes_back_as_it_before_and_
     assert max(constant_deviation(train(make(), 15), Window(), draws=2).values()) > 1.0
 
 
-def test_output_scale__starts_at_the_mean_of_the_visible_voxels() -> None:
-    model, x = make(replace(SMALL, output_scale="visible")), blobs(2, 1)
-    mask = model.draw_mask(2, torch.Generator().manual_seed(0))
-    rebuilt = model.reconstruct(x, mask)
-    for one, hidden, true in zip(rebuilt.volume, rebuilt.mask, x, strict=True):
-        torch.testing.assert_close(one[hidden], true[~hidden].mean().expand(int(hidden.sum())))
+def test_output_scale__leaves_superpatches_with_contrast_as_they_are() -> None:
+    x = blobs(2, 1)
+    plain, drawn = train(make(), 15), train(make(replace(SMALL, output_scale="contrast")), 15)
+    mask = plain.draw_mask(2, torch.Generator().manual_seed(0))
+    torch.testing.assert_close(plain.reconstruct(x, mask).volume, drawn.reconstruct(x, mask).volume)
+    flat = x.mean() + 0.01 * (x - x.mean())
+    rebuilt = drawn.reconstruct(flat, mask)
+    assert (rebuilt.volume - flat.mean()).abs().max() < 0.2 * (
+        plain.reconstruct(flat, mask).volume - flat.mean()
+    ).abs().max()
 
 
 def test_visible_head__asks_nothing_of_the_network() -> None:
@@ -192,7 +196,7 @@ def test_visible_head__rebuilds_visible_voxels_and_no_masked_one() -> None:
         ({"rebuilt_share": 0.5}, "rebuilt_share is 0.5"),
         ({"normalize_targets": True}, "normalize_targets"),
         ({"patch": (1, 8, 8)}, "1x8x8 voxels have no halves"),
-        ({"head": "patch", "normalize_targets": True, "output_scale": "visible"}, "its own scale"),
+        ({"head": "patch", "normalize_targets": True, "output_scale": "contrast"}, "its own scale"),
         ({"head": "patch", "visible_weight": 0.1, "visible_head": True}, "visible_weight"),
     ],
 )

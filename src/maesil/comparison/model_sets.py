@@ -86,8 +86,20 @@ def bottlenecks(preset: RunConfig) -> ModelSet:
     return ModelSet("MAESIL and its baselines, three bottlenecks each", parse_models(models))
 
 
+PLAIN: dict[str, object] = {
+    "model.head": "patch",
+    "model.output_scale": "input",
+    "model.visible_head": False,
+    "model.fusion": {"width": 0},
+}
+"""Settings of the paper's network, beside any preset."""
+
+
 def ablation_masking(preset: RunConfig) -> ModelSet:
-    """Variants of our model: masking with equal visible tokens, the literal 87.5 %, patches of 16, other targets."""
+    """Variants of our model: masking with equal visible tokens, the literal 87.5 %, patches of 16, other targets.
+
+    All of them are the paper's network, without what a preset adds to it: some targets contradict it.
+    """
     settings: dict[str, dict[str, object]] = {
         "dual 75 %": {},
         "uniform 75 %": {"masking.name": "uniform", "masking.mask_ratio": 0.75},
@@ -98,7 +110,7 @@ def ablation_masking(preset: RunConfig) -> ModelSet:
         "normalised targets": {"model.normalize_targets": True},
         "visible patches count 0.1": {"model.visible_weight": 0.1},
     }
-    trained = (Spec(label, "maesil", values) for label, values in settings.items())
+    trained = (Spec(label, "maesil", {**PLAIN, **values}) for label, values in settings.items())
     return ModelSet("Ablation: masking, patch, target", (*trained, *parse_models(UNTRAINED)))
 
 

@@ -22,7 +22,7 @@ from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
-from maesil.models.fusion import Fusion, FusionConfig
+from maesil.models.fusion import FLAT, Fusion, FusionConfig
 from maesil.models.grouped_decoders import AxialDecoder, WindowDecoder
 from maesil.models.initial import Start, initialize_network, inverse_layer
 from maesil.models.overlap import Overlap, check_edges
@@ -74,8 +74,9 @@ class MAEConfig(ModelConfig):
         head: Kind of head. "patch", the paper's: every token predicts its patch. "overlap": predictions reach half a
             patch over the faces between masked patches, and are blended there, which leaves no seams (see `overlap`).
         output_scale: Scale of the predictions. "input": deviations from `input_mean` in units of `input_std`.
-            "visible": deviations from the mean of the superpatch's visible voxels in units of their standard deviation,
-            so that a superpatch of one material is rebuilt as this material, before and after training.
+            "contrast": the same, drawn towards the mean of the superpatch's visible voxels as their standard deviation
+            falls below `fusion.FLAT`. A superpatch of one material is then rebuilt as this material, before and after
+            training, and superpatches with contrast are rebuilt as with "input".
         visible_head: Whether visible patches are rebuilt by a linear map of their own, from the encoder's embedding. It
             starts as the embedding's inverse and follows it in training; the network gets no gradient from it.
         input_mean: Mean of the input in window units; subtracted before the network.
@@ -101,7 +102,7 @@ class MAEConfig(ModelConfig):
     decoder: str = "self"
     rebuilt_share: PositiveFloat = 1.0
     head: Literal["patch", "overlap"] = "patch"
-    output_scale: Literal["input", "visible"] = "input"
+    output_scale: Literal["input", "contrast"] = "input"
     visible_head: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
@@ -121,9 +122,9 @@ class MAEConfig(ModelConfig):
             raise ConfigError(
                 "visible_weight asks for every token, rebuilt_share for some", fix="leave one of them at its default"
             )
-        if self.normalize_targets and self.output_scale == "visible":
+        if self.normalize_targets and self.output_scale == "contrast":
             raise ConfigError(
-                "normalize_targets gives every patch its own scale, and output_scale is 'visible'",
+                "normalize_targets gives every patch its own scale, and output_scale is 'contrast'",
                 fix="leave one of them at its default",
             )
         if self.visible_weight and self.visible_head:
@@ -254,15 +255,15 @@ def make_decoder(config: MAEConfig) -> PatchDecoder:
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
-    """Scale of the predictions of each superpatch of a batch, in normalised units.
+    """What the predictions of each superpatch of a batch are multiplied by, and what is added, in normalised units.
 
     Attributes:
-        mean: Level (b, 1, 1) of a prediction of zero.
-        deviation: Units (b, 1, 1) of the predictions.
+        factor: Factor (b, 1, 1) in [0, 1].
+        offset: Offset (b, 1, 1).
     """
 
-    mean: Float[Tensor, "b 1 1"]
-    deviation: Float[Tensor, "b 1 1"]
+    factor: Float[Tensor, "b 1 1"]
+    offset: Float[Tensor, "b 1 1"]
 
 
 @final
@@ -394,7 +395,7 @@ class MaskedAutoencoder(Pretrainer):
         predicted = self.decoder.predict(decoded)
         if self.overlap is not None and masked is not None:
             predicted = self.overlap(predicted, masked)
-        return predicted if scale is None else predicted * scale.deviation + scale.mean
+        return predicted if scale is None else predicted * scale.factor + scale.offset
 
     def _rebuild_visible(self, shown: Float[Tensor, "b v p"]) -> Float[Tensor, "b v p"]:
         """Rebuilds visible patches by the visible head, in normalised units, float32."""
@@ -405,13 +406,14 @@ class MaskedAutoencoder(Pretrainer):
         return rebuilt.float()
 
     def _scale(self, patches: Float[Tensor, "b n p"], visible: Int[Tensor, "b v"]) -> Scale | None:
-        """Mean and deviation of the visible voxels of each superpatch; None if predictions keep the input's scale."""
+        """How far predictions are drawn towards the visible mean; None if they keep the input's scale."""
         if self.config.output_scale == "input":
             return None
         deviation, mean = torch.std_mean(
             gather_tokens(patches, visible).float(), dim=(1, 2), keepdim=True, correction=0
         )
-        return Scale(mean, deviation)
+        contrast = (deviation * self.config.input_std / FLAT).clamp(max=1.0)
+        return Scale(contrast, (1.0 - contrast) * mean)
 
     def _error(
         self, predicted: Float[Tensor, "b t p"], patches: Float[Tensor, "b n p"], chosen: Int[Tensor, "b t"]

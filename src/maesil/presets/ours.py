@@ -6,6 +6,7 @@ from dataclasses import replace
 
 from maesil.config import RunConfig
 from maesil.masking import DualMasking
+from maesil.models.fusion import FusionConfig
 from maesil.models.mae import MAEConfig
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.training.config import MonitorConfig, TrainConfig
@@ -82,6 +83,10 @@ def demo() -> RunConfig:
         decoder_heads=2,
         position_wavelengths=GRID_WAVELENGTHS,
         start="local",
+        head="overlap",
+        output_scale="contrast",
+        visible_head=True,
+        fusion=FusionConfig(width=8),
     )
     return RunConfig(
         preset="demo",
