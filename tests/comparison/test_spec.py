@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from maesil import presets
@@ -69,6 +71,22 @@ def test_configure__names_the_model_whose_setting_is_wrong() -> None:
         parse_models(["ae:latent_chanels=6"])[0].configure(presets.demo())
     assert "ae:latent_chanels=6" in str(caught.value)
     assert "latent_channels" in str(caught.value)
+
+
+def test_configure__reaches_settings_of_a_part() -> None:
+    (spec,) = parse_models(["maesil:model.fusion.width=0"])
+    preset = presets.demo()
+    model = spec.configure(preset).model
+    assert isinstance(model, MAEConfig)
+    assert isinstance(preset.model, MAEConfig)
+    assert model == replace(preset.model, fusion=replace(preset.model.fusion, width=0))
+    assert spec.title == "maesil, fusion width 0"
+
+
+@pytest.mark.parametrize("setting", ["model.fusion.widht=0", "model.nothing.width=0", "model.patch.width=0"])
+def test_configure__names_the_part_whose_setting_is_wrong(setting: str) -> None:
+    with pytest.raises(ConfigError, match=setting.split(".")[1]):
+        parse_models([f"maesil:{setting}"])[0].configure(presets.demo())
 
 
 @pytest.mark.parametrize("name", MODEL_SETS)

@@ -90,7 +90,7 @@ PLAIN: dict[str, object] = {
     "model.head": "patch",
     "model.output_scale": "input",
     "model.visible_head": False,
-    "model.fusion": {"width": 0},
+    "model.fusion.width": 0,
 }
 """Settings of the paper's network, beside any preset."""
 

@@ -27,7 +27,7 @@ class Spec:
     Attributes:
         label: The model's name in scores and folders.
         model: Kind of model, a name in `MODELS`, `UNTRAINED` or `CEILINGS`.
-        settings: Dotted setting to value, such as {"model.latent_channels": 6}.
+        settings: Dotted setting to value, such as {"model.latent_channels": 6} or {"model.fusion.width": 0}.
         title: The model's name in tables and figures, with spaces to break lines at; empty: the label.
     """
 
@@ -64,12 +64,22 @@ class Spec:
         if named is not None:
             values["masking"] = {"name": named}  # another strategy has other settings
         for key, value in self.settings.items():
-            section, _, name = key.partition(".")
-            values[section][name] = value
+            _set(values, key.split("."), value)
         try:
             return from_dict(values, where=self.label)
         except ConfigError as error:
             raise ConfigError(error.what, where=f"model '{self.label}'", fix=error.fix) from error
+
+
+def _set(values: dict[str, Any], path: Sequence[str], value: Any) -> None:
+    """Sets a value in nested dictionaries; a path that leads nowhere is left for the check of the whole."""
+    first, *rest = path
+    if not rest:
+        values[first] = value
+        return
+    inner = values.get(first)
+    values[first] = inner = dict(inner) if isinstance(inner, dict) else {}
+    _set(inner, rest, value)
 
 
 def parse_models(words: Iterable[str]) -> tuple[Spec, ...]:
