@@ -108,7 +108,7 @@ def test_ablation_masking__varies_the_papers_network(preset: str) -> None:
             model = spec.configure(beside).model
             assert isinstance(model, MAEConfig)
             assert (model.head, model.output_scale, model.visible_head) == ("patch", "input", False)
-            assert not model.has_last_stage
+            assert model.fusion.width == 0
 
 
 def test_bottlenecks__three_sizes_each_one_as_wide_as_our_encoder_hands_on() -> None:

@@ -47,14 +47,22 @@ def test_rate_share__moves_from_the_shorter_schedule_to_the_longer() -> None:
     assert twice == [*rates, 0.0]
 
 
-def test_pretrain__a_run_with_a_fusion_does_not_become_longer(tiny_config: RunConfig, tmp_path: Path) -> None:
-    """Its last steps trained the fusion on the network as it was then."""
-    fused = replace(tiny_config, model=replace(tiny_config.model, fusion=FusionConfig(width=4)))
-    pipeline.pretrain(steps(fused, 4), tmp_path / "run")
-    with pytest.raises(ConfigError, match="fusion") as raised:
-        pipeline.pretrain(steps(fused, 8), tmp_path / "run")
-    assert "--init" in str(raised.value)
-    assert load_yaml(tmp_path / "run" / "config.yaml").train.steps == 4
+def test_pretrain__a_run_with_a_fusion_becomes_longer(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """The network learns again, without its fusion; then the fusion goes on."""
+    run = tmp_path / "run"
+    fused = replace(tiny_config, model=replace(tiny_config.model, fusion=FusionConfig(width=4, share=0.5)))
+    config = replace(fused, monitor=replace(fused.monitor, checkpoint_every=1))
+    states = []
+    for end in (4, 12):
+        pipeline.pretrain(steps(config, end), run)
+        states.append(load_run(run, device="cpu").model.state_dict())
+    assert load_yaml(run / "config.yaml").lengthened == ((4, 4),)
+    still = {name for name, weight in states[0].items() if torch.equal(weight, states[1][name])}
+    assert not [name for name in still if name.startswith(("fusion.network.", "encoder.blocks", "decoder.blocks"))]
+    at, rates = curve(run / "logs" / "metrics.csv", "learning_rate")
+    assert rates[at.index(4) :][:2] == pytest.approx([0.0, 1e-3 * warmup_cosine(5, 6, 0.05)]), "as of a run of 12"
+    fusion_alone = [2e-3 * warmup_cosine(step, 6, 0.05) for step in range(7)]
+    assert rates[at.index(6) :] == pytest.approx(fusion_alone, abs=1e-12)
 
 
 def test_pretrain__a_finished_run_becomes_longer(tiny_config: RunConfig, tmp_path: Path) -> None:

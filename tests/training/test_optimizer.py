@@ -84,6 +84,27 @@ def test_schedule__of_a_last_stage_stops_the_rest_and_then_starts(kind: Literal[
     assert last == pytest.approx([0.0] * 6 + [0.3 * warmup_cosine(step, 6, 0.2) for step in range(6)])
 
 
+@pytest.mark.parametrize("at", [4, 9, 12])
+def test_schedule__of_a_last_stage_in_a_run_that_became_longer(at: int) -> None:
+    """Made longer before the stage, in it, and after its end: both parts move to the longer run's schedules."""
+    model = MaskedAutoencoder(replace(TINY, fusion=FusionConfig(width=2, share=0.5, peak_lr=0.3)), DualMasking())
+    config = TrainConfig(steps=40, warmup=0.1, peak_lr=1.0)
+    optimizer = make_optimizer(model, config, world=1, last=model.last_stage)
+    share_of_rest, *_, share_of_stage = make_schedule(optimizer, config, model.last_stage, [(at, 12)]).lr_lambdas
+
+    def of_stage(step: int, steps: int) -> float:
+        return 0.0 if step < steps // 2 else warmup_cosine(step - steps // 2, steps // 2, 0.1)
+
+    for step in range(at + 1):
+        assert share_of_rest(step) == warmup_cosine(step, 6, 0.1)
+        assert share_of_stage(step) == of_stage(step, 12)
+    for step in range(at + 4, 40):
+        assert share_of_rest(step) == warmup_cosine(step, 20, 0.1)
+        assert share_of_stage(step) == of_stage(step, 40)
+    for share in (share_of_rest, share_of_stage):
+        assert max(abs(share(step + 1) - share(step)) for step in range(at, at + 4)) < 0.4, "without a jump"
+
+
 def test_muon__steps_every_parameter_and_resumes() -> None:
     config = TrainConfig(steps=10, optimizer="muon", peak_lr=1e-2)
 

@@ -33,11 +33,6 @@ class ModelConfig(ABC):
         """The superpatch's grid of patches."""
         return PatchGrid(self.superpatch, self.patch)
 
-    @property
-    def has_last_stage(self) -> bool:
-        """Whether the last steps of a run train one part alone, as `Pretrainer.last_stage` says."""
-        return False
-
     @abstractmethod
     def describe(self) -> dict[str, str]:
         """The network in words: part to description."""

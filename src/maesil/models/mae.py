@@ -148,11 +148,6 @@ class MAEConfig(ModelConfig):
                 fix="leave one of them at its default",
             )
 
-    @property
-    def has_last_stage(self) -> bool:
-        """Whether the last steps of a run train a fusion alone."""
-        return self.fusion.width > 0
-
     def make_positions(self, width: int) -> Positions:
         """Positional encodings of the grid at a width."""
         learned = self.positions == "learned"

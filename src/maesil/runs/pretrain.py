@@ -212,8 +212,7 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
         The configuration, with the steps at which the run was made longer.
 
     Raises:
-        ConfigError: The folder contains a run whose result these settings would change, or one with a fusion would
-            become longer.
+        ConfigError: The folder contains a run whose result these settings would change.
     """
     kept = run / SETTINGS
     if kept.is_file():
@@ -241,18 +240,9 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
 
 
 def _lengthened(old: RunConfig, config: RunConfig, done: int) -> RunConfig:
-    """The configuration with the steps at which the run was made longer, now and before.
-
-    Raises:
-        ConfigError: The run has a last stage, which is planned from its end.
-    """
+    """The configuration with the steps at which the run was made longer, now and before."""
     longer = old.lengthened
     if done and config.train.steps > old.train.steps and done not in (at for at, _ in longer):
-        if config.model.has_last_stage:
-            raise ConfigError(
-                "a run with a fusion cannot become longer: its last steps are for the fusion alone",
-                fix="start a new run from its weights: --init RUN, with another --run",
-            )
         longer = (*longer, (done, old.train.steps))
     return replace(config, lengthened=longer)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 
 from torch import nn
 from torch.optim import AdamW, Optimizer
@@ -15,6 +16,8 @@ from maesil.training.muon import MuonAdamW, Named, split_parameters
 
 Lengthened = Sequence[tuple[int, int]]
 """Steps at which a run was made longer, each with the number of steps it had before."""
+RatePlan = Callable[[int, int, float], float]
+"""Function from a step, the number of steps and the share of the warm-up to a share of the peak learning rate."""
 
 
 def parameter_groups(
@@ -89,40 +92,23 @@ def make_schedule(
         optimizer: The optimiser; the parameters of a last stage are its last group.
         config: Length of the run, and share of the warm-up.
         last: Stage that has the run's last steps for itself; None: there is none.
-        lengthened: Steps at which the run was made longer, as in `rate_share`; none with a last stage.
+        lengthened: Steps at which the run was made longer, as in `rate_share`.
     """
-    before = config.steps if last is None else last.first_step(config.steps)
 
-    def of_rest(step: int) -> float:
-        return rate_share(step, before, config.warmup, lengthened)
+    def of_rest(step: int, steps: int, warmup: float) -> float:
+        return warmup_cosine(step, steps if last is None else last.first_step(steps), warmup)
 
-    def of_stage(step: int) -> float:
-        return 0.0 if step < before else warmup_cosine(step - before, config.steps - before, config.warmup)
+    def of_stage(step: int, steps: int, warmup: float) -> float:
+        assert last is not None
+        before = last.first_step(steps)
+        return 0.0 if step < before else warmup_cosine(step - before, steps - before, warmup)
 
     others = len(optimizer.param_groups) - (last is not None)
-    shares: list[Callable[[int], float]] = [of_rest] * others
-    return LambdaLR(optimizer, shares if last is None else [*shares, of_stage])
-
-
-def rate_share(step: int, steps: int, warmup: float, lengthened: Lengthened = ()) -> float:
-    """Share of the peak learning rate at a step.
-
-    Args:
-        step: Number of steps done.
-        steps: Number of steps of the run.
-        warmup: Share of the steps with a rising learning rate.
-        lengthened: Steps at which the run was made longer, each with the number of steps it had before. From there on,
-            the learning rate moves from the shorter schedule's to the longer one's, linearly over the share `warmup` of
-            the steps that are left.
-    """
-    if not lengthened:
-        return warmup_cosine(step, steps, warmup)
-    at, before = lengthened[-1]
-    if step <= at:
-        return rate_share(step, before, warmup, lengthened[:-1])
-    moved = min(1.0, (step - at) / max(1, round(warmup * (steps - at))))
-    former = rate_share(at, before, warmup, lengthened[:-1])
-    return (1 - moved) * former + moved * warmup_cosine(step, steps, warmup)
+    plans: list[RatePlan] = [of_rest] * others if last is None else [*[of_rest] * others, of_stage]
+    return LambdaLR(
+        optimizer,
+        [partial(rate_share, steps=config.steps, warmup=config.warmup, lengthened=lengthened, plan=p) for p in plans],
+    )
 
 
 def warmup_cosine(step: int, steps: int, warmup: float) -> float:
@@ -132,3 +118,27 @@ def warmup_cosine(step: int, steps: int, warmup: float) -> float:
         return (step + 1) / rising
     progress = (step - rising) / max(1, steps - rising)
     return 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+
+def rate_share(
+    step: int, steps: int, warmup: float, lengthened: Lengthened = (), plan: RatePlan = warmup_cosine
+) -> float:
+    """Share of the peak learning rate at a step.
+
+    Args:
+        step: Number of steps done.
+        steps: Number of steps of the run.
+        warmup: Share of the steps with a rising learning rate.
+        lengthened: Steps at which the run was made longer, each with the number of steps it had before. From there on,
+            the learning rate moves from the shorter schedule's to the longer one's, linearly over the share `warmup` of
+            the steps that are left.
+        plan: Schedule of a run that was never made longer.
+    """
+    if not lengthened:
+        return plan(step, steps, warmup)
+    at, before = lengthened[-1]
+    if step <= at:
+        return rate_share(step, before, warmup, lengthened[:-1], plan)
+    moved = min(1.0, (step - at) / max(1, round(warmup * (steps - at))))
+    former = rate_share(at, before, warmup, lengthened[:-1], plan)
+    return (1 - moved) * former + moved * plan(step, steps, warmup)
