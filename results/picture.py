@@ -2,8 +2,8 @@
 
     python results/picture.py --run maesil=RUN --run "plain network"=RUN --store STORE --scan ID --out PICTURE.png
 
-The error is that of the first run; kriging, which learns nothing, is drawn too. All of them see one mask of the whole scan.
-The slices are those with the most tissue; the axial one, among planes that are not hidden as a whole.
+The error is that of the first run; kriging, which learns nothing, is drawn too. All see one mask of the whole scan. The
+slices are those with the most tissue; the axial one, among planes that are not hidden as a whole.
 """
 
 from __future__ import annotations
