@@ -14,6 +14,7 @@ BENCHMARKS = {
     "prepare": "preparing a store, compared with MONAI's transforms",
     "infer": "evaluate, reconstruct, embed, predict",
     "scaling": "pre-training on one process and on two",
+    "plan": "the estimate of `maesil plan`, compared with the run",
 }
 """Modules with `main(words) -> Report`, imported only on request, as they need different packages."""
 
