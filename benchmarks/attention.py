@@ -45,7 +45,7 @@ def rows(model: MAEConfig, device: str, limits: dict[bool, Contender], rounds: i
                 Row(
                     f"attention, {'bf16' if bf16 else 'fp32'}", contender.name, timing.median_s, timing.spread,
                     share_of_limit=rate / limit.rate if rate else None, limit=limit.name if rate else None,
-                    more={"gflop_per_s": rate} if rate else {},
+                    more={"gflop_per_s": rate} if rate else {}, rounds=timing.seconds,
                 )
             )  # fmt: skip
     return found, measured

@@ -163,6 +163,7 @@ def _rows(
                 share_of_limit=None if mapped is None else timing.times_faster_than(mapped),
                 limit=None if mapped is None else MAP,
                 more=more,
+                rounds=[seconds / timing.work for seconds in timing.seconds],
             )
         )
     return rows
@@ -245,7 +246,9 @@ def _loader(bench: Bench, options: argparse.Namespace, limits: list[Limit]) -> l
         if options.appetite:
             more["times_appetite"] = timing.rate / options.appetite
         faster = timing.times_faster_than(base)
-        rows.append(Row("loader: batches of 4", name, timing.median_s, timing.spread, faster, more=more))
+        rows.append(
+            Row("loader: batches of 4", name, timing.median_s, timing.spread, faster, more=more, rounds=timing.seconds)
+        )
     return rows
 
 

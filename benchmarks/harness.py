@@ -190,6 +190,7 @@ class Row:
         limit: Name of a `Limit`.
         more: Further numbers of this benchmark, by name with unit (`model_gflop`, `mb_per_s`).
         note: Remark, such as the reason for a missing time.
+        rounds: Seconds of each round, in order; empty if there were no rounds.
     """
 
     group: str
@@ -202,6 +203,7 @@ class Row:
     limit: str | None = None
     more: Mapping[str, float] = field(default_factory=dict)
     note: str = ""
+    rounds: Sequence[float] = ()
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def _rows(folder: Path, options: argparse.Namespace) -> list[Row]:
             more = {"scans_per_min": timing.rate * 60}
             faster = timing.times_faster_than(timings[SHIPPED])
             label = precision if name == "other precision" else name
-            rows.append(Row(verb, label, timing.median_s, timing.spread, faster, more=more))
+            rows.append(Row(verb, label, timing.median_s, timing.spread, faster, more=more, rounds=timing.seconds))
     return rows
 
 

@@ -178,4 +178,6 @@ def _row(group: str, name: str, measured: Sequence[Used], more: dict[str, float]
         "load of the machine": statistics.fmean(each.busy for each in measured),
     }
     gib = statistics.median(each.gib for each in measured)
-    return Row(group, name, timing.median_s, timing.spread, peak_gib=gib, more={**numbers, **more})
+    return Row(
+        group, name, timing.median_s, timing.spread, peak_gib=gib, more={**numbers, **more}, rounds=timing.seconds
+    )

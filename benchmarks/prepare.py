@@ -83,7 +83,13 @@ def _speed(work: Path, scan: Path, options: Any) -> list[Row]:
         faster = timing.times_faster_than(timings[best])
         rows.append(
             Row(
-                f"{len(sources)} scans to {options.spacing} mm", name, timing.median_s, timing.spread, faster, more=more
+                f"{len(sources)} scans to {options.spacing} mm",
+                name,
+                timing.median_s,
+                timing.spread,
+                faster,
+                more=more,
+                rounds=timing.seconds,
             )
         )
     return rows

@@ -85,7 +85,7 @@ def _row(world: int, rates: dict[int, list[float]], batch: int, allreduce_s: flo
         "allreduce_ms": allreduce_s * 1e3,
     }
     name = f"{world} process" + ("es" if world > 1 else "")
-    return Row("seconds per superpatch", name, timing.median_s, timing.spread, faster, more=more)
+    return Row("seconds per superpatch", name, timing.median_s, timing.spread, faster, more=more, rounds=timing.seconds)
 
 
 def _allreduce_s(world: int, numbers: int, folder: Path) -> float:

@@ -386,6 +386,7 @@ def _row(group: str, name: str, setting: Setting, turns: list[Turn], timings: Ma
         statistics.median(shares) if shares else None,
         _product_name(bf16=is_bf16(name)) if shares else None,
         {"superpatches_per_s": timing.rate, **({"model_gflop": flops / 1e9} if flops else {})},
+        rounds=timing.seconds,
     )
 
 

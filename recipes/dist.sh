@@ -1,42 +1,65 @@
 #!/usr/bin/env bash
-# Builds wheel and sdist into dist/, and tries each in an environment of its own: installation, `maesil --help`, and the
-# demo on synthetic CT. Call it from the checkout, as `make dist` does.
+# Builds wheel and sdist into dist/, and tries each in an environment of its own, outside of the checkout and without a
+# network: `maesil --help`, the demo on synthetic CT, the files of the package, and a vector of a scan by the published
+# weights. Call it from the checkout, as `make dist` does.
 #
-#   PYTHONS="python3.11 python3.12"   the interpreters to try; those that are missing are skipped, and named
+#   PYTHONS="python3.11 python3.12"   the interpreters to try; those that do not run are skipped, and named
 #   LOWEST=1                          also try the lowest versions that pyproject.toml allows (torch stays pinned)
+#   TRIES="wheel sdist"               what to try
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-python3}
+tries=${TRIES:-wheel sdist}
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 
 rm -rf "$root/dist"
-"${PYTHON:-python3}" -m venv "$work/build"
+"$python" -m venv "$work/build"
 "$work/build/bin/pip" install --quiet --disable-pip-version-check build twine
 "$work/build/bin/python" -m build --outdir "$root/dist" "$root"
 "$work/build/bin/twine" check --strict "$root"/dist/*
+wheel=$(ls "$root"/dist/*.whl)
+git -C "$root" ls-files src/maesil > "$work/files.txt"
 
-# try NAME PYTHON CONSTRAINTS PACKAGE: installs a package into a new environment, and runs the demo there.
+# alone COMMAND...: runs a command with an empty cache, and with a proxy that refuses all connections.
+alone() {
+  env http_proxy=http://127.0.0.1:9 https_proxy=http://127.0.0.1:9 no_proxy= HF_HUB_OFFLINE=1 \
+    XDG_CACHE_HOME="$work/cache" PYTHONPATH= "$@"
+}
+
+# try NAME PYTHON CONSTRAINTS PACKAGE: installs a package into a new environment, and uses it there.
 try() {
   local bin="$work/$1/bin"
   "$2" -m venv "$work/$1"
   "$bin/pip" install --quiet --disable-pip-version-check --constraint "$3" torch
   "$bin/pip" install --quiet --disable-pip-version-check --constraint "$3" "$4"
-  (cd "$work" && "$bin/maesil" --help > /dev/null && "$bin/maesil" demo --phantom --steps 2 --out "$work/demo-$1")
+  (
+    cd "$work"
+    alone "$bin/maesil" --help > /dev/null
+    alone "$bin/python" "$root/recipes/try_installed.py" "$work/files.txt"
+    alone "$bin/maesil" demo --phantom --steps 2 --out "$work/demo-$1"
+  )
   rm -rf "${work:?}/$1"
   echo "passed: $1"
 }
 
-for python in ${PYTHONS:-python3.11 python3.12 python3.13}; do
-  if command -v "$python" > /dev/null; then
-    try "wheel-$python" "$python" "$root/constraints.txt" "$(ls "$root"/dist/*.whl)"
-  else
-    echo "skipped: $python is not installed"
-  fi
+for one in $tries; do
+  case $one in
+    wheel)
+      for interpreter in ${PYTHONS:-python3.11 python3.12 python3.13}; do
+        if "$interpreter" -c "" 2> /dev/null; then
+          try "wheel-$(basename "$interpreter")" "$interpreter" "$root/constraints.txt" "$wheel"
+        else
+          echo "skipped: $interpreter does not run"
+        fi
+      done ;;
+    sdist) try sdist "$python" "$root/constraints.txt" "$(ls "$root"/dist/*.tar.gz)" ;;
+    *) echo "there is no '$one' to try; there are: wheel, sdist" >&2; exit 2 ;;
+  esac
 done
-try sdist "${PYTHON:-python3}" "$root/constraints.txt" "$(ls "$root"/dist/*.tar.gz)"
 
 if [ -n "${LOWEST:-}" ]; then
-  "${PYTHON:-python3}" - "$root" > "$work/lowest.txt" <<'PY'
+  "$python" - "$root" > "$work/lowest.txt" <<'PY'
 import re, sys, tomllib
 from pathlib import Path
 
@@ -46,5 +69,5 @@ for needed in tomllib.loads((root / "pyproject.toml").read_text())["project"]["d
     name, lowest = re.match(r"([\w.-]+).*?>=([\w.]+)", needed).groups()
     print(pinned["torch"] if name == "torch" else f"{name}=={lowest}")
 PY
-  try lowest "${PYTHON:-python3}" "$work/lowest.txt" "$(ls "$root"/dist/*.whl)"
+  try lowest "$python" "$work/lowest.txt" "$wheel"
 fi

@@ -227,6 +227,22 @@ def test_errors__a_wrong_flag_is_one_line_with_the_nearest(
     assert capsys.readouterr().err == f"maesil: {line}\n  fix:   maesil {command} --help\n"
 
 
+def test_errors__a_wrong_choice_names_the_nearest(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "manifest.json").touch()
+    calls = {
+        f"compare {tmp_path} --out x --split tset": ("--split is tset: did you mean test?", "train, val, test"),
+        f"pretrain demo --data.store {tmp_path} --run x --data.holdout.by pateint": (
+            "--data.holdout.by is pateint: did you mean patient?",
+            "patient, superpatch",
+        ),
+        f"compare {tmp_path} --out x --split qqqq": ("--split is qqqq", "train, val, test"),
+    }
+    for words, (what, names) in calls.items():
+        assert main(words.split()) == 2
+        fix = f"one of: {names}; see maesil {words.split()[0]} --help"
+        assert capsys.readouterr().err == f"maesil: {what}\n  fix:   {fix}\n"
+
+
 @pytest.mark.parametrize(
     ("words", "new", "old"),
     [
@@ -360,6 +376,17 @@ def test_pretrain__a_run_alone_resumes_with_its_own_settings(
     assert "other settings: seed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["-c", "import maesil"], ["-m", "maesil", "--help"]])
+def test_import__and_the_help_take_less_than_a_third_of_a_second(words: list[str]) -> None:
+    command = [sys.executable, *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # writes the bytecode
+    before = os.times()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    after = os.times()
+    spent_s = after.children_user + after.children_system - before.children_user - before.children_system
+    assert spent_s < 0.3
+
+
 def test_import__is_quick_and_loads_no_torch() -> None:
     heavy = {"torch", "zarr", "nibabel", "SimpleITK", "pandas"}
     check = f"import maesil, maesil.cli, sys; assert not {heavy} & set(sys.modules)"
@@ -419,6 +446,7 @@ def test_compare__through_the_command(
     assert main(words) == 0
     printed = capsys.readouterr()
     assert "### Table II, masked voxels (1 scan of 1 patient)" in printed.out
+    assert printed.out.rstrip().splitlines()[-1].startswith("On masked voxels, maesil is ")
     assert "index.html" in printed.err
     assert (tmp_path / "out" / "table3.tex").is_file()
 

@@ -54,6 +54,7 @@ def test_step__races_ours_beside_monais(tmp_path: Path) -> None:
         assert row["limit"].endswith("bf16" if "bf16" in name else "fp32")
         assert 0 < row["share_of_limit"] < 1
         assert row["more"]["superpatches_per_s"] == pytest.approx(1 / row["seconds"])
+        assert row["rounds"] == [row["seconds"]]
         assert 0.1 < row["peak_gib"] < ballast.nbytes / 2**30
     assert (tmp_path / "step-trial.png").stat().st_size > 1000
 

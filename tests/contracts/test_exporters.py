@@ -55,6 +55,20 @@ def test_folder__has_card_and_transfer(target: str, tmp_path: Path) -> None:
     assert not list(tmp_path.glob(".*")), "a draft was left behind"
 
 
+@every_target
+def test_folder__is_replaced_only_if_nothing_else_is_in_it(target: str, tmp_path: Path) -> None:
+    folder = export(small_backbone(), small_card(), target, tmp_path / target)
+    (folder / "__pycache__").mkdir(exist_ok=True)
+    (folder / "__pycache__" / "network.cpython-311.pyc").touch()
+    export(small_backbone(), small_card(), target, folder)
+    (folder / "my notes.txt").write_text("mine")
+    with pytest.raises(ConfigError, match=r"'my notes.txt' would be lost: this command does not write it"):
+        export(small_backbone(), small_card(), target, folder)
+    assert (folder / "my notes.txt").read_text() == "mine"
+    assert Transfer.read(folder).target == target
+    assert not list(tmp_path.glob(".*")), "a draft was left behind"
+
+
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "nnunet"])
 @torch.no_grad()
 def test_card__its_lines_run(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -71,6 +71,7 @@ def main(words: Sequence[str]) -> int:
     preset = by_patient(PRESETS[value_of(words, "--beside") or "base"]())
     call = parse(Compare, "compare", words, Compare(config=preset))
     from maesil import pipeline
+    from maesil.comparison.standing import standing
 
     if call.store is None or call.out is None:
         raise ConfigError("a store and an output folder are required", fix="maesil compare STORE --out DIR ...")
@@ -95,7 +96,7 @@ def main(words: Sequence[str]) -> int:
     for label, reason in failed.items():
         screen.print(f"failed: {label}: {reason}", markup=False)
     if call.json:
-        print_json({"page": page, "failed": failed})
+        print_json({"page": page, "failed": failed, "verdict": standing(comparison)})
     else:
         print((page.parent / "table2.md").read_text(encoding="utf-8"))  # noqa: T201 (the result)
     return 1 if failed else 0

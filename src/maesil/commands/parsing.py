@@ -23,6 +23,10 @@ from maesil.rank import is_first_rank
 T = TypeVar("T")
 TRUTHS = ("True", "False")
 """Values that switches took in version 0.1."""
+CHOICE = re.compile(
+    r"invalid choice '(?P<given>[^']*)' for argument '(?P<flag>[^' ]+)[^']*'.*? of \((?P<names>[^)]*)\)"
+)
+"""What tyro says, on one line, of a value that is none of those that a flag takes."""
 Settings = Annotated[T, tyro.conf.arg(name="")]
 """A run's settings: flags without a prefix."""
 
@@ -56,6 +60,7 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
             raise _explain(refused, command, words) from stop
         if stop.code:
             _check_flags(words, run)
+            _check_choice(messages.getvalue(), run)
         sys.stderr.write(messages.getvalue())
         raise
     sys.stderr.write(messages.getvalue())
@@ -92,6 +97,18 @@ def _check_flags(words: Sequence[str], run: partial[Any]) -> None:
         if off in known and given in TRUTHS:
             new = flag if given == "True" else off
             raise ConfigError(f"a switch takes no value: write {new} in place of {flag} {given}")
+
+
+def _check_choice(message: str, run: partial[Any]) -> None:
+    """Raises ConfigError with the nearest name, if tyro says that a value is none of those that a flag takes."""
+    found = CHOICE.search(" ".join(re.sub(r"[│╭╮╰╯─]", " ", message).split()))
+    if found is None:
+        return
+    names = re.findall(r"'([^']*)'", found["names"])
+    guess = nearest(found["given"], names)
+    hint = f": did you mean {guess}?" if guess else ""
+    where = f"{run.keywords['prog']} --help"
+    raise ConfigError(f"{found['flag']} is {found['given']}{hint}", fix=f"one of: {', '.join(names)}; see {where}")
 
 
 def _validation_behind(stop: SystemExit) -> ValidationError | None:

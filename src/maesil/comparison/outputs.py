@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 from maesil.comparison.figures import compression_figure, curves_figure, figure3
 from maesil.comparison.page import write_page
 from maesil.comparison.result import Comparison
+from maesil.comparison.standing import standing
 from maesil.comparison.tables import cost_csv, cost_table, paired_csv, table2, table2_csv, table3, table3_csv
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 from maesil.files import write_text
@@ -18,7 +19,7 @@ from maesil.report.figures import save_figure
 
 
 def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: Path) -> Path:
-    """Writes tables (.md, .tex, .csv), figures (.png) and index.html.
+    """Writes tables (.md, .tex, .csv), figures (.png) and index.html; table2.md and the page have the verdict, too.
 
     Args:
         comparison: The comparison, complete or in part: results may have failed.
@@ -31,7 +32,8 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
     out.mkdir(parents=True, exist_ok=True)
     tables = {"table2": table2(comparison), "table3": table3(comparison), "cost": [cost_table(comparison)]}
     for name, sheets in tables.items():
-        write_text(out / f"{name}.md", "\n".join(map(sheet_to_markdown, _once(sheets))))
+        verdict = [f"{standing(comparison)}\n"] if name == "table2" and standing(comparison) else []
+        write_text(out / f"{name}.md", "\n".join([*map(sheet_to_markdown, _once(sheets)), *verdict]))
         write_text(out / f"{name}.tex", "\n".join(map(sheet_to_latex, _once(sheets))))
     write_text(out / "table2.csv", table2_csv(comparison))
     write_text(out / "table3.csv", table3_csv(comparison))

@@ -14,6 +14,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from maesil.comparison.result import Comparison
+from maesil.comparison.standing import standing
 from maesil.comparison.viewer import encode_cases
 from maesil.evaluation.sheet import Sheet
 from maesil.files import write_text
@@ -42,6 +43,7 @@ def write_page(
     scans = encode_cases(cases)
     html = template.render(
         comparison=comparison,
+        verdict=standing(comparison),
         sheets=sheets,
         failed=[result for result in comparison.results if result.failed],
         figures={caption: _png(figure) for caption, figure in figures.items()},

@@ -16,7 +16,7 @@ def export_run(run: str | Path, target: str, out: AnyPath, *, checkpoint: Litera
     Args:
         run: Anything `maesil.load` accepts: a run, a checkpoint, an exported folder, a model on the hub.
         target: A name in `maesil.export.TARGETS`.
-        out: The output folder: new, empty, or an earlier export, which is replaced.
+        out: The output folder: new, empty, or an earlier export with the same files, which is replaced.
         checkpoint: Which of the run's checkpoints to load.
 
     Raises:

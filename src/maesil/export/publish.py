@@ -15,6 +15,7 @@ from torch import Tensor
 from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer, model_card
 from maesil.encoder.published import LARGEST_BYTES, write_sums
 from maesil.errors import CheckpointError, ConfigError
+from maesil.export.targets import replace_folder
 from maesil.files import AnyPath, as_umask_allows, write_text
 from maesil.models.mae import MaskedAutoencoder
 from maesil.runs.load import load_run
@@ -83,8 +84,7 @@ def publish(run: AnyPath, out: AnyPath, about: AnyPath, *, checkpoint: Literal["
         usage = USAGE.format(name=out.name, width=card.config().encoder_width)
         write_text(draft / "README.md", f"{model_card(card, usage, LICENCE)}\n{text}\n")
         digest = write_sums(draft)
-        shutil.rmtree(out, ignore_errors=True)
-        draft.rename(out)
+        replace_folder(out, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Published(out, whole, (out / WEIGHTS).stat().st_size, digest)

@@ -20,6 +20,8 @@ Writer = Callable[[Backbone, Transfer, Path], str]
 A writer puts the weights into the folder, and its own transfer.json if it has something to add.
 """
 
+NEW_FOLDER = "give a new one: --out DIR"
+
 
 def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Path:
     """Writes the encoder, transfer.json and README.md (the model card) into a folder.
@@ -28,7 +30,7 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         backbone: The encoder, on any device; it is moved to the CPU.
         transfer: The description of the encoder.
         target: A name in `TARGETS`.
-        out: The output folder: new, empty, or an earlier export, which is replaced.
+        out: The output folder: new, empty, or an earlier export with the same files, which is replaced.
 
     Raises:
         ConfigError: The output folder contains something else.
@@ -39,7 +41,7 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
     if out.exists() and not out.is_dir():
         raise ConfigError("this is a file", where=out, fix="give a folder: --out DIR")
     if out.is_dir() and any(out.iterdir()) and not (out / TRANSFER).is_file():
-        raise ConfigError("this folder is neither empty nor an export", where=out, fix="give a new one: --out DIR")
+        raise ConfigError("this folder is neither empty nor an export", where=out, fix=NEW_FOLDER)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
@@ -48,9 +50,33 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         card.write(draft)
         usage = write(backbone.cpu().eval(), card, draft)
         write_text(draft / "README.md", model_card(card, usage))
-        if out.exists():
-            shutil.rmtree(out)
-        draft.rename(out)
+        replace_folder(out, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return out
+
+
+def replace_folder(out: Path, draft: Path) -> None:
+    """Moves a written folder to its place, where an earlier one with no other files may be.
+
+    Args:
+        out: The place.
+        draft: The folder, in the same parent.
+
+    Raises:
+        ConfigError: Files in the place would be lost: they are no part of what is written.
+    """
+    others = sorted(_files(out) - _files(draft))
+    if others:
+        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        raise ConfigError(
+            f"'{others[0]}'{more} would be lost: this command does not write it", where=out, fix=NEW_FOLDER
+        )
+    shutil.rmtree(out, ignore_errors=True)
+    draft.rename(out)
+
+
+def _files(folder: Path) -> set[str]:
+    """Files below a folder, without the bytecode that Python leaves where it imports an export's code."""
+    paths = (path.relative_to(folder) for path in folder.rglob("*") if not path.is_dir())
+    return {path.as_posix() for path in paths if "__pycache__" not in path.parts}

@@ -1,0 +1,71 @@
+"""Where our row stands in a comparison, in a sentence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any
+
+from maesil.comparison.result import VISIBLE, Comparison
+from maesil.counts import count_of
+from maesil.models import UNTRAINED
+
+UNLEARNT, TRAINED = "the best row without training", "the best other trained row"
+
+
+def standing(comparison: Comparison) -> str:
+    """Whether ours is ahead of the best row without training, and of the best other trained one, in masked PSNR.
+
+    Rivals are ranked rows that see the same voxels. Without any, or if ours is not ranked, it is empty.
+
+    Args:
+        comparison: The comparison, complete or in part.
+    """
+    tested = comparison.paired.query("region == 'masked' and metric == 'psnr'")
+    rows = {row.entry: row for row in tested.itertuples()}
+    found = [
+        (rival, row)
+        for rival, entries in _rivals(comparison).items()
+        if (row := max((rows[name] for name in entries if name in rows), key=lambda row: row.difference, default=None))
+    ]
+    if not found:
+        return ""
+    said = "; and ".join(_against(row, comparison.shown(row.entry), rival) for rival, row in found)
+    text = f"On masked voxels, {comparison.shown(comparison.ours)} {said}."
+    rival, row = found[0]
+    if rival == UNLEARNT and row.difference > 0 and not _is_open(row):
+        text += f" It has not learnt more than {comparison.shown(row.entry)} yet."
+    return text
+
+
+def _rivals(comparison: Comparison) -> dict[str, list[str]]:
+    """Kind of rival to its rows that see what ours sees; rows of our own model are none."""
+    others = [result for result in comparison.results if comparison.ours not in result.entries]
+
+    def rows(untrained: bool) -> list[str]:
+        kind: Iterable[Any] = (result for result in others if (result.model in UNTRAINED) == untrained)
+        return [entry for result in kind for entry, sees in result.entries.items() if sees == VISIBLE]
+
+    return {UNLEARNT: rows(untrained=True), TRAINED: rows(untrained=False)}
+
+
+def _is_open(row: Any) -> bool:
+    """Whether the interval of the difference contains zero."""
+    return bool(row.low <= 0 <= row.high)
+
+
+def _against(row: Any, name: str, rival: str) -> str:
+    """Ours against one row; the row's differences are the other minus ours."""
+    gain = -row.difference
+    scans = f"with the higher PSNR on {row.n - row.larger} of {count_of(row.n, 'scan')}"
+    if math.isnan(row.low):
+        return f"is {_way(gain)} {name}, {rival}, by {abs(gain):.2f} dB ({scans}), on one patient, which says little"
+    interval = f"95 % interval {-row.high:+.2f} to {-row.low:+.2f} dB"
+    if _is_open(row):
+        patients = count_of(row.patients, "patient shows", "patients show")
+        return f"does not differ from {name}, {rival}, by more than {patients} ({gain:+.2f} dB, {interval}; {scans})"
+    return f"is {_way(gain)} {name}, {rival}, by {abs(gain):.2f} dB ({interval}; {scans})"
+
+
+def _way(gain: float) -> str:
+    return "ahead of" if gain > 0 else "behind"
