@@ -25,7 +25,7 @@ def test_version__is_the_same_everywhere() -> None:
 
 
 def test_package__has_every_file_that_is_not_python() -> None:
-    """A wheel has what `package-data` names; a file that is forgotten there is missing only for those who install it."""
+    """A wheel has what `package-data` names; one that it forgets is missing only for those who install it."""
     package = ROOT / "src" / "maesil"
     listed = subprocess.run(["git", "-C", str(package), "ls-files"], capture_output=True, text=True, check=False)
     if listed.returncode:
