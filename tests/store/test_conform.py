@@ -79,3 +79,9 @@ def test_conform__turns_any_orientation_to_spl() -> None:
     turned = conform(volume.reorient("LAI"), PrepareConfig(policy="native").recorded())
     assert turned.geometry.orientation == "SPL"
     np.testing.assert_array_equal(turned.array, volume.array.clip(-1024, 3071))
+
+
+def test_conform__names_the_scan_that_it_refuses() -> None:
+    with pytest.raises(ScanError, match="larger than a body") as raised:
+        conform(scan(spacing=(800.0, 800.0, 800.0)), PrepareConfig().recorded(), where="a.nii")
+    assert raised.value.where == "a.nii"

@@ -176,3 +176,12 @@ def test_prepare__real_headers_stay_out_of_the_store(data_dir: Path, tmp_path: P
             header = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
             secrets |= {str(header.get(tag, "")) for tag in tags} | {path.parent.name}
     assert_untold(tmp_path / "store", sorted(secret for secret in secrets - public if len(secret) > 3))
+
+
+@pytest.mark.parametrize("name", ["names", "shape", "Min"])
+def test_check_privacy__words_of_the_format_tell_nobody(
+    write_series: Callable[..., Path], tmp_path: Path, name: str
+) -> None:
+    write_series(f"{name}/a")
+    prepare([tmp_path / name], tmp_path / "store", CONFIG, workers=0)
+    assert check_privacy(tmp_path / "store", tmp_path / name).repeated == ()

@@ -84,7 +84,7 @@ def embed_scan(
             warnings.warn(f"{doubt.what}; {doubt.fix}", GeometryWarning, stacklevel=2)
     return embed_volume(
         backbone,
-        conform(volume, {**PrepareConfig().recorded(), **card.voxels}),
+        conform(volume, {**PrepareConfig().recorded(), **card.voxels}, where=where),
         tokens=tokens,
         batch=batch,
         where=where,

@@ -64,7 +64,7 @@ def reconstruct(
     original = read(scan, series=series, options=options)
     warn_of_values(original.array, scan)
     window = loaded.config.data.window
-    volume = conform(original, loaded.record["prepare"])
+    volume = conform(original, loaded.record["prepare"], where=scan)
     if whole_scan:
         rebuilt = rebuild_whole(loaded.model, box_reader(volume), volume.shape, window, seed, progress=progress)
     else:

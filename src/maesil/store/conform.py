@@ -24,17 +24,24 @@ Blocks = Iterator[tuple[tuple[int, int], npt.NDArray[np.int16]]]
 _SLAB_PLANES = 32
 
 
-def conform(volume: Volume, settings: Mapping[str, Any]) -> Volume:
+def conform(volume: Volume, settings: Mapping[str, Any], *, where: object = None) -> Volume:
     """A scan as a store with these settings would hold it: orientation SPL, HU clipped, resampled by the policy.
 
     Args:
         volume: Volume of any orientation and spacing.
         settings: Settings of the store, as its manifest records them.
+        where: The scan, for the error.
+
+    Raises:
+        ScanError: The scan is too small or too large for a body, or would have too many voxels.
     """
     known = {key: settings[key] for key in ("policy", "spacing_mm", "cube") if key in settings}
     low, high = settings["clip_hu"]
     volume = Volume(np.clip(volume.array, low, high), volume.geometry).reorient("SPL")
-    geometry = target_geometry(volume.geometry, PrepareConfig(**known))
+    try:
+        geometry = target_geometry(volume.geometry, PrepareConfig(**known))
+    except ScanError as error:
+        raise ScanError(error.what, where=where, fix=error.fix) from error
     array = np.empty(geometry.shape, dtype=np.int16)
     for (start, row), block in blocks(volume, geometry, settings["shard"]):
         array[start : start + len(block), row : row + block.shape[1]] = block

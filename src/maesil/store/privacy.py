@@ -29,8 +29,13 @@ _SHORTEST_IN_BINARY = 8
 """Fewest characters of what is searched for: as letters, as digits, and in files that are not text."""
 _LONGEST_GRAM = 6
 _STANDARD_UIDS = "1.2.840.10008."
-_OWN_WORDS = frozenset({"min", "max"})
-"""Names of people that are words of settings as well: they are searched for only together with other words."""
+_OWN_WORDS = frozenset((
+    "min", "max",
+    "attributes", "array", "bytes", "chunk", "codecs", "configuration", "data", "dimension", "dimensions", "end",
+    "format", "grid", "group", "index", "key", "level", "little", "location", "metadata", "name", "names", "node",
+    "path", "regular", "scale", "shape", "store", "type", "value", "version",
+))  # fmt: skip
+"""Words of settings and of Zarr's own metadata: they are searched for only together with other words."""
 _PUBLIC_ID = re.compile(r"LIDC-IDRI-\d{4}")
 
 _DECIMAL = re.compile(r"(?<![\w.])-?\d+\.\d+(?:e[+-]?\d+)?(?![\w.])")
@@ -177,7 +182,7 @@ def _name_forms(text: str, *, proper: bool = False) -> set[str]:
     alone = (word for word in _TOKEN.findall(text) if not (proper and word.isascii() and word == word.lower()))
     single = [word.lower() for word in alone if word.lower() not in WORDS | _OWN_WORDS]
     orders = permutations(words) if len(words) <= 4 else [tuple(words[:_LONGEST_GRAM])]
-    return _searchable([*single, *map("".join, orders)])
+    return _searchable({*single, *map("".join, orders)} - _OWN_WORDS)
 
 
 def _searchable(forms: Iterable[str]) -> set[str]:

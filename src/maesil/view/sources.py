@@ -132,7 +132,7 @@ def _scan(path: Path, model: LoadedModel | None, labels: Path | None) -> Picture
     if model is None:
         pictures = Pictures(volume.astype(np.int16))
     else:
-        volume, window = conform(volume, model.record["prepare"]), model.config.data.window
+        volume, window = conform(volume, model.record["prepare"], where=path), model.config.data.window
         rebuilt = rebuild_whole(model.model, box_reader(volume), volume.shape, window, 0)
         pictures = rebuilt_pictures(rebuilt, volume.geometry, window)
     if labels is None:

@@ -296,7 +296,7 @@ def predict(
     loaded = load_segmenter(run, checkpoint=checkpoint)
     original = read(scan, series=series, options=options)
     warn_of_values(original.array, scan)
-    volume = conform(original, loaded.record["prepare"])
+    volume = conform(original, loaded.record["prepare"], where=scan)
     after = Windows(loaded.model, [volume.shape], progress).of(scan.name)
     found = segment(loaded.model, volume.array, after)
     write_nifti(out, _placed(found, volume.geometry, original.geometry))
