@@ -46,6 +46,8 @@ def _values() -> list[Foreign]:
         refused("values_constant", partial(nifti, voxels=(IJK * 0 - 2000).astype("<i2")), "every voxel is -2000"),
         refused("values_constant_0", partial(nifti, voxels=(IJK * 0).astype("<i2")), "every voxel is 0"),
         refused("values_standardised", _floats(standard), noted),
+        refused("values_all_below_air", partial(nifti, voxels=(BODY - 32768).astype("<i4"), code=8, bits=32), noted),
+        refused("values_of_a_huge_slope", partial(nifti, scale=(1e30, 0.0)), "beyond 32768 HU"),
         refused("values_from_minus_1", _floats(2 * (IJK - IJK.min()) / np.ptp(IJK) - 1), noted),
         refused("values_labels", partial(nifti, voxels=(BODY > 0).astype("u1"), code=2, bits=8), noted),
         refused("values_nan", _floats(nan), "NaN or infinite"),

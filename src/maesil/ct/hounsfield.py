@@ -10,6 +10,8 @@ from maesil.ct.volume import AIR_HU
 
 LEAST_RANGE_HU = 100.0
 """Smallest range of a CT; from fat to muscle alone it is more."""
+BEYOND_HU, MOST_BEYOND = 2**15, 0.05
+"""Amount that not even metal exceeds in CT of 16 bits, and the share of voxels that may exceed it nevertheless."""
 
 
 def unlike_hounsfield(array: npt.NDArray[Any]) -> str | None:
@@ -21,6 +23,10 @@ def unlike_hounsfield(array: npt.NDArray[Any]) -> str | None:
     low, high = float(array.min()), float(array.max())
     if low == high:
         return f"every voxel is {low:g}"
+    if high > BEYOND_HU or low < -BEYOND_HU:
+        share = float(((array > BEYOND_HU) | (array < -BEYOND_HU)).mean())
+        if low < 0 and share > MOST_BEYOND:
+            return f"{share:.1%} of the voxels are beyond {BEYOND_HU} HU; the values run from {low:g} to {high:g}"
     if high <= AIR_HU:
         return f"no voxel is above air; the values run from {low:g} to {high:g}"
     if low < 0 and high - low >= LEAST_RANGE_HU:

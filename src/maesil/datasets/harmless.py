@@ -23,6 +23,11 @@ DATE = re.compile(
     rf"|{_PAIR}{_MARK}{_PAIR}{_MARK}{_YEAR}|[0-3]\d[0-3]\d{_YEAR}|\d\d{_MARK}\d\d{_MARK}\d\d)(?!\d)"
 )
 """A date in any common order, with or without marks between its parts."""
+_SHORT_DATE = re.compile(
+    rf"(?<!\d)(?:\d{{1,2}}(?P<mark>[._-])\d{{1,2}}(?P=mark)\d\d|\d\d([._-])\d{{1,2}}\2\d{{1,2}}"
+    rf"|{_YEAR}[._-][01]?\d|[01]?\d[._-]{_YEAR})(?!\d)"
+)
+"""A date with a year of two digits, or without a day; in a text, this is rather a list of numbers."""
 
 
 def harmless(name: str) -> bool:
@@ -31,7 +36,9 @@ def harmless(name: str) -> bool:
     `s0001`, `case_001`, `LIDC-IDRI-0314` and `cptac_C3N-00247` are harmless. A name of a person, a date, initials, a
     long number, letters beyond ASCII, and any word that is not in `maesil.datasets.public_words` are not.
     """
-    if len(name) > LONGEST or not _ALLOWED.fullmatch(name) or DATE.search(name) or _UID.search(name):
+    if len(name) > LONGEST or not _ALLOWED.fullmatch(name):
+        return False
+    if any(told.search(name) for told in (DATE, _SHORT_DATE, _UID)):
         return False
     tokens = _TOKEN.findall(name)
     return (
