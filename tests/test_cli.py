@@ -137,6 +137,8 @@ def test_errors__of_names_and_paths_come_before_torch(tmp_path: Path) -> None:
         "pretrain --run there": "there is no run here that has begun",
         "plan demo --data.store nowhere": "there is no store here",
         "plan dem": "did you mean 'demo'?",
+        "embed run store other --out x.csv": "this takes one store",
+        "compare store other --out x": "this takes one store",
         "view nowhere": "no such file or folder",
         "publish nowhere --out x --about about.md": "this run does not exist",
         "finetune classification --init none --labels nowhere.csv --run x": "no such file or folder",

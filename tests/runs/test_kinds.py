@@ -18,6 +18,12 @@ def folder(path: Path, **files: Any) -> Path:
     return path
 
 
+@pytest.mark.parametrize(("kind", "command"), [("pre-training", "pretrain"), ("segmentation", "finetune segmentation")])
+def test_checkpoint_of__no_run_names_the_command_that_makes_one(kind: str, command: str, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=f"(?s)does not exist.*`maesil {command}` wrote"):
+        checkpoint_of(tmp_path / "nowhere", kind=kind)
+
+
 def test_checkpoint_of__an_exported_encoder(tmp_path: Path) -> None:
     exported = folder(tmp_path / "out", transfer={}, config={"hidden_size": 24})
     with pytest.raises(CheckpointError, match="an exported encoder, not a pre-training run"):

@@ -106,3 +106,29 @@ def test_pretrain__on_two_stores_by_the_command(
     table = pipeline.evaluate(whole, protocol=protocol).table
     assert "spacing 2 mm and spacing 1.6 mm" in table
     assert pipeline.evaluate(whole, store=tiny_store, protocol=protocol).scores
+    both = [str(tiny_store), str(coarse)]
+    words = ["--protocol.lpips", "None", "--protocol.mask-draws", "1", "--data.store", *both]
+    assert main(["evaluate", str(whole), *words]) == 0
+    assert "spacing 2 mm and spacing 1.6 mm" in capsys.readouterr().out
+    assert main(["report", str(whole), "--data.store", *both]) == 0
+    assert "spacing 1.6 mm" in (whole / "report.html").read_text(encoding="utf-8")
+    pipeline.embed(whole, coarse, tmp_path / "features.csv")
+    assert (tmp_path / "features.csv").is_file()
+    capsys.readouterr()
+    assert main(["pretrain", "--run", str(whole), "--train.steps", "5"]) == 0
+    assert "resumed at step 4" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "words", ["finetune segmentation --init RUN --run out", "compare-transfer --init RUN --scans 1 --out out"]
+)
+def test_only_store__tasks_of_one_store_refuse_several(
+    words: str, tiny_config: RunConfig, tiny_store: Path, coarse: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=1)), tmp_path / "run")
+    call = [*words.replace("RUN", "run").split(), "--data.store", str(tiny_store), str(coarse)]
+    assert main(call) == 2
+    assert "this takes one store, not 2" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out" / "index.html").exists()

@@ -88,6 +88,11 @@ def _shown(word: str) -> None:
         require_there(word)
 
 
+def _further_store(word: str) -> None:
+    fix = "give one; `maesil pretrain` and `maesil evaluate` take several: --data.store A B"
+    raise ConfigError("this takes one store, and this is a further one", where=word, fix=fix)
+
+
 def _encoder(word: str) -> None:
     if word != NONE:
         local_folder(word)
@@ -129,9 +134,9 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _PRETRAINED, 1: require_there},
     "predict": {"--out": lambda word: nifti_ending(Path(word)), 0: _SEGMENTATION, 1: require_there},
     "export": {"--to": TARGETS.__getitem__, 0: local_folder},
-    "embed": {"--out": lambda word: require_table(Path(word)), 0: local_folder, 1: _store},
+    "embed": {2: _further_store, "--out": lambda word: require_table(Path(word)), 0: local_folder, 1: _store},
     "similar": {0: lambda word: require_features(Path(word))},
-    "compare": {"--beside": PRESETS.__getitem__, 0: _store},
+    "compare": {1: _further_store, "--beside": PRESETS.__getitem__, 0: _store},
     "compare-transfer": _TASK,
     "finetune segmentation": _TASK,
     "finetune classification": {**_TASK, "--labels": require_there},

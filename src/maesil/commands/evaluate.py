@@ -39,8 +39,8 @@ class Evaluate:
 
     run: tyro.conf.Positional[Path | None] = None
     """The run folder."""
-    store: Annotated[Path | None, tyro.conf.arg(name="data.store")] = None
-    """A store to use in place of the run's own."""
+    store: Annotated[tuple[Path, ...] | None, tyro.conf.arg(name="data.store")] = None
+    """A store, or several, to use in place of the run's own."""
     split: Literal["train", "val", "test"] = "test"
     """The split to score."""
     checkpoint: Literal["last", "best"] = "last"

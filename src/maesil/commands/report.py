@@ -32,8 +32,8 @@ class Report:
     """The split whose evaluation is shown."""
     scans: tuple[str, ...] = ()
     """Scans to show; the first two of the split by default."""
-    store: Annotated[Path | None, tyro.conf.arg(name="data.store")] = None
-    """The store that was scored, if it is not the run's own."""
+    store: Annotated[tuple[Path, ...] | None, tyro.conf.arg(name="data.store")] = None
+    """The store that was scored, or the stores, if they are not the run's own."""
     json: bool = False
     """Print the page's path as JSON on standard output."""
 

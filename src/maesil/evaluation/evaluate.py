@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,7 +16,7 @@ from maesil.evaluation.scores import SCORES, Score, write_json_scores, write_sco
 from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate
 from maesil.evaluation.verdict import verdict_note
-from maesil.files import AnyPath, write_text
+from maesil.files import AnyPath, as_paths, write_text
 from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
 from maesil.runs.load import LoadedModel, load_run, run_store
@@ -42,7 +43,7 @@ class Evaluation:
 def evaluate(
     run: AnyPath,
     *,
-    store: AnyPath | None = None,
+    store: AnyPath | Sequence[AnyPath] | None = None,
     split: str = "test",
     checkpoint: Literal["last", "best"] = "last",
     protocol: Protocol | None = None,
@@ -53,7 +54,7 @@ def evaluate(
 
     Args:
         run: The run folder.
-        store: The store; None: the run's own.
+        store: The store, or several; None: the run's own.
         split: "test", "val" or "train".
         checkpoint: Which of the run's checkpoints to load.
         protocol: What is scored, and how; its window is the run's.
@@ -65,11 +66,10 @@ def evaluate(
         StoreError: There is no store, or the split is empty.
     """
     run = Path(run)
-    store = None if store is None else Path(store)
     json_path = None if json_path is None else Path(json_path)
     loaded = load_run(run, checkpoint=checkpoint)
     data = loaded.config.data
-    scans = ScanStore(store or run_store(run))
+    scans = ScanStore(run_store(run) if store is None else as_paths(store))
     regions = regions_of(scans, data, loaded.config.model.superpatch, split)
     protocol = replace(protocol or Protocol(), window=data.window)
     seed = loaded.config.seed

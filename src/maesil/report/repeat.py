@@ -23,7 +23,7 @@ NOT_CHOSEN = ("preset", "data.store", "init")
 
 
 def repeat_commands(
-    run: Path, evaluated: Evaluated, split: str, scans: Sequence[str] = (), store: Path | None = None
+    run: Path, evaluated: Evaluated, split: str, scans: Sequence[str] = (), stores: Sequence[Path] = ()
 ) -> tuple[str, ...]:
     """Commands that train the run again with all of its settings, score it, and make its page.
 
@@ -32,10 +32,10 @@ def repeat_commands(
         evaluated: What was scored.
         split: The split that was scored.
         scans: Scans that were requested for the page.
-        store: The store that was scored, if it is not the run's own.
+        stores: The stores that were scored, if they are not the run's own.
     """
     where = [] if split == "test" else ["--split", split]
-    where += [] if store is None else ["--data.store", str(store)]
+    where += ["--data.store", *map(str, stores)] if stores else []
     which = [] if evaluated.checkpoint == "last" else ["--checkpoint", evaluated.checkpoint]
     shown = ["--scans", *scans] if scans else []
     return (

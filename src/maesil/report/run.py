@@ -15,7 +15,7 @@ from maesil.evaluation.record import Evaluated, read_record
 from maesil.evaluation.runner import held_out, rebuild_region, under
 from maesil.evaluation.scores import SCORES, Score, read_scores
 from maesil.evaluation.tables import tabulate
-from maesil.files import AnyPath
+from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 from maesil.report.case import Case
 from maesil.report.describe import run_page
@@ -34,7 +34,7 @@ def report(
     out: AnyPath | None = None,
     split: str = "test",
     scans: Sequence[str] = (),
-    store: AnyPath | None = None,
+    store: AnyPath | Sequence[AnyPath] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Writes a run's page: protocol and scores, reconstructions in three views, the training curve.
@@ -46,7 +46,7 @@ def report(
         out: File to write; None: report.html in the run folder, or report-SPLIT.html for another split than "test".
         split: The split whose evaluation is shown.
         scans: Scans to show; by default the first two of the split.
-        store: The store; None: the run's own.
+        store: The store that was scored, or the stores; None: the run's own.
         progress: Called after every scan.
 
     Returns:
@@ -58,13 +58,13 @@ def report(
     """
     run = Path(run)
     out = None if out is None else Path(out)
-    store = None if store is None else Path(store)
+    stores = () if store is None else tuple(as_paths(store))
     checkpoint_of(run)  # raises a clear error if there is no such run
     folder = run / "evaluation" / split
     _require_scores(run, split, folder)
     scores, evaluated = read_scores(folder / SCORES), read_record(folder)
     loaded = _as_scored(run, evaluated)
-    held = ScanStore(store or run_store(run))
+    held = ScanStore(stores or run_store(run))
     data = loaded.config.data
     regions = regions_of(held, data, loaded.config.model.superpatch, split)
     chosen = _chosen(regions, scans, scores)
@@ -77,7 +77,7 @@ def report(
     table = tabulate(scores, evaluated.notes)
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     network = loaded.config.model.describe()
-    again = repeat_commands(run, evaluated, split, scans, store)
+    again = repeat_commands(run, evaluated, split, scans, stores)
     page = run_page(run, loaded.record, network, parameters, table, cases, caution, again)
     path = write_page(out or run / page_name(split), page)
     save_figure(figure3(cases[0]), path.with_suffix(".png"))

@@ -12,6 +12,8 @@ from maesil.files import quoted, read_json
 PRETRAINING = "pre-training"
 EXPORTED = "transfer.json"
 """The file that an exported encoder has beside its weights."""
+MADE_BY: Mapping[str, str] = {"segmentation": "maesil finetune segmentation"}
+"""Kind of run to the command that makes it; those that are not listed are of `maesil pretrain`."""
 FITTING: Mapping[str, str] = {
     PRETRAINING: "maesil evaluate {run} scores it, and maesil finetune segmentation --init {run} ... trains from it",
     "segmentation": "maesil predict {run} SCAN --out FILE segments a scan, and {run}/table.md has the scores",
@@ -47,11 +49,14 @@ def holds_run(folder: Path) -> bool:
 
 
 def refuse_without_checkpoint(run: Path, wanted: str = PRETRAINING) -> None:
-    """Checks that a folder is not one of an exported encoder or of a classification, which have no checkpoints.
+    """Checks that a folder exists, and is not of an exported encoder or a classification, which have no checkpoints.
 
     Raises:
-        CheckpointError: It is one of them; the message says what fits.
+        CheckpointError: There is none, or it is one of them; the message says what fits.
     """
+    if not run.exists():
+        fix = f"give the folder that `{MADE_BY.get(wanted, 'maesil pretrain')}` wrote"
+        raise CheckpointError("this run does not exist", where=run, fix=fix)
     if (run / EXPORTED).is_file() and not holds_run(run):
         fix = "give the run that it was exported from; an encoder alone is for maesil embed and maesil finetune --init"
         raise CheckpointError(f"this is an exported encoder, not a {wanted} run", where=run, fix=fix)

@@ -65,8 +65,8 @@ def compare_transfer(
         Path of the page. If a trial fails, the reason is recorded and the others continue.
 
     Raises:
-        ConfigError: No encoder or amounts are given, a setting would be ignored, there is no patient to choose a rate
-            on, or the folder contains another experiment.
+        ConfigError: No encoder or amounts are given, no store or several are, a setting would be ignored, there is no
+            patient to choose a rate on, or the folder contains another experiment.
         TrainingError: A start fails at every rate.
     """
     out = Path(out)
@@ -79,6 +79,7 @@ def compare_transfer(
     arms = {start: arm_of(config, scratch, start, rates) for start in STARTS}
     for amount, start in product(amounts, STARTS):
         refuse_in_segmentation(arms[start].settings(replace(config, labels=amount.limit(config.labels))))
+    config.data.only_store("--data.store STORE, prepared with --labels")  # or else every trial would fail
     searched = len(rates) > 1
     if searched:
         require_validation(config)
