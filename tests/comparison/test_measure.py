@@ -28,7 +28,7 @@ from maesil.presets.baselines import baseline
         {"decoder": "axial", "decoder_depth": 3},
         {"decoder": "windows", "decoder_depth": 2, "superpatch": (32, 64, 64)},
         {"visible_weight": 0.5},
-        {"head": "overlap", "output_scale": "contrast", "visible_head": True},
+        {"head": "overlap", "visible_head": True},
     ],
 )
 def test_count_flops__of_a_masked_autoencoder_equals_the_formula(options: dict[str, Any]) -> None:

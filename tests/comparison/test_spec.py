@@ -107,7 +107,7 @@ def test_ablation_masking__varies_the_papers_network(preset: str) -> None:
         if spec.trained:
             model = spec.configure(beside).model
             assert isinstance(model, MAEConfig)
-            assert (model.head, model.output_scale, model.visible_head) == ("patch", "input", False)
+            assert (model.head, model.visible_head) == ("patch", False)
             assert model.fusion.width == 0
 
 

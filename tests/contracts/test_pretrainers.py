@@ -43,7 +43,7 @@ SMALL: dict[str, ModelConfig] = {
     "maesil": TINY,
     "maesil, fusion": replace(TINY, fusion=FusionConfig(width=4)),
     "maesil, cross decoder": replace(TINY, decoder="cross", rebuilt_share=0.25),
-    "maesil, overlapping head": replace(TINY, head="overlap", output_scale="contrast", visible_head=True),
+    "maesil, overlapping head": replace(TINY, head="overlap", visible_head=True),
     "maesil, axial decoder": replace(TINY, decoder="axial", decoder_depth=2),
     "maesil, windows decoder": replace(TINY, decoder="windows", decoder_depth=2),
     "slice_mae": SLICES,

@@ -9,9 +9,7 @@ import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from torch import Tensor, nn
 
-from maesil.ct.window import Window
 from maesil.errors import ConfigError
-from maesil.evaluation.constant_volumes import constant_deviation
 from maesil.grid import PatchGrid
 from maesil.masking import DualMasking
 from maesil.models.mae import MAEConfig, MaskedAutoencoder, gather_tokens, split_tokens
@@ -118,13 +116,12 @@ def test_forward__steps_across_faces_are_no_larger_than_inside() -> None:
 
 
 def test_loss__is_the_mean_squared_error_of_the_folded_volumes_masked_voxels() -> None:
-    for more in ({}, {"output_scale": "contrast"}, {"visible_weight": 0.0}):
-        model = make(replace(SMALL, **more))
-        nn.init.normal_(model.decoder.head.weight, std=0.1)
-        x, mask = blobs(2, 0), model.draw_mask(2, torch.Generator().manual_seed(0))
-        rebuilt = model.reconstruct(x, mask)
-        error = ((rebuilt.volume - x) / SMALL.input_std).square()[rebuilt.mask].mean()
-        torch.testing.assert_close(model.loss(x, mask), error, rtol=1e-4, atol=1e-6)
+    model = make()
+    nn.init.normal_(model.decoder.head.weight, std=0.1)
+    x, mask = blobs(2, 0), model.draw_mask(2, torch.Generator().manual_seed(0))
+    rebuilt = model.reconstruct(x, mask)
+    error = ((rebuilt.volume - x) / SMALL.input_std).square()[rebuilt.mask].mean()
+    torch.testing.assert_close(model.loss(x, mask), error, rtol=1e-4, atol=1e-6)
 
 
 def test_reconstruct__has_steps_at_faces_only_without_overlap() -> None:
@@ -139,29 +136,6 @@ def test_reconstruct__has_steps_at_faces_only_without_overlap() -> None:
         face = torch.arange(1, 32) % 8 == 0
         ratio = steps[face][both[face]].mean() / steps[~face][both[~face]].mean()
         assert (ratio > 100.0) if largest is None else (ratio < largest)
-
-
-def test_output_scale__a_superpatch_of_one_material_comes_back_as_it_before_and_after_training() -> None:
-    settings = replace(SMALL, output_scale="contrast")
-    for model in (make(settings).eval(), train(make(settings), 15)):
-        assert max(constant_deviation(model, Window(), draws=2).values()) < 5.0
-        for level in (0.0, 0.5, 0.85):
-            water = torch.full((1, 1, 32, 32, 32), level)
-            mask = model.draw_mask(1, torch.Generator().manual_seed(0))
-            torch.testing.assert_close(model.reconstruct(water, mask).volume, water, rtol=0, atol=0.0025)
-    assert max(constant_deviation(train(make(), 15), Window(), draws=2).values()) > 1.0
-
-
-def test_output_scale__leaves_superpatches_with_contrast_as_they_are() -> None:
-    x = blobs(2, 1)
-    plain, drawn = train(make(), 15), train(make(replace(SMALL, output_scale="contrast")), 15)
-    mask = plain.draw_mask(2, torch.Generator().manual_seed(0))
-    torch.testing.assert_close(plain.reconstruct(x, mask).volume, drawn.reconstruct(x, mask).volume)
-    flat = x.mean() + 0.01 * (x - x.mean())
-    rebuilt = drawn.reconstruct(flat, mask)
-    assert (rebuilt.volume - flat.mean()).abs().max() < 0.2 * (
-        plain.reconstruct(flat, mask).volume - flat.mean()
-    ).abs().max()
 
 
 def test_visible_head__asks_nothing_of_the_network() -> None:
@@ -196,7 +170,6 @@ def test_visible_head__rebuilds_visible_voxels_and_no_masked_one() -> None:
         ({"rebuilt_share": 0.5}, "rebuilt_share is 0.5"),
         ({"normalize_targets": True}, "normalize_targets"),
         ({"patch": (1, 8, 8)}, "1x8x8 voxels have no halves"),
-        ({"head": "patch", "normalize_targets": True, "output_scale": "contrast"}, "its own scale"),
         ({"head": "patch", "visible_weight": 0.1, "visible_head": True}, "visible_weight"),
     ],
 )

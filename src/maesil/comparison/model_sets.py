@@ -88,7 +88,6 @@ def bottlenecks(preset: RunConfig) -> ModelSet:
 
 PLAIN: dict[str, object] = {
     "model.head": "patch",
-    "model.output_scale": "input",
     "model.visible_head": False,
     "model.fusion.width": 0,
 }

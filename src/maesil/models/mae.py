@@ -22,7 +22,7 @@ from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
-from maesil.models.fusion import FLAT, Fusion, FusionConfig
+from maesil.models.fusion import Fusion, FusionConfig
 from maesil.models.grouped_decoders import AxialDecoder, WindowDecoder
 from maesil.models.initial import Start, initialize_network, inverse_layer
 from maesil.models.overlap import Overlap, check_edges
@@ -73,10 +73,6 @@ class MAEConfig(ModelConfig):
         rebuilt_share: Share of the masked tokens that a training step rebuilds, drawn in every step; 1: all.
         head: Kind of head. "patch", the paper's: every token predicts its patch. "overlap": predictions reach half a
             patch over the faces between masked patches, and are blended there, which leaves no seams (see `overlap`).
-        output_scale: Scale of the predictions. "input": deviations from `input_mean` in units of `input_std`.
-            "contrast": the same, drawn towards the mean of the superpatch's visible voxels as their standard deviation
-            falls below `fusion.FLAT`. A superpatch of one material is then rebuilt as this material, before and after
-            training, and superpatches with contrast are rebuilt as with "input".
         visible_head: Whether visible patches are rebuilt by a linear map of their own, from the encoder's embedding. It
             starts as the embedding's inverse and follows it in training; the network gets no gradient from it.
         input_mean: Mean of the input in window units; subtracted before the network.
@@ -102,7 +98,6 @@ class MAEConfig(ModelConfig):
     decoder: str = "self"
     rebuilt_share: PositiveFloat = 1.0
     head: Literal["patch", "overlap"] = "patch"
-    output_scale: Literal["input", "contrast"] = "input"
     visible_head: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
@@ -121,11 +116,6 @@ class MAEConfig(ModelConfig):
         if self.rebuilt_share < 1 and self.visible_weight:
             raise ConfigError(
                 "visible_weight asks for every token, rebuilt_share for some", fix="leave one of them at its default"
-            )
-        if self.normalize_targets and self.output_scale == "contrast":
-            raise ConfigError(
-                "normalize_targets gives every patch its own scale, and output_scale is 'contrast'",
-                fix="leave one of them at its default",
             )
         if self.visible_weight and self.visible_head:
             raise ConfigError(
@@ -248,19 +238,6 @@ def make_decoder(config: MAEConfig) -> PatchDecoder:
     return kind(config.encoder_width, width, blocks, config.make_positions(width), config.grid.voxels_per_patch)
 
 
-@dataclasses.dataclass(frozen=True)
-class Scale:
-    """What the predictions of each superpatch of a batch are multiplied by, and what is added, in normalised units.
-
-    Attributes:
-        factor: Factor (b, 1, 1) in [0, 1].
-        offset: Offset (b, 1, 1).
-    """
-
-    factor: Float[Tensor, "b 1 1"]
-    offset: Float[Tensor, "b 1 1"]
-
-
 @final
 class MaskedAutoencoder(Pretrainer):
     """Encodes the visible patches of a superpatch and rebuilds all of them.
@@ -302,14 +279,13 @@ class MaskedAutoencoder(Pretrainer):
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, masked = split_tokens(mask, self.masking.visible_count(self.grid))
         latent = self.encoder(patches, visible)
-        scale = self._scale(patches, visible)
         if self.config.visible_weight:
             decoded = self.decoder(latent, visible)
-            seen = self._error(self._predict(gather_tokens(decoded, visible), scale), patches, visible)
-            hidden = self._predict(gather_tokens(decoded, masked), scale, masked)
+            seen = self._error(self._predict(gather_tokens(decoded, visible)), patches, visible)
+            hidden = self._predict(gather_tokens(decoded, masked), masked)
             return self._error(hidden, patches, masked) + self.config.visible_weight * seen
         wanted = self._draw_rebuilt(masked, generators)
-        predicted = self._predict(self.decoder(latent, visible, wanted), scale, wanted)
+        predicted = self._predict(self.decoder(latent, visible, wanted), wanted)
         loss = self._error(predicted, patches, wanted)
         if self.visible_head is None:
             return loss
@@ -352,10 +328,10 @@ class MaskedAutoencoder(Pretrainer):
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, masked = split_tokens(mask, int((~mask[0]).sum()))
-        decoded, scale = self.decoder(self.encoder(patches, visible), visible), self._scale(patches, visible)
-        predicted = self._predict(decoded, scale)
+        decoded = self.decoder(self.encoder(patches, visible), visible)
+        predicted = self._predict(decoded)
         if self.overlap is not None:
-            blended = self._predict(gather_tokens(decoded, masked), scale, masked)
+            blended = self._predict(gather_tokens(decoded, masked), masked)
             predicted = self.overlap.from_octants(put_tokens(predicted, masked, blended))
         if self.visible_head is not None:
             predicted = put_tokens(predicted, visible, self._rebuild_visible(gather_tokens(patches, visible)))
@@ -378,19 +354,16 @@ class MaskedAutoencoder(Pretrainer):
         return masked.gather(1, scores.argsort(dim=1)[:, :count])
 
     def _predict(
-        self, decoded: Float[Tensor, "b t k"], scale: Scale | None, masked: Int[Tensor, "b t"] | None = None
+        self, decoded: Float[Tensor, "b t k"], masked: Int[Tensor, "b t"] | None = None
     ) -> Float[Tensor, "b t p"]:
         """Predicts the patches of decoded tokens, in normalised units, float32, in the head's order of voxels.
 
         Args:
             decoded: Decoded tokens.
-            scale: Scale of the predictions, as `_scale` returns it.
             masked: Indices of the tokens, if these are all masked ones, whose predictions may overlap.
         """
         predicted = self.decoder.predict(decoded)
-        if self.overlap is not None and masked is not None:
-            predicted = self.overlap(predicted, masked)
-        return predicted if scale is None else predicted * scale.factor + scale.offset
+        return predicted if self.overlap is None or masked is None else self.overlap(predicted, masked)
 
     def _rebuild_visible(self, shown: Float[Tensor, "b v p"]) -> Float[Tensor, "b v p"]:
         """Rebuilds visible patches by the visible head, in normalised units, float32."""
@@ -399,16 +372,6 @@ class MaskedAutoencoder(Pretrainer):
             embedded = self.encoder.embed(shown)
         rebuilt: Tensor = self.visible_head(embedded)
         return rebuilt.float()
-
-    def _scale(self, patches: Float[Tensor, "b n p"], visible: Int[Tensor, "b v"]) -> Scale | None:
-        """How far predictions are drawn towards the visible mean; None if they keep the input's scale."""
-        if self.config.output_scale == "input":
-            return None
-        deviation, mean = torch.std_mean(
-            gather_tokens(patches, visible).float(), dim=(1, 2), keepdim=True, correction=0
-        )
-        contrast = (deviation * self.config.input_std / FLAT).clamp(max=1.0)
-        return Scale(contrast, (1.0 - contrast) * mean)
 
     def _error(
         self, predicted: Float[Tensor, "b t p"], patches: Float[Tensor, "b n p"], chosen: Int[Tensor, "b t"]

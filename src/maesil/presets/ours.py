@@ -18,7 +18,6 @@ GRID_WAVELENGTHS = (4.0, 120.0)
 
 SEAMLESS: dict[str, Any] = {
     "head": "overlap",
-    "output_scale": "contrast",
     "visible_head": True,
     "fusion": FusionConfig(width=8),
 }
