@@ -1,4 +1,4 @@
-"""The tables in `results/comparison`, made again from the scores beside them."""
+"""The tables of committed comparisons, made again from the scores beside them."""
 
 from __future__ import annotations
 
@@ -13,27 +13,39 @@ from maesil.comparison.tables import cost_table, paired_csv, table2, table3
 from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.sheet import sheet_to_markdown
 
-FOLDER = Path(__file__).parents[2] / "results" / "comparison"
-MODELS = ("maesil", "unet", "ae:corrupt=true", "kriging", "interpolation", "mean", "slice_ceiling")
+RESULTS = Path(__file__).parents[2] / "results"
+PLAIN = "maesil:head=patch:visible_head=false:model.fusion.width=0"
+COMMITTED = {
+    "comparison": ("maesil", "unet", "ae:corrupt=true", "kriging", "interpolation", "mean", "slice_ceiling"),
+    "seamless": ("maesil", PLAIN, "kriging"),
+}
+"""Folder to its models, ours first."""
 
 
-@pytest.fixture(scope="module")
-def committed() -> Comparison:
+@pytest.fixture(scope="module", params=COMMITTED)
+def committed(request: pytest.FixtureRequest) -> tuple[Path, Comparison]:
+    folder = RESULTS / request.param
     results: list[ModelResult] = []
     scores: list[Score] = []
-    for spec in parse_models(MODELS):
-        folder = FOLDER / "models" / spec.folder
-        sees = TOLD if spec.model == "slice_ceiling" else VISIBLE
-        cost = Cost(**json.loads((folder / "entrant.json").read_text())["cost"]) if spec.trained else None
-        seeds = (0,) if spec.trained else ()
+    for spec in parse_models(COMMITTED[request.param]):
+        own = folder / "models" / spec.folder
+        entrant = json.loads((own / "entrant.json").read_text()) if spec.trained else {}
+        entries = entrant.get("entries", {spec.label: TOLD if spec.model == "slice_ceiling" else VISIBLE})
         results.append(
             ModelResult(
-                spec.label, spec.model, {spec.label: sees}, title=spec.title, plain=not spec.settings, cost=cost,
-                seeds=seeds,
+                spec.label,
+                spec.model,
+                entries,
+                title=spec.title,
+                plain=not spec.settings,
+                cost=Cost(**entrant["cost"]) if spec.trained else None,
+                seeds=(0,) if spec.trained else (),
             )
-        )  # fmt: skip
-        scores += read_scores(folder / "scores.jsonl")
-    return Comparison("", "maesil", "4000 optimiser steps per model", tuple(results), tuple(scores), (), (), {})
+        )
+        scores += read_scores(own / "scores.jsonl")
+    steps = "1000" if request.param == "seamless" else "4000"
+    budget = f"{steps} optimiser steps per model"
+    return folder, Comparison("", results[0].delivered, budget, tuple(results), tuple(scores), (), (), {})
 
 
 def table_lines(text: str) -> list[str]:
@@ -41,12 +53,14 @@ def table_lines(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("name", ["table2", "table3", "cost"])
-def test_tables__read_as_they_were_committed(committed: Comparison, name: str) -> None:
-    sheets = {"table2": table2, "table3": table3, "cost": lambda found: [cost_table(found)]}[name](committed)
+def test_tables__read_as_they_were_committed(committed: tuple[Path, Comparison], name: str) -> None:
+    folder, comparison = committed
+    sheets = {"table2": table2, "table3": table3, "cost": lambda found: [cost_table(found)]}[name](comparison)
     made = "\n".join(map(sheet_to_markdown, sheets))
-    assert table_lines(made) == table_lines((FOLDER / f"{name}.md").read_text(encoding="utf-8"))
+    assert table_lines(made) == table_lines((folder / f"{name}.md").read_text(encoding="utf-8"))
 
 
-def test_paired_csv__is_as_it_was_committed(committed: Comparison) -> None:
+def test_paired_csv__is_as_it_was_committed(committed: tuple[Path, Comparison]) -> None:
     """To the last bit: the resamples and the order of every sum are the same."""
-    assert paired_csv(committed) == (FOLDER / "paired.csv").read_text(encoding="utf-8")
+    folder, comparison = committed
+    assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")

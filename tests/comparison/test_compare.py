@@ -97,6 +97,15 @@ def test_compare__ours_beside_its_fast_recipe_at_equal_time(tiny_config: RunConf
     assert cheap.flops < plain.flops
 
 
+def test_compare__others_are_tested_against_what_a_user_gets_of_ours(tiny_config: RunConfig, tmp_path: Path) -> None:
+    fused = "maesil:model.fusion.width=4"
+    done, _ = pipeline.compare(
+        tiny_config, model_set(fused, "mean"), Budget("steps", 2.0), tmp_path / "out", protocol=PROTOCOL
+    )
+    assert done.ours == f"{fused} + fusion"
+    assert set(done.paired["entry"]) == {fused, "mean"}
+
+
 def test_compare__a_model_that_fails_leaves_its_row(tiny_config: RunConfig, tmp_path: Path) -> None:
     broken = parse_models(["vqvae:channels=[8, 16]:latent_channels=4:codes=1:train.peak_lr=1e30"])[0]
     models = ModelSet("test", (broken, *parse_models(["mean"])))

@@ -9,7 +9,7 @@ import pytest
 
 from comparison_results import COST, comparison, full, score
 from maesil.comparison.outputs import write_all
-from maesil.comparison.result import TOLD, VISIBLE, Comparison, ModelResult
+from maesil.comparison.result import EVERYTHING, TOLD, VISIBLE, Comparison, ModelResult
 from maesil.comparison.standing import standing
 from maesil.evaluation.scores import Score
 
@@ -42,6 +42,14 @@ def test_standing__names_the_best_rival_of_each_kind() -> None:
     assert kriging.endswith("dB; with the higher PSNR on 3 of 4 scans)")
     assert unet.startswith("does not differ from unet, the best other trained row, by more than 4 patients show (+0.10")
     assert unet.endswith("with the higher PSNR on 2 of 4 scans).")
+
+
+def test_delivered__is_the_row_of_what_a_user_gets() -> None:
+    fused = ModelResult("maesil", "maesil", {"maesil": VISIBLE, "maesil + fusion": VISIBLE}, cost=COST)
+    assert fused.delivered == "maesil + fusion"
+    assert ModelResult("maesil", "maesil", {"maesil": VISIBLE}).delivered == "maesil"
+    assert ModelResult("ae", "ae", {"ae": EVERYTHING, "ae, masked input": VISIBLE}).delivered == "ae"
+    assert ModelResult("unet", "unet", {}, failed="out of memory").delivered == "unet"
 
 
 def test_standing__says_where_nothing_was_learnt() -> None:

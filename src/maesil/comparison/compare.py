@@ -101,7 +101,7 @@ def compare(
     )
     comparison = Comparison(
         title=model_set.title,
-        ours=model_set.ours,
+        ours=next(result.delivered for result in results if result.label == model_set.ours),
         budget=budget.describe(),
         results=results,
         scores=tuple(score for _, scores in outcomes for score in scores),

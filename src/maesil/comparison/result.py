@@ -101,6 +101,12 @@ class ModelResult:
     seeds: tuple[int, ...] = ()
     stamp: str = ""
 
+    @property
+    def delivered(self) -> str:
+        """The row of what a user gets: the last one that sees what the first one sees, such as that of a fusion."""
+        first = self.entries.get(self.label)
+        return next((entry for entry, sees in reversed([*self.entries.items()]) if sees == first), self.label)
+
     def shown(self, entry: str) -> str:
         """The name of one of its rows in tables and figures."""
         return (self.title or self.label) + entry.removeprefix(self.label)

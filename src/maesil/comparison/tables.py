@@ -99,7 +99,7 @@ def cost_table(comparison: Comparison) -> Sheet:
         "GFLOP per superpatch", "of ours", "seeds", "steps", "superpatches", "seconds", "superpatches/s", "peak GiB",
     )  # fmt: skip
     ours = next(
-        (result.cost.flops for result in comparison.results if result.cost and result.label == comparison.ours),
+        (result.cost.flops for result in comparison.results if result.cost and result.delivered == comparison.ours),
         0.0,
     )
     rows = [
