@@ -103,7 +103,7 @@ class ModelResult:
 
     @property
     def delivered(self) -> str:
-        """The row of what a user gets: the last one that sees what the first one sees, such as that of a fusion."""
+        """The row of what a user gets: the last of those that see what the first one sees, such as a fusion."""
         first = self.entries.get(self.label)
         return next((entry for entry, sees in reversed([*self.entries.items()]) if sees == first), self.label)
 

@@ -63,7 +63,7 @@ def _against(row: Any, name: str, rival: str) -> str:
     interval = f"95 % interval {-row.high:+.2f} to {-row.low:+.2f} dB"
     if _is_open(row):
         patients = count_of(row.patients, "patient shows", "patients show")
-        return f"does not differ from {name}, {rival}, by more than {patients} ({gain:+.2f} dB, {interval}; {scans})"
+        return f"is level with {name}, {rival}, as far as {patients} ({gain:+.2f} dB, {interval}; {scans})"
     return f"is {_way(gain)} {name}, {rival}, by {abs(gain):.2f} dB ({interval}; {scans})"
 
 

@@ -30,7 +30,7 @@ COARSE_STEPS, FINE_STEPS = 12, 8
 BLURS = (0.5, 1.5)
 """Widths of the Gaussians that blur the visible mask, in patches: they tell how far visible voxels are."""
 FLAT = 0.05
-"""Standard deviation of visible voxels, in window units, below which predictions are drawn to their mean."""
+"""Standard deviation of visible voxels, in window units, below which a superpatch is corrected less."""
 LEVELS = 3
 """Resolutions of the U-Net."""
 KERNEL = 3
