@@ -2,7 +2,7 @@
 
     python results/lists.py SCANS --out lists      (writes lists/2mm.json and lists/4mm.json)
     maesil prepare lists/2mm.json --out stores/2mm --spacing-mm 2
-    maesil prepare lists/4mm.json --out stores/4mm --spacing-mm 4
+    maesil prepare lists/4mm.json --out stores/4mm --spacing-mm 4 --labels --label-names SCANS/openkbp/label_names.json
 
 SCANS is the folder that contains the files named in `split.json`.
 """
@@ -42,7 +42,22 @@ def scans_of(group: Mapping[str, Any], root: Path) -> Iterator[Scan]:
             name = patient if path.is_dir() else path.name.removesuffix(".nii.gz")
             files = tuple(sorted(path.rglob("*.dcm"))) if path.is_dir() else (path,)
             folder = files[0].parent if path.is_dir() else path
-            yield Scan(name, group["dataset"], patient, folder, files=files, shown=source, split=group["split"])
+            yield Scan(
+                name,
+                group["dataset"],
+                patient,
+                folder,
+                files=files,
+                shown=source,
+                split=group["split"],
+                labels=labels_of(path),
+            )
+
+
+def labels_of(scan: Path) -> tuple[Path, ...]:
+    """The label file beside a scan, if there is one; `maesil prepare` ignores it unless it is called with --labels."""
+    labels = scan.with_name(scan.name.removesuffix(".nii.gz") + "_labels.nii.gz")
+    return (labels,) if labels.is_file() else ()
 
 
 if __name__ == "__main__":

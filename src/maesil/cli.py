@@ -39,6 +39,7 @@ COMMANDS = Catalog(
         "finetune": f"train a task on a pre-trained encoder: {', '.join(TASKS)}",
         "embed": "write one vector per scan and superpatch, for pandas and scikit-learn",
         "similar": "find the scans or regions nearest to a query",
+        "probe": "say how much frozen features tell about organs, next to random weights",
         "predict": "segment one scan on its voxel grid",
         "compare-transfer": "compare pre-trained with random weights, from few to many labels",
         "masks": "plot the masking strategies",

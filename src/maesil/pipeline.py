@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from maesil.store.prepare import prepare
     from maesil.store.privacy import check_privacy
     from maesil.tasks.classification.finetune import finetune_classification
+    from maesil.tasks.probe.probe import Probed, probe
     from maesil.tasks.segmentation.label_efficiency import compare_transfer
     from maesil.tasks.segmentation.score import predict, score_segmentation
     from maesil.tasks.segmentation.train import finetune_segmentation
@@ -48,6 +49,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Evaluation",
     "Outcome",
+    "Probed",
     "Published",
     "ScanFacts",
     "check",
@@ -68,6 +70,7 @@ __all__ = [
     "predict",
     "prepare",
     "pretrain",
+    "probe",
     "publish",
     "reconstruct",
     "report",
@@ -81,6 +84,7 @@ __all__ = [
 _PLACES = {
     "Evaluation": "evaluation.evaluate",
     "Outcome": "runs.pretrain",
+    "Probed": "tasks.probe.probe",
     "Published": "export.publish",
     "ScanFacts": "ct.examine",
     "check": "ct.examine:examine_scan",
@@ -101,6 +105,7 @@ _PLACES = {
     "predict": "tasks.segmentation.score",
     "prepare": "store.prepare",
     "pretrain": "runs.pretrain",
+    "probe": "tasks.probe.probe",
     "publish": "export.publish",
     "reconstruct": "evaluation.reconstruct",
     "report": "report.run",

@@ -135,6 +135,7 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "predict": {"--out": lambda word: nifti_ending(Path(word)), 0: _SEGMENTATION, 1: require_there},
     "export": {"--to": TARGETS.__getitem__, 0: local_folder},
     "embed": {2: _further_store, "--out": lambda word: require_table(Path(word)), 0: local_folder, 1: _store},
+    "probe": {2: _further_store, 0: local_folder, 1: _store},
     "similar": {0: lambda word: require_features(Path(word))},
     "compare": {1: _further_store, "--beside": PRESETS.__getitem__, 0: _store},
     "compare-transfer": _TASK,

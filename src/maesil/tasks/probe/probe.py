@@ -1,0 +1,146 @@
+"""The command `probe`: how much frozen features tell about organs and datasets, next to features of random weights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+import torch
+
+from maesil.encoder.source import NONE
+from maesil.encoder.start import starting_point
+from maesil.errors import ConfigError, StoreError
+from maesil.evaluation.sheet import sheet_to_csv, sheet_to_markdown
+from maesil.files import AnyPath, write_text
+from maesil.models.backbone import Backbone
+from maesil.progress import Progress
+from maesil.runs.load import default_device
+from maesil.runs.lock import locked
+from maesil.sampling.config import DataConfig
+from maesil.sampling.labelled import Classes, annotated
+from maesil.sampling.regions import regions_of
+from maesil.seen import seen_note
+from maesil.shapes import Shape3
+from maesil.store.scanstore import ScanEntry, ScanStore
+from maesil.tasks.probe.answers import PRETRAINED, Answer, answer_of, questions
+from maesil.tasks.probe.samples import Targets, samples_of
+from maesil.tasks.probe.tables import ends_of, probe_sheet
+
+Parts = tuple[tuple[ScanEntry, ...], tuple[ScanEntry, ...]]
+"""Training scans and test scans."""
+
+
+@dataclass(frozen=True)
+class Probed:
+    """The result of `probe`.
+
+    Attributes:
+        answers: One per question, depth and start.
+        table: The table in Markdown.
+        folder: The folder with table.md, table.csv and scores.jsonl.
+    """
+
+    answers: tuple[Answer, ...]
+    table: str
+    folder: Path
+
+
+def probe(
+    run: str | Path,
+    store: AnyPath,
+    out: AnyPath,
+    *,
+    classes: Sequence[str] = (),
+    split: str = "test",
+    starts: int = 3,
+    progress: Progress | None = None,
+) -> Probed:
+    """Asks frozen features which organs and which dataset a superpatch or a patch is of; random weights are asked too.
+
+    Probes are trained on the training patients of the store's split. The features of every depth are asked: organs in a
+    superpatch and its dataset from pooled tokens (linear and k nearest neighbours), organs in a patch from its token
+    (linear).
+
+    Args:
+        run: The encoder, anything `maesil.load` accepts.
+        store: Store with labels, or with several datasets.
+        out: Folder for the table and the scores, created if absent.
+        classes: Organs; none: all that every labelled scan names.
+        split: Split to test on.
+        starts: Number of random starts to compare with.
+        progress: Called after every scan.
+
+    Raises:
+        ConfigError: No encoder is given, a class is unknown, or the voxels differ from the pre-training's.
+        StoreError: The store has neither labels nor several datasets, or a split has no scan.
+    """
+    if str(run) == NONE or starts < 1:
+        raise ConfigError("a pre-trained encoder is compared with random starts", fix="give a run, and --starts 1")
+    scans, out = ScanStore(Path(store)), Path(out)
+    backbone, card = starting_point(str(run), "", scans, random_start=False)
+    targets, parts = _asked_of(scans, classes, split, backbone.config.superpatch)
+    counted = _counted(progress, (1 + starts) * (len(parts[0]) + len(parts[1])))
+    with locked(out):
+        answers = list(_answers(backbone, scans, targets, parts, PRETRAINED, counted))
+        for seed in range(starts):
+            torch.manual_seed(seed)
+            backbone, _ = starting_point(str(run), "", scans, random_start=True)
+            answers += _answers(backbone, scans, targets, parts, f"random {seed}", counted)
+        notes = [seen_note(card.seen, parts[1], whom=split)]
+        sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes)
+        write_text(out / "scores.jsonl", "".join(f"{json.dumps(row)}\n" for row in _rows(answers)))
+        write_text(out / "table.csv", sheet_to_csv(sheet))
+        write_text(out / "table.md", sheet_to_markdown(sheet))
+    return Probed(tuple(answers), sheet_to_markdown(sheet), out)
+
+
+def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: Shape3) -> tuple[Targets, Parts]:
+    """What can be asked of a store, and its training and test scans."""
+    labelled = any(entry.labels is not None for entry in store.entries)
+    everything = tuple(entry.scan_id for entry in store.entries)
+    organs, scans = annotated(store, classes) if labelled or classes else (Classes(()), everything)
+    data = DataConfig(padded_crops=False)
+    train, test = (
+        tuple(region.entry for region in regions_of(store, data, superpatch, name) if region.entry.scan_id in scans)
+        for name in ("train", split)
+    )
+    if not train or not test:
+        raise StoreError(f"no labelled scan is in the split '{split if train else 'train'}'", where=store.path)
+    datasets = tuple(sorted({entry.dataset for entry in train}))
+    if not organs.names and len(datasets) < 2:
+        raise StoreError(
+            "there is nothing to ask: the store has no labels, and its training scans are of one dataset",
+            where=store.path,
+            fix="prepare the scans with --labels",
+        )
+    return Targets(organs, datasets if len(datasets) > 1 else ()), (train, test)
+
+
+def _answers(
+    backbone: Backbone, store: ScanStore, targets: Targets, parts: Parts, start: str, progress: Progress | None
+) -> Iterator[Answer]:
+    backbone = backbone.eval().to(default_device())
+    train, test = (samples_of(backbone, store, part, targets, progress=progress) for part in parts)
+    for asked, names, pick in questions(targets):
+        known, tested = pick(train), pick(test)
+        for depth in range(backbone.depth + 1):
+            yield answer_of(asked, names, known, tested, depth, start)
+
+
+def _rows(answers: Sequence[Answer]) -> Iterator[dict[str, object]]:
+    for answer in answers:
+        low, high = ends_of(answer.resampled)
+        asked = {"target": answer.asked.target, "unit": answer.asked.unit, "probe": answer.asked.probe}
+        measured = {"auroc": answer.auroc, "low": low, "high": high, "each": answer.each}
+        yield {**asked, "depth": answer.depth, "start": answer.start, **measured}
+
+
+def _counted(progress: Progress | None, total: int) -> Progress | None:
+    """Counts the scans of all starts as one work."""
+    if progress is None:
+        return None
+    done = count(1)
+    return lambda _number, _scans, name: progress(next(done), total, name)

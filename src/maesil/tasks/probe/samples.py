@@ -1,0 +1,191 @@
+"""Features of superpatches and patches after every block of an encoder, and what can be told from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from maesil.encoder.tokens import BARE_HU, LEAST_TISSUE_TO_EMBED
+from maesil.evaluation.rebuild import inference_precision
+from maesil.models.backbone import Backbone
+from maesil.progress import Progress
+from maesil.sampling.ahead import tile_batches
+from maesil.sampling.labelled import Classes
+from maesil.sampling.regions import tissue_share
+from maesil.store.scanstore import ScanEntry, ScanStore
+from maesil.tiling import Tile, Tiling
+
+PATCHES_PER_SCAN = 512
+"""Number of patches of a scan that are kept; they are drawn at random from those that are not air."""
+BATCH = 4
+"""Superpatches that are encoded at once."""
+
+
+@dataclass(frozen=True)
+class Targets:
+    """What a probe is asked.
+
+    Attributes:
+        organs: Structures to find in a superpatch or a patch; none: the store has no labels.
+        datasets: Datasets to tell apart by a superpatch; none: there are fewer than two.
+    """
+
+    organs: Classes
+    datasets: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Features of many superpatches, or of many patches.
+
+    Attributes:
+        vectors: Features after every block, the embedding first, (depths, n, e) float32.
+        truth: Whether each target is there, (n, k).
+        patients: The patient of each sample.
+    """
+
+    vectors: Float[Tensor, "depths n e"]
+    truth: Bool[np.ndarray, "n k"]
+    patients: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ScanSamples:
+    """The samples of some scans, by what they are asked.
+
+    Attributes:
+        superpatches: Superpatches, and whether they have a voxel of each organ.
+        patches: Patches, and whether they have a voxel of each organ.
+        regions: Superpatches, and which dataset they are from.
+    """
+
+    superpatches: Samples
+    patches: Samples
+    regions: Samples
+
+
+def samples_of(
+    backbone: Backbone,
+    store: ScanStore,
+    entries: Sequence[ScanEntry],
+    targets: Targets,
+    *,
+    progress: Progress | None = None,
+) -> ScanSamples:
+    """Encodes scans, and returns what the probes need of them.
+
+    A superpatch's vector is the mean of its tokens that are not air, as in `maesil embed`; superpatches lie inside the
+    scan. A scan's patches are the same for every encoder of the same grid.
+
+    Args:
+        backbone: The encoder, on its device.
+        store: The scans.
+        entries: The scans to encode; with organs, scans that are labelled for all of them.
+        targets: What is asked.
+        progress: Called after every scan.
+    """
+    found: list[_Scan] = []
+    for number, entry in enumerate(entries, start=1):
+        scan = _scan(backbone, store, entry, targets.organs)
+        if scan is not None:
+            found.append(scan)
+        if progress is not None:
+            progress(number, len(entries), entry.scan_id)
+    pooled = torch.cat([scan.pooled for scan in found], dim=1)
+    whose = tuple(scan.entry.patient for scan in found for _ in range(scan.pooled.shape[1]))
+    return ScanSamples(
+        Samples(pooled, np.concatenate([scan.holds for scan in found]), whose),
+        Samples(
+            torch.cat([scan.tokens for scan in found], dim=1),
+            np.concatenate([scan.marked for scan in found]),
+            tuple(scan.entry.patient for scan in found for _ in range(scan.tokens.shape[1])),
+        ),
+        Samples(pooled, np.concatenate([_dataset_of(scan, targets.datasets) for scan in found]), whose),
+    )
+
+
+@dataclass(frozen=True)
+class _Scan:
+    """The samples of one scan.
+
+    Attributes:
+        entry: The scan.
+        pooled: Vectors of its superpatches, (depths, s, e).
+        holds: Organs in each superpatch, (s, k).
+        tokens: Vectors of some of its patches, (depths, p, e).
+        marked: Organs in each of these patches, (p, k).
+    """
+
+    entry: ScanEntry
+    pooled: Float[Tensor, "depths s e"]
+    holds: Bool[np.ndarray, "s k"]
+    tokens: Float[Tensor, "depths p e"]
+    marked: Bool[np.ndarray, "p k"]
+
+
+def _scan(backbone: Backbone, store: ScanStore, entry: ScanEntry, organs: Classes) -> _Scan | None:
+    """The samples of a scan; None if it is all air."""
+    pooled, holds, tokens, marked = [], [], [], []
+    for tile, layers, solid in _encoded(backbone, store, entry):
+        inside = _organs_in(backbone, store, entry, organs, tile)
+        pooled.append(layers[:, solid].mean(dim=1))
+        holds.append(inside.any(axis=0))
+        tokens.append(layers[:, solid])
+        marked.append(inside[solid.numpy()])
+    if not pooled:
+        return None
+    every, truth = torch.cat(tokens, dim=1), np.concatenate(marked)
+    kept = _drawn(len(truth))
+    return _Scan(entry, torch.stack(pooled, dim=1), np.stack(holds), every[:, kept], truth[kept])
+
+
+def _encoded(
+    backbone: Backbone, store: ScanStore, entry: ScanEntry
+) -> Iterator[tuple[Tile, Float[Tensor, "depths n e"], Bool[Tensor, " n"]]]:
+    """Yields the tokens of a scan's superpatches after every block, and which of them are not air."""
+    tiling, occupancy = Tiling(entry.shape, backbone.config.superpatch), store.occupancy(entry.scan_id)
+    tiles = [
+        tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE_TO_EMBED
+    ]
+    device = next(backbone.parameters()).device
+    depths = range(backbone.depth + 1)
+    for chosen, boxes in tile_batches(partial(store.read, entry.scan_id), tiles, tiling.tile, BATCH):
+        hu = torch.from_numpy(boxes).to(device)
+        with torch.inference_mode(), inference_precision(device):
+            maps = backbone.features(backbone.from_hu(hu), depths)
+            layers = torch.stack([each.float().flatten(2).transpose(1, 2) for each in maps], dim=1).cpu()
+            solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
+        for tile, own, mask in zip(chosen, layers, solid, strict=True):
+            if mask.any():
+                yield tile, own.clone(), mask
+
+
+def _organs_in(
+    backbone: Backbone, store: ScanStore, entry: ScanEntry, organs: Classes, tile: Tile
+) -> Bool[np.ndarray, "n k"]:
+    """Whether each patch of a superpatch has a voxel of each organ."""
+    grid = backbone.config.grid
+    if not organs.names:
+        return np.zeros((grid.tokens, 0), dtype=np.bool_)
+    labels = torch.from_numpy(organs.read(store, entry.scan_id, tile.origin, backbone.config.superpatch))
+    patches = grid.patchify(labels[None, None])[0].numpy()
+    return np.stack([(patches == number).any(axis=1) for number in range(1, len(organs) + 1)], axis=1)
+
+
+def _drawn(patches: int) -> Int[np.ndarray, " p"]:
+    """Numbers of the patches that are kept: the same ones in every call."""
+    kept = np.random.default_rng(0).permutation(patches)[:PATCHES_PER_SCAN]
+    ordered: Int[np.ndarray, " p"] = np.sort(kept)
+    return ordered
+
+
+def _dataset_of(scan: _Scan, datasets: Sequence[str]) -> Bool[np.ndarray, "s k"]:
+    """Which dataset each superpatch of a scan is from."""
+    own = np.array([scan.entry.dataset == name for name in datasets], dtype=np.bool_)
+    return np.tile(own, (scan.pooled.shape[1], 1))

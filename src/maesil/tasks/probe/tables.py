@@ -1,0 +1,88 @@
+"""The table of `probe`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from jaxtyping import Float
+
+from maesil.counts import count_of
+from maesil.evaluation.intervals import interval_of
+from maesil.evaluation.sheet import Sheet, cell
+from maesil.tasks.probe.answers import PRETRAINED, Answer, Asked
+from maesil.tasks.probe.samples import PATCHES_PER_SCAN, Targets
+
+DIGITS = 3
+HEADER = ("asked for", "of a", "probe", "blocks", "pre-trained", "random weights", "difference")
+PROBES = {"linear": "linear", "knn": "5 nearest neighbours"}
+
+
+def probe_sheet(
+    answers: Sequence[Answer], targets: Targets, scans: tuple[int, int], split: str, notes: Sequence[str]
+) -> Sheet:
+    """A row per question and depth: AUROC of the pre-trained encoder, of random ones, and the difference.
+
+    Args:
+        answers: One per question, depth and start.
+        targets: What was asked.
+        scans: Number of training and of test scans.
+        split: Name of the split that was tested.
+        notes: Further lines below the table.
+    """
+    rows = [_row(asked, depth, answers) for asked, depth in _cells(answers)]
+    starts = len({answer.start for answer in answers}) - 1
+    asked = [f"Organs: {', '.join(targets.organs.names)}."] if targets.organs.names else []
+    asked += [f"Datasets: {', '.join(targets.datasets)}."] if targets.datasets else []
+    return Sheet(
+        HEADER,
+        rows,
+        (
+            *asked,
+            f"Probes are trained on frozen features of {count_of(scans[0], 'training scan')} and tested on "
+            f"{count_of(scans[1], 'scan')} of the split '{split}'. blocks: number of encoder blocks before the "
+            "features; 0 is the embedding with positions. Cells: AUROC, one target against the rest, mean over targets "
+            "[95 % bootstrap interval, patients resampled]; random weights: mean ± standard deviation over "
+            f"{count_of(starts, 'start')}; difference: pre-trained minus the mean over random starts.",
+            "A superpatch's vector is the mean of its tokens that are not air; it has an organ if it has a voxel of "
+            f"it. Patches have their tokens; up to {PATCHES_PER_SCAN} of a scan are used. Their AUROC is calculated in "
+            "each patient, and averaged.",
+            *notes,
+        ),
+        texts=4,
+        title="Frozen features",
+    )
+
+
+def _cells(answers: Sequence[Answer]) -> Iterator[tuple[Asked, int]]:
+    yield from dict.fromkeys((answer.asked, answer.depth) for answer in answers)
+
+
+def _row(asked: Asked, depth: int, answers: Sequence[Answer]) -> tuple[str, ...]:
+    own = [answer for answer in answers if answer.asked == asked and answer.depth == depth]
+    (trained,) = (answer for answer in own if answer.start == PRETRAINED)
+    random = [answer for answer in own if answer.start != PRETRAINED]
+    levels = np.array([answer.auroc for answer in random])
+    spread = float(levels.std(ddof=1)) if len(levels) > 1 else float("nan")
+    resampled = trained.resampled - np.mean([answer.resampled for answer in random], axis=0)
+    return (
+        asked.target,
+        asked.unit,
+        PROBES[asked.probe],
+        str(depth),
+        cell(trained.auroc, low=ends_of(trained.resampled)[0], high=ends_of(trained.resampled)[1], digits=DIGITS),
+        cell(float(levels.mean()), spread, digits=DIGITS),
+        cell(
+            trained.auroc - float(levels.mean()),
+            low=ends_of(resampled)[0],
+            high=ends_of(resampled)[1],
+            digits=DIGITS,
+            sign="+",
+        ),
+    )
+
+
+def ends_of(resampled: Float[np.ndarray, " r"]) -> tuple[float, float]:
+    """Ends of the interval of the resamples that have a value; NaN if none has."""
+    told = resampled[np.isfinite(resampled)]
+    return interval_of(told) if len(told) else (float("nan"), float("nan"))

@@ -1,0 +1,107 @@
+"""Probes of frozen features: what is asked, who is held out, and what the table says."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from backbones import small_backbone, small_card
+from conftest import TINY_MODEL
+from labelled import labelled_store
+from maesil.cli import main
+from maesil.encoder.tokens import pooled, scan_tokens
+from maesil.errors import ConfigError, StoreError
+from maesil.export.targets import export
+from maesil.sampling.labelled import Classes
+from maesil.store.prepare import PrepareConfig, prepare
+from maesil.store.scanstore import ScanStore
+from maesil.tasks.probe.answers import Asked, answer_of
+from maesil.tasks.probe.probe import probe
+from maesil.tasks.probe.samples import Samples, Targets, samples_of
+
+CLASSES = ("bright", "dark")
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return labelled_store(tmp_path_factory.mktemp("labelled"))
+
+
+@pytest.fixture(scope="module")
+def encoder(store: Path) -> Path:
+    return export(small_backbone(TINY_MODEL), small_card(TINY_MODEL), "safetensors", store.parent / "encoder")
+
+
+def test_command__every_question_at_every_depth(
+    store: Path, encoder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "probed"
+    assert main(["probe", str(encoder), str(store), "--out", str(out), "--starts", "1"]) == 0
+    shown = capsys.readouterr()
+    assert shown.out.strip() == (out / "table.md").read_text().strip()
+    rows = [json.loads(line) for line in (out / "scores.jsonl").read_text().splitlines()]
+    questions = {("organ", "superpatch", "linear"), ("organ", "superpatch", "knn"), ("organ", "patch", "linear")}
+    depths = range(TINY_MODEL.encoder_depth + 1)
+    assert {(row["target"], row["unit"], row["probe"]) for row in rows} == questions
+    assert len(rows) == len(questions) * len(depths) * 2
+    assert sum(line.startswith("| organ |") for line in shown.out.splitlines()) == len(questions) * len(depths)
+    assert "tested on 1 scan of the split 'test'" in shown.out
+    again = probe(encoder, store, tmp_path / "again", starts=1)
+    assert again.table.strip() == shown.out.strip(), "random starts and patches are drawn from fixed seeds"
+    trained, random = (answer for answer in again.answers if answer.asked.unit == "patch" and answer.depth == 1)
+    assert trained.each != random.each, "another start has other features"
+
+
+def test_samples__are_those_of_the_labels_and_of_embed(store: Path, encoder: Path) -> None:
+    scans, backbone = ScanStore(store), small_backbone(TINY_MODEL).eval()
+    entry = scans.entries[0]
+    found = samples_of(backbone, scans, [entry], Targets(Classes(CLASSES), ("one", entry.dataset)))
+    tiles = [(tile, tokens, solid) for tile, tokens, solid in scan_tokens(backbone, scans, entry)]
+    assert found.superpatches.vectors.shape[:2] == (TINY_MODEL.encoder_depth + 1, len(tiles))
+    vectors = np.stack([pooled(tokens, solid) for _, tokens, solid in tiles])
+    assert np.allclose(found.superpatches.vectors[-1].numpy(), vectors, atol=1e-5)
+    labels = scans.read_labels(entry.scan_id, (0, 0, 0), entry.shape)
+    assert entry.labels is not None
+    holds = [[(labels[tile.inside] == entry.labels[name]).any() for name in CLASSES] for tile, _, _ in tiles]
+    assert found.superpatches.truth.tolist() == holds
+    assert found.regions.truth.tolist() == [[False, True]] * len(tiles)
+    assert 0 < found.patches.truth.sum() < found.patches.truth.size
+    assert found.patches.vectors.shape[1] == len(found.patches.truth) == len(found.patches.patients)
+
+
+def _samples(score: list[float], truth: list[bool], patients: str) -> Samples:
+    return Samples(torch.tensor(score)[None, :, None], np.array(truth)[:, None], tuple(patients))
+
+
+def test_answer_of__what_the_features_tell() -> None:
+    known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkk" * 5)
+    told = _samples([0.0, 3.0, 1.0, 2.0], [False, True, False, True], "aabb")
+    asked = Asked("organ", "superpatch", "linear")
+    assert answer_of(asked, ("x",), known, told, 0, "pre-trained").auroc == 1.0
+    turned = _samples([0.0, 3.0, 1.0, 2.0], [True, False, True, False], "aabb")
+    assert answer_of(asked, ("x",), known, turned, 0, "pre-trained").auroc == 0.0
+    assert answer_of(replace(asked, probe="knn"), ("x",), known, told, 0, "pre-trained").auroc == 1.0
+
+
+def test_answer_of__patches_are_ranked_within_a_patient() -> None:
+    known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkk" * 5)
+    told = _samples([0.0, 1.0, 2.0, 3.0], [False, True, False, True], "aabb")
+    patch = answer_of(Asked("organ", "patch", "linear"), ("x",), known, told, 0, "pre-trained")
+    superpatch = answer_of(Asked("organ", "superpatch", "linear"), ("x",), known, told, 0, "pre-trained")
+    assert (patch.auroc, superpatch.auroc) == (1.0, 0.75)
+
+
+def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="did you mean 'bright'"):
+        probe(encoder, store, tmp_path / "out", classes=("brght",))
+    with pytest.raises(ConfigError, match="compared with random starts"):
+        probe("none", store, tmp_path / "out")
+    bare = tmp_path / "bare"
+    prepare([store.parent / "scans"], bare, PrepareConfig(spacing_mm=2.0, salt="test"), workers=0)
+    with pytest.raises(StoreError, match="there is nothing to ask"):
+        probe(encoder, bare, tmp_path / "out")
