@@ -57,7 +57,7 @@ soak: $(READY)   ## train 10,000 steps of demo: memory must stay flat within 2 %
 audit: $(READY)  ## compare the pinned versions with the database of known vulnerabilities (needs pypi.org)
 	$(PYTHON) -m venv $(VENV)/audit
 	$(VENV)/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
-	$(VENV)/audit/bin/pip-audit --strict --no-deps --disable-pip --progress-spinner off --requirement constraints.txt
+	$(BIN)/python recipes/audit.py constraints.txt $(VENV)/audit/bin/pip-audit
 
 format: $(READY) ## fix and format the code with ruff
 	$(BIN)/ruff check --fix .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from zlib import crc32
 
 import numpy as np
 import pydicom
@@ -16,8 +17,11 @@ from maesil.ct.write import write_nifti
 
 
 def nifti(path: Path) -> Path:
+    """A file whose bytes no file of another name has: copies of a scan are one patient."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_nifti(path, Volume(np.zeros((4, 5, 6), dtype=np.int16), Geometry.from_parts((4, 5, 6), (3.0, 1.0, 1.0))))
+    voxels = np.zeros((4, 5, 6), dtype=np.int16)
+    voxels[0, 0, 0] = crc32(str(path).encode()) % 30000
+    write_nifti(path, Volume(voxels, Geometry.from_parts((4, 5, 6), (3.0, 1.0, 1.0))))
     return path
 
 

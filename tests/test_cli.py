@@ -8,6 +8,7 @@ import os
 import re
 import subprocess
 import sys
+import warnings
 from dataclasses import fields, is_dataclass, replace
 from importlib import import_module
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 from torch import Tensor
 
 import maesil
-from maesil import pipeline
+from maesil import cli, pipeline
 from maesil.cli import COMMANDS, main
 from maesil.commands.finetune import TASKS
 from maesil.commands.parsing import console, parse, print_json
@@ -24,6 +25,7 @@ from maesil.commands.prepare import Prepare
 from maesil.commands.pretrain import Pretrain
 from maesil.comparison.model_sets import MODEL_SETS
 from maesil.config import RunConfig, dump_yaml
+from maesil.ct.geometry import GeometryWarning
 from maesil.datasets.layouts import LAYOUTS
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import PROTOCOLS
@@ -517,6 +519,18 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     hidden = mask.get_fdata() > 0
     assert 0.6 < hidden.mean() < 0.9
     assert (rebuilt.get_fdata()[~hidden] == scan.get_fdata()[~hidden]).all()
+
+
+def test_main__a_warning_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def assume(words: list[str]) -> int:
+        warnings.warn(GeometryWarning("the sform was used"), stacklevel=2)
+        return len(words)
+
+    monkeypatch.setattr(cli, "_run", assume)
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        assert main(["one"]) == 1
+    assert capsys.readouterr().err == "maesil: warning: the sform was used\n"
 
 
 def test_main__tells_a_wrong_word_before_it_loads_what_the_work_needs() -> None:

@@ -59,6 +59,15 @@ def test_find_scans__a_file_that_is_named_itself_is_no_label(touch: Touch) -> No
     assert len(find_scans([touch("set/mask.nii.gz")]).scans) == 1
 
 
+def test_find_scans__a_scan_whose_name_says_labels_is_told(touch: Touch, tmp_path: Path) -> None:
+    file = touch("set/liver-tumor.nii.gz")
+    with pytest.raises(ConfigError, match="only 1 file whose name or folder says that it holds labels") as raised:
+        find_scans([tmp_path / "set"])
+    assert str(file) in (raised.value.fix or "")
+    touch("set/a.nii.gz")
+    assert find_scans([tmp_path / "set"]).taken_for_labels == (file,)
+
+
 def test_find_scans__a_folder_above_called_labels_does_not_matter(touch: Touch, tmp_path: Path) -> None:
     touch("labels/set/a.nii.gz")
     assert len(find_scans([tmp_path / "labels" / "set"]).scans) == 1

@@ -116,6 +116,28 @@ def test_prepare__accepts_what_is_sound_and_refuses_the_rest(one: Foreign, outco
     assert (not one.warned and not told) or any(re.search(one.warned or "$^", text) for text in told), told
 
 
+IN_PARTS = [one for one in INPUTS if one.name in {
+    "nrrd_detached", "nrrd_detached_nrrd", "nrrd_pattern", "meta_detached", "meta_list", "meta_pattern", "dicom_signed",
+}]  # fmt: skip
+
+
+@pytest.mark.parametrize("one", IN_PARTS, ids=[one.name for one in IN_PARTS])
+def test_prepare__a_change_in_any_file_of_a_scan_is_noticed(one: Foreign, tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "store"
+    source.mkdir()
+    one.write(source)
+    config = PrepareConfig(policy="native", salt="test")
+    (name,) = prepare([source], out, config, workers=0).prepared
+    before = ScanStore(out).volume(name).array
+    part = sorted(path for path in source.iterdir() if path.suffix not in (".mhd", ".nhdr", ".nrrd"))[-1]
+    content = bytearray(part.read_bytes())
+    content[-400] ^= 8
+    part.write_bytes(content)
+    report = prepare([source], out, config, workers=0)
+    assert (report.prepared, report.changed) == ((name,), (name,))
+    assert (ScanStore(out).volume(name).array != before).sum() == 1
+
+
 @every_input
 def test_datasets__can_use_what_prepare_accepts(one: Foreign, outcomes: Outcomes) -> None:
     reasons = outcomes.unusable.get(one.name, [])

@@ -10,7 +10,7 @@ import pytest
 
 from maesil.datasets.splits import SplitConfig
 from maesil.sampling.config import HoldoutConfig
-from maesil.sampling.holdout import same_patients, scan_splits
+from maesil.sampling.holdout import scan_splits
 from maesil.screen import prepare_text
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
@@ -49,12 +49,3 @@ def test_scan_splits__copies_follow_the_one_that_has_its_split(copied: Path) -> 
     assert splits["a"] == splits["e"] == splits["f"] == "test"
     apart = splits_of(copied, replace(holdout, patients=SplitConfig(overrides={"e": "test", "a": "train"})))
     assert (apart["a"], apart["e"]) == ("train", "test"), "a choice of the user stays"
-
-
-def test_same_patients__joins_through_a_third(copied: Path) -> None:
-    a, b, c, *_ = ScanStore(copied).entries
-    entries = [
-        replace(a, patient="x", source_sha256="1"), replace(b, patient="z", source_sha256="2"),
-        replace(c, patient="y", source_sha256="1"), replace(c, patient="y", source_sha256="2"),
-    ]  # fmt: skip
-    assert same_patients(entries) == {"x": "x", "y": "x", "z": "x"}

@@ -108,6 +108,16 @@ def test_prepare__another_grid_is_told_and_the_rest_goes_on(tmp_path: Path, scan
     assert "without --labels" in (row.fix or "")
 
 
+def test_prepare__another_grid_is_resampled_where_asked(tmp_path: Path, scan: Volume) -> None:
+    shifted = marks(scan, **BOXES)
+    moved = Geometry.from_parts(scan.shape, scan.geometry.spacing_mm, (4.0, 0.0, 0.0))  # two voxels to the left
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", Volume(shifted.array, moved))
+    _, store = made(tmp_path, replace(SETTINGS, labels_on_another_grid="resample"))
+    (entry,) = store.entries
+    stored = store.read_labels(entry.scan_id, (0, 0, 0), entry.shape)
+    np.testing.assert_array_equal(stored, np.roll(shifted.array, 2, axis=2))
+
+
 def test_prepare__labels_later_and_kept_ever_after(tmp_path: Path, scan: Volume) -> None:
     write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
     _, store = made(tmp_path, replace(SETTINGS, labels=False))

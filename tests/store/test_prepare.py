@@ -228,6 +228,14 @@ def test_prepare__leaves_folders_of_others_alone(sources: Path, tmp_path: Path, 
     assert (tmp_path / "store" / content).read_text() == "{}"
 
 
+def test_prepare__leaves_groups_of_others_as_they_are(sources: Path, tmp_path: Path) -> None:
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store" / "zarr.json").write_text('{"zarr_format": 3, "node_type": "group"}')
+    with pytest.raises(StoreError, match="not a store of maesil"):
+        here(sources, tmp_path / "store")
+    assert [path.name for path in (tmp_path / "store").iterdir()] == ["zarr.json"]
+
+
 def test_prepare__only_bad_scans_make_an_empty_store(tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     (tmp_path / "set" / "bad.nii.gz").write_bytes(b"no scan")

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from maesil.ct.readers.base import Facts
+from maesil.datasets.copies import same_patients
 from maesil.datasets.facts import superpatches_of
 from maesil.datasets.labels import classes_of
 from maesil.datasets.scan import Scan
-from maesil.datasets.splits import SPLITS, SplitConfig, divide
+from maesil.datasets.splits import SPLITS, SplitConfig, divide_together
 from maesil.datasets.weighting import Weighting, draw_shares, power_of
 
 
@@ -160,18 +161,23 @@ def _text(span: tuple[float, float, float], digits: int) -> str:
 
 
 def draw_splits(
-    scans: Sequence[Scan], config: SplitConfig, kept: Mapping[tuple[str, str], str]
+    scans: Sequence[Scan],
+    config: SplitConfig,
+    kept: Mapping[tuple[str, str], str],
+    copies: Iterable[Sequence[Scan]] = (),
 ) -> dict[tuple[str, str], str]:
     """The split of every patient, by dataset and patient.
 
     Overrides of the user come first, then the collection's own split, then that of an earlier list. The remaining
-    patients are divided as training divides those of a store: see `maesil.datasets.splits.divide`.
+    patients are divided as training divides those of a store: see `maesil.datasets.splits.divide_together`.
     """
-    patients = {(scan.dataset, scan.patient): scan.split for scan in scans}
-    known = {
-        key: split
-        for key, given in patients.items()
-        if (split := config.overrides.get(key[1]) or given or kept.get(key)) is not None
+    given = {
+        (scan.dataset, scan.patient): config.overrides.get(scan.patient)
+        or scan.split
+        or kept.get((scan.dataset, scan.patient))
+        for scan in scans
     }
-    drawn = divide((name for _, name in patients.keys() - known.keys()), config, tuple(known.values()))
-    return {key: known[key] if key in known else drawn[key[1]] for key in patients}
+    source = {scan.scan_id: group[0].scan_id for group in copies for scan in group}
+    one_of = same_patients((scan.patient, source.get(scan.scan_id, scan.scan_id)) for scan in scans)
+    drawn = divide_together([(name, split) for (_, name), split in given.items()], one_of, config)
+    return {(dataset, name): split or drawn[one_of[name]] for (dataset, name), split in given.items()}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from maesil.catalog import unknown_name
@@ -73,6 +73,27 @@ def divide(patients: Iterable[str], config: SplitConfig, held: Sequence[str] = (
             count[split] += 1
             drawn[moved] = split
     return drawn
+
+
+def divide_together(
+    patients: Sequence[tuple[str, str | None]], one_of: Mapping[str, str], config: SplitConfig
+) -> dict[str, str]:
+    """The split of every patient who has none yet; those who are one patient under several names have one split.
+
+    Args:
+        patients: Patients, each with the split that it has already; None: it has none.
+        one_of: Map from patient to the name that stands for it and its copies (`maesil.datasets.copies`).
+        config: Shares, seed and overrides.
+
+    Returns:
+        Map from the names that stand for patients to splits. If one of a patient's names has its split already, the
+        others follow.
+    """
+    given = [(patient, split) for patient, split in patients if split is not None]
+    names = Counter(one_of.values())
+    followed = {one_of[patient]: split for patient, split in given if names[one_of[patient]] > 1}
+    free = {one_of[patient] for patient, split in patients if split is None} - followed.keys()
+    return divide(free, config, tuple(split for _, split in set(given))) | followed
 
 
 def _distance(rank: float, split: str, config: SplitConfig) -> float:

@@ -10,6 +10,7 @@ from maesil.catalog import nearest
 from maesil.counts import count_of
 from maesil.ct.readers.base import Facts
 from maesil.ct.readers.options import STRICT, ReadOptions
+from maesil.datasets.copies import copies_among
 from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
 from maesil.datasets.layouts import LAYOUTS
@@ -81,7 +82,8 @@ def unify(
     facts = {scan.scan_id: fact for scan, fact in pairs if isinstance(fact, Facts)}
     broken = [Problem(s.shown, f.what, f.fix or "", s.path) for s, f in pairs if not isinstance(f, Facts)]
     whole = [scan for scan in found.scans if scan.scan_id in facts]
-    drawn = draw_splits(whole, splits or SplitConfig(), kept_splits(out) if out is not None else {})
+    copies = copies_among(whole)
+    drawn = draw_splits(whole, splits or SplitConfig(), kept_splits(out) if out is not None else {}, copies)
     scans = tuple(with_split(scan, drawn[scan.dataset, scan.patient]) for scan in whole)
     layouts = _layouts(found)
     if out is not None:
@@ -90,7 +92,12 @@ def unify(
         collections=tuple(overview(scans, facts, layouts, weighting, temperature)),
         scans=scans,
         problems=(*found.problems, *broken, *_unknown_patients(found.scans, splits or SplitConfig())),
-        notices=(*found.notices, *_taken_for_labels(found.taken_for_labels), *_empty_splits(scans)),
+        notices=(
+            *found.notices,
+            *_taken_for_labels(found.taken_for_labels),
+            *map(_copied, copies),
+            *_empty_splits(scans),
+        ),
         matched=found.matched,
     )
 
@@ -126,6 +133,12 @@ def _taken_for_labels(files: Sequence[Path]) -> list[Problem]:
         return []
     what = f"{count_of(len(files), 'file')} taken for labels, because of the name or folder, that belong to no scan"
     return [Problem(".", what, "if one is a CT, rename it, or give it by its own name", files[0])]
+
+
+def _copied(scans: Sequence[Scan]) -> Problem:
+    what = f"{count_of(len(scans), 'scan')} have the same bytes: {', '.join(scan.scan_id for scan in scans)}"
+    fix = "remove the copies; patients without a split of their own collection are in one"
+    return Problem(".", what, fix, scans[0].path)
 
 
 def _empty_splits(scans: Sequence[Scan]) -> list[Problem]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable
-
-from maesil.datasets.splits import divide
+from maesil.datasets.copies import same_patients
+from maesil.datasets.splits import divide_together
 from maesil.sampling.config import HoldoutConfig
 from maesil.store.scanstore import ScanEntry, ScanStore
 
@@ -16,31 +14,10 @@ def scan_splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:
     Patients with a scan of the same bytes are drawn together, as one patient: copies of a scan that was trained on test
     nothing. If one of them has its split already, the others follow.
     """
-    held = {entry.scan_id: split for entry in store.entries if (split := _given_split(entry, holdout)) is not None}
-    one_of = same_patients(store.entries)
-    named = Counter(one_of.values())
-    of_patient = {entry.patient: held[entry.scan_id] for entry in store.entries if entry.scan_id in held}
-    followed = {one_of[patient]: split for patient, split in of_patient.items() if named[one_of[patient]] > 1}
-    free = {one_of[entry.patient] for entry in store.entries if entry.scan_id not in held} - followed.keys()
-    splits = divide(free, holdout.patients, tuple(of_patient.values())) | followed
-    return {entry.scan_id: held.get(entry.scan_id) or splits[one_of[entry.patient]] for entry in store.entries}
-
-
-def same_patients(entries: Iterable[ScanEntry]) -> dict[str, str]:
-    """Map from patient to the first name, in sorted order, of all patients who share the bytes of a scan with it."""
-    first: dict[str, str] = {}
-    leader: dict[str, str] = {}
-
-    def lead(patient: str) -> str:
-        while leader.setdefault(patient, patient) != patient:
-            patient = leader[patient]
-        return patient
-
-    for entry in entries:
-        other = first.setdefault(entry.source_sha256, entry.patient)
-        low, high = sorted((lead(other), lead(entry.patient)))
-        leader[high] = low
-    return {patient: lead(patient) for patient in leader}
+    held = {entry.scan_id: _given_split(entry, holdout) for entry in store.entries}
+    one_of = same_patients((entry.patient, entry.source_sha256) for entry in store.entries)
+    drawn = divide_together([(entry.patient, held[entry.scan_id]) for entry in store.entries], one_of, holdout.patients)
+    return {entry.scan_id: held[entry.scan_id] or drawn[one_of[entry.patient]] for entry in store.entries}
 
 
 def _given_split(entry: ScanEntry, holdout: HoldoutConfig) -> str | None:

@@ -178,10 +178,12 @@ def _guarded(out: Path, write: Callable[[], None]) -> None:
 
 
 def _refuse_other_folder(out: Path) -> None:
-    """Refuses a folder with other things in it, before a lock is written there."""
+    """Refuses a folder with other things in it, or with a group of another kind, before a lock is written there."""
     try:
         other = out.is_dir() and not (out / "zarr.json").exists()
         other = other and any(not entry.name.startswith(".") for entry in out.iterdir())
+        if (out / "zarr.json").exists():
+            _known_store(out)
     except OSError as error:
         raise StoreError(
             f"the store cannot be written: {error.strerror}", where=out, fix="choose another --out"

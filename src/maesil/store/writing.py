@@ -18,6 +18,7 @@ from maesil.ct.readers import read
 from maesil.ct.readers.options import ReadOptions
 from maesil.ct.volume import TISSUE_HU, Volume
 from maesil.datasets import Scan
+from maesil.datasets.copies import fingerprint
 from maesil.datasets.labels import image_files
 from maesil.errors import StoreError
 from maesil.shapes import product
@@ -60,16 +61,6 @@ class Written:
     row: dict[str, Any]
     warnings: tuple[str, ...] = ()
     damage: str | None = None
-
-
-def fingerprint(files: tuple[Path, ...]) -> str:
-    """sha256 of the files' contents, in their order."""
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while block := file.read(2**20):
-                digest.update(block)
-    return digest.hexdigest()
 
 
 def stored_row(store: Path, scan_id: str) -> dict[str, Any] | None:
