@@ -454,6 +454,14 @@ def test_compare__through_the_command(
     assert "index.html" in printed.err
     assert (tmp_path / "out" / "table3.tex").is_file()
 
+    def broken(*parts: object) -> None:
+        raise RuntimeError("no such model")
+
+    monkeypatch.setitem(UNTRAINED._parts, "kriging", broken)
+    assert main([word.replace("maesil,mean", "maesil,mean,kriging") for word in words]) == 1
+    told = capsys.readouterr().err
+    assert "failed: kriging: RuntimeError: no such model" in told
+
 
 def test_masks__refuses_what_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["masks", "--out", str(tmp_path / "masks.txt")]) == 2

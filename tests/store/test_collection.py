@@ -81,6 +81,9 @@ def test_write_collection__many_scans_are_not_consolidated(
     prepare([sources], tmp_path / "store", SMALL, workers=0)
     assert "consolidated_metadata" not in read_json(tmp_path / "store" / "zarr.json")
     assert len(images(tmp_path / "store")) == 3
+    with pytest.warns(zarr.errors.ZarrUserWarning, match="not recognized as a component of a Zarr hierarchy"):
+        assert members(tmp_path / "store") >= {"scans/set-a/0"}
+    assert members(tmp_path / "store" / "scans") >= {"set-a/0", "set-c/2"}, "without a warning"
 
 
 def test_prepare__an_older_store_keeps_its_scans_and_becomes_a_collection(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maesil.allocator import EVERYTHING, keep_freed_memory
 from maesil.commands.parsing import Settings, console, parse
+from maesil.counts import count_of
 from maesil.errors import ConfigError
 from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
 from maesil.tasks.segmentation.trials import Amount
@@ -19,6 +20,7 @@ class CompareTransfer:
 
     Both use equal steps, the same labelled superpatches, the same test scans and several seeds. Writes a table (.md,
     .tex, .csv), a curve with intervals, every score and a page. The same command continues an interrupted experiment.
+    Exit status 1: a trial failed; the others are in the table.
 
     Lower blocks of the pre-trained encoder learn more slowly (--model.layer-decay); random weights learn at one rate
     in all layers (--scratch.layer-decay). With --rates, each start uses the learning rate that scores best for it on
@@ -60,7 +62,7 @@ def main(words: Sequence[str]) -> int:
     def report(done: int, total: int, name: str) -> None:
         screen.print(f"{done}/{total} {name}", highlight=False)
 
-    page = pipeline.compare_transfer(
+    experiment, page = pipeline.compare_transfer(
         call.config,
         amounts,
         call.seeds,
@@ -71,5 +73,13 @@ def main(words: Sequence[str]) -> int:
         progress=report,
     )
     print((call.out / "table.md").read_text(encoding="utf-8"))  # noqa: T201 (the result, on standard output)
-    screen.print(f"page: {page}")
-    return 0
+    screen.print(f"page: {page}", markup=False)
+    failed = [trial.name for trial in experiment.trials if trial.failed]
+    if failed:
+        reasons = f"reasons in {call.out / 'table.md'}, trainings in {call.out / 'runs'}"
+        screen.print(
+            f"{len(failed)} of {count_of(len(experiment.trials), 'trial')} failed: {'; '.join(failed)} ({reasons})",
+            markup=False,
+            highlight=False,
+        )
+    return 1 if failed else 0

@@ -73,9 +73,14 @@ def test_command__experiment_and_its_continuation(
 def test_command__a_trial_that_cannot_be_is_told(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main([*words, "--scans", "9", "--seeds", "1", "--out", str(tmp_path / "out")]) == 0
-    printed = capsys.readouterr().out
-    assert "9 scans, scratch, seed 0 failed: 9 labelled training scans requested, 3 available" in printed
+    out = tmp_path / "out"
+    assert main([*words, "--scans", "1", "9", "--seeds", "1", "--out", str(out)]) == 1
+    printed = capsys.readouterr()
+    assert "9 scans, scratch, seed 0 failed: 9 labelled training scans requested, 3 available" in printed.out
+    assert "| 1 scan | 1 x 1 |" in printed.out
+    told = " ".join(printed.err.split())
+    assert "2 of 4 trials failed: 9 scans, pre-trained, seed 0; 9 scans, scratch, seed 0 (reasons in" in told
+    assert str(out / "table.md") in told.replace(" ", "")
 
 
 def test_command__wrong_calls(words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

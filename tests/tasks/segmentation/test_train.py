@@ -25,6 +25,7 @@ from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import Region, regions_of
+from maesil.store.check import remove_scans
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
@@ -137,6 +138,22 @@ def test_finetune__other_settings_are_refused(config: FinetuneConfig, tmp_path: 
     pipeline.finetune_segmentation(config, tmp_path / "run")
     with pytest.raises(ConfigError, match="other settings: labels"):
         pipeline.finetune_segmentation(replace(config, labels=LabelsConfig(classes=("bright",))), tmp_path / "run")
+
+
+def test_finetune__goes_on_with_a_copy_of_its_store(config: FinetuneConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pipeline.finetune_segmentation(config, run)
+    copy, other = tmp_path / "copy", tmp_path / "other"
+    for place in (copy, other):
+        shutil.copytree(config.data.store, place)
+    remove_scans(other, [ScanStore(other).entries[0].scan_id])
+    moved = replace(config, data=replace(config.data, store=copy))
+    assert pipeline.finetune_segmentation(moved, run).status == "already finished"
+    assert str(copy) in (run / "config.yaml").read_text()
+    for wrong in (replace(config.data, store=other), replace(moved.data, min_tissue=0.5)):
+        with pytest.raises(ConfigError, match="other settings: data") as refused:
+            pipeline.finetune_segmentation(replace(config, data=wrong), run)
+        assert "a copy of the store with the same manifest" in str(refused.value)
 
 
 def test_finetune__frozen_keeps_the_encoder(config: FinetuneConfig, encoder: Path, tmp_path: Path) -> None:

@@ -12,9 +12,11 @@ from pydantic.dataclasses import dataclass
 
 from maesil.config import explain
 from maesil.errors import ConfigError
+from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import changed_settings, claim
 from maesil.sampling.config import DataConfig
 from maesil.tasks.segmentation.network import SegmentationConfig
+from maesil.training.checkpoint_folder import checkpoint_folder, read_config
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
 
@@ -113,15 +115,31 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> FinetuneCon
         raise explain(error, FinetuneConfig, where) from error
 
 
-def settle(config: FinetuneConfig, run: Path) -> None:
+def settle(config: FinetuneConfig, run: Path, store: str) -> None:
     """Writes the settings into a new run folder, or checks that they agree with an existing run's.
+
+    Args:
+        config: The settings.
+        run: The run folder.
+        store: Fingerprint of the store. A copy of the store that the run was trained on may take its place.
 
     Raises:
         ConfigError: The folder contains a run with other settings.
     """
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        return [key for key in changed_settings(before, now) if key not in ("monitor", "efficiency")]
+        keys = [key for key in changed_settings(before, now) if key not in ("monitor", "efficiency")]
+        if "data" in keys and changed_settings(before["data"], now["data"]) == ["store"] and _trained_on(run, store):
+            keys.remove("data")
+        return keys
 
-    fix = "resume with the same settings, or give another --run"
+    fix = (
+        "resume with the same settings, or give another --run; --data.store may name a copy of the store with the same "
+        "manifest"
+    )
     claim(run / "config.yaml", to_dict(config), holds="a run", fix=fix, changed=changed)
+
+
+def _trained_on(run: Path, store: str) -> bool:
+    """Whether a run was trained on a store with this fingerprint, or has not begun."""
+    return not steps_done(run) or read_config(checkpoint_folder(run)).get("store") == store

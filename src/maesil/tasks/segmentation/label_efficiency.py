@@ -46,7 +46,7 @@ def compare_transfer(
     rates: Sequence[float] = (),
     console: Console | None = None,
     progress: Progress | None = None,
-) -> Path:
+) -> tuple[Experiment, Path]:
     """Runs the experiment and writes table, curve and page; finished trials of an earlier call are kept.
 
     Args:
@@ -62,7 +62,8 @@ def compare_transfer(
         progress: Called after every trial.
 
     Returns:
-        Path of the page. If a trial fails, the reason is recorded and the others continue.
+        The trials with their settings, and the path of the page. If a trial fails, its `failed` has the reason, and the
+        others continue.
 
     Raises:
         ConfigError: No encoder or amounts are given, no store or several are, a setting would be ignored, there is no
@@ -100,10 +101,9 @@ def compare_transfer(
             shown["data"].pop("store")
             shown["data"].pop("window")  # the encoder's
             shown["init"] = "the pre-trained encoder"
-            page = write_results(
-                Experiment(tuple(trials), shown, commit(), arms, search, _seen(config, trials, out)), out
-            )
-        return page
+            experiment = Experiment(tuple(trials), shown, commit(), arms, search, _seen(config, trials, out))
+            page = write_results(experiment, out)
+        return experiment, page
 
 
 def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:

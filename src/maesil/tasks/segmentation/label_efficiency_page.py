@@ -97,7 +97,7 @@ def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
         signs = {**dict.fromkeys(STARTS, ""), "gain": "+"}
         cells = (mean_cell(own[name], own["patient"], 3, sign) for name, sign in signs.items())
         rows.append((amount, f"{paired['seed'].nunique()} x {paired['scan'].nunique()}", *cells))
-    failed = [f"{t.amount}, {t.start}, seed {t.seed} failed: {' '.join(t.failed.split())}" for t in trials if t.failed]
+    failed = [f"{trial.name} failed: {' '.join(trial.failed.split())}" for trial in trials if trial.failed]
     notes = (
         *_tested(trials),
         f"Cells: Dice, mean of the classes of a scan, then mean ± standard deviation over seeds and scans {INTERVALS}. "

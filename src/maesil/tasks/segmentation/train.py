@@ -71,7 +71,7 @@ def finetune_segmentation(
     division = divide(store, scans, config, card.config().superpatch)
     with locked(run):
         if is_first_rank():
-            settle(config, run)
+            settle(config, run, store.fingerprint)
         bar = LiveProgress(console or Console(quiet=True), "fine-tuning", progress)
         return _continue(config, store, backbone, card, classes, division, run, bar)
 
@@ -147,6 +147,7 @@ def _record(
         "encoder": asdict(card),
         "classes": list(classes.names),
         "prepare": store.manifest["settings"],
+        "store": store.fingerprint,
         "scans": {split: len(getattr(division, split)) for split in ("train", "val", "test")},
         "seen": trained_on(region.entry for region in division.train),
     }

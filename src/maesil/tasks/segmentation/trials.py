@@ -57,6 +57,11 @@ class Trial:
     rows: tuple[dict[str, Any], ...] = ()
     failed: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The trial in words."""
+        return f"{self.amount}, {self.start}, seed {self.seed}"
+
 
 @dataclass(frozen=True)
 class Experiment:
