@@ -10,6 +10,7 @@ from benchmarks.harness import Report, publish
 
 BENCHMARKS = {
     "step": "a training step, compared with MONAI's MaskedAutoEncoderViT",
+    "fusion": "steps with the overlapping head and of the fusion, and the kriged fill alone",
     "data": "reading random superpatches, compared with other readers",
     "prepare": "preparing a store, compared with MONAI's transforms",
     "infer": "evaluate, reconstruct, embed, predict",
