@@ -17,11 +17,13 @@ from maesil.cli import main
 from maesil.encoder.tokens import pooled, scan_tokens
 from maesil.errors import ConfigError, StoreError
 from maesil.export.targets import export
+from maesil.metrics.classification import each_auroc
 from maesil.sampling.labelled import Classes
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.probe.answers import Asked, answer_of
 from maesil.tasks.probe.probe import probe
+from maesil.tasks.probe.ridge import ridge_probe
 from maesil.tasks.probe.samples import Samples, Targets, samples_of
 
 CLASSES = ("bright", "dark")
@@ -79,7 +81,7 @@ def _samples(score: list[float], truth: list[bool], patients: str) -> Samples:
 
 
 def test_answer_of__what_the_features_tell() -> None:
-    known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkk" * 5)
+    known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkklllloooommmmnnnn")
     told = _samples([0.0, 3.0, 1.0, 2.0], [False, True, False, True], "aabb")
     asked = Asked("organ", "superpatch", "linear")
     assert answer_of(asked, ("x",), known, told, 0, "pre-trained").auroc == 1.0
@@ -89,11 +91,25 @@ def test_answer_of__what_the_features_tell() -> None:
 
 
 def test_answer_of__patches_are_ranked_within_a_patient() -> None:
-    known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkk" * 5)
+    known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkklllloooommmmnnnn")
     told = _samples([0.0, 1.0, 2.0, 3.0], [False, True, False, True], "aabb")
     patch = answer_of(Asked("organ", "patch", "linear"), ("x",), known, told, 0, "pre-trained")
     superpatch = answer_of(Asked("organ", "superpatch", "linear"), ("x",), known, told, 0, "pre-trained")
     assert (patch.auroc, superpatch.auroc) == (1.0, 0.75)
+
+
+def test_ridge_probe__each_encoder_gets_the_penalty_that_suits_it() -> None:
+    generator = torch.Generator().manual_seed(0)
+    patients, truth = np.repeat(np.arange(10).astype(str), 40), torch.rand(400, generator=generator) < 0.5
+    told = truth.float()[:, None] - 0.5
+    noise = torch.randn(400, 30, generator=generator)
+    weak = torch.cat((told + 10 * noise[:, :1], noise[:, :1]), dim=1)  # the answer is what is left of two directions
+    strong = torch.cat((told + noise[:, :1], torch.randn(400, 150, generator=generator)), dim=1)  # or 1 of 151
+    answers = truth.numpy()[:, None]
+    scores, small = ridge_probe(weak[:200], answers[:200], patients[:200].tolist(), weak[200:])
+    _, large = ridge_probe(strong[:200], answers[:200], patients[:200].tolist(), strong[200:])
+    assert each_auroc(scores, answers[200:])[0] > 0.99
+    assert small <= 1e-3 < large
 
 
 def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_path: Path) -> None:

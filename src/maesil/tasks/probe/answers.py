@@ -9,19 +9,17 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from maesil.evaluation.intervals import resampled_means, resampled_statistics
-from maesil.metrics.classification import auroc
-from maesil.tasks.classification.network import linear_probe, nearest_neighbours
+from maesil.metrics.classification import each_auroc, mean_auroc
+from maesil.tasks.classification.network import nearest_neighbours
+from maesil.tasks.probe.ridge import ridge_probe
 from maesil.tasks.probe.samples import Samples, ScanSamples, Targets
 
 PRETRAINED = "pre-trained"
 """Name of the start that is compared with random ones."""
-
-
-Probe = Callable[[Tensor, Tensor, int, Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Answer:
         each: AUROC of each target; NaN where the test patients have no case of either kind.
         auroc: Mean of `each`, without NaN.
         resampled: The same over resamples of whole patients, (r,).
+        penalty: Penalty of the linear probe; None: the probe has none.
     """
 
     asked: Asked
@@ -58,6 +57,7 @@ class Answer:
     each: dict[str, float]
     auroc: float
     resampled: Float[np.ndarray, " r"]
+    penalty: float | None
 
 
 def questions(targets: Targets) -> Iterator[tuple[Asked, tuple[str, ...], Callable[[ScanSamples], Samples]]]:
@@ -72,20 +72,20 @@ def questions(targets: Targets) -> Iterator[tuple[Asked, tuple[str, ...], Callab
 
 
 def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samples, depth: int, start: str) -> Answer:
-    """Trains the probe on the training samples' features of one depth, and scores it on the test samples."""
-    probe: Probe = linear_probe if asked.probe == "linear" else nearest_neighbours
-    scores = np.stack(
-        [
-            probe(known.vectors[depth], torch.from_numpy(truth.astype(np.int64)), 2, tested.vectors[depth])[:, 1]
-            .double()
-            .numpy()
-            for truth in known.truth.T
-        ],
-        axis=1,
-    )
+    """Trains the probe on the training samples' features of one depth, and scores it on the test samples.
+
+    Args:
+        asked: The question.
+        names: Names of the targets.
+        known: Training samples.
+        tested: Test samples.
+        depth: Number of blocks before the features.
+        start: Name of the start.
+    """
+    scores, penalty = _scores(asked, known, tested, depth)
     if asked.unit == "superpatch":  # a patient has too few for an AUROC of its own
-        each = _each(scores, tested.truth)
-        resampled = resampled_statistics(lambda rows: _mean(_each(scores[rows], tested.truth[rows])), tested.patients)
+        each = each_auroc(scores, tested.truth)
+        resampled = resampled_statistics(lambda rows: mean_auroc(scores[rows], tested.truth[rows]), tested.patients)
     else:
         by_patient = _by_patient(scores, tested)
         each = [_mean(column) for column in by_patient.T]
@@ -93,19 +93,27 @@ def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samp
         told = np.isfinite(values)
         patients = np.array(list(dict.fromkeys(tested.patients)))
         resampled = resampled_means(values[told], patients[told])
-    return Answer(asked, depth, start, dict(zip(names, each, strict=True)), _mean(each), resampled)
+    return Answer(asked, depth, start, dict(zip(names, each, strict=True)), _mean(each), resampled, penalty)
 
 
-def _each(scores: Float[np.ndarray, "n k"], truth: Bool[np.ndarray, "n k"]) -> list[float]:
-    """AUROC of each target over all samples."""
-    return [auroc(score, told.astype(np.int64)) for score, told in zip(scores.T, truth.T, strict=True)]
+def _scores(asked: Asked, known: Samples, tested: Samples, depth: int) -> tuple[Float[np.ndarray, "n k"], float | None]:
+    """Scores of the test samples for each target, and the linear probe's penalty."""
+    features, others = known.vectors[depth], tested.vectors[depth]
+    if asked.probe == "linear":
+        return ridge_probe(features, known.truth, known.patients, others)
+    votes = [nearest_neighbours(features, _numbers(truth), 2, others)[:, 1] for truth in known.truth.T]
+    return torch.stack(votes, dim=1).double().numpy(), None
+
+
+def _numbers(truth: Bool[np.ndarray, " n"]) -> Int[Tensor, " n"]:
+    return torch.from_numpy(truth.astype(np.int64))
 
 
 def _by_patient(scores: Float[np.ndarray, "n k"], tested: Samples) -> Float[np.ndarray, "patients k"]:
     """AUROC of each target over the samples of each patient."""
     whose = np.array(tested.patients)
     return np.array(
-        [_each(scores[whose == name], tested.truth[whose == name]) for name in dict.fromkeys(tested.patients)]
+        [each_auroc(scores[whose == name], tested.truth[whose == name]) for name in dict.fromkeys(tested.patients)]
     )
 
 

@@ -135,6 +135,7 @@ def _rows(answers: Sequence[Answer]) -> Iterator[dict[str, object]]:
         low, high = ends_of(answer.resampled)
         asked = {"target": answer.asked.target, "unit": answer.asked.unit, "probe": answer.asked.probe}
         measured = {"auroc": answer.auroc, "low": low, "high": high, "each": answer.each}
+        measured |= {"penalty": answer.penalty}
         yield {**asked, "depth": answer.depth, "start": answer.start, **measured}
 
 

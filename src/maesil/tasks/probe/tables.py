@@ -44,6 +44,8 @@ def probe_sheet(
             "features; 0 is the embedding with positions. Cells: AUROC, one target against the rest, mean over targets "
             "[95 % bootstrap interval, patients resampled]; random weights: mean ± standard deviation over "
             f"{count_of(starts, 'start')}; difference: pre-trained minus the mean over random starts.",
+            "Linear probes are ridge regressions on standardised features; the penalty of each is chosen by "
+            "cross-validation over the training patients.",
             "A superpatch's vector is the mean of its tokens that are not air; it has an organ if it has a voxel of "
             f"it. Patches have their tokens; up to {PATCHES_PER_SCAN} of a scan are used. Their AUROC is calculated in "
             "each patient, and averaged.",
