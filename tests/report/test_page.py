@@ -179,6 +179,9 @@ addEventListener("load", () => setInterval(() => {
   found.hidden = [m[0], m[1], m[2]];
   document.querySelector("select.window").value = "-1000,1000";
   document.querySelector("select.window").dispatchEvent(new Event("change"));
+  document.body.style.width = "400px";
+  found.width = document.body.scrollWidth;
+  found.table = [...document.querySelectorAll("table")].map((table) => table.getBoundingClientRect().right);
   found.error = document.documentElement.dataset.error || "";
   document.documentElement.dataset.probe = JSON.stringify(found);
 }, 50));
@@ -228,6 +231,9 @@ def test_page__of_a_run_works_in_a_browser(tiny_config: RunConfig, tmp_path: Pat
     found = probe(pipeline.report(run), tmp_path / "profile")
     assert found["error"] == ""
     assert found["moved"]
+    assert found["width"] == 400, "a narrow window cuts nothing off: tables scroll"
+    assert found["table"]
+    assert max(found["table"]) <= 400
     (shape,) = {entry.shape for entry in ScanStore(tiny_config.data.store).entries}  # type: ignore[arg-type]
     for view, (down, across) in {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}.items():
         ratio = [float(part) for part in found[view][2].split("/")]

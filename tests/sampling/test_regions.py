@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -91,6 +92,18 @@ def test_regions_of__skips_air(tiny_store: Path) -> None:
         for tile in body.tiles:
             voxels = store.read(body.entry.scan_id, tile.origin, (16, 16, 16))
             assert (voxels > -500).mean() >= 0.45  # to the resolution of the occupancy blocks
+
+
+@pytest.mark.parametrize(
+    ("edge", "said"),
+    [(512, r"smaller than a superpatch, .* the largest has \(\d+, \d+, \d+\) voxels"), (64, "nearly all air")],
+)
+def test_regions_of__says_why_no_superpatch_is_left(tiny_store: Path, edge: int, said: str) -> None:
+    store = ScanStore(tiny_store)
+    data = DataConfig(store=tiny_store, holdout=HoldoutConfig(by="patient"), min_tissue=0.99)
+    with pytest.raises(EmptySplitError, match="belongs to the split 'train'") as raised:
+        regions_of(store, data, (edge,) * 3, "train")
+    assert re.search(said, raised.value.fix or "")
 
 
 @pytest.mark.parametrize("shape", [(70, 64, 80), (31, 100, 17), (16, 16, 16)])

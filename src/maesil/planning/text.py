@@ -35,6 +35,11 @@ def size(gib: float) -> str:
     return f"{gib:.2f} GiB" if gib >= 0.5 else f"{gib * 1024:.3g} MiB"
 
 
+def _passes(passes: float) -> str:
+    """A number of passes in words: 0.25, 3.1, 2,400."""
+    return f"{passes:,.0f}" if passes >= 10 else f"{passes:.2g}"
+
+
 def _network(estimate: Estimate) -> str:
     return (
         f"{estimate.parameters / 1e6:.1f} M parameters; {estimate.tokens:,} tokens, {estimate.visible:,} visible; "
@@ -71,7 +76,7 @@ def _time(estimate: Estimate) -> str:
 
 def _data(estimate: Estimate) -> str:
     return (
-        f"{estimate.passes:,.3g} passes over {estimate.superpatches:,} superpatches; "
+        f"{_passes(estimate.passes)} passes over {estimate.superpatches:,} superpatches; "
         f"the {estimate.limit} is the limit: the loader reads {estimate.read_per_s:.3g} superpatches/s, the step takes "
         f"{estimate.batch * estimate.accumulate / estimate.step_s:.3g}/s"
     )
@@ -86,6 +91,6 @@ def _devices(row: OnDevices) -> str:
         else f"--train.batch {row.batch} keeps the global batch: {duration(row.hours * 3600)}"
     )
     return (
-        f"{row.devices}: {same}; the same batch on each: {row.superpatches_per_s:.3g} superpatches/s, {row.passes:.3g} "
-        f"passes; {size(row.exchanged_gib)} exchanged per step; the {row.limit} is the limit"
+        f"{row.devices}: {same}; the same batch on each: {row.superpatches_per_s:.3g} superpatches/s, "
+        f"{_passes(row.passes)} passes; {size(row.exchanged_gib)} exchanged per step; the {row.limit} is the limit"
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -116,16 +117,22 @@ def regions_of(store: ScanStore, config: DataConfig, superpatch: Shape3, split: 
         raise EmptySplitError(
             f"no superpatch of {superpatch} voxels belongs to the split '{split}'",
             where=store.path,
-            fix=_advice(store, config.holdout, split),
+            fix=_advice(store, config.holdout, split, superpatch),
         )
     return regions
 
 
-def _advice(store: ScanStore, holdout: HoldoutConfig, split: str) -> str:
+def _advice(store: ScanStore, holdout: HoldoutConfig, split: str, superpatch: Shape3) -> str:
     if holdout.by == "superpatch":
         return "use smaller superpatches, or fewer held-out ones (--data.holdout.test-superpatches)"
     filled = set(_splits(store, holdout).values())
     if split in filled:
+        largest = max(store.entries, key=lambda entry: math.prod(entry.shape)).shape
+        if any(size < edge for size, edge in zip(largest, superpatch, strict=True)):
+            return (
+                f"its scans are smaller than a superpatch, which is mostly padding: the largest has {largest} voxels; "
+                "use smaller superpatches (the preset demo has 64^3), or prepare the scans at a smaller spacing"
+            )
         return "its scans are nearly all air: use smaller superpatches, or a smaller --data.min-tissue"
     held_out = (
         "pre-train again with a new --run, and hold out superpatches with --data.holdout.by superpatch, or name "
