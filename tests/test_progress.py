@@ -49,6 +49,20 @@ def test_pace__an_item_may_take_longer_than_the_window(clock: Clock) -> None:
     assert pace.seconds_left(10) == pytest.approx(3000)
 
 
+def test_pace__the_time_before_the_work_does_not_count(clock: Clock) -> None:
+    pace = Pace()
+    for wait in (4000, 9000):  # a training before each of two models is scored
+        clock.now += wait
+        pace.update(0)
+        for done in (1, 2):
+            clock.now += 10
+            pace.update(done)
+            assert pace.seconds_left(30) == pytest.approx(10 * (30 - done))
+    clock.now += 4000
+    pace.update(1)  # the work began without a word
+    assert pace.seconds_left(30) is None
+
+
 def test_lines__come_by_number_or_by_the_clock_but_not_in_pairs(clock: Clock) -> None:
     printed: list[float] = []
     lines = Lines()

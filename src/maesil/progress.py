@@ -40,8 +40,10 @@ class Pace:
         self._seen = deque([(time.monotonic(), done)])
 
     def update(self, done: int) -> None:
-        """Notes the number of items done now."""
+        """Notes the number of items done now; with none, or fewer than before, other work begins, at its own speed."""
         now = time.monotonic()
+        if done == 0 or done < self._seen[-1][1]:
+            self._seen.clear()
         if len(self._seen) > 1 and now - self._seen[-2][0] < WINDOW_S / 100:
             self._seen.pop()  # a hundred notes are enough
         self._seen.append((now, done))
@@ -103,6 +105,8 @@ def scan_bar(console: Console, title: str) -> Iterator[Progress]:
         task = bar.add_task("", total=None)
 
         def show(done: int, total: int, name: str) -> None:
+            if done == 0 or done < bar.tasks[task].completed:
+                bar.reset(task)  # other work begins
             bar.update(task, completed=done, total=total, description=name)
 
         yield show

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Int16
 
+from maesil.counts import count_of
 from maesil.errors import WeightsError
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import Protocol
@@ -68,6 +69,8 @@ def score_models(
     scores: list[Score] = []
     patch = patch or next(iter(models.values())).grid.patch
     total = len(regions) * len(models)
+    if progress is not None:  # models may have been trained since the last call
+        progress(0, total, f"{count_of(len(regions), 'scan')}, {count_of(protocol.mask_draws, 'mask draw')} each")
     for at, region in enumerate(regions):
         for number, (name, model) in enumerate(models.items(), start=1):
             draws = [
