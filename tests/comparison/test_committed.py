@@ -16,7 +16,7 @@ from maesil.evaluation.sheet import sheet_to_markdown
 RESULTS = Path(__file__).parents[2] / "results"
 PLAIN = "maesil:head=patch:visible_head=false:model.fusion.width=0"
 COMMITTED = {
-    "comparison": ("maesil", "unet", "ae:corrupt=true", "kriging", "interpolation", "mean", "slice_ceiling"),
+    "comparison": ("maesil", PLAIN, "unet", "ae:corrupt=true", "kriging", "interpolation", "mean", "slice_ceiling"),
     "seamless": ("maesil", PLAIN, "kriging"),
 }
 """Folder to its models, ours first."""
