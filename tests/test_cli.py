@@ -173,6 +173,7 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["prepair"], "did you mean 'prepare'?"),
         (["pretrain", "papr", "--run", "x"], "did you mean 'paper'?"),
         (["pretrain", "--run", "x"], "no preset is given"),
+        (["pretrain", "--run", "x", "demo"], "it comes first: maesil pretrain PRESET"),
         (["pretrain", "demo", "--run", "x"], "no store is given"),
         (["pretrain", "demo", "--run", "x", "--data.store", "nowhere"], "there is no store here"),
         (["pretrain", "demo", "--run", "x", "--masking.name", "duel"], "did you mean 'dual'?"),

@@ -59,7 +59,8 @@ def require_begun(run: str | None) -> Path:
     """
     path = Path(run or "") / SETTINGS
     if run is None or not path.is_file():
-        fix = f"maesil pretrain PRESET ..., one of: {', '.join(PRESETS)}; a run that has begun needs only --run RUN"
+        names = ", ".join(PRESETS)
+        fix = f"it comes first: maesil pretrain PRESET ..., one of: {names}; a run that has begun needs only --run RUN"
         what = "no preset is given" if run is None else "no preset is given, and there is no run here that has begun"
         raise ConfigError(what, where=run, fix=fix)
     return path
