@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # Builds wheel and sdist into dist/, and tries each in an environment of its own, outside of the checkout and without a
-# network: `maesil --help`, the demo on synthetic CT, the files of the package, and a vector of a scan by the published
-# weights. Call it from the checkout, as `make dist` does.
+# network: `maesil --help`, the files of the package, a vector of a scan by the published weights, and the demo on synthetic
+# CT. Call it from the checkout, as `make dist` does.
 #
 #   PYTHONS="python3.11 python3.12"   the interpreters to try; those that do not run are skipped, and named
 #   LOWEST=1                          also try the lowest versions that pyproject.toml allows (torch stays pinned)
 #   TRIES="wheel sdist"               what to try
+#   SHORT=1                           the same path with three small scans in place of the demo, on a slow machine
 set -euo pipefail
 root=$(cd "$(dirname "$0")/.." && pwd)
 python=${PYTHON:-python3}
@@ -27,6 +28,19 @@ alone() {
     XDG_CACHE_HOME="$work/cache" PYTHONPATH= "$@"
 }
 
+# path BIN NAME: from scans to a page, with the maesil that is installed in BIN.
+path() {
+  if [ -z "${SHORT:-}" ]; then
+    alone "$1/maesil" demo --phantom --steps 2 --out "$work/demo-$2"
+    return
+  fi
+  alone "$1/maesil" prepare "$work/scans" --out "$work/store-$2" --spacing-mm 4
+  alone "$1/maesil" pretrain demo --data.store "$work/store-$2" --run "$work/run-$2" --train.steps 2 --train.batch 2 \
+    --data.holdout.by patient --data.padded-crops
+  alone "$1/maesil" evaluate "$work/run-$2" --protocol.lpips None --protocol.mask-draws 1
+  alone "$1/maesil" report "$work/run-$2"
+}
+
 # try NAME PYTHON CONSTRAINTS PACKAGE: installs a package into a new environment, and uses it there.
 try() {
   local bin="$work/$1/bin"
@@ -36,8 +50,8 @@ try() {
   (
     cd "$work"
     alone "$bin/maesil" --help > /dev/null
-    alone "$bin/python" "$root/recipes/try_installed.py" "$work/files.txt"
-    alone "$bin/maesil" demo --phantom --steps 2 --out "$work/demo-$1"
+    alone "$bin/python" "$root/recipes/try_installed.py" "$work/files.txt" "$work/scans"
+    path "$bin" "$1"
   )
   rm -rf "${work:?}/$1"
   echo "passed: $1"
