@@ -2,8 +2,8 @@
 
     python try_installed.py FILES.txt SCANS
 
-FILES.txt lists the files of the package in the checkout, one `src/maesil/...` per line; SCANS is a folder for three small
-synthetic scans.
+FILES.txt lists the files of the package in the checkout, one `src/maesil/...` per line; SCANS is a folder for three
+small synthetic scans.
 """
 
 from __future__ import annotations
