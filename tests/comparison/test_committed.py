@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,15 @@ def test_paired_csv__is_as_it_was_committed(committed: tuple[Path, Comparison]) 
     """To the last bit: the resamples and the order of every sum are the same."""
     folder, comparison = committed
     assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
+
+
+def test_comparison__visible_voxels_are_rebuilt_to_30_db() -> None:
+    """Errors of the regions add up: those of `predicted` are those of `whole`, and of the visible voxels."""
+    errors: dict[str, dict[str, float]] = {}
+    for score in read_scores(RESULTS / "comparison" / "models" / "maesil" / "scores.jsonl"):
+        if score.metric == "psnr" and score.model == "maesil + fusion":
+            errors.setdefault(score.scan, {})[score.region] = 10 ** (-score.value / 10)
+    assert len(errors) == 18
+    for found in errors.values():
+        visible_share = 1 - found["whole"] / found["masked"]
+        assert -10 * math.log10((found["predicted"] - found["whole"]) / visible_share) > 30
