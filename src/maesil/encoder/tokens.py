@@ -38,16 +38,31 @@ def scan_tokens(
 def box_tokens(
     backbone: Backbone, reads: ReadsBoxes, shape: Shape3, occupancy: UInt8[np.ndarray, "bd bh bw"], *, batch: int = 4
 ) -> Iterator[tuple[Tile, Float[Tensor, "n e"], Bool[Tensor, " n"]]]:
-    """Yields the tokens of a scan's superpatches, and which of them are not air; all-air superpatches are skipped.
+    """The last of `box_layers`."""
+    for tile, layers, solid in box_layers(backbone, reads, shape, occupancy, (backbone.depth,), batch=batch):
+        yield tile, layers[0], solid
+
+
+def box_layers(
+    backbone: Backbone,
+    reads: ReadsBoxes,
+    shape: Shape3,
+    occupancy: UInt8[np.ndarray, "bd bh bw"],
+    depths: Sequence[int],
+    *,
+    batch: int = 4,
+) -> Iterator[tuple[Tile, Float[Tensor, "depths n e"], Bool[Tensor, " n"]]]:
+    """Yields the tokens of a scan's superpatches after chosen blocks, and which of them are not air.
 
     Superpatches lie inside the scan, as in pre-training; where the last ones overlap the ones before, the tokens of the
-    overlap occur twice.
+    overlap occur twice. All-air superpatches are skipped.
 
     Args:
         backbone: The encoder, on its device.
         reads: Function that returns boxes of the scan.
         shape: Shape of the scan in voxels.
         occupancy: Share of tissue per block of 16^3 voxels, 0 to 255.
+        depths: Number of blocks before each layer of tokens, as in `Backbone.features`.
         batch: Superpatches per batch.
     """
     tiling = Tiling(shape, backbone.config.superpatch)
@@ -58,11 +73,12 @@ def box_tokens(
     for chosen, boxes in tile_batches(reads, tiles, tiling.tile, batch):
         hu = torch.from_numpy(boxes).to(device)
         with torch.inference_mode(), inference_precision(device):
-            tokens = backbone.tokens(backbone.from_hu(hu)).float().cpu()
+            maps = backbone.features(backbone.from_hu(hu), depths)
+            layers = torch.stack([each.float().flatten(2).transpose(1, 2) for each in maps], dim=1).cpu()
             solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
-        for tile, tile_tokens, tile_solid in zip(chosen, tokens, solid, strict=True):
-            if tile_solid.any():
-                yield tile, tile_tokens.clone(), tile_solid
+        for tile, own, mask in zip(chosen, layers, solid, strict=True):
+            if mask.any():
+                yield tile, own.clone(), mask
 
 
 def pooled(tokens: Float[Tensor, "n e"], solid: Bool[Tensor, " n"]) -> Float64[np.ndarray, " e"]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -11,20 +11,15 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maesil.encoder.tokens import BARE_HU, LEAST_TISSUE_TO_EMBED
-from maesil.evaluation.rebuild import inference_precision
+from maesil.encoder.tokens import box_layers
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
-from maesil.sampling.ahead import tile_batches
 from maesil.sampling.labelled import Classes
-from maesil.sampling.regions import tissue_share
 from maesil.store.scanstore import ScanEntry, ScanStore
-from maesil.tiling import Tile, Tiling
+from maesil.tiling import Tile
 
 PATCHES_PER_SCAN = 512
 """Number of patches of a scan that are kept; they are drawn at random from those that are not air."""
-BATCH = 4
-"""Superpatches that are encoded at once."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +127,8 @@ class _Scan:
 def _scan(backbone: Backbone, store: ScanStore, entry: ScanEntry, organs: Classes) -> _Scan | None:
     """The samples of a scan; None if it is all air."""
     pooled, holds, tokens, marked = [], [], [], []
-    for tile, layers, solid in _encoded(backbone, store, entry):
+    reads, depths = partial(store.read, entry.scan_id), range(backbone.depth + 1)
+    for tile, layers, solid in box_layers(backbone, reads, entry.shape, store.occupancy(entry.scan_id), depths):
         inside = _organs_in(backbone, store, entry, organs, tile)
         pooled.append(layers[:, solid].mean(dim=1))
         holds.append(inside.any(axis=0))
@@ -143,27 +139,6 @@ def _scan(backbone: Backbone, store: ScanStore, entry: ScanEntry, organs: Classe
     every, truth = torch.cat(tokens, dim=1), np.concatenate(marked)
     kept = _drawn(len(truth))
     return _Scan(entry, torch.stack(pooled, dim=1), np.stack(holds), every[:, kept], truth[kept])
-
-
-def _encoded(
-    backbone: Backbone, store: ScanStore, entry: ScanEntry
-) -> Iterator[tuple[Tile, Float[Tensor, "depths n e"], Bool[Tensor, " n"]]]:
-    """Yields the tokens of a scan's superpatches after every block, and which of them are not air."""
-    tiling, occupancy = Tiling(entry.shape, backbone.config.superpatch), store.occupancy(entry.scan_id)
-    tiles = [
-        tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE_TO_EMBED
-    ]
-    device = next(backbone.parameters()).device
-    depths = range(backbone.depth + 1)
-    for chosen, boxes in tile_batches(partial(store.read, entry.scan_id), tiles, tiling.tile, BATCH):
-        hu = torch.from_numpy(boxes).to(device)
-        with torch.inference_mode(), inference_precision(device):
-            maps = backbone.features(backbone.from_hu(hu), depths)
-            layers = torch.stack([each.float().flatten(2).transpose(1, 2) for each in maps], dim=1).cpu()
-            solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
-        for tile, own, mask in zip(chosen, layers, solid, strict=True):
-            if mask.any():
-                yield tile, own.clone(), mask
 
 
 def _organs_in(
