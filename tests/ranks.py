@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 
 from maesil.config import RunConfig, dump_yaml
+from maesil.runs.pretrain import pretrain
 
 WATCHED = Path(__file__).with_name("training") / "watched.py"
 
@@ -46,6 +47,11 @@ def launch(
     command += ["pretrain", "--config", str(settings), "--run", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MASTER_ADDR": "127.0.0.1", "WATCHED": str(watched or {})}
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+def train_here(config: RunConfig, run: Path) -> None:
+    """The same pre-training on one process, this one: a reference without a start of its own."""
+    assert pretrain(on(config, 1), run).status == "finished"
 
 
 def finish(process: subprocess.Popen[str]) -> None:

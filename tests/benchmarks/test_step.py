@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 
 from benchmarks import step
 from benchmarks.__main__ import main
+from benchmarks.harness import Apart
 
 pytestmark = pytest.mark.filterwarnings("ignore:torch.meshgrid", "ignore::DeprecationWarning")
 ROOT = Path(__file__).resolve().parents[2]
@@ -112,7 +114,11 @@ def test_step__the_formula_of_flops_is_pytorchs_count(tmp_path: Path, depth: str
 
 
 @pytest.mark.slow
-def test_step__grows_over_tokens(tmp_path: Path) -> None:
+def test_step__grows_over_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def here(function: Callable[..., step.Turn], *arguments: Any) -> Apart[step.Turn]:
+        return Apart(function(*arguments), start_gib=0.5, peak_gib=1.0, seconds=1.0)
+
+    monkeypatch.setattr(step, "apart", here)  # the race is timed apart: six starts are most of a minute
     rows = record(tmp_path, "--parts", "tokens")["rows"]
     assert {row["group"] for row in rows} == {f"growth: {name}" for name in step.GROWING}
     for row in rows:

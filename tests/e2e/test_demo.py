@@ -11,6 +11,7 @@ import pytest
 from maesil.cli import main
 from maesil.ct.phantom import phantom as synthetic_ct
 from maesil.errors import DownloadError, WeightsError
+from maesil.evaluation.protocol import Protocol
 
 
 @pytest.mark.slow
@@ -19,7 +20,8 @@ def test_demo__runs_the_whole_path_without_network_and_resumes(
 ) -> None:
     monkeypatch.delenv("MAESIL_LPIPS_WEIGHTS", raising=False)
     monkeypatch.setattr("torch.hub.get_dir", lambda: str(tmp_path / "hub"))
-    # A quarter of the demo's phantoms: two evaluations under eight mask draws are most of this test.
+    # A quarter of the demo's phantoms, and of its mask draws: two evaluations are most of this test.
+    monkeypatch.setattr("maesil.demo.Protocol", partial(Protocol, mask_draws=2))
     monkeypatch.setattr("maesil.demo.synthetic_ct", partial(synthetic_ct, shape=(96, 112, 112)))
     words = ["demo", "--phantom", "--steps", "6", "--out", str(tmp_path / "demo")]
     assert main(words) == 0

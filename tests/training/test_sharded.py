@@ -25,7 +25,7 @@ from maesil.tasks.classification.module import ClassificationModule
 from maesil.training.config import EfficiencyConfig
 from maesil.training.devices import resolve
 from maesil.training.logs import curve
-from ranks import assert_same, finish, launch, on, weights
+from ranks import assert_same, finish, launch, on, train_here, weights
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -125,7 +125,7 @@ def test_pretrain__a_stopped_run_goes_on_under_another_strategy(
 ) -> None:
     """Stopped by a signal to one rank; None is a single process. A run that forgets its moments ends 5e-3 away."""
     config = replace(config, train=replace(config.train, steps=24, optimizer=optimizer))  # type: ignore[arg-type]
-    finish(launch(on(config, 1), tmp_path / "one", 1))
+    train_here(config, tmp_path / "one")
     moved = tmp_path / "moved"
     stopped = start(config, moved, before, watched={"step": 3, "do": "stop"})
     _, errors = stopped.communicate(timeout=200)

@@ -11,7 +11,7 @@ from maesil.config import RunConfig
 from maesil.models.fusion import FusionConfig
 from maesil.models.mae import MAEConfig
 from maesil.runs.checkpoints import steps_done
-from ranks import assert_same, finish, launch, on
+from ranks import assert_same, finish, launch, on, train_here
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
@@ -23,7 +23,7 @@ def with_fusion(config: RunConfig) -> RunConfig:
 
 
 def test_pretrain__two_processes_train_as_one(config: RunConfig, tmp_path: Path) -> None:
-    finish(launch(on(config, 1), tmp_path / "one", 1))
+    train_here(config, tmp_path / "one")
     finish(launch(on(config, 2), tmp_path / "two", 2))
     assert_same(tmp_path / "one", tmp_path / "two")
 
@@ -34,7 +34,7 @@ def test_pretrain__a_stopped_run_goes_on_on_another_number_of_ranks(
 ) -> None:
     """Two are stopped through their launcher, as SLURM does."""
     config = with_fusion(replace(config, train=replace(config.train, steps=24)))
-    finish(launch(on(config, 1), tmp_path / "one", 1))
+    train_here(config, tmp_path / "one")
     watched = {"step": 3, "do": "stop job" if before > 1 else "stop"}
     stopped = launch(on(config, before), tmp_path / "moved", before, watched)
     _, errors = stopped.communicate(timeout=200)
@@ -51,7 +51,7 @@ def test_pretrain__a_rank_that_dies_ends_the_job_and_the_run_resumes(
 ) -> None:
     config = with_fusion(config)
     two = on(replace(config, monitor=replace(config.monitor, checkpoint_every=2)), 2, strategy=strategy)
-    finish(launch(two, tmp_path / "whole", 2))
+    train_here(config, tmp_path / "whole")
     process = launch(two, tmp_path / "run", 2, watched={"step": 5, "do": "kill"})
     _, errors = process.communicate(timeout=200)  # an end, not a hang
     assert process.returncode != 0
