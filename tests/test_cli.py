@@ -91,6 +91,18 @@ def test_help__has_no_list_by_hand() -> None:
         assert {path.name: by_hand.findall(text) for path, text in texts.items() if by_hand.search(text)} == {}
 
 
+@pytest.mark.parametrize("command", ["check", "evaluate", "compare"])
+def test_help__wraps_its_paragraphs(
+    command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that is longer than the terminal is cut in the middle of a word there, and at the edge of a page."""
+    monkeypatch.setenv("COLUMNS", "72")
+    assert main([command, "--help"]) == 0
+    about = capsys.readouterr().out.split("Examples:")[0]
+    assert about.count("\n") > 4
+    assert max(map(len, about.splitlines())) <= 72
+
+
 @pytest.mark.parametrize("words", [["-h"], ["export", "--help"]])
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_help__to_a_program_that_stops_reading(words: list[str], unbuffered: str) -> None:

@@ -6,7 +6,9 @@ import inspect
 import io
 import json
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial
@@ -31,6 +33,25 @@ Settings = Annotated[T, tyro.conf.arg(name="")]
 """A run's settings: flags without a prefix."""
 
 
+class _Wrapping:
+    """Standard output, on which a help's paragraphs are wrapped at the terminal's width, as tyro wraps all else."""
+
+    def __init__(self, output: Any) -> None:
+        self._output = output
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._output, name)
+
+    def write(self, text: str) -> int:
+        """Writes the text; lines that start with a word or a flag are paragraphs, others boxes or examples."""
+        width = shutil.get_terminal_size().columns
+        lines = (
+            textwrap.fill(line, width, break_on_hyphens=False) if line[:1].isalpha() or line.startswith("--") else line
+            for line in text.split("\n")
+        )
+        return int(self._output.write("\n".join(lines)))
+
+
 def parse(kind: type[T], command: str, words: Sequence[str], default: T | None = None) -> T:
     """Parses arguments into `kind`, a dataclass whose docstring is the command's help.
 
@@ -52,7 +73,7 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
         _check_flags(words, run)
     messages = io.StringIO()
     try:
-        with redirect_stderr(messages):
+        with redirect_stdout(_Wrapping(sys.stdout)), redirect_stderr(messages):
             call: T = run(args=words)
     except SystemExit as stop:
         refused = _validation_behind(stop)
