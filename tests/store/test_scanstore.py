@@ -87,6 +87,17 @@ def test_scan_store__travels_by_its_path(truth: np.ndarray, path: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(sent).volume("set-whole").array, truth)
 
 
+def test_scan_store__beside_the_working_folder(
+    truth: np.ndarray, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Paths such as ../store are what a user types."""
+    (path.parent / "here").mkdir(exist_ok=True)
+    monkeypatch.chdir(path.parent / "here")
+    np.testing.assert_array_equal(ScanStore(Path("../store")).volume("set-whole").array, truth)
+    prepare([Path("../set")], Path("../here/../again"), CONFIG, workers=0)
+    np.testing.assert_array_equal(ScanStore(Path("../again")).volume("set-whole").array, truth)
+
+
 def test_scan_store__lists_its_scans(truth: np.ndarray, path: Path) -> None:
     store = ScanStore(path)
     assert [entry.scan_id for entry in store.entries] == ["set-other", "set-whole"]

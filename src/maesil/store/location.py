@@ -44,7 +44,7 @@ def kvstore_of(store: Path | str) -> dict[str, Any]:
     """
     address = address_of(store)
     if address is None:
-        return {"driver": "file", "path": f"{Path(store).absolute().as_posix()}/"}
+        return {"driver": "file", "path": f"{absolute(Path(store)).as_posix()}/"}  # it refuses a path with ".."
     parts = urlsplit(address)
     path = f"{parts.path.strip('/')}/".lstrip("/")
     if parts.scheme == "gs":
