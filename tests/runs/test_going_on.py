@@ -135,6 +135,19 @@ def test_pretrain__starts_from_the_weights_of_a_run_or_an_export(tiny_config: Ru
         assert seen_patients({**record["seen"], "before": None}, store.entries) is None
 
 
+def test_pretrain__starts_from_a_run_with_another_fusion(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """The network is kept, decoder and all; only the fusion begins anew."""
+    first, run = tmp_path / "first", tmp_path / "run"
+    pipeline.pretrain(steps(tiny_config, 2), first)
+    still = replace(tiny_config.train, peak_lr=1e-12, weight_decay=0.0)
+    fused = replace(tiny_config.model, fusion=FusionConfig(width=2, share=0.5))  # type: ignore[type-var]
+    config = replace(tiny_config, train=still, model=fused, init=str(first))
+    assert "starts from all weights but the fusion's (" in shown_by(steps(config, 2), run)
+    before, after = (load_run(each, device="cpu").model.state_dict() for each in (first, run))
+    assert all(torch.allclose(after[name], weight, atol=1e-6) for name, weight in before.items())
+    assert {name.split(".")[0] for name in set(after) - set(before)} == {"fusion"}
+
+
 def test_pretrain__weights_that_do_not_fit_are_refused(tiny_config: RunConfig, tmp_path: Path) -> None:
     first = tmp_path / "first"
     pipeline.pretrain(steps(tiny_config, 1), first)

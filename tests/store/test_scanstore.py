@@ -87,9 +87,7 @@ def test_scan_store__travels_by_its_path(truth: np.ndarray, path: Path) -> None:
     np.testing.assert_array_equal(pickle.loads(sent).volume("set-whole").array, truth)
 
 
-def test_scan_store__beside_the_working_folder(
-    truth: np.ndarray, path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_scan_store__beside_the_working_folder(truth: np.ndarray, path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Paths such as ../store are what a user types."""
     (path.parent / "here").mkdir(exist_ok=True)
     monkeypatch.chdir(path.parent / "here")

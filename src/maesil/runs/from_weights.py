@@ -69,7 +69,7 @@ def initial_of(source: str) -> Initial:
 
 
 def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
-    """Copies the weights into a model: all of them if they fit, or else those of the encoder.
+    """Copies the weights into a model: all that fit, if at most those of its last stage do not, or else the encoder's.
 
     Raises:
         CheckpointError: The encoder's weights do not fit; the message lists the tensors.
@@ -77,7 +77,8 @@ def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
     own, given = model.state_dict(), initial.weights
     fits = {name for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
     encoder = {name for name in own if name.startswith(ENCODER)}
-    if fits != set(own):
+    loaded = _in_words(set(own) - fits, model)
+    if loaded is None:
         wrong = sorted((encoder | {name for name in given if name.startswith(ENCODER)}) - fits)
         if wrong or not encoder:
             listed = ", ".join(wrong[:SHOWN]) or "the model has no encoder of its own"
@@ -86,10 +87,20 @@ def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
                 where=source,
                 fix="start from a run of the same preset, or give the settings of its model (--model...)",
             )
-        fits = encoder
+        fits, loaded = encoder, "the encoder's weights"
     model.load_state_dict({name: given[name] for name in fits}, strict=False)
-    loaded = "all weights" if fits == set(own) else "the encoder's weights"
     return replace(initial, loaded=f"{loaded} ({count_of(len(fits), 'tensor')} of {len(own)})")
+
+
+def _in_words(missing: set[str], model: Pretrainer) -> str | None:
+    """What is loaded without these tensors; None if more is missing than the part that a run's last stage trains."""
+    if not missing:
+        return "all weights"
+    stage = model.last_stage
+    if stage is None:
+        return None
+    part = next(name for name, module in model.named_modules() if module is stage.part)
+    return f"all weights but the {part}'s" if all(name.startswith(f"{part}.") for name in missing) else None
 
 
 def other_voxels(initial: Initial, settings: Mapping[str, Any]) -> str | None:
