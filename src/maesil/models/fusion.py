@@ -156,7 +156,8 @@ class Fusion(nn.Module):
         # 3D convolutions are faster with channels last on a CPU.
         shown = shown.to(self.network.head.weight.dtype, memory_format=torch.channels_last_3d)
         outputs: Tensor = self.network(shown)
-        return outputs.float().contiguous().split((1, 1, 1, outputs.shape[1] - OUTPUTS), dim=1)
+        single = [1] * OUTPUTS
+        return torch.split(outputs.float().contiguous(), [*single, outputs.shape[1] - OUTPUTS], dim=1)
 
 
 def contrast(volume: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]) -> Float[Tensor, "b c 1 1 1"]:
@@ -175,7 +176,7 @@ def voxels_of_cells(volume: Float[Tensor, "b 1 d h w"], cell: Shape3) -> Float[T
 
 def voxels_from_cells(cells: Float[Tensor, "b q d2 h2 w2"], cell: Shape3) -> Float[Tensor, "b 1 d h w"]:
     """The volume whose voxels are the channels of cells."""
-    apart = cells.unflatten(1, cell).permute(0, 4, 1, 5, 2, 6, 3)
+    apart = cells.view(len(cells), *cell, *cells.shape[2:]).permute(0, 4, 1, 5, 2, 6, 3)
     return apart.flatten(1, 2).flatten(2, 3).flatten(3, 4).unsqueeze(1)
 
 
