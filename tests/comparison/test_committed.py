@@ -77,3 +77,26 @@ def test_comparison__visible_voxels_are_rebuilt_to_30_db() -> None:
     for found in errors.values():
         visible_share = 1 - found["whole"] / found["masked"]
         assert -10 * math.log10((found["predicted"] - found["whole"]) / visible_share) > 30
+
+
+@pytest.mark.parametrize(
+    ("reading", "region", "model", "means"),
+    [
+        ("dual", "masked", "maesil + fusion", (18.50, 0.592, 0.349)),
+        ("dual", "masked", "kriging", (16.99, 0.561, 0.383)),
+        ("shared_plane", "masked", "maesil + fusion", (20.36, 0.630, 0.255)),
+        ("shared_plane", "masked", "kriging", (20.10, 0.634, 0.270)),
+        ("unmasked", "predicted", "maesil", (22.10, 0.799, 0.159)),
+    ],
+)
+def test_readings__the_page_has_the_means_of_the_scores(
+    reading: str, region: str, model: str, means: tuple[float, ...]
+) -> None:
+    folder = RESULTS / "readings"
+    rows = [row for row in read_scores(folder / reading / "scores.jsonl") if (row.region, row.model) == (region, model)]
+    for metric, stated, decimals in zip(("psnr", "ssim", "lpips"), means, (2, 3, 3), strict=True):
+        values = [row.value for row in rows if row.metric == metric]
+        assert len(values) == 9
+        assert round(sum(values) / 9, decimals) == stated
+    shown = f"| `{model}` | {means[0]:.2f} | {means[1]:.3f} | {means[2]:.3f} |"
+    assert shown in (folder / "README.md").read_text()
