@@ -17,13 +17,11 @@ from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.masking import DualMasking
 from maesil.models.cost import mae_flops
-from maesil.models.fusion import Fusion, FusionConfig, enlarged, voxels_from_cells, voxels_of_cells
+from maesil.models.fusion import Fusion, FusionConfig, enlarged
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 
 FUSED = replace(TINY_MODEL, fusion=FusionConfig(width=4))
-DETAILED = replace(TINY_MODEL, fusion=FusionConfig(width=4, detail=True))
-each_fusion = pytest.mark.parametrize("config", [FUSED, DETAILED], ids=["cells", "detail"])
 
 
 def made(config: MAEConfig = FUSED, *, learnt: bool = False) -> MaskedAutoencoder:
@@ -50,9 +48,8 @@ def test_fusion__changes_no_initial_weight_of_the_rest() -> None:
     assert {name.split(".")[0] for name in set(fused) - set(plain)} == {"fusion"}
 
 
-@each_fusion
-def test_reconstruct__starts_at_the_network_alone(config: MAEConfig) -> None:
-    model = made(config)
+def test_reconstruct__starts_at_the_network_alone() -> None:
+    model = made()
     x, mask = inputs(model)
     rows = model.entries("maesil")
     assert list(rows) == ["maesil", "maesil + fusion"]
@@ -61,9 +58,8 @@ def test_reconstruct__starts_at_the_network_alone(config: MAEConfig) -> None:
     assert torch.equal(alone, made(TINY_MODEL).reconstruct(x, mask).volume)
 
 
-@each_fusion
-def test_reconstruct__fuses_masked_voxels_only(config: MAEConfig) -> None:
-    model = made(config, learnt=True)
+def test_reconstruct__fuses_masked_voxels_only() -> None:
+    model = made(learnt=True)
     x, mask = inputs(model)
     hidden = model.voxel_mask(mask)
     alone, fused = (row.reconstruct(x, mask).volume for row in model.entries("maesil").values())
@@ -71,9 +67,8 @@ def test_reconstruct__fuses_masked_voxels_only(config: MAEConfig) -> None:
     assert (fused[hidden] != alone[hidden]).float().mean() > 0.9
 
 
-@each_fusion
-def test_forward__of_one_material_leaves_a_constant_reconstruction_alone(config: MAEConfig) -> None:
-    model = made(config, learnt=True)
+def test_forward__of_one_material_leaves_a_constant_reconstruction_alone() -> None:
+    model = made(learnt=True)
     assert model.fusion is not None
     _, mask = inputs(model)
     constant = torch.full((2, 1, *model.grid.superpatch), 0.7)
@@ -81,9 +76,8 @@ def test_forward__of_one_material_leaves_a_constant_reconstruction_alone(config:
     assert (fused - constant).abs().max() < 1e-4
 
 
-@each_fusion
-def test_last_loss__has_gradients_for_the_fusion_alone(config: MAEConfig) -> None:
-    model = made(config, learnt=True)
+def test_last_loss__has_gradients_for_the_fusion_alone() -> None:
+    model = made(learnt=True)
     loss = model.last_loss(*inputs(model))
     loss.backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -125,28 +119,6 @@ def test_enlarged__is_linear_interpolation() -> None:
     torch.testing.assert_close(enlarged(cells, size), expected)
 
 
-def test_voxels_of_cells__are_put_back_in_place() -> None:
-    volume = torch.arange(2 * 4 * 6 * 8.0).view(2, 1, 4, 6, 8)
-    cells = voxels_of_cells(volume, (2, 3, 4))
-    assert cells.shape == (2, 24, 2, 2, 2)
-    assert torch.equal(cells[1, :, 1, 0, 1], volume[1, 0, 2:4, 0:3, 4:8].flatten())
-    assert torch.equal(voxels_from_cells(cells, (2, 3, 4)), volume)
-
-
-def test_forward__with_detail_changes_voxels_within_a_cell_apart() -> None:
-    """Without it, what the fusion adds to a constant reconstruction is interpolated from cells of two voxels."""
-    steps = {}
-    for name, config in {"cells": FUSED, "detail": DETAILED}.items():
-        model = made(config, learnt=True)
-        x, mask = inputs(model)
-        assert model.fusion is not None
-        hidden = torch.ones_like(model.voxel_mask(mask))
-        hidden[..., :8, :, :] = False
-        added = (model.fusion(x, torch.full_like(x, 0.3), hidden) - 0.3)[..., 8:, :, :]
-        steps[name] = (added[..., 2::2] - 2 * added[..., 1:-1:2] + added[..., :-2:2]).abs().mean() / added.abs().mean()
-    assert steps["detail"] > 3 * steps["cells"]
-
-
 def test_first_step__leaves_steps_to_both() -> None:
     stage = made().last_stage
     assert stage is not None
@@ -159,9 +131,8 @@ def test_fusion_config__refuses_a_share_that_leaves_nothing(share: float) -> Non
         FusionConfig(width=4, share=share)
 
 
-@pytest.mark.parametrize("detail", [False, True])
-def test_mae_flops__of_a_run_with_a_fusion_are_pytorchs(detail: bool) -> None:
-    config = replace(FUSED, fusion=FusionConfig(width=4, share=0.25, detail=detail))
+def test_mae_flops__of_a_run_with_a_fusion_are_pytorchs() -> None:
+    config = replace(FUSED, fusion=FusionConfig(width=4, share=0.25))
     model = made(config)
     visible = model.masking.visible_count(model.grid)
     assert count_flops(model) == pytest.approx(mae_flops(config, visible), rel=0.02)

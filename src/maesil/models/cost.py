@@ -47,8 +47,7 @@ def fusion_flops(config: MAEConfig) -> int:
     )
     blurs = 2 * len(fusion.BLURS) * _spectral_flops(cells) // 2
     enlarging = 2 * 3 * _enlarging_flops(cells, config.superpatch)
-    inputs, outputs = config.fusion.channels(config.patch)
-    return fill + blurs + enlarging + _small_unet_flops(config.fusion.widths, inputs, outputs, product(cells))
+    return fill + blurs + enlarging + _small_unet_flops(config.fusion.widths, product(cells))
 
 
 def _cells(config: MAEConfig, cell: Shape3) -> Shape3:
@@ -68,16 +67,16 @@ def _enlarging_flops(cells: Shape3, superpatch: Shape3) -> int:
     return 2 * (d * h * w * width + d * h * width * height + d * height * width * depth)
 
 
-def _small_unet_flops(widths: list[int], inputs: int, outputs: int, cells: int) -> int:
+def _small_unet_flops(widths: list[int], cells: int) -> int:
     """Operations of the fusion's U-Net; its input needs no gradient."""
     total = 0
     for level, width in enumerate(widths):
         here = cells // 8**level
-        entering = inputs if level == 0 else widths[level - 1]
+        entering = fusion.INPUTS if level == 0 else widths[level - 1]
         passes = PASSES - 1 if level == 0 else PASSES
         merging = width * (width + widths[level + 1]) if level + 1 < len(widths) else 0
         total += 2 * fusion.KERNEL**3 * here * (passes * entering * width + PASSES * (width**2 + merging))
-    return total + 2 * PASSES * cells * widths[0] * outputs
+    return total + 2 * PASSES * cells * widths[0] * fusion.OUTPUTS
 
 
 def _network_flops(config: MAEConfig, visible: int) -> int:

@@ -21,7 +21,7 @@ from maesil.errors import ConfigError
 from maesil.models.interpolation import gaussian_blur
 from maesil.models.kriging import GaussianField, cells_of
 from maesil.models.mean import visible_mean
-from maesil.shapes import Shape3, product
+from maesil.shapes import Shape3
 
 FINE, COARSE = 2, 4
 """Edges of the cells that the fill is solved on, in voxels; the U-Net works on the fine ones."""
@@ -35,10 +35,10 @@ LEVELS = 3
 """Resolutions of the U-Net."""
 KERNEL = 3
 """Edge of its convolutions."""
-INPUTS = 2 + len(BLURS)
-"""Channels that it sees besides the reconstruction: fill, visible mask and its blurs."""
+INPUTS = 3 + len(BLURS)
+"""Channels that it sees: reconstruction, fill, visible mask and its blurs."""
 OUTPUTS = 3
-"""Channels that it returns on cells: gate, correction and share of the reconstruction's detail to leave out."""
+"""Channels that it returns: gate, correction and share of detail to leave out."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -49,14 +49,11 @@ class FusionConfig:
         width: Number of channels of its U-Net at the finest level, doubled at each of two coarser ones; 0: no fusion.
         share: Share of the run's steps, at its end, that train the fusion; the rest of the network is frozen then.
         peak_lr: Peak learning rate of these steps, which have a warm-up and a cosine of their own.
-        detail: Whether it sees the voxels within its cells, and corrects each of them; without it, what it adds is as
-            smooth as its cells.
     """
 
     width: NonNegativeInt = 0
     share: PositiveFloat = 0.15
     peak_lr: PositiveFloat = 2e-3
-    detail: bool = False
 
     def __post_init__(self) -> None:
         if self.share >= 1.0:
@@ -67,11 +64,6 @@ class FusionConfig:
         """Number of channels of each level, from the finest."""
         return [self.width * 2**level for level in range(LEVELS)]
 
-    def channels(self, patch: Shape3) -> tuple[int, int]:
-        """Number of channels that the U-Net sees and returns on each cell, for masks of these patches."""
-        voxels = product(cells_of(patch, FINE)) if self.detail else 0
-        return INPUTS + (voxels or 1), OUTPUTS + voxels
-
 
 @final
 class Fusion(nn.Module):
@@ -79,9 +71,8 @@ class Fusion(nn.Module):
 
     On cells of 2^3 voxels, a U-Net sees both, the mask and how far visible voxels are. It returns a gate from the
     reconstruction to the fill and a correction, whose sum is enlarged smoothly to voxels, and a share by which the
-    reconstruction's detail within cells, such as its seams, is left out. All are zero at the start, where the
-    result is the reconstruction. With `detail`, it sees the voxels of each cell in place of their mean, and returns a
-    correction of each, too.
+    reconstruction's detail within cells, such as its seams, is left out. All three are zero at the start, where the
+    result is the reconstruction.
 
     Args:
         config: Settings, with a positive width.
@@ -95,8 +86,7 @@ class Fusion(nn.Module):
         self.patch, self.mean, self.std = patch, mean, std
         self.fine = GaussianField(patch, cells_of(patch, FINE))
         self.coarse = GaussianField(patch, coarse_cells(patch))
-        self.detail = config.detail
-        self.network = SmallUNet(config.widths, *config.channels(patch))
+        self.network = SmallUNet(config.widths)
 
     def forward(
         self,
@@ -116,15 +106,12 @@ class Fusion(nn.Module):
             composite = torch.where(hidden, predicted, superpatch.float())
             fill = self.fill(composite, hidden)
             cells = F.avg_pool3d(composite, self.fine.cell)
-            seen = voxels_of_cells(composite, self.fine.cell) if self.detail else cells
-            gate, correction, smoothing, detail = self._outputs(seen, fill, hidden)
-            unit = self.std * contrast(composite, hidden)
-            change = gate * (fill - cells) + unit * correction
+            gate, correction, smoothing = self._outputs(cells, fill, hidden)
+            correction = self.std * correction * contrast(composite, hidden)
+            change = gate * (fill - cells) + correction
             maps = enlarged(torch.cat((change, cells, smoothing), dim=1), superpatch.shape[2:])
             change, smooth, smoothing = maps.chunk(3, dim=1)
             fused = predicted + change + smoothing * (smooth - predicted)
-            if self.detail:
-                fused = fused + unit * voxels_from_cells(detail, self.fine.cell)
             return torch.where(hidden, fused, predicted)
 
     @torch.no_grad()
@@ -144,20 +131,19 @@ class Fusion(nn.Module):
 
     def _outputs(
         self,
-        seen: Float[Tensor, "b q d2 h2 w2"],
+        cells: Float[Tensor, "b 1 d2 h2 w2"],
         fill: Float[Tensor, "b 1 d2 h2 w2"],
         hidden: Bool[Tensor, "b 1 d h w"],
     ) -> tuple[Tensor, ...]:
-        """Gate, correction and smoothing (b, 1, d2, h2, w2) and detail (b, 0 or q, d2, h2, w2), in float32."""
+        """The U-Net's outputs on the fine cells, each (b, 1, d2, h2, w2), in float32."""
         visible = 1.0 - F.max_pool3d(hidden.float(), self.fine.cell)
         scale = [edge / cell for edge, cell in zip(self.patch, self.fine.cell, strict=True)]
         blurs = [_blurred(visible, [blur * edge for edge in scale]) for blur in BLURS]
-        shown = torch.cat(((seen - self.mean) / self.std, (fill - self.mean) / self.std, visible, *blurs), dim=1)
+        shown = torch.cat(((cells - self.mean) / self.std, (fill - self.mean) / self.std, visible, *blurs), dim=1)
         # 3D convolutions are faster with channels last on a CPU.
         shown = shown.to(self.network.head.weight.dtype, memory_format=torch.channels_last_3d)
         outputs: Tensor = self.network(shown)
-        single = [1] * OUTPUTS
-        return torch.split(outputs.float().contiguous(), [*single, outputs.shape[1] - OUTPUTS], dim=1)
+        return outputs.float().contiguous().chunk(OUTPUTS, dim=1)
 
 
 def contrast(volume: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]) -> Float[Tensor, "b c 1 1 1"]:
@@ -165,19 +151,6 @@ def contrast(volume: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w
     centred = (volume - visible_mean(volume, hidden)).masked_fill(hidden, 0.0)
     variance = centred.square().sum(dim=(2, 3, 4), keepdim=True) / (~hidden).sum(dim=(2, 3, 4), keepdim=True)
     return (variance.sqrt() / FLAT).clamp(max=1.0)
-
-
-def voxels_of_cells(volume: Float[Tensor, "b 1 d h w"], cell: Shape3) -> Float[Tensor, "b q d2 h2 w2"]:
-    """The voxels of each cell as its channels."""
-    (batch, _, *shape), (depth, height, width) = volume.shape, cell
-    split = (shape[0] // depth, depth, shape[1] // height, height, shape[2] // width, width)
-    return volume.reshape(batch, *split).permute(0, 2, 4, 6, 1, 3, 5).flatten(1, 3)
-
-
-def voxels_from_cells(cells: Float[Tensor, "b q d2 h2 w2"], cell: Shape3) -> Float[Tensor, "b 1 d h w"]:
-    """The volume whose voxels are the channels of cells."""
-    apart = cells.view(len(cells), *cell, *cells.shape[2:]).permute(0, 4, 1, 5, 2, 6, 3)
-    return apart.flatten(1, 2).flatten(2, 3).flatten(3, 4).unsqueeze(1)
 
 
 def coarse_cells(patch: Shape3) -> Shape3:
@@ -193,20 +166,18 @@ class SmallUNet(nn.Module):
 
     Args:
         widths: Number of channels of each level, from the finest.
-        inputs: Number of channels that it sees.
-        outputs: Number of channels that it returns.
     """
 
-    def __init__(self, widths: list[int], inputs: int, outputs: int) -> None:
+    def __init__(self, widths: list[int]) -> None:
         super().__init__()
-        above = [inputs, *widths[:-1]]
+        above = [INPUTS, *widths[:-1]]
         self.enter = nn.ModuleList(
             _convolution(first, second, stride=1 if level == 0 else 2)
             for level, (first, second) in enumerate(zip(above, widths, strict=True))
         )
         self.stay = nn.ModuleList(_convolution(width, width) for width in widths)
         self.merge = nn.ModuleList(_convolution(fine + coarse, fine) for fine, coarse in pairwise(widths))
-        self.head = nn.Conv3d(widths[0], outputs, 1)
+        self.head = nn.Conv3d(widths[0], OUTPUTS, 1)
         nn.init.zeros_(self.head.weight)
         assert self.head.bias is not None
         nn.init.zeros_(self.head.bias)
