@@ -91,6 +91,17 @@ def test_help__has_no_list_by_hand() -> None:
         assert {path.name: by_hand.findall(text) for path, text in texts.items() if by_hand.search(text)} == {}
 
 
+@pytest.mark.parametrize("command", sorted(set(COMMANDS) - {"demo", "doctor"}))
+def test_errors__a_command_alone_says_what_is_missing(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main([command]) == 2
+    said = capsys.readouterr().err
+    assert said
+    assert "Traceback" not in said
+
+
 @pytest.mark.parametrize("command", ["check", "evaluate", "compare"])
 def test_help__wraps_its_paragraphs(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
@@ -183,6 +194,8 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
     ("words", "message"),
     [
         (["prepair"], "did you mean 'prepare'?"),
+        (["plan"], "it comes first: maesil plan PRESET"),
+        (["evaluate", "there"], "this is a store of scans, not a run"),
         (["pretrain", "papr", "--run", "x"], "did you mean 'paper'?"),
         (["pretrain", "--run", "x"], "no preset is given"),
         (["pretrain", "--run", "x", "demo"], "it comes first: maesil pretrain PRESET"),

@@ -25,8 +25,8 @@ def test_pipeline__every_path_may_be_a_string(name: str) -> None:
     assert [each.name for each in parameters if only_paths.search(str(each.annotation))] == []
 
 
-TOLD_OTHERWISE = {"demo", "plan"}
-"""Functions that take long and show what they do on a console, or take a few seconds."""
+TOLD_OTHERWISE = {"demo"}
+"""Functions that take long and show what they do on a console."""
 AT_ONCE = {"check", "doctor", "export", "masks", "publish", "similar", "view", "write_table1"}
 """Functions of one scan, one file or one page, without items to count."""
 

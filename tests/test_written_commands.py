@@ -109,7 +109,7 @@ def understood(words: tuple[str, ...]) -> None:
         if hasattr(module, "load_yaml"):
             patched.setattr(module, "load_yaml", lambda path: presets.base())
         if hasattr(module, "_settings_of"):  # so is the run
-            patched.setattr(module, "_settings_of", lambda run: presets.base())
+            patched.setattr(module, "_settings_of", lambda *_: presets.base())
         with pytest.raises(UnderstoodError):
             module.main(list(words[1:]))
 

@@ -93,7 +93,7 @@ def test_score__damaged_files_are_scored_again(
     def scored() -> object:
         return scorer.score(fills, tmp_path, "untrained", lambda done, total, what: calls.append(what))
 
-    first, work = scored(), 3  # the work is named, then come two models of a scan
+    first, work = scored(), 1 + 2 * scorer.protocol.mask_draws  # the work is named, then come two models of a scan
     assert len(calls) == work
     assert scored() == first
     assert len(calls) == work

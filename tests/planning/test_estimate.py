@@ -79,7 +79,10 @@ def test_plan__the_command(tiny_config: RunConfig, tmp_path: Path, capsys: pytes
     assert found["device_gib"] == 24
     assert found["fitting_batch"] > 1000
     assert main(words) == 0
-    printed = capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "reading 16 superpatches" in said.err
+    assert "3/3  steps of 1 superpatch" in said.err
+    printed = said.out
     for part in ("network", "memory", "time     12 steps, about", "data", "disk", "devices  1:", "fits 24.00 GiB"):
         assert part in printed
 

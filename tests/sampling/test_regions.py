@@ -10,14 +10,21 @@ import numpy as np
 import pytest
 
 from maesil.config import RunConfig
-from maesil.errors import EmptySplitError, StoreError
+from maesil.datasets.splits import SplitConfig
+from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.plan import make_plan
-from maesil.sampling.regions import overlap, regions_of, solid_tiles, tissue_share
+from maesil.sampling.regions import check_overrides, overlap, regions_of, solid_tiles, tissue_share
 from maesil.store.scanstore import ScanStore
 from maesil.tiling import Tiling
 
 EDGE = (32, 32, 32)
+
+
+def test_check_overrides__of_patients_where_superpatches_are_held_out(tiny_store: Path) -> None:
+    holdout = HoldoutConfig(by="superpatch", patients=SplitConfig(overrides={"d": "test"}))
+    with pytest.raises(ConfigError, match=r"add --data\.holdout\.by patient"):
+        check_overrides(ScanStore(tiny_store), holdout)
 
 
 def test_regions_of__patients_are_whole(tiny_store: Path, tiny_config: RunConfig) -> None:

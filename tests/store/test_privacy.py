@@ -84,6 +84,9 @@ def test_check_privacy__finds_what_a_store_repeats(
         assert main([*words, "--json"]) == 1
         found = json.loads(capsys.readouterr().out)["repeated"]
         assert {"place": "note.txt", "what": what} in found
+    (tmp_path / "none").mkdir()
+    assert main(["doctor", "--privacy", str(store), str(tmp_path / "none")]) == 0
+    assert "nothing was compared" in capsys.readouterr().out
     (store / "note.txt").write_text("a number, 20.190823, and 1952.0607\n")
     assert main(words) == 0
     with pytest.raises(ConfigError, match="no such file or folder"):

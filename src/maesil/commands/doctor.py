@@ -64,5 +64,8 @@ def _print_check(check: PrivacyCheck, *, as_json: bool) -> None:
         return
     for one in check.repeated:
         print(f"{one.place}: repeats {one.what}")  # noqa: T201 (the result, on standard output)
+    if not check.values:
+        print("nothing was compared: the headers of these sources have no values that tell who a patient is")  # noqa: T201
+        return
     found = f"{count_of(len(check.repeated), 'value')} repeated" if check.repeated else "nothing is repeated"
     print(f"{found}; {check.values} values of the sources were searched for in {count_of(check.files, 'file')}")  # noqa: T201

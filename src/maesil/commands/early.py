@@ -11,6 +11,7 @@ from pathlib import Path
 from maesil.ct.readers import require_there
 from maesil.ct.write import nifti_ending
 from maesil.encoder.feature_file import require_features, require_table
+from maesil.encoder.published import published_names
 from maesil.encoder.source import NONE, local_folder
 from maesil.errors import ConfigError
 from maesil.export import TARGETS
@@ -51,8 +52,12 @@ def value_of(words: Sequence[str], flag: str) -> str | None:
     return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
 
 
-def require_begun(run: str | None) -> Path:
+def require_begun(run: str | None, command: str = "pretrain") -> Path:
     """The settings of a run that has begun.
+
+    Args:
+        run: The run folder; None: none is given.
+        command: The command that wants a preset or a run, for the error message.
 
     Raises:
         ConfigError: There is no such run.
@@ -60,7 +65,9 @@ def require_begun(run: str | None) -> Path:
     path = Path(run or "") / SETTINGS
     if run is None or not path.is_file():
         names = ", ".join(PRESETS)
-        fix = f"it comes first: maesil pretrain PRESET ..., one of: {names}; a run that has begun needs only --run RUN"
+        fix = f"it comes first: maesil {command} PRESET ..., one of: {names}"
+        if command == "pretrain":
+            fix += "; a run that has begun needs only --run RUN"
         what = "no preset is given" if run is None else "no preset is given, and there is no run here that has begun"
         raise ConfigError(what, where=run, fix=fix)
     return path
@@ -104,6 +111,11 @@ def _weights(word: str) -> None:
         checkpoint_of(Path(word))
 
 
+def _run_or_published(word: str) -> None:
+    if Path(word).exists() or word not in published_names():
+        checkpoint_of(Path(word))
+
+
 def _run(kind: str) -> Check:
     return lambda word: checkpoint_of(Path(word), kind=kind)
 
@@ -132,7 +144,7 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "plan": _SETTINGS,
     "evaluate": {0: _PRETRAINED, "--data.store": _store},
     "report": {0: _PRETRAINED, "--data.store": _store},
-    "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _PRETRAINED, 1: require_there},
+    "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _run_or_published, 1: require_there},
     "predict": {"--out": lambda word: nifti_ending(Path(word)), 0: _SEGMENTATION, 1: require_there},
     "export": {"--to": TARGETS.__getitem__, 0: local_folder},
     "embed": {2: _further_store, "--out": lambda word: require_table(Path(word)), 0: local_folder, 1: _store},

@@ -12,6 +12,7 @@ import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import redirect_stderr, redirect_stdout, suppress
 from functools import partial
+from itertools import pairwise
 from typing import Annotated, Any, TypeVar
 
 import tyro
@@ -105,7 +106,7 @@ def _check_flags(words: Sequence[str], run: partial[Any]) -> None:
     with redirect_stdout(shown), suppress(SystemExit):
         run(args=["--help"])
     known = sorted(set(re.findall(r"--\w[\w.-]*\w", shown.getvalue())))
-    for word, following in zip(words, [*words[1:], ""], strict=True):
+    for word, following in pairwise([*words, ""]):
         flag, equals, value = word.partition("=")
         flag = flag.replace("_", "-")
         if flag.startswith("--") and flag not in known:

@@ -82,10 +82,14 @@ def _print_next(screen: Console, config: RunConfig, run: Path) -> None:
         screen.print(f"next: maesil evaluate {quoted(run)}{flag}", markup=False)
 
 
-def starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
+def starting_point(words: list[str], command: str = "pretrain") -> tuple[RunConfig, list[str]]:
     """The preset or file that the flags modify, with the model and masking they name; and the remaining arguments.
 
     With neither, these are the settings of the run itself.
+
+    Args:
+        words: The arguments after the command's name.
+        command: The command's name, for the error message.
     """
     if words and not words[0].startswith("-"):
         config, rest = PRESETS[words[0]](), words[1:]
@@ -95,18 +99,18 @@ def starting_point(words: list[str]) -> tuple[RunConfig, list[str]]:
     elif HELP & set(words):
         config, rest = PRESETS["base"](), words
     else:
-        config, rest = _settings_of(value_of(words, "--run")), words
+        config, rest = _settings_of(value_of(words, "--run"), command), words
     return _with_parts(config, rest), rest
 
 
-def _settings_of(run: str | None) -> RunConfig:
+def _settings_of(run: str | None, command: str) -> RunConfig:
     """A run's own settings.
 
     Raises:
         ConfigError: There is no such run.
         CheckpointError: It is of another kind of run.
     """
-    settings = require_begun(run)
+    settings = require_begun(run, command)
     if steps_done(settings.parent):
         checkpoint_of(settings.parent)
     return load_yaml(settings)

@@ -27,7 +27,7 @@ class Reconstruct:
     """
 
     run: tyro.conf.Positional[Path]
-    """The run or checkpoint folder."""
+    """The run or checkpoint folder, or the name of published weights."""
     scan: tyro.conf.Positional[Path]
     """The scan: a file or DICOM folder."""
     out: Path
@@ -52,10 +52,12 @@ def main(words: Sequence[str]) -> int:
     """Writes both files and prints their paths."""
     call = parse(Reconstruct, "reconstruct", words)
     from maesil import pipeline
+    from maesil.encoder.published import published, published_names
 
+    named = str(call.run) in published_names() and not call.run.exists()
     with scan_bar(console(), "rebuilding") as progress:
         reconstruction, mask = pipeline.reconstruct(
-            call.run,
+            published(str(call.run)) if named else call.run,
             call.scan,
             call.out,
             predicted=call.predicted,

@@ -81,8 +81,15 @@ def require_same_voxels(card: Transfer, store: ScanStore) -> None:
         raise ConfigError(
             f"the encoder was pre-trained on other voxels than the store's: {both}",
             where=store.path,
-            fix="prepare the scans as for the pre-training, with the same --policy and --spacing-mm",
+            fix=f"prepare the scans as for the pre-training: maesil prepare SCANS --out OTHER {_flags(card.voxels)}",
         )
+
+
+def _flags(voxels: Mapping[str, Any]) -> str:
+    """The flags of `maesil prepare` for these voxels."""
+    if voxels["policy"] == "spacing":
+        return f"--spacing-mm {voxels['spacing_mm']:g}"
+    return f"--policy cube --cube {voxels['cube']}" if voxels["policy"] == "cube" else f"--policy {voxels['policy']}"
 
 
 def _settings(store: ScanStore) -> dict[str, Any]:

@@ -63,22 +63,24 @@ def score_models(
         patch: Patch size of the masks, in voxels; None: the first model's.
         seed: Training seed of the models, written into the scores.
         weights: Folder with LPIPS weights; None: the usual places.
-        progress: Called after every scan and model.
+        progress: Called after every mask draw of a scan and a model.
     """
     lpips, notes = lpips_or_reason(protocol, weights)
     scores: list[Score] = []
     patch = patch or next(iter(models.values())).grid.patch
-    total = len(regions) * len(models)
+    of_one = protocol.mask_draws
+    total = len(regions) * len(models) * of_one
     if progress is not None:  # models may have been trained since the last call
-        progress(0, total, f"{count_of(len(regions), 'scan')}, {count_of(protocol.mask_draws, 'mask draw')} each")
+        progress(0, total, f"{count_of(len(regions), 'scan')}, {count_of(of_one, 'mask draw')} each")
     for at, region in enumerate(regions):
-        for number, (name, model) in enumerate(models.items(), start=1):
-            draws = [
-                _measured(model, store, region, protocol, draw, lpips, patch) for draw in range(protocol.mask_draws)
-            ]
+        for number, (name, model) in enumerate(models.items()):
+            draws = []
+            for draw in range(of_one):
+                draws.append(_measured(model, store, region, protocol, draw, lpips, patch))
+                if progress is not None:
+                    done = (at * len(models) + number) * of_one + draw + 1
+                    progress(done, total, f"{region.entry.scan_id}: {name}")
             scores += pooled(draws, name, region.entry, protocol, seed)
-            if progress is not None:
-                progress(at * len(models) + number, total, f"{region.entry.scan_id}: {name}")
     return Scored(tuple(scores), notes)
 
 

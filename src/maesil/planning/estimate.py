@@ -13,6 +13,7 @@ from maesil.errors import ConfigError
 from maesil.memory import GIB
 from maesil.planning.footprint import Footprint, footprint
 from maesil.planning.rehearsal import Rehearsal, rehearse
+from maesil.progress import Progress
 from maesil.runs.pretrain import validation_superpatches
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import make_plan
@@ -149,13 +150,16 @@ class Estimate:
         return asdict(self)
 
 
-def plan(config: RunConfig, *, device_gib: float | None = None, seconds: float = 60.0) -> Estimate:
+def plan(
+    config: RunConfig, *, device_gib: float | None = None, seconds: float = 60.0, progress: Progress | None = None
+) -> Estimate:
     """What a run will need: memory, time, passes over the store, disk. It takes a few real steps, and writes nothing.
 
     Args:
         config: Settings of the run; `config.data.store` must be set.
         device_gib: Memory of the device that the batch should fit, in GiB; None: this device's.
-        seconds: About how long to measure; a step of one superpatch is always taken.
+        seconds: About how long to measure; steps of one superpatch are always taken.
+        progress: Called before and after every superpatch that is read, and every step.
 
     Raises:
         ConfigError: No store is given, or a number is not positive.
@@ -172,7 +176,8 @@ def plan(config: RunConfig, *, device_gib: float | None = None, seconds: float =
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
     draws = make_plan(regions_of(store, config.data, config.model.superpatch, "train"), config.data, config.seed)
     need = footprint(config, efficiency.precision)
-    measured = rehearse(config, SuperpatchDataset(store, draws, config.model.superpatch), efficiency, need, seconds)
+    dataset = SuperpatchDataset(store, draws, config.model.superpatch)
+    measured = rehearse(config, dataset, efficiency, need, seconds, progress or (lambda *_: None))
     held_out = validation_superpatches(config, store)
     validated = 0 if held_out is None else held_out.count or 0
     return _estimate(config, efficiency, store, need, measured, len(draws), validated, device_gib)

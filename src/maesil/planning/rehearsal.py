@@ -15,8 +15,10 @@ from torch import nn
 from torch.optim import Optimizer
 
 from maesil.config import RunConfig
+from maesil.counts import count_of
 from maesil.memory import GIB, peak_resident_gib, reset_peak
 from maesil.planning.footprint import NUMBER_TYPES, Footprint
+from maesil.progress import Progress
 from maesil.runs.pretrain import make_module
 from maesil.sampling.dataset import READS_IN_FLIGHT, ResumableLoader, SuperpatchDataset, Superpatches
 from maesil.sampling.plan import Order
@@ -95,7 +97,12 @@ def _between(x: int, low: float, other: int, high: float, at: int) -> float:
 
 
 def rehearse(
-    config: RunConfig, dataset: SuperpatchDataset, efficiency: EfficiencyConfig, need: Footprint, seconds: float
+    config: RunConfig,
+    dataset: SuperpatchDataset,
+    efficiency: EfficiencyConfig,
+    need: Footprint,
+    seconds: float,
+    progress: Progress,
 ) -> Rehearsal:
     """Takes a few steps of a run, and leaves nothing behind.
 
@@ -107,13 +114,14 @@ def rehearse(
         efficiency: Device and precision, without "auto".
         need: Footprint of the network.
         seconds: About how long to measure.
+        progress: Called before and after every superpatch that is read, and every step.
     """
     device = torch.device("cuda" if efficiency.accelerator == "gpu" else "cpu")
     start_gib = 0.0 if device.type == "cuda" else _peak_now(device)
-    batch, read_per_s = _read(dataset, max(config.train.batch, READ))
+    batch, read_per_s = _read(dataset, max(config.train.batch, READ), progress)
     module = make_module(config, efficiency).to(device)
     optimizer = make_optimizer(module.model, config.train, 1, fused=efficiency.precision != "16-mixed")
-    stepping = _Stepping(module, optimizer, config.train.clip_norm, efficiency.precision)
+    stepping = _Stepping(module, optimizer, config.train.clip_norm, efficiency.precision, progress)
     one = stepping.measure(batch, 1)
     largest = _largest(config.train.batch, one, need, device, seconds)
     most = one if largest == 1 else stepping.measure(batch, largest)
@@ -136,7 +144,15 @@ def _largest(batch: int, one: Steps, need: Footprint, device: torch.device, seco
 class _Stepping:
     """Training steps outside of the Trainer, with its autocast, clipping and optimiser."""
 
-    def __init__(self, module: PretrainModule, optimizer: Optimizer, clip_norm: float | None, precision: str) -> None:
+    def __init__(
+        self,
+        module: PretrainModule,
+        optimizer: Optimizer,
+        clip_norm: float | None,
+        precision: str,
+        progress: Progress,
+    ) -> None:
+        self._progress = progress
         self._module, self._optimizer, self._clip_norm = module, optimizer, clip_norm
         self._dtype = NUMBER_TYPES.get(precision)
 
@@ -145,8 +161,13 @@ class _Stepping:
         device = self._module.device
         part = _moved(batch, size, device)
         _reset_peak(device)
-        self._step(part)
-        timed = [self._timed(part) for _ in range(TIMED)]
+        name = f"steps of {count_of(size, 'superpatch', 'superpatches')}"
+        self._progress(0, TIMED + 1, name)
+        timed = []
+        for done in range(1, TIMED + 2):
+            timed.append(self._timed(part))
+            self._progress(done, TIMED + 1, name)
+        del timed[0]  # it warms up
         wall, cpu = ([each[at] for each in timed] for at in (0, 1))
         return Steps(size, statistics.median(wall), statistics.median(cpu), _peak_now(device))
 
@@ -186,11 +207,16 @@ def _moved(batch: Superpatches, size: int, device: torch.device) -> Superpatches
     )
 
 
-def _read(dataset: SuperpatchDataset, count: int) -> tuple[Superpatches, float]:
+def _read(dataset: SuperpatchDataset, count: int, progress: Progress) -> tuple[Superpatches, float]:
     """Reads superpatches as a training does; returns them as one batch, and the speed."""
     ahead = ResumableLoader(dataset, Order(1, 0, 1, 0, count + READS_IN_FLIGHT))
+    name = f"reading {count_of(count, 'superpatch', 'superpatches')}"
+    progress(0, count, name)
     began = time.perf_counter()
-    parts = [part for part, _ in zip(ahead, range(count), strict=False)]
+    parts = []
+    for part, done in zip(ahead, range(1, count + 1), strict=False):
+        parts.append(part)
+        progress(done, count, name)
     speed = count / (time.perf_counter() - began)
     hu, inside = (torch.cat([getattr(part, name) for part in parts]) for name in ("hu", "inside"))
     return Superpatches(hu, [part.numbers[0] for part in parts], [part.places[0] for part in parts], inside), speed

@@ -12,7 +12,7 @@ import torch
 from pytorch_lightning import Callback
 from rich.console import Console
 
-from maesil.config import RunConfig, changed_keys, from_dict, load_yaml, to_dict
+from maesil.config import RunConfig, changed_keys, flat, from_dict, load_yaml, to_dict
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.files import AnyPath
 from maesil.models import Pretrainer, make_model
@@ -228,7 +228,8 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
             keys = [key for key in keys if key not in ("train.steps", "lengthened")]
         if "data.store" in keys and store is not None and _is_same_store(run, old, store):
             keys.remove("data.store")
-        return keys
+        was, is_now = (dict(flat(to_dict(each))) for each in (old, config))
+        return [f"{key} {was.get(key)} -> {is_now.get(key)}" for key in keys]
 
     fix = (
         "resume with the same settings (--run alone takes the run's own), or give another --run (for demo: --out); "

@@ -174,12 +174,19 @@ def _splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:
 
 
 def check_overrides(store: ScanStore, holdout: HoldoutConfig) -> None:
-    """Refuses overrides of unknown patients: after a typo, a test patient would be trained on.
+    """Refuses overrides of unknown patients, or that nothing reads: a test patient would be trained on.
 
     Raises:
-        ConfigError: A patient is unknown; the message names the nearest one, or the existing ones.
+        ConfigError: A patient is unknown; the message names the nearest one, or the existing ones. Or superpatches of
+            every scan are held out, and no patient.
     """
     if holdout.by == "superpatch":
+        if holdout.patients.overrides:
+            raise ConfigError(
+                "--data.holdout.patients.overrides assigns patients to splits, and this run holds out superpatches of "
+                "every scan",
+                fix="add --data.holdout.by patient, or leave out the overrides",
+            )
         return
     patients = sorted({entry.patient for entry in store.entries})
     for name, split in holdout.patients.overrides.items():

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maesil.errors import CheckpointError, reason
+from maesil.store.format import MANIFEST
 
 CONFIG, WEIGHTS, CARD, STATE = "config.json", "model.safetensors", "card.md", "trainer.ckpt"
 
@@ -22,6 +23,10 @@ def checkpoint_folder(path: Path, which: str = "last") -> Path:
             return candidate
     if not path.exists():
         raise CheckpointError("this run does not exist", where=path, fix="give the folder that `maesil pretrain` wrote")
+    if (path / MANIFEST).is_file():
+        raise CheckpointError(
+            "this is a store of scans, not a run", where=path, fix="give the folder that `maesil pretrain` wrote"
+        )
     raise CheckpointError(
         f"no checkpoint '{which}' in this folder",
         where=path,

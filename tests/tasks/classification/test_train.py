@@ -225,7 +225,9 @@ def test_embed__wrong_ending_and_wrong_voxels(
     card = replace(small_card(TINY_MODEL), voxels={"policy": "spacing", "spacing_mm": 1.0})
     other = export(small_backbone(TINY_MODEL), card, "safetensors", tmp_path / "other")
     assert main(["embed", str(other), str(store), "--out", str(tmp_path / "f.csv")]) == 2
-    assert "other voxels" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "other voxels" in said
+    assert "maesil prepare SCANS --out OTHER --spacing-mm 1\n" in said
 
 
 @pytest.mark.parametrize(
@@ -293,3 +295,5 @@ def test_fold_of__says_which_fold_cannot_be(store: Path, tmp_path: Path) -> None
     cases = read_cases(written(tmp_path, rows), ScanStore(store))
     with pytest.raises(ConfigError, match=r"fold \d of 3 has (only one class to test|no case of 'rare' to train on)"):
         fold_of(cases, 3, 0)
+    with pytest.raises(ConfigError, match="leave out or add patients to: rare"):
+        fold_of(cases, 2, 0)

@@ -135,7 +135,8 @@ def _nothing_found(found: FoundSeries, path: Path) -> ScanError:
     if found.damaged:
         first = found.damaged[0]
         return ScanError(f"the folder has no DICOM files that can be read: {first.what}", where=path, fix=first.fix)
-    return ScanError("the folder has no DICOM files", where=path, fix="give the folder of a CT series")
+    fix = "give the folder of a CT series; scans of other formats one by one, as files"
+    return ScanError("the folder has no DICOM files", where=path, fix=fix)
 
 
 def _choose(found: Sequence[Series], path: Path, wanted: str | None) -> Series:
