@@ -11,6 +11,7 @@ import pytest
 from maesil.comparison.result import TOLD, VISIBLE, Comparison, Cost, ModelResult
 from maesil.comparison.spec import parse_models
 from maesil.comparison.tables import cost_table, paired_csv, table2, table3
+from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.sheet import sheet_to_markdown
 
@@ -100,3 +101,23 @@ def test_readings__the_page_has_the_means_of_the_scores(
         assert round(sum(values) / 9, decimals) == stated
     shown = f"| `{model}` | {means[0]:.2f} | {means[1]:.3f} | {means[2]:.3f} |"
     assert shown in (folder / "README.md").read_text()
+
+
+def test_sampling__the_page_has_the_difference_of_the_scores() -> None:
+    files = {"random": "seamless/models/maesil/scores.jsonl", "grid": "sampling/grid/scores.jsonl"}
+    page = (RESULTS / "sampling" / "README.md").read_text()
+    for model in ("maesil", "maesil + fusion"):
+        values = {
+            name: {row.patient: row.value for row in read_scores(RESULTS / file) if masked_psnr(row, model)}
+            for name, file in files.items()
+        }
+        differences = [values["grid"][patient] - value for patient, value in values["random"].items()]
+        low, high = patient_interval(differences, list(values["random"]))
+        assert len(differences) == 9
+        assert f"{low:.2f} to {high:.2f}" in page
+        assert f"{-sum(differences) / 9:.2f} dB" in page
+        assert f"{sum(each > 0 for each in differences)} of 9" in page
+
+
+def masked_psnr(row: Score, model: str) -> bool:
+    return (row.model, row.metric, row.region) == (model, "psnr", "masked")
