@@ -22,15 +22,23 @@ COMMITTED = {
     "seamless": ("maesil", PLAIN, "kriging"),
 }
 """Folder to its models, ours first."""
+TWO_SEEDS = ("maesil", PLAIN, "unet", "kriging", "interpolation", "mean", "slice_ceiling")
+"""Models of the comparison's tables of two seeds."""
 
 
 @pytest.fixture(scope="module", params=COMMITTED)
 def committed(request: pytest.FixtureRequest) -> tuple[Path, Comparison]:
     folder = RESULTS / request.param
+    steps = 1000 if request.param == "seamless" else 4000
+    return folder, read_comparison(folder / "models", COMMITTED[request.param], steps)
+
+
+def read_comparison(folder: Path, models: tuple[str, ...], steps: int, seeds: tuple[int, ...] = (0,)) -> Comparison:
+    """The comparison of a folder's models, with the costs of the first seed."""
     results: list[ModelResult] = []
     scores: list[Score] = []
-    for spec in parse_models(COMMITTED[request.param]):
-        own = folder / "models" / spec.folder
+    for spec in parse_models(models):
+        own = folder / spec.folder
         entrant = json.loads((own / "entrant.json").read_text()) if spec.trained else {}
         entries = entrant.get("entries", {spec.label: TOLD if spec.model == "slice_ceiling" else VISIBLE})
         results.append(
@@ -41,13 +49,13 @@ def committed(request: pytest.FixtureRequest) -> tuple[Path, Comparison]:
                 title=spec.title,
                 plain=not spec.settings,
                 cost=Cost(**entrant["cost"]) if spec.trained else None,
-                seeds=(0,) if spec.trained else (),
+                seeds=seeds if spec.trained else (),
             )
         )
-        scores += read_scores(own / "scores.jsonl")
-    steps = "1000" if request.param == "seamless" else "4000"
+        for seed in seeds if spec.trained else seeds[:1]:
+            scores += read_scores((own if seed == 0 else own / f"seed-{seed}") / "scores.jsonl")
     budget = f"{steps} optimiser steps per model"
-    return folder, Comparison("", results[0].delivered, budget, tuple(results), tuple(scores), (), (), {})
+    return Comparison("", results[0].delivered, budget, tuple(results), tuple(scores), (), (), {})
 
 
 def table_lines(text: str) -> list[str]:
@@ -65,6 +73,15 @@ def test_tables__read_as_they_were_committed(committed: tuple[Path, Comparison],
 def test_paired_csv__is_as_it_was_committed(committed: tuple[Path, Comparison]) -> None:
     """To the last bit: the resamples and the order of every sum are the same."""
     folder, comparison = committed
+    assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
+
+
+def test_two_seeds__tables_read_as_they_were_committed() -> None:
+    comparison = read_comparison(RESULTS / "comparison" / "models", TWO_SEEDS, 4000, (0, 1))
+    folder = RESULTS / "comparison" / "two_seeds"
+    for name, sheets in {"table2": table2(comparison), "table3": table3(comparison)}.items():
+        made = "\n".join(map(sheet_to_markdown, sheets))
+        assert table_lines(made) == table_lines((folder / f"{name}.md").read_text(encoding="utf-8"))
     assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
 
 
