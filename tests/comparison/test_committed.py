@@ -136,5 +136,30 @@ def test_sampling__the_page_has_the_difference_of_the_scores() -> None:
         assert f"{sum(each > 0 for each in differences)} of 9" in page
 
 
+def test_readme__has_the_means_of_two_seeds() -> None:
+    """The table of results/README, README and the lab notes, to the digits that they print."""
+    folder = RESULTS / "comparison" / "models"
+    comparison = read_comparison(folder, TWO_SEEDS, 4000, (0, 1))
+    root = RESULTS.parent
+    for model, line in {
+        "unet": "| 3D U-Net of equal cost, trained on the same task | {psnr:.2f} | {ssim:.3f} | **{lpips:.3f}** |",
+        "maesil + fusion": "| maesil, preset `demo` | {psnr:.2f} | **{ssim:.3f}** | {lpips:.3f} |",
+        PLAIN: "| the same network as the paper has it | **{psnr:.2f}** | {ssim:.3f} | {lpips:.3f} |",
+        "kriging": "| kriging, nothing learnt | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
+        "interpolation": "| interpolation | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
+    }.items():
+        values = {metric: masked_mean(comparison, model, metric) for metric in ("psnr", "ssim", "lpips")}
+        assert line.format(**values) in (root / "README.md").read_text()
+    ours = [f"{masked_mean(comparison, 'maesil + fusion', metric):.3f}" for metric in ("ssim", "lpips")]
+    rival = [f"{masked_mean(comparison, 'unet', metric):.3f}" for metric in ("ssim", "lpips")]
+    assert f"LPIPS ({rival[1]} vs {ours[1]}," in (RESULTS / "README.md").read_text()
+    assert f"SSIM ({ours[0]} vs {rival[0]}," in (RESULTS / "README.md").read_text()
+
+
+def masked_mean(comparison: Comparison, model: str, metric: str) -> float:
+    found = [s.value for s in comparison.scores if (s.model, s.metric, s.region) == (model, metric, "masked")]
+    return sum(found) / len(found)
+
+
 def masked_psnr(row: Score, model: str) -> bool:
     return (row.model, row.metric, row.region) == (model, "psnr", "masked")
