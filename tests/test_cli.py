@@ -196,6 +196,10 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["prepair"], "did you mean 'prepare'?"),
         (["plan"], "it comes first: maesil plan PRESET"),
         (["evaluate", "there"], "this is a store of scans, not a run"),
+        (
+            ["export", "hf://nowhere", "--to", "monai", "--out", "x"],
+            "'hf://nowhere' is not the name of a model on the hub",
+        ),
         (["pretrain", "papr", "--run", "x"], "did you mean 'paper'?"),
         (["pretrain", "--run", "x"], "no preset is given"),
         (["pretrain", "--run", "x", "demo"], "it comes first: maesil pretrain PRESET"),

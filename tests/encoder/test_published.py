@@ -18,6 +18,7 @@ from http_server import Served, served
 from maesil import pipeline
 from maesil.cli import main
 from maesil.config import RunConfig
+from maesil.ct.readers import read
 from maesil.encoder import published as module
 from maesil.encoder.card import Transfer
 from maesil.errors import CheckpointError, ConfigError, DownloadError
@@ -205,3 +206,10 @@ def test_published__what_the_package_holds_is_what_it_vouches_for() -> None:
         assert encoder.card.step > 0
         card = (module._PACKAGED / name / "README.md").read_text()
         assert "licen" in card.lower()
+
+
+def test_reconstruct__by_the_name_of_published_weights(scans: Path, tmp_path: Path) -> None:
+    (name,) = module.published_names()
+    out = tmp_path / "rebuilt.nii.gz"
+    assert main(["reconstruct", name, str(scans / "a.nii.gz"), "--out", str(out), "--no-whole-scan"]) == 0
+    assert read(out).shape == read(scans / "a.nii.gz").shape

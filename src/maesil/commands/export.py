@@ -28,8 +28,8 @@ class Export:
       maesil export runs/base --to nnunet --out base-nnunet     (prints the lines to run in nnU-Net)
     """
 
-    run: tyro.conf.Positional[Path]
-    """The run or checkpoint folder, or an exported folder with model.safetensors."""
+    run: tyro.conf.Positional[str]
+    """The run or checkpoint folder, an exported folder with model.safetensors, published weights, or hf://ORGANISATION/NAME."""
     to: Annotated[str, tyro.conf.arg(metavar="|".join(TARGETS))]
     """The target to export for."""
     out: Path

@@ -16,8 +16,8 @@ class Similar:
     """Find the scans nearest to a scan, or the regions nearest to one of its regions, in a table of features.
 
     Examples:
-      maesil similar features.parquet lidc-LIDC-IDRI-0314
-      maesil similar features.parquet lidc-LIDC-IDRI-0314 --at -62.5 -110 -75      (LPS mm; nearest regions)
+      maesil similar features.parquet LIDC-IDRI-0314
+      maesil similar features.parquet LIDC-IDRI-0314 --at -62.5 -110 -75      (LPS mm; nearest regions)
     """
 
     features: tyro.conf.Positional[Path]
