@@ -77,6 +77,10 @@ def test_plan__the_command(tiny_config: RunConfig, tmp_path: Path, capsys: pytes
     assert main([*words, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["device_gib"] == 24
+    memory = found["memory"]
+    assert memory["checkpoint"] == memory["weights"] + memory["moments"]  # 1.2 GiB of the preset paper
+    parts = ("weights", "gradients", "moments", "activations", "process", "cache", "checkpoint")
+    assert memory["formula"] == pytest.approx(sum(memory[part] for part in parts))
     assert found["fitting_batch"] > 1000
     assert main(words) == 0
     said = capsys.readouterr()

@@ -42,8 +42,9 @@ class Memory:
         activations: What a step of the batch keeps for its backward pass, by formula.
         process: Memory of this process before the network was made: Python and its libraries; 0 on a GPU.
         cache: Decoded voxels that the loader will keep, in the computer's memory.
+        checkpoint: Buffer that a checkpoint is written from, by formula; 0 on a GPU, as it is in the computer's memory.
         formula: Sum of these.
-        total: What the run will use at its peak: measured in real steps, and the cache.
+        total: What the run will use at its peak: measured in real steps, and the cache and the checkpoint.
         measured: Whether a step of the whole batch was measured; if not, smaller ones were extended.
     """
 
@@ -53,6 +54,7 @@ class Memory:
     activations: float
     process: float
     cache: float
+    checkpoint: float
     formula: float
     total: float
     measured: bool
@@ -248,10 +250,13 @@ def _memory(config: RunConfig, store: ScanStore, need: Footprint, measured: Rehe
     decoded = sum(product(entry.shape) for entry in store.entries) * VOXEL_BYTES / GIB
     cache = min(config.efficiency.resident_gib, decoded)
     parts = (need.weights / GIB, need.gradients / GIB, need.moments / GIB, activations, measured.start_gib)
-    host = 0.0 if is_gpu else cache
+    # PyTorch writes a checkpoint into one buffer first, for which no piece of freed memory may be large enough.
+    checkpoint = 0.0 if is_gpu else (need.weights + need.moments) / GIB
+    host = 0.0 if is_gpu else cache + checkpoint
     return Memory(
         *parts,
         cache=cache,
+        checkpoint=checkpoint,
         formula=sum(parts) + host,
         total=measured.gib(batch, need.activations / GIB) + host,
         measured=measured.most.batch == batch,

@@ -56,6 +56,7 @@ def _memory(estimate: Estimate) -> str:
         "activations": memory.activations,
         "Python and libraries": memory.process,
         "decoded voxels": memory.cache,
+        "the checkpoint": memory.checkpoint,
     }
     how = "measured" if memory.measured else f"from steps of {estimate.measured_batch}"
     listed = ", ".join(f"{name} {size(gib)}" for name, gib in parts.items() if gib)
