@@ -40,7 +40,7 @@ def main() -> int:
         seen = memory_of([sys.executable, "-m", "maesil", *words, *options.rest], run)
         share = float(yaml.safe_load((run / "config.yaml").read_text())["model"]["fusion"]["share"])
     last = options.steps - round(share * options.steps)
-    stages = {"network": growth(seen, 0, last), "fusion": growth(seen, last, options.steps)}
+    stages = {"network": growth(seen, 0, last), "fusion": growth(seen, last, options.steps + 1)}
     print(json.dumps({"steps": options.steps, **stages}))  # noqa: T201
     return int(any(stage["growth"] > GROWTH for stage in stages.values()))
 
@@ -76,8 +76,11 @@ def steps_logged(log: Path) -> int:
 
 
 def growth(seen: list[tuple[int, float]], first: int, last: int) -> dict[str, float]:
-    """Growth of a stage's largest memory over that of its first tenth: peaks of validation count."""
-    stage = [(step, mib) for step, mib in seen if first < step <= last]
+    """Growth of a stage's largest memory over that of its first tenth: peaks of validation count.
+
+    Memory is sampled after a step was logged, so that of the step `last` may be the next stage's.
+    """
+    stage = [(step, mib) for step, mib in seen if first < step < last]
     if not stage:
         raise SystemExit(f"no memory was sampled between the steps {first} and {last}: give more --steps")
     early = max(mib for step, mib in stage if step <= max(stage[0][0], first + (last - first) // 10))

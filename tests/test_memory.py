@@ -12,6 +12,7 @@ import pytest
 
 from maesil import memory
 from maesil.memory import peak_resident_gib
+from soak import growth
 
 MIB_OF_GIB = 1024
 BALLAST_MIB = 300
@@ -72,3 +73,10 @@ def test_peak_resident_gib__reads_kibibytes(monkeypatch: pytest.MonkeyPatch, tmp
     (tmp_path / "status").write_text("VmPeak:\t 99999999 kB\nVmHWM:\t  524288 kB\n")
     monkeypatch.setattr(memory, "STATUS", tmp_path / "status")
     assert peak_resident_gib() == 0.5
+
+
+def test_growth__of_a_stage_counts_no_sample_of_the_next() -> None:
+    """Memory is sampled after a step was logged: at 40, the next stage has begun."""
+    seen = [(10, 100.0), (20, 101.0), (30, 101.0), (40, 150.0), (50, 160.0), (60, 160.0)]
+    assert growth(seen, 0, 40) == {"early_mib": 100.0, "late_mib": 101.0, "growth": 0.01}
+    assert growth(seen, 40, 61) == {"early_mib": 160.0, "late_mib": 160.0, "growth": 0.0}
