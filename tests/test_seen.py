@@ -195,12 +195,16 @@ def test_read__a_folder_from_before_does_not_say(tmp_path: Path) -> None:
     assert json.loads((again / "transfer.json").read_text())["format"] == 2, "it has a key that format 1 has not"
 
 
-def finetuned(run: Path, store: Path, out: Path, *more: str) -> list[str]:
-    """A fine-tuning whose test patients are one whom the encoder saw and one whom it did not."""
+BY_PATIENT = (
+    "--data.holdout.patients.fractions", "1", "0", "0",
+    "--data.holdout.patients.overrides", "kestrel", "test", "heron", "test",
+)  # fmt: skip
+"""Test patients are one whom the encoder saw and one whom it did not."""
+
+
+def finetuned(run: Path, store: Path, out: Path, *more: str, holdout: tuple[str, ...] = BY_PATIENT) -> list[str]:
     return [
-        "finetune", "segmentation", "--init", str(run), "--data.store", str(store), "--run", str(out),
-        "--data.holdout.patients.fractions", "1", "0", "0",
-        "--data.holdout.patients.overrides", "kestrel", "test", "heron", "test",
+        "finetune", "segmentation", "--init", str(run), "--data.store", str(store), "--run", str(out), *holdout,
         "--model.mode", "linear", "--train.steps", "2", "--train.batch", "1", *SMALL, *more,
     ]  # fmt: skip
 
@@ -237,7 +241,7 @@ def test_finetune_segmentation__patients_of_the_fine_tuning_itself(
     run: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Held out by superpatch: every test patient taught."""
-    words = finetuned(run, store, tmp_path / "tuned", "--data.holdout.by", "superpatch")
+    words = finetuned(run, store, tmp_path / "tuned", holdout=("--data.holdout.by", "superpatch"))
     assert main(words) == 0
     said = "The fine-tuning saw all 4 test patients in training: their scores say nothing about unseen patients."
     assert said in capsys.readouterr().out

@@ -29,6 +29,7 @@ from maesil.errors import CheckpointError, ConfigError, StoreError, TrainingErro
 from maesil.masking import DualMasking
 from maesil.models.mae import Encoder, MAEConfig, MaskedAutoencoder
 from maesil.runs.load import load_run
+from maesil.sampling.config import HoldoutConfig
 from maesil.sampling.dataset import Superpatches
 from maesil.sampling.plan import Place
 from maesil.store.format import OCCUPANCY, scan_path
@@ -137,7 +138,7 @@ def test_pretrain__warns_of_a_split_without_a_test(tiny_config: RunConfig, tmp_p
 
 
 def test_pretrain__warns_where_patients_could_be_held_out(tiny_config: RunConfig, tmp_path: Path) -> None:
-    data = replace(tiny_config.data, holdout=replace(tiny_config.data.holdout, by="superpatch"))
+    data = replace(tiny_config.data, holdout=HoldoutConfig(by="superpatch"))
     console = Console(file=io.StringIO(), width=400)
     pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run", console=console)
     assert "warning: all 4 patients are trained on" in console.file.getvalue()  # type: ignore[attr-defined]
