@@ -59,7 +59,7 @@ def evaluate(
         checkpoint: Which of the run's checkpoints to load.
         protocol: What is scored, and how; its window is the run's.
         json_path: Also write the scores as one JSON file.
-        progress: Called after every scan and model.
+        progress: Called after every mask draw of a scan and a model.
 
     Raises:
         CheckpointError: The run has no checkpoint.
