@@ -17,7 +17,8 @@ from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.masking import DualMasking
 from maesil.models.cost import mae_flops
-from maesil.models.fusion import Fusion, FusionConfig, enlarged
+from maesil.models.enlarging import enlarged
+from maesil.models.fusion import Fusion, FusionConfig
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
 

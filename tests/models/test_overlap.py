@@ -35,7 +35,7 @@ def masked_tokens(grid: PatchGrid, batch: int = 2) -> Tensor:
 def blended(grid: PatchGrid, patches: Tensor, masked: Tensor) -> Tensor:
     """Patches of masked tokens in the grid's order of voxels, blended."""
     overlap = Overlap(grid)
-    return overlap.from_octants(overlap(overlap.to_octants(patches), masked))
+    return overlap.from_own(overlap(overlap.to_own(patches), masked))
 
 
 def make(config: MAEConfig = SMALL) -> MaskedAutoencoder:
@@ -58,10 +58,10 @@ def train(model: MaskedAutoencoder, steps: int) -> MaskedAutoencoder:
     return model.eval()
 
 
-def test_to_octants__is_undone_by_from_octants() -> None:
+def test_to_own__is_undone_by_from_own() -> None:
     overlap, patches = Overlap(GRID), torch.rand(2, 3, GRID.voxels_per_patch)
-    assert torch.equal(overlap.from_octants(overlap.to_octants(patches)), patches)
-    assert not torch.equal(overlap.to_octants(patches), patches)
+    assert torch.equal(overlap.from_own(overlap.to_own(patches)), patches)
+    assert not torch.equal(overlap.to_own(patches), patches)
 
 
 def test_forward__of_one_value_per_patch_is_trilinear_interpolation() -> None:

@@ -89,7 +89,7 @@ def _network_flops(config: MAEConfig, visible: int) -> int:
     between = 6 * visible * encoder_width * decoder_width
     blocks = DECODERS[config.decoder].attended(config.decoder_depth, grid, visible, rebuilt)
     decoder = sum(block_flops(block, decoder_width, ratio) for block in blocks)
-    head = 6 * rebuilt * decoder_width * patch
+    head = 6 * rebuilt * decoder_width * config.head_rows
     # The visible head embeds patches again without a gradient, and passes none on.
     visible_head = 6 * visible * patch * encoder_width if config.visible_head else 0
     return embed + encoder + between + decoder + head + visible_head
