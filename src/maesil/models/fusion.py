@@ -13,7 +13,7 @@ from typing import final
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Bool, Float
-from pydantic import ConfigDict, NonNegativeInt, PositiveFloat
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -50,11 +50,14 @@ class FusionConfig:
         width: Number of channels of its U-Net at the finest level, doubled at each of two coarser ones; 0: no fusion.
         share: Share of the run's steps, at its end, that train the fusion; the rest of the network is frozen then.
         peak_lr: Peak learning rate of these steps, which have a warm-up and a cosine of their own.
+        ssim_weight: Weight of 1 - SSIM of masked voxels in its loss, beside their squared error. The mean of what may be
+            hidden has the least squared error, and is smooth; SSIM asks for contrast, too.
     """
 
     width: NonNegativeInt = 0
     share: PositiveFloat = 0.15
     peak_lr: PositiveFloat = 2e-3
+    ssim_weight: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         if self.share >= 1.0:

@@ -20,6 +20,7 @@ from maesil.catalog import Catalog
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
+from maesil.metrics.ssim import sparse_interior, sparse_ssim
 from maesil.models.blending import Blending
 from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
@@ -314,14 +315,19 @@ class MaskedAutoencoder(Pretrainer):
         return None if self.fusion is None else LastStage(self.fusion, chosen.share, chosen.peak_lr)
 
     def last_loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
-        """Mean squared error of the fused masked voxels, in units of `input_std` squared."""
+        """Mean squared error of the fused masked voxels, in units of `input_std` squared.
+
+        With `fusion.ssim_weight`, 1 - SSIM of them is added, with this weight.
+        """
         if self.fusion is None:
             return super().last_loss(superpatch, mask)
-        hidden = self.voxel_mask(mask)
+        hidden, target = self.voxel_mask(mask), superpatch.float()
         fused = self.fusion(superpatch, self.rebuild(superpatch, mask), hidden)
-        error = ((fused - superpatch.float()) / self.config.input_std).square()
+        error = ((fused - target) / self.config.input_std).square()
         mean: Tensor = (error * hidden).sum() / hidden.sum()
-        return mean
+        if not self.config.fusion.ssim_weight:
+            return mean
+        return mean + self.config.fusion.ssim_weight * unlikeness(torch.where(hidden, fused, target), target, hidden)
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -429,6 +435,17 @@ class Unfused(Reconstructor):
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
         """Rebuilds superpatches from their visible tokens."""
         return Reconstruction(self.model.rebuild(superpatch, mask), self.voxel_mask(mask))
+
+
+def unlikeness(
+    prediction: Float[Tensor, "b c d h w"], target: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
+) -> Float[Tensor, ""]:
+    """1 - SSIM of the masked voxels, as `evaluate` has it: around them, it sees the superpatch."""
+    with torch.autocast(target.device.type, enabled=False):
+        similarity = sparse_ssim(prediction.clamp(0.0, 1.0), target)
+    counted = sparse_interior(hidden)
+    mean: Tensor = (similarity * counted).sum() / counted.sum().clamp(min=1)
+    return 1.0 - mean
 
 
 def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "b v"], Int[Tensor, "b m"]]:
