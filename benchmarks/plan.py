@@ -3,7 +3,7 @@
 Each turn asks for the plan of a preset in a fresh process, and then trains it for a few steps in another. Wall time and
 processor time per step are medians over the steps of a run without the first; memory is the peak of the whole process,
 which has logs and a checkpoint, too. Processor time is that of all threads, and differs less where other work shares
-the cores. The scans are synthetic.
+the cores. The scans are synthetic, unless a prepared store of real ones is given.
 """
 
 from __future__ import annotations
@@ -68,10 +68,11 @@ def main(words: Sequence[str]) -> Report:
     )
     made.add_argument("--threads", type=int, default=1, help="CPU threads of each (default: %(default)s)")
     made.add_argument("--size", choices=("usual", "tiny"), default="usual", help="tiny: a trial with few small steps")
+    made.add_argument("--store", type=Path, help="a prepared store (default: synthetic scans)")
     options = read_options(made, words)
     with tempfile.TemporaryDirectory(prefix="maesil-bench-") as name:
         folder = Path(name)
-        store = _store(folder)
+        store = options.store or _store(folder)
         configs = {preset: _config(preset, store, options) for preset in options.presets}
         found: dict[str, list[tuple[Used, Used]]] = {preset: [] for preset in configs}
         for number in range(options.rounds):
@@ -80,7 +81,8 @@ def main(words: Sequence[str]) -> Report:
                 found[preset].append((_planned(config, run), _used(config, run)))
             print(f"round {number + 1} of {options.rounds}", file=sys.stderr, flush=True)
     rows = [row for preset, pairs in found.items() for row in _rows(_group(configs[preset]), pairs)]
-    settings = {"threads": options.threads, "steps": {preset: config.train.steps for preset, config in configs.items()}}
+    steps = {preset: config.train.steps for preset, config in configs.items()}
+    settings = {"threads": options.threads, "steps": steps, "scans": "real" if options.store else "synthetic"}
     return Report(options.name, "The estimate of `maesil plan`, and what the run uses", rows, [], settings, options)
 
 
@@ -97,8 +99,8 @@ def _store(folder: Path) -> Path:
 def _config(preset: str, store: Path, options: argparse.Namespace) -> RunConfig:
     config = PRESETS[preset]()
     tiny = options.size == "tiny"
-    splits = {f"phantom-{seed}": split for seed, split in enumerate(SPLITS)}
-    held_out = HoldoutConfig(by="patient", patients=SplitConfig(overrides=splits))
+    synthetic = {f"phantom-{seed}": split for seed, split in enumerate(SPLITS)}
+    held_out = HoldoutConfig(by="patient", patients=SplitConfig(overrides={} if options.store else synthetic))
     steps = 3 if tiny else STEPS[preset]
     return replace(
         config,
