@@ -11,7 +11,7 @@ from pathlib import Path
 from maesil.ct.readers import require_there
 from maesil.ct.write import nifti_ending
 from maesil.encoder.feature_file import require_features, require_table
-from maesil.encoder.published import published_names
+from maesil.encoder.published import is_published
 from maesil.encoder.source import NONE, local_folder
 from maesil.errors import ConfigError
 from maesil.export import TARGETS
@@ -112,7 +112,7 @@ def _weights(word: str) -> None:
 
 
 def _run_or_published(word: str) -> None:
-    if Path(word).exists() or word not in published_names():
+    if not is_published(word):
         checkpoint_of(Path(word))
 
 

@@ -52,12 +52,12 @@ def main(words: Sequence[str]) -> int:
     """Writes both files and prints their paths."""
     call = parse(Reconstruct, "reconstruct", words)
     from maesil import pipeline
-    from maesil.encoder.published import published, published_names
+    from maesil.encoder.published import is_published, published
 
-    named = str(call.run) in published_names() and not call.run.exists()
+    named = str(call.run)
     with scan_bar(console(), "rebuilding") as progress:
         reconstruction, mask = pipeline.reconstruct(
-            published(str(call.run)) if named else call.run,
+            published(named) if is_published(named) else call.run,
             call.scan,
             call.out,
             predicted=call.predicted,

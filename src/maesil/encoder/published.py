@@ -43,6 +43,11 @@ def published_names() -> tuple[str, ...]:
     return tuple(_record()["weights"])
 
 
+def is_published(source: str) -> bool:
+    """Whether published weights are meant: their name, unless a file or folder of this name is here."""
+    return source in published_names() and not Path(source).exists()
+
+
 def published(name: str) -> Path:
     """The folder of published weights, verified; fetched into the cache if they are nowhere else.
 

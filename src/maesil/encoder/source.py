@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maesil.encoder.published import published, published_names
+from maesil.encoder.published import is_published, published, published_names
 from maesil.errors import CheckpointError, ConfigError
 
 HUB = "hf://"
@@ -27,7 +27,7 @@ def local_folder(source: str) -> Path | None:
     path = Path(source)
     if path.exists():
         return path
-    if source in published_names():
+    if is_published(source):
         return published(source)
     name = source.removeprefix(HUB)
     if not source.startswith(HUB) and (name.count("/") != 1 or name.startswith((".", "/", "~")) or _is_near(path)):
