@@ -9,7 +9,7 @@ from scipy.ndimage import gaussian_filter
 from skimage.metrics import structural_similarity
 
 from maesil.metrics import region_mean, ssim_map
-from maesil.metrics.ssim import SLICE_AXES, VOLUME_AXES, interior, undisturbed
+from maesil.metrics.ssim import SLICE_AXES, VOLUME_AXES, interior, sparse_interior, sparse_ssim, undisturbed
 
 AXES = pytest.mark.parametrize("axes", [VOLUME_AXES, SLICE_AXES], ids=["3d", "2d"])
 
@@ -108,3 +108,18 @@ def test_undisturbed__holds_voxels_that_nothing_outside_can_change(axes: tuple[i
 
 def test_undisturbed__is_everything_where_everything_counts() -> None:
     assert undisturbed(torch.ones(3, 4, 5, dtype=torch.bool)).all()
+
+
+def test_sparse_ssim__is_the_map_at_every_second_voxel() -> None:
+    prediction, truth = pair((19, 22, 21))
+    sparse = sparse_ssim(prediction[None, None], truth[None, None])
+    torch.testing.assert_close(sparse[0, 0], ssim_map(prediction, truth)[::2, ::2, ::2])
+    region = torch.rand(truth.shape) < 0.5
+    assert torch.equal(sparse_interior(region[None, None])[0, 0], interior(region)[::2, ::2, ::2])
+
+
+def test_sparse_ssim__has_the_gradient_of_finite_differences() -> None:
+    random = torch.Generator().manual_seed(0)
+    prediction, truth = torch.rand(2, 2, 1, 11, 12, 13, generator=random, dtype=torch.float64)
+    prediction.requires_grad_()
+    assert torch.autograd.gradcheck(lambda x: sparse_ssim(x, truth), prediction, fast_mode=True)

@@ -16,6 +16,7 @@ from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.masking import DualMasking
+from maesil.metrics.ssim import interior, ssim_map
 from maesil.models.cost import mae_flops
 from maesil.models.enlarging import enlarged
 from maesil.models.fusion import Fusion, FusionConfig
@@ -87,6 +88,19 @@ def test_last_loss__has_gradients_for_the_fusion_alone() -> None:
     assert all(gradient is not None and 0 < gradient.abs().sum() < float("inf") for gradient in own)
     assert model.last_stage is not None
     assert len(own) == len(list(model.last_stage.part.parameters()))
+
+
+def test_last_loss__adds_unlikeness_as_evaluate_has_it() -> None:
+    plain = made(learnt=True)
+    x, mask = inputs(plain)
+    like = made(replace(FUSED, fusion=FusionConfig(width=4, ssim_weight=0.5)), learnt=True)
+    rebuilt = plain.reconstruct(x, mask)
+    shown = torch.where(rebuilt.mask, rebuilt.volume, x).clamp(0, 1)
+    maps = [ssim_map(one, other)[::2, ::2, ::2] for one, other in zip(shown[:, 0], x[:, 0], strict=True)]
+    counted = [interior(one)[::2, ::2, ::2] for one in rebuilt.mask[:, 0]]
+    similarity = torch.cat([one[region] for one, region in zip(maps, counted, strict=True)]).mean()
+    expected = plain.last_loss(x, mask) + 0.5 * (1 - similarity)
+    torch.testing.assert_close(like.last_loss(x, mask), expected)
 
 
 def test_loss__does_not_reach_the_fusion() -> None:

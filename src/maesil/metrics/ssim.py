@@ -117,12 +117,13 @@ def sparse_ssim(
     depth, height, width = (_sparse_window(size, moments) for size in moments.shape[2:])
     smoothed = height @ (moments @ width.mT)
     smoothed = torch.einsum("sd,bcdhw->bcshw", depth, smoothed)
-    return _from_moments(smoothed.unflatten(1, (4, -1)).unbind(1), data_range)
+    return _from_moments(smoothed.chunk(4, dim=1), data_range)
 
 
 def sparse_interior(region: Bool[Tensor, "b c d h w"]) -> Bool[Tensor, "b c d_in h_in w_in"]:
     """A region at the voxels that `sparse_ssim` holds."""
-    return region[..., *(slice(RADIUS, size - RADIUS, STRIDE) for size in region.shape[2:])]
+    inner = region[(..., *_inner(tuple(region.shape[2:]), VOLUME_AXES))]
+    return inner[..., ::STRIDE, ::STRIDE, ::STRIDE]
 
 
 def _sparse_window(size: int, like: Tensor) -> Float[Tensor, "s size"]:

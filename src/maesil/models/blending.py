@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class Blending(nn.Module, ABC):
     """Blends what neighbouring masked tokens predict, so that patches leave no seams. It has no parameters.
 
-    Blended patches are in an order of voxels of the blending's own, in which it is fast; `to_own` and `from_own` convert
-    from and to `PatchGrid`'s.
+    Blended patches are in an order of voxels of the blending's own, in which it is fast; `to_own` and `from_own`
+    convert from and to `PatchGrid`'s.
     """
 
     @abstractmethod

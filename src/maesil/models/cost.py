@@ -6,7 +6,7 @@ norms, activations and the optimiser are not.
 
 from __future__ import annotations
 
-from maesil.models import fusion
+from maesil.models import fusion, overlap_add
 from maesil.models.autoencoder import AutoencoderConfig
 from maesil.models.kriging import cells_of
 from maesil.models.mae import DECODERS, MAEConfig
@@ -92,7 +92,19 @@ def _network_flops(config: MAEConfig, visible: int) -> int:
     head = 6 * rebuilt * decoder_width * config.head_rows
     # The visible head embeds patches again without a gradient, and passes none on.
     visible_head = 6 * visible * patch * encoder_width if config.visible_head else 0
-    return embed + encoder + between + decoder + head + visible_head
+    blending = _blending_flops(config) if config.head == "overlap_add" else 0
+    return embed + encoder + between + decoder + head + blending + visible_head
+
+
+def _blending_flops(config: MAEConfig) -> int:
+    """Operations of enlarging wide predictions, forward and backward, and of the sums of their windows, forward."""
+    cells = _cells(config, (overlap_add.CELL,) * 3)
+    depth, height, width = (count + 2 for count in config.grid.shape)
+    windows = [
+        (count + 2) * edge // overlap_add.CELL for count, edge in zip(config.grid.shape, config.patch, strict=True)
+    ]
+    sums = _enlarging_flops((depth, height, width), (windows[0], windows[1], windows[2]))
+    return 2 * _enlarging_flops(cells, config.superpatch) + sums
 
 
 def block_flops(tokens: Attended, width: int, mlp_ratio: float) -> int:

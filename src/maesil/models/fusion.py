@@ -50,8 +50,9 @@ class FusionConfig:
         width: Number of channels of its U-Net at the finest level, doubled at each of two coarser ones; 0: no fusion.
         share: Share of the run's steps, at its end, that train the fusion; the rest of the network is frozen then.
         peak_lr: Peak learning rate of these steps, which have a warm-up and a cosine of their own.
-        ssim_weight: Weight of 1 - SSIM of masked voxels in its loss, beside their squared error. The mean of what may be
-            hidden has the least squared error, and is smooth; SSIM asks for contrast, too.
+        ssim_weight: Weight of 1 - SSIM of masked voxels in its loss, beside their squared error, in units of
+            `input_std` squared. The mean of what may be hidden has the least squared error, and is smooth; SSIM asks
+            for contrast, too.
     """
 
     width: NonNegativeInt = 0
@@ -207,4 +208,3 @@ def _convolution(first: int, second: int, stride: int = 1) -> nn.Conv3d:
 def _blurred(visible: Float[Tensor, "b 1 d h w"], sigmas: list[float]) -> Float[Tensor, "b 1 d h w"]:
     """The visible share around each cell, in a Gaussian window that ends at the superpatch's faces."""
     return gaussian_blur(visible, sigmas) / gaussian_blur(torch.ones_like(visible[:1]), sigmas)
-

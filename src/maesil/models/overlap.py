@@ -148,7 +148,7 @@ def in_turns(function: Callable[..., Tensor], *batches: Tensor) -> Tensor:
 
 def window_sums(masked: Int[Tensor, "b m"], *, shares: Float[Tensor, "3 q"], layout: Layout) -> Float[Tensor, "b m p"]:
     """Sums of the windows of all masked tokens, at the voxels of each of them."""
-    places, tokens = grid_places(masked, layout)
+    places, tokens = grid_places(masked, layout.shape)
     emits = shares.new_zeros(tokens, 1).index_fill_(0, places, 1.0)
     sums = emits.expand(-1, 8).reshape(len(masked), *layout.shape, 2, 2, 2, 1)
     for axis, share in enumerate(shares):
@@ -163,7 +163,7 @@ def blend(
     tokens: Float[Tensor, "b m p"], masked: Int[Tensor, "b m"], *, shares: Float[Tensor, "3 q"], layout: Layout
 ) -> Float[Tensor, "b m p"]:
     """Windowed sums of masked tokens and of their mirror images, at the voxels of each of them."""
-    places, count = grid_places(masked, layout)
+    places, count = grid_places(masked, layout.shape)
     grids = tokens.new_zeros(count, tokens.shape[-1]).index_copy_(0, places, tokens.flatten(0, 1))
     octants = grids.view(len(masked), *layout.shape, 2, 2, 2, -1)
     for axis, share in enumerate(shares):
@@ -171,9 +171,9 @@ def blend(
     return grids.index_select(0, places).view_as(tokens)
 
 
-def grid_places(masked: Int[Tensor, "b m"], layout: Layout) -> tuple[Int[Tensor, " r"], int]:
+def grid_places(masked: Int[Tensor, "b m"], grid: Shape3) -> tuple[Int[Tensor, " r"], int]:
     """Places of masked tokens in the batch's grids, one after the other, and the number of places."""
-    tokens = product(layout.shape)
+    tokens = product(grid)
     firsts = tokens * torch.arange(len(masked), device=masked.device)
     return (masked + firsts.unsqueeze(1)).flatten(), tokens * len(masked)
 

@@ -10,9 +10,12 @@ Only masked tokens emit, as in `overlap`: windows are divided by their sum.
 
 from __future__ import annotations
 
-from typing import final
+import itertools
+from collections.abc import Iterator
+from typing import Any, final
 
 import torch
+import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Float, Int
 from torch import Tensor
 
@@ -20,7 +23,7 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.models.blending import Blending
 from maesil.models.enlarging import enlarged
-from maesil.models.transformer import gather_tokens, put_tokens
+from maesil.models.overlap import grid_places, in_turns
 from maesil.shapes import Shape3, product
 
 CELL = 2
@@ -31,8 +34,8 @@ CELL = 2
 class OverlapAdd(Blending):
     """Adds the wide predictions of masked tokens where they overlap, and the detail of each.
 
-    A token's outputs are its detail, p voxels in `PatchGrid`'s order, and its wide prediction, as many cells as a window
-    of twice the patch's edges has, row-major.
+    A token's outputs are its detail, p voxels in `PatchGrid`'s order, and its wide prediction: the cells of a window of
+    twice the patch's edges, row-major.
 
     Args:
         grid: Grid of the patches.
@@ -60,34 +63,40 @@ class OverlapAdd(Blending):
             masked: Indices of these tokens.
         """
         with torch.autocast(predicted.device.type, enabled=False):
-            detail, wide = self._parts(predicted)
-            cells = self._added(wide, masked) / self._window_sums(wide, masked)
-            smooth = self.grid.patchify(enlarged(cells, torch.Size(self.grid.superpatch)))
-            return gather_tokens(smooth, masked) + self.fading * detail
+            return in_turns(self._blend, predicted, masked)
 
     def alone(self, predicted: Float[Tensor, "b n r"]) -> Float[Tensor, "b n p"]:
         """What tokens predict for their own patches, without their neighbours."""
         detail, wide = self._parts(predicted)
-        inner = wide.unflatten(-1, self.wide)
+        inner = wide.view(*wide.shape[:2], *self.wide)
         for axis, size in enumerate(self.wide):
             inner = inner.narrow(2 + axis, size // 4, size // 2)
         smooth = enlarged(inner.flatten(0, 1).unsqueeze(1), torch.Size(self.grid.patch))
         return smooth.view(*detail.shape) + self.fading * detail
 
     def _parts(self, predicted: Float[Tensor, "b m r"]) -> tuple[Tensor, Tensor]:
-        detail, wide = predicted.split((self.grid.voxels_per_patch, len(self.window)), dim=-1)
-        return detail, wide
+        voxels = self.grid.voxels_per_patch
+        return predicted[..., :voxels], predicted[..., voxels:]
 
-    def _added(self, wide: Float[Tensor, "b m k"], masked: Int[Tensor, "b m"]) -> Float[Tensor, "b 1 d h w"]:
-        """Windowed sums of wide predictions, on all cells of the superpatch."""
-        empty = wide.new_zeros(len(wide), self.grid.tokens, len(self.window))
-        return add_windows(put_tokens(empty, masked, wide * self.window), self.grid.shape, self.wide)
+    def _blend(self, predicted: Float[Tensor, "b m r"], masked: Int[Tensor, "b m"]) -> Float[Tensor, "b m p"]:
+        detail, wide = self._parts(predicted)
+        added: Tensor = AddedWindows.apply(wide * self.window, masked, self.grid.shape, self.wide)  # type: ignore[no-untyped-call]
+        smooth = self.grid.patchify(enlarged(added / self._window_sums(masked), torch.Size(self.grid.superpatch)))
+        places, _ = grid_places(masked, self.grid.shape)
+        return smooth.flatten(0, 1).index_select(0, places).view_as(detail) + self.fading * detail
 
-    def _window_sums(self, wide: Float[Tensor, "b m k"], masked: Int[Tensor, "b m"]) -> Float[Tensor, "b 1 d h w"]:
-        """Sums of the windows of the masked tokens, on all cells; 1 where no window reaches."""
-        with torch.no_grad():
-            sums = self._added(torch.ones_like(wide), masked)
-            return sums.masked_fill(sums == 0.0, 1.0)
+    def _window_sums(self, masked: Int[Tensor, "b m"]) -> Float[Tensor, "b 1 d h w"]:
+        """Sums of the windows of the masked tokens, on all cells; 1 where no window reaches.
+
+        A window falls linearly to the centres of its neighbours, so the sums interpolate ones at the emitting tokens.
+        """
+        emitting = torch.zeros(len(masked), self.grid.tokens, device=masked.device).scatter_(1, masked, 1.0)
+        padded = F.pad(emitting.view(-1, 1, *self.grid.shape), [1] * 6)
+        wanted = [(count + 2) * size // 2 for count, size in zip(self.grid.shape, self.wide, strict=True)]
+        sums = enlarged(padded, torch.Size(wanted))
+        for axis, size in enumerate(self.wide):
+            sums = sums.narrow(2 + axis, size // 2, sums.shape[2 + axis] - size)
+        return sums.masked_fill(sums == 0.0, 1.0)
 
 
 def head_rows(patch: Shape3) -> int:
@@ -111,26 +120,57 @@ def triangles(shape: Shape3) -> Float[Tensor, "d h w"]:
     return depth * height * width
 
 
-def add_windows(tokens: Float[Tensor, "b n k"], grid: Shape3, wide: Shape3) -> Float[Tensor, "b 1 d h w"]:
-    """Adds the windows of all tokens where they overlap; what reaches beyond the superpatch is cut off.
+class AddedWindows(torch.autograd.Function):
+    """Sums of the masked tokens' windows where they overlap; what reaches beyond the superpatch is cut off."""
 
-    Args:
-        tokens: Cells of each token's window, whose edges are twice the distance of neighbouring tokens.
-        grid: Number of tokens along each axis.
-        wide: Number of a window's cells along each axis.
+    @staticmethod
+    def forward(ctx: Any, windows: Tensor, masked: Tensor, grid: Shape3, wide: Shape3) -> Tensor:
+        """(b, m, k) windows, whose edges are twice the distance of neighbouring tokens, to (b, 1, d, h, w) cells."""
+        ctx.save_for_backward(masked)
+        ctx.grid, ctx.wide = grid, wide
+        places, count = grid_places(masked, grid)
+        rows = windows.new_zeros(count, windows.shape[-1]).index_copy_(0, places, windows.flatten(0, 1))
+        tokens = rows.view(-1, *grid, *wide)
+        cells = windows.new_zeros(len(windows), *_with_margin(grid, wide))
+        for blocks, halves in _corners(cells, tokens, grid, wide):
+            blocks += halves
+        return _without_margin(cells, wide).unsqueeze(1).contiguous()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        """The gradient of `windows`: the cells under each."""
+        (masked,), grid, wide = ctx.saved_tensors, ctx.grid, ctx.wide
+        cells = gradient.new_zeros(len(gradient), *_with_margin(grid, wide))
+        _without_margin(cells, wide).copy_(gradient.squeeze(1))
+        tokens = gradient.new_empty(len(gradient), *grid, *wide)
+        for blocks, halves in _corners(cells, tokens, grid, wide):
+            halves.copy_(blocks)
+        places, _ = grid_places(masked, grid)
+        rows = tokens.view(-1, product(wide)).index_select(0, places)
+        return rows.view(*masked.shape, -1), None, None, None
+
+
+def _with_margin(grid: Shape3, wide: Shape3) -> tuple[int, ...]:
+    """Cells of a superpatch along each axis, with half a patch around it."""
+    return tuple((count + 1) * size // 2 for count, size in zip(grid, wide, strict=True))
+
+
+def _without_margin(cells: Float[Tensor, "b d h w"], wide: Shape3) -> Float[Tensor, "b d2 h2 w2"]:
+    for axis, size in enumerate(wide):
+        cells = cells.narrow(1 + axis, size // 4, cells.shape[1 + axis] - size // 2)
+    return cells
+
+
+def _corners(cells: Tensor, tokens: Tensor, grid: Shape3, wide: Shape3) -> Iterator[tuple[Tensor, Tensor]]:
+    """For each corner of a window: the cells under it, and this eighth of all windows, as views of one shape.
+
+    With half a patch around the superpatch, each half of a window along an axis is a whole block of cells.
     """
-    windows = tokens.view(-1, *grid, *wide)
-    for axis in range(3):
-        windows = _add_along(windows, axis)
-    cells = windows.permute(0, 1, 4, 2, 5, 3, 6)
-    return cells.reshape(-1, 1, *(count * size // 2 for count, size in zip(grid, wide, strict=True)))
-
-
-def _add_along(windows: Float[Tensor, "b gd gh gw d h w"], axis: int) -> Tensor:
-    """Adds to each window the quarters of its neighbours' that reach into its own half, along an axis."""
-    before, first, second, after = windows.chunk(4, dim=4 + axis)
-    faces = windows.shape[1 + axis] - 1
-    first, second = first.clone(), second.clone()
-    first.narrow(1 + axis, 1, faces).add_(after.narrow(1 + axis, 0, faces))
-    second.narrow(1 + axis, 0, faces).add_(before.narrow(1 + axis, 1, faces))
-    return torch.cat((first, second), dim=4 + axis)
+    edges = [size // 2 for size in wide]
+    blocks = cells.view(-1, *(size for count, edge in zip(grid, edges, strict=True) for size in (count + 1, edge)))
+    for corner in itertools.product((0, 1), repeat=3):
+        under, eighth = blocks, tokens
+        for axis, (side, count, edge) in enumerate(zip(corner, grid, edges, strict=True)):
+            under = under.narrow(1 + 2 * axis, side, count)
+            eighth = eighth.narrow(4 + axis, side * edge, edge)
+        yield under, eighth.permute(0, 1, 4, 2, 5, 3, 6)
