@@ -122,8 +122,8 @@ def sparse_ssim(
 
 def sparse_interior(region: Bool[Tensor, "b c d h w"]) -> Bool[Tensor, "b c d_in h_in w_in"]:
     """A region at the voxels that `sparse_ssim` holds."""
-    inner = region[(..., *_inner(tuple(region.shape[2:]), VOLUME_AXES))]
-    return inner[..., ::STRIDE, ::STRIDE, ::STRIDE]
+    depth, height, width = _inner(tuple(region.shape[2:]), VOLUME_AXES)
+    return region[..., depth, height, width][..., ::STRIDE, ::STRIDE, ::STRIDE]
 
 
 def _sparse_window(size: int, like: Tensor) -> Float[Tensor, "s size"]:
