@@ -19,9 +19,10 @@ GRID_WAVELENGTHS = (4.0, 120.0)
 SEAMLESS: dict[str, Any] = {
     "head": "overlap",
     "visible_head": True,
-    "fusion": FusionConfig(width=8),
+    "fusion": FusionConfig(width=8, ssim_weight=1.0),
 }
-"""What our presets add to the paper's network, so that reconstructions have no seams; docs/lab.md has the gain."""
+"""What our presets add to the paper's network, so that reconstructions have no seams and contrast; docs/lab.md has the
+gain."""
 
 
 def paper() -> RunConfig:
