@@ -22,6 +22,8 @@ COMMITTED = {
     "seamless": ("maesil", PLAIN, "kriging"),
 }
 """Folder to its models, ours first."""
+SEAMLESS = "seamless/models/maesil/scores.jsonl"
+"""Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
 TWO_SEEDS = ("maesil", PLAIN, "unet", "kriging", "interpolation", "mean", "slice_ceiling")
 """Models of the comparison's tables of two seeds."""
 
@@ -121,19 +123,50 @@ def test_readings__the_page_has_the_means_of_the_scores(
 
 
 def test_sampling__the_page_has_the_difference_of_the_scores() -> None:
-    files = {"random": "seamless/models/maesil/scores.jsonl", "grid": "sampling/grid/scores.jsonl"}
     page = (RESULTS / "sampling" / "README.md").read_text()
     for model in ("maesil", "maesil + fusion"):
-        values = {
-            name: {row.patient: row.value for row in read_scores(RESULTS / file) if masked_psnr(row, model)}
-            for name, file in files.items()
-        }
-        differences = [values["grid"][patient] - value for patient, value in values["random"].items()]
-        low, high = patient_interval(differences, list(values["random"]))
-        assert len(differences) == 9
+        differences, (low, high) = compared(SEAMLESS, "sampling/grid/scores.jsonl", model, model)
         assert f"{low:.2f} to {high:.2f}" in page
         assert f"{-sum(differences) / 9:.2f} dB" in page
         assert f"{sum(each > 0 for each in differences)} of 9" in page
+
+
+def test_seamless__the_page_has_the_scores_of_the_other_head() -> None:
+    page = (RESULTS / "seamless" / "README.md").read_text()
+    wider = "seamless/overlap_add/scores.jsonl"
+    rows = {
+        "`overlap`, trunk": (SEAMLESS, "maesil"),
+        "`overlap_add`, trunk": (wider, "maesil:head=overlap_add"),
+        "`overlap`, with the fusion": (SEAMLESS, "maesil + fusion"),
+        "`overlap_add`, with the fusion": (wider, "maesil:head=overlap_add + fusion"),
+    }
+    for shown, (file, model) in rows.items():
+        assert page_row(shown, file, model) in page
+    differences, (low, high) = compared(SEAMLESS, wider, "maesil + fusion", "maesil:head=overlap_add + fusion")
+    assert f"{low:.2f} to {high:.2f}; ahead on {sum(each > 0 for each in differences)} of 9" in page.replace("\n", " ")
+    assert f"{-sum(differences) / 9:.2f} dB lower with the fusion" in page
+
+
+def compared(file: str, other: str, model: str, others: str) -> tuple[list[float], tuple[float, float]]:
+    """Masked PSNR of another model minus that of a model, by patient, and the interval of the mean."""
+    values = {
+        name: {row.patient: row.value for row in read_scores(RESULTS / path) if masked_psnr(row, which)}
+        for name, path, which in (("one", file, model), ("other", other, others))
+    }
+    differences = [values["other"][patient] - value for patient, value in values["one"].items()]
+    assert len(differences) == 9
+    return differences, patient_interval(differences, list(values["one"]))
+
+
+def page_row(shown: str, file: str, model: str) -> str:
+    """A line of a page's table: PSNR, SSIM, LPIPS and seams of a model's masked voxels, means over scans."""
+    found: dict[str, list[float]] = {}
+    for row in read_scores(RESULTS / file):
+        if (row.model, row.region) == (model, "masked"):
+            found.setdefault(row.metric, []).append(row.value)
+    means = {metric: sum(values) / len(values) for metric, values in found.items()}
+    seams = ", ".join(f"{means[f'seams_{axis}']:.2f}" for axis in "spl")
+    return f"| {shown} | {means['psnr']:.2f} | {means['ssim']:.3f} | {means['lpips']:.3f} | {seams} |"
 
 
 def test_readme__has_the_means_of_two_seeds() -> None:
