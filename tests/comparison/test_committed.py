@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.sheet import sheet_to_markdown
 
 RESULTS = Path(__file__).parents[2] / "results"
+LAB = RESULTS.parent / "docs" / "lab.md"
 PLAIN = "maesil:head=patch:visible_head=false:model.fusion.width=0"
 COMMITTED = {
     "comparison": ("maesil", PLAIN, "unet", "ae:corrupt=true", "kriging", "interpolation", "mean", "slice_ceiling"),
@@ -145,6 +147,20 @@ def test_seamless__the_page_has_the_scores_of_the_other_head() -> None:
     differences, (low, high) = compared(SEAMLESS, wider, "maesil + fusion", "maesil:head=overlap_add + fusion")
     assert f"{low:.2f} to {high:.2f}; ahead on {sum(each > 0 for each in differences)} of 9" in page.replace("\n", " ")
     assert f"{-sum(differences) / 9:.2f} dB lower with the fusion" in page
+
+
+def test_fusion_loss__the_pages_have_the_means_of_the_scores() -> None:
+    page, notes = (path.read_text() for path in (RESULTS / "fusion_loss" / "README.md", LAB))
+    for weight in (0, 1, 3):
+        trial = f"fusion_loss/weight_{weight}/scores.jsonl" if weight else "readings/dual/scores.jsonl"
+        row = page_row("", trial, "maesil + fusion").removeprefix("|  ")
+        assert re.search(rf"^\| {weight} (\([^|]*\) )?{re.escape(row)}$", page, re.MULTILINE)
+        assert f"| {weight} {row}" in notes
+    differences, (low, high) = compared(
+        "readings/dual/scores.jsonl", "fusion_loss/weight_1/scores.jsonl", "maesil + fusion", "maesil + fusion"
+    )
+    assert f"({low:.2f} to {high:.2f} dB)" in page
+    assert abs(sum(differences) / 9) < 0.005
 
 
 def compared(file: str, other: str, model: str, others: str) -> tuple[list[float], tuple[float, float]]:
