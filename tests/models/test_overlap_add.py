@@ -110,6 +110,12 @@ def test_flops__count_the_larger_head() -> None:
     assert mae_flops(SMALL, visible) > mae_flops(replace(SMALL, head="overlap"), visible)
 
 
+def test_reconstruct__takes_a_superpatch_without_masks() -> None:
+    model = MaskedAutoencoder(SMALL, DualMasking())
+    rebuilt = model.reconstruct(torch.rand(1, 1, 32, 32, 32), torch.zeros(1, 64, dtype=torch.bool))
+    assert rebuilt.volume.isfinite().all()
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [({"patch": (2, 8, 8)}, "half of a patch of 2x8x8"), ({"normalize_targets": True}, "normalize_targets")],

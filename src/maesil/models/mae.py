@@ -20,7 +20,7 @@ from maesil.catalog import Catalog
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.metrics.ssim import sparse_interior, sparse_ssim
+from maesil.metrics.ssim import WINDOW, sparse_interior, sparse_ssim
 from maesil.models.blending import Blending
 from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
@@ -126,6 +126,11 @@ class MAEConfig(ModelConfig):
             raise ConfigError(
                 "visible_weight trains the decoder on visible patches, which visible_head rebuilds without it",
                 fix="leave one of them at its default",
+            )
+        if self.fusion.ssim_weight and min(self.superpatch) < WINDOW:
+            raise ConfigError(
+                f"SSIM has windows of {WINDOW} voxels, and the superpatch is {'x'.join(map(str, self.superpatch))}",
+                fix="--model.fusion.ssim-weight 0, or a larger --model.superpatch",
             )
         if self.head != "patch":
             self._check_overlap()

@@ -2,7 +2,7 @@
 
 A token predicts its patch and half a patch around it, on cells of 2^3 voxels. Predictions fade out under a window, are
 added to their neighbours', and enlarged to voxels. To these, each token adds detail of its own patch, voxel by voxel,
-which fades out towards the patch's faces. Other than mirrored predictions (see `overlap`), those of a wider window have
+which fades out towards the patch's faces. Unlike mirrored predictions (see `overlap`), those of a wider window can have
 a slope across faces.
 
 Only masked tokens emit, as in `overlap`: windows are divided by their sum.
