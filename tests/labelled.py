@@ -14,22 +14,26 @@ from maesil.store.prepare import PrepareConfig, prepare
 CENTRES = {"a": (30, 30, 30), "b": (35, 34, 44), "c": (40, 28, 50), "d": (26, 36, 36)}
 
 
-def with_inclusion(seed: int, centre: tuple[int, int, int]) -> tuple[Volume, Volume]:
+SHAPE = (70, 64, 80)
+
+
+def with_inclusion(seed: int, centre: tuple[int, int, int], scale: float = 1.0) -> tuple[Volume, Volume]:
     """A body with a bright cube (label 1) and a dark one beside it (label 2)."""
-    volume = blob(seed)
+    depth, height, width = (round(scale * size) for size in SHAPE)
+    volume = blob(seed, (depth, height, width))
     hu, labels = volume.array.copy(), np.zeros(volume.shape, dtype=np.uint8)
     for number, (value, shift) in enumerate(((700, 0), (-400, 12)), start=1):
-        box = tuple(slice(at - 5 + shift, at + 5 + shift) for at in centre)
+        box = tuple(slice(round(scale * at) - 5 + shift, round(scale * at) + 5 + shift) for at in centre)
         hu[box], labels[box] = value, number
     return Volume(hu, volume.geometry), Volume(labels, volume.geometry)
 
 
-def labelled_store(folder: Path) -> Path:
-    """Four scans with labels "bright" and "dark", prepared at 2 mm."""
+def labelled_store(folder: Path, scale: float = 1.0) -> Path:
+    """Four scans with labels "bright" and "dark", prepared at 2 mm; smaller bodies by a scale."""
     scans = folder / "scans"
     scans.mkdir(parents=True)
     for seed, (name, centre) in enumerate(CENTRES.items()):
-        volume, labels = with_inclusion(seed, centre)
+        volume, labels = with_inclusion(seed, centre, scale)
         write_nifti(scans / f"{name}.nii.gz", volume)
         write_nifti(scans / f"{name}_labels.nii.gz", labels)
     names = folder / "names.json"

@@ -24,7 +24,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return labelled_store(tmp_path_factory.mktemp("labelled"))
+    return labelled_store(tmp_path_factory.mktemp("labelled"), scale=0.6)  # few windows: they are most of the time
 
 
 def output(name: str, *words: object) -> str:
