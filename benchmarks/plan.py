@@ -1,7 +1,8 @@
 """Compares the estimate of `maesil plan` with what the run then uses: memory, and time per step.
 
 Each turn asks for the plan of a preset in a fresh process, and then trains it for a few steps in another. Wall time and
-processor time per step are medians over the steps of a run without the first; memory is the peak of the whole process,
+processor time per step are means over the steps of a run without the first, of which the last ones may train a fusion;
+memory is the peak of the whole process,
 which has logs and a checkpoint, too. Processor time is that of all threads, and differs less where other work shares
 the cores. The scans are synthetic, unless a prepared store of real ones is given.
 """
@@ -142,7 +143,7 @@ def _used(config: RunConfig, run: Path) -> Used:
     (_, rates), (_, peaks) = (curve(log, column) for column in ("superpatches_per_s", "memory_gib"))
     steps = config.train.steps - 2  # without the first one, and the last one, which has the checkpoint
     return Used(
-        step_s=statistics.median(config.train.batch / rate for rate in rates[1:]),
+        step_s=statistics.fmean(config.train.batch / rate for rate in rates[1:]),
         cpu_s=(cpu_s[steps] - cpu_s[0]) / steps,
         gib=max(peak, *peaks),
         busy=_busy(),

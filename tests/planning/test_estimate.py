@@ -18,6 +18,7 @@ from maesil.errors import ConfigError
 from maesil.memory import GIB
 from maesil.models import MODELS, make_model
 from maesil.models.cost import mae_flops
+from maesil.models.fusion import FusionConfig
 from maesil.planning.estimate import plan
 from maesil.planning.footprint import _kept_bytes, footprint
 from maesil.planning.rehearsal import Rehearsal, Steps
@@ -105,12 +106,31 @@ def test_text__advises_against_weeks_on_a_cpu(tiny_config: RunConfig) -> None:
 
 def test_rehearsal__extends_what_it_measured() -> None:
     one, four = Steps(1, 2.0, 2.0, 1.0), Steps(4, 5.0, 5.0, 2.5)
-    measured = Rehearsal(one, four, 0.5, 0.1, 50.0, 1.0)
+    measured = Rehearsal(one, four, four, 0.0, 0.5, 0.1, 50.0, 1.0)
     assert [measured.seconds(batch) for batch in (1, 2, 4, 8)] == pytest.approx([2.0, 3.0, 5.0, 10.0])
     assert [measured.gib(batch, by_formula=9.0) for batch in (1, 3, 7)] == pytest.approx([1.0, 2.0, 4.0])
-    alone = Rehearsal(one, one, 0.5, 0.1, 50.0, 1.0)
+    alone = Rehearsal(one, one, one, 0.0, 0.5, 0.1, 50.0, 1.0)
     assert alone.seconds(3) == pytest.approx(6.0)
     assert alone.gib(3, by_formula=0.25) == pytest.approx(1.5)
+
+
+def test_rehearsal__counts_the_last_stage() -> None:
+    """A quarter of the steps takes twice as long, and half a GiB more."""
+    one, four, last = Steps(1, 2.0, 2.0, 1.0), Steps(4, 5.0, 6.0, 2.5), Steps(4, 10.0, 12.0, 3.0)
+    measured = Rehearsal(one, four, last, 0.25, 0.5, 0.1, 50.0, 1.0)
+    assert [measured.seconds(batch) for batch in (1, 4, 8)] == pytest.approx([2.5, 6.25, 12.5])
+    assert measured.cpu_seconds(4) == pytest.approx(7.5)
+    assert [measured.gib(batch, by_formula=9.0) for batch in (1, 4)] == pytest.approx([1.125, 3.0])
+
+
+def test_plan__takes_steps_of_the_last_stage(tiny_config: RunConfig) -> None:
+    model = replace(tiny_config.model, fusion=FusionConfig(width=4, share=0.25))  # type: ignore[call-arg]
+    named: list[str] = []
+    estimate = plan(
+        replace(tiny_config, model=model), seconds=1.0, progress=lambda done, count, name: named.append(name)
+    )
+    assert "steps of the fusion of 2 superpatches" in named
+    assert estimate.step_s > 0
 
 
 @pytest.mark.parametrize("optimizer", ["adamw", "muon"])

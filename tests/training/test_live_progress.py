@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from conftest import TINY_MODEL
 from maesil import pipeline, progress
 from maesil.config import RunConfig
+from maesil.models.fusion import FusionConfig
 from maesil.training.live_progress import facts
 from maesil.training.logs import curve
 
@@ -42,10 +44,19 @@ def test_live_progress__lines_are_of_steps_whose_loss_is_logged(tiny_config: Run
     assert [losses_shown[str(step)] for step in (5, 10)] == [f"{by_step[step]:.4f}" for step in (5, 10)]
 
 
+def test_live_progress__names_the_part_that_alone_learns(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """Its loss is another than the network's: a jump of the number is no fault of the training."""
+    fused = replace(TINY_MODEL, fusion=FusionConfig(width=4, share=0.25))
+    shown = shown_by(replace(tiny_config, model=fused), tmp_path / "run", log_every=1)
+    named = re.findall(r"step (\d+)/12  loss of the fusion ", shown)
+    assert [int(step) for step in named] == [10, 11, 12]
+
+
 def test_facts__an_older_held_out_score_says_of_when() -> None:
     metrics = {"loss": 0.5, "val_psnr_masked": 18.29, "unknown": 1.0}
     assert facts(metrics, step=120, validated=120) == "loss 0.5000  held-out 18.29 dB"
     assert facts(metrics, step=120, validated=100) == "loss 0.5000  held-out 18.29 dB (step 100)"
+    assert facts(metrics, step=120, validated=120, part="fusion") == "loss of the fusion 0.5000  held-out 18.29 dB"
 
 
 def test_live_progress__a_slow_run_is_never_silent_for_long(

@@ -124,11 +124,13 @@ class LastStage:
     """The end of a training, in which one part of a model learns and all others are frozen.
 
     Attributes:
+        name: Name of the part.
         part: Network that learns, and only then.
         share: Share of the run's steps, at its end, in (0, 1).
         peak_lr: Peak learning rate.
     """
 
+    name: str
     part: nn.Module
     share: float
     peak_lr: float

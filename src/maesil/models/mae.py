@@ -317,7 +317,7 @@ class MaskedAutoencoder(Pretrainer):
     def last_stage(self) -> LastStage | None:
         """The fusion's training, if there is a fusion."""
         chosen = self.config.fusion
-        return None if self.fusion is None else LastStage(self.fusion, chosen.share, chosen.peak_lr)
+        return None if self.fusion is None else LastStage("fusion", self.fusion, chosen.share, chosen.peak_lr)
 
     def last_loss(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, ""]:
         """Mean squared error of the fused masked voxels, in units of `input_std` squared.

@@ -102,7 +102,7 @@ class Estimate:
         memory: Memory of the process.
         device_gib: Memory of the device that the batch should fit.
         fitting_batch: Largest batch that fits `device_gib`; 0 if none does.
-        step_s: Seconds of an optimiser step.
+        step_s: Seconds of an optimiser step, the mean over the run.
         step_cpu_s: Processor seconds of an optimiser step, over all threads.
         measured_batch: Batch of the steps that were timed.
         training_h: Hours of all steps.
@@ -224,7 +224,7 @@ def _estimate(
         device_gib=device,
         fitting_batch=_fitting(need, measured, device, as_gpu=is_gpu or device_gib is not None, is_gpu=is_gpu),
         step_s=train.accumulate * micro_s,
-        step_cpu_s=train.accumulate * measured.most.cpu_seconds * train.batch / measured.most.batch,
+        step_cpu_s=train.accumulate * measured.cpu_seconds(train.batch),
         measured_batch=measured.most.batch,
         training_h=training_s / 3600,
         validation_h=validation_s / 3600,

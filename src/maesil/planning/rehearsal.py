@@ -60,6 +60,8 @@ class Rehearsal:
     Attributes:
         one: Steps of one superpatch.
         most: Steps of the largest batch that time and memory allowed; `one` itself if that is one.
+        last: Steps of that batch in the run's last stage, in which one part learns alone; `most` itself without one.
+        last_share: Share of the run's steps that are of the last stage; 0 without one.
         start_gib: Memory before the network was made: of this process on a CPU, 0 on a GPU.
         validation_s: Seconds to validate on a superpatch.
         read_per_s: Superpatches that are read per second, while nothing is computed.
@@ -68,27 +70,40 @@ class Rehearsal:
 
     one: Steps
     most: Steps
+    last: Steps
+    last_share: float
     start_gib: float
     validation_s: float
     read_per_s: float
     write_gib_per_s: float
 
     def seconds(self, batch: int) -> float:
-        """Time of a step with any batch: beyond the largest measured one, a superpatch takes as long as in it."""
+        """Mean time of a run's steps: beyond the largest measured batch, a superpatch takes as long as in it."""
         if batch <= self.most.batch:
-            return _between(self.one.batch, self.one.seconds, self.most.batch, self.most.seconds, batch)
-        return self.most.seconds * batch / self.most.batch
+            first = _between(self.one.batch, self.one.seconds, self.most.batch, self.most.seconds, batch)
+        else:
+            first = self.most.seconds * batch / self.most.batch
+        return first * self._mean(self.most.seconds, self.last.seconds) / self.most.seconds
+
+    def cpu_seconds(self, batch: int) -> float:
+        """Mean processor time of a run's steps: a superpatch takes as long as in the largest measured batch."""
+        return self._mean(self.most.cpu_seconds, self.last.cpu_seconds) * batch / self.most.batch
+
+    def _mean(self, most: float, last: float) -> float:
+        """Mean over the steps of a run."""
+        return (1 - self.last_share) * most + self.last_share * last
 
     def gib(self, batch: int, by_formula: float) -> float:
-        """Memory of a step with any batch.
+        """Memory of the largest step with any batch.
 
         Args:
             batch: Number of superpatches.
             by_formula: GiB that a superpatch adds, where only one batch size was measured.
         """
+        more = max(0.0, self.last.peak_gib - self.most.peak_gib) * batch / self.most.batch
         if self.most.batch == self.one.batch:
-            return self.one.peak_gib + (batch - 1) * by_formula
-        return _between(self.one.batch, self.one.peak_gib, self.most.batch, self.most.peak_gib, batch)
+            return self.one.peak_gib + (batch - 1) * by_formula + more
+        return _between(self.one.batch, self.one.peak_gib, self.most.batch, self.most.peak_gib, batch) + more
 
 
 def _between(x: int, low: float, other: int, high: float, at: int) -> float:
@@ -106,7 +121,8 @@ def rehearse(
 ) -> Rehearsal:
     """Takes a few steps of a run, and leaves nothing behind.
 
-    First steps of one superpatch, then of the run's batch, or of the largest one that fits the time and the memory.
+    First steps of one superpatch, then of the run's batch, or of the largest one that fits the time and the memory, and
+    then of the last stage, if the run has one.
 
     Args:
         config: Settings of the run.
@@ -125,7 +141,12 @@ def rehearse(
     one = stepping.measure(batch, 1)
     largest = _largest(config.train.batch, one, need, device, seconds)
     most = one if largest == 1 else stepping.measure(batch, largest)
-    return Rehearsal(one, most, start_gib, stepping.validation_s(batch), read_per_s, _write_gib_per_s())
+    stage, steps = module.last_stage, config.train.steps
+    last = most if stage is None else stepping.measure(batch, largest, at=steps, what=f" of the {stage.name}")
+    last_share = 0.0 if stage is None else 1 - stage.first_step(steps) / steps
+    return Rehearsal(
+        one, most, last, last_share, start_gib, stepping.validation_s(batch), read_per_s, _write_gib_per_s()
+    )
 
 
 def _largest(batch: int, one: Steps, need: Footprint, device: torch.device, seconds: float) -> int:
@@ -156,29 +177,36 @@ class _Stepping:
         self._module, self._optimizer, self._clip_norm = module, optimizer, clip_norm
         self._dtype = NUMBER_TYPES.get(precision)
 
-    def measure(self, batch: Superpatches, size: int) -> Steps:
-        """Times steps of the first `size` superpatches of a batch."""
+    def measure(self, batch: Superpatches, size: int, *, at: int = 0, what: str = "") -> Steps:
+        """Times steps of the first `size` superpatches of a batch.
+
+        Args:
+            batch: Superpatches on the computer.
+            size: Number of them in a step.
+            at: Step of the run that these are like.
+            what: Words for the stage that they are of.
+        """
         device = self._module.device
         part = _moved(batch, size, device)
         _reset_peak(device)
-        name = f"steps of {count_of(size, 'superpatch', 'superpatches')}"
+        name = f"steps{what} of {count_of(size, 'superpatch', 'superpatches')}"
         self._progress(0, TIMED + 1, name)
         timed = []
         for done in range(1, TIMED + 2):
-            timed.append(self._timed(part))
+            timed.append(self._timed(part, at))
             self._progress(done, TIMED + 1, name)
         del timed[0]  # it warms up
         wall, cpu = ([each[at] for each in timed] for at in (0, 1))
         return Steps(size, statistics.median(wall), statistics.median(cpu), _peak_now(device))
 
-    def _timed(self, part: Superpatches) -> tuple[float, float]:
+    def _timed(self, part: Superpatches, at: int) -> tuple[float, float]:
         began, worked = time.perf_counter(), time.process_time()
-        self._step(part)
+        self._step(part, at)
         return time.perf_counter() - began, time.process_time() - worked
 
-    def _step(self, part: Superpatches) -> None:
+    def _step(self, part: Superpatches, at: int) -> None:
         with self._autocast():
-            loss = self._module.batch_loss(part)
+            loss = self._module.loss_at(part, at)
         loss.backward()  # type: ignore[no-untyped-call]
         if self._clip_norm is not None:
             nn.utils.clip_grad_norm_(self._module.parameters(), self._clip_norm)

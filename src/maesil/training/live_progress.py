@@ -90,7 +90,7 @@ class LiveProgress(pl.Callback):
         self.console.print(text, highlight=False, markup=False)
 
     def _facts(self, trainer: pl.Trainer) -> str:
-        return facts(trainer.callback_metrics, trainer.global_step, self._validated)
+        return facts(trainer.callback_metrics, trainer.global_step, self._validated, part=learning_alone(trainer))
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the bar, even after an error."""
@@ -108,17 +108,24 @@ def line_every(trainer: pl.Trainer) -> int:
     return max(1, round(trainer.max_steps / PLAIN_LINES / row)) * row
 
 
-def facts(metrics: Mapping[str, Any], step: int, validated: int) -> str:
+def learning_alone(trainer: pl.Trainer) -> str:
+    """Name of the part that alone learnt in the last step; empty if that was the whole network."""
+    stage = getattr(trainer.lightning_module, "last_stage", None)
+    return stage.name if stage is not None and trainer.global_step > stage.first_step(int(trainer.max_steps)) else ""
+
+
+def facts(metrics: Mapping[str, Any], step: int, validated: int, part: str = "") -> str:
     """Formats the most important metrics in one line. A held-out score from an earlier step is followed by that step.
 
     Args:
         metrics: Metrics by name; those without a format are left out.
         step: Current step of the run.
         validated: Step of the held-out score.
+        part: Part of the network that learns alone, whose loss is another than the network's; empty: none does.
     """
     since = "" if step == validated else f" (step {validated})"
     formats = (
-        ("loss", "loss {:.4f}"),
+        ("loss", f"loss of the {part} {{:.4f}}" if part else "loss {:.4f}"),
         ("val_psnr_masked", "held-out {:.2f} dB" + since),
         ("val_dice", "held-out Dice {:.3f}" + since),
         ("superpatches_per_s", "{:.1f} superpatches/s"),

@@ -63,15 +63,19 @@ class PretrainModule(Stepper):
         shard(self.model, mesh)
 
     def batch_loss(self, batch: Superpatches) -> Float[Tensor, ""]:
-        """Windows, flips and masks superpatches, and computes the loss."""
+        """Windows, flips and masks superpatches, and computes the loss of the run's step."""
+        return self.loss_at(batch, self.global_step)
+
+    def loss_at(self, batch: Superpatches, step: int) -> Float[Tensor, ""]:
+        """The loss of a micro-batch at any step of the run, whose last ones may train one part alone."""
         generators = draw_generators(self.device, self.seed, batch.numbers)
         superpatch = random_flips(self._windowed(batch), self.flip_axes, generators)
         mask = self._masks(generators)
         stage, steps = self.model.last_stage, self.config.steps
         before = steps if stage is None else stage.first_step(steps)
-        if self.global_step >= before:
+        if step >= before:
             return self.model.last_loss(superpatch, mask)
-        return self.model.loss(superpatch, mask, generators, self.global_step / before)
+        return self.model.loss(superpatch, mask, generators, step / before)
 
     @property
     def last_stage(self) -> LastStage | None:
