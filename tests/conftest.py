@@ -34,12 +34,6 @@ TINY_MODEL = MAEConfig(
 )  # fmt: skip
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Runs files with slow tests first, so that no worker waits for the last ones of another."""
-    slow = {item.path for item in items if item.get_closest_marker("slow")}
-    items.sort(key=lambda item: item.path not in slow)
-
-
 def blob(seed: int, shape: tuple[int, int, int] = (70, 64, 80)) -> Volume:
     """A body-like blob in air with smooth structure inside, int16 HU."""
     random = np.random.default_rng(seed)

@@ -221,9 +221,9 @@ def test_readme__has_the_means_of_two_seeds() -> None:
     comparison = read_comparison(folder, TWO_SEEDS, 4000, (0, 1))
     root = RESULTS.parent
     for model, line in {
-        "unet": "| 3D U-Net of equal cost, trained on the same task | {psnr:.2f} | {ssim:.3f} | **{lpips:.3f}** |",
-        "maesil + fusion": "| maesil, preset `demo` | **{psnr:.2f}** | **{ssim:.3f}** | {lpips:.3f} |",
-        PLAIN: "| the same network as the paper has it | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
+        "unet": "| 3D U-Net of equal FLOPs, trained on the same task | {psnr:.2f} | {ssim:.3f} | **{lpips:.3f}** |",
+        "maesil + fusion": "| maesil, preset `demo` | {psnr:.2f} | **{ssim:.3f}** | {lpips:.3f} |",
+        PLAIN: "| the same network with the paper's head, no fusion | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
         "kriging": "| kriging, nothing learnt | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
         "interpolation": "| interpolation | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
     }.items():

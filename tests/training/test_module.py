@@ -118,7 +118,7 @@ def test_pretrain__says_that_nothing_is_held_out(tiny_config: RunConfig, tmp_pat
     console = Console(file=io.StringIO(), width=200)
     pipeline.pretrain(replace(tiny_config, data=data), tmp_path / "run", console=console)
     printed = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "no superpatch is held out" in printed
+    assert "no patient is held out" in printed
     assert "overrides PATIENT val" in printed
     patients = {entry.patient for entry in ScanStore(tiny_config.data.store).entries}  # type: ignore[arg-type]
     assert f"{len(patients) - 1} patients to train on, 0 for validation, 1 for testing" in printed

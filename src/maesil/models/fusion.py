@@ -51,8 +51,8 @@ class FusionConfig:
         share: Share of the run's steps, at its end, that train the fusion; the rest of the network is frozen then.
         peak_lr: Peak learning rate of these steps, which have a warm-up and a cosine of their own.
         ssim_weight: Weight of 1 - SSIM of masked voxels in its loss, beside their squared error, in units of
-            `input_std` squared. The mean of what may be hidden has the least squared error, and is smooth; SSIM asks
-            for contrast, too.
+            `input_std` squared. Squared error favours the average of all plausible contents, which is blurred; SSIM
+            asks for contrast, too.
     """
 
     width: NonNegativeInt = 0

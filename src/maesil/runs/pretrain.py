@@ -138,11 +138,9 @@ def _train(
     training = SuperpatchDataset(store, plan, shape)
     held_out = validation_superpatches(config, store)
     if config.monitor.validate_every and held_out is None:
-        named = "; choose a patient: --data.holdout.patients.overrides PATIENT val"
-        hint = named if config.data.holdout.by == "patient" else ""
-        screen.print(
-            f"no superpatch is held out for validation: no validation score, images or checkpoint `best`{hint}"
-        )
+        by = config.data.holdout.by
+        hint = "; choose a patient: --data.holdout.patients.overrides PATIENT val" if by == "patient" else ""
+        screen.print(f"no {by} is held out for validation: no validation score, images or checkpoint `best`{hint}")
     forecast = Forecast(screen, partial(cpu_advice, config, str(efficiency.accelerator)))
     callbacks: list[Callback] = [forecast]
     if held_out is not None and config.monitor.image_every:
