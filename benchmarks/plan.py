@@ -2,9 +2,8 @@
 
 Each turn asks for the plan of a preset in a fresh process, and then trains it for a few steps in another. Wall time and
 processor time per step are means over the steps of a run without the first, of which the last ones may train a fusion;
-memory is the peak of the whole process,
-which has logs and a checkpoint, too. Processor time is that of all threads, and differs less where other work shares
-the cores. The scans are synthetic, unless a prepared store of real ones is given.
+memory is the peak of the whole process, which has logs and a checkpoint, too. Processor time is that of all threads,
+and differs less where other work shares the cores. The scans are synthetic, unless a prepared store is given.
 """
 
 from __future__ import annotations

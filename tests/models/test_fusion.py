@@ -90,7 +90,7 @@ def test_last_loss__has_gradients_for_the_fusion_alone() -> None:
     assert len(own) == len(list(model.last_stage.part.parameters()))
 
 
-def test_last_loss__adds_unlikeness_as_evaluate_has_it() -> None:
+def test_last_loss__adds_one_minus_ssim_as_evaluate_has_it() -> None:
     plain = made(learnt=True)
     x, mask = inputs(plain)
     like = made(replace(FUSED, fusion=FusionConfig(width=4, ssim_weight=0.5)), learnt=True)

@@ -14,24 +14,12 @@ from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import DualMasking
 from maesil.models.cost import mae_flops
-from maesil.models.mae import MAEConfig, MaskedAutoencoder, split_tokens
+from maesil.models.mae import MaskedAutoencoder
 from maesil.models.overlap_add import OverlapAdd, head_rows
+from overlapping import GRID, every_token, masked_tokens
+from overlapping import SMALL as MIRRORED
 
-GRID = PatchGrid((12, 16, 16), (4, 4, 8))
-SMALL = MAEConfig(
-    superpatch=(32, 32, 32), encoder_width=48, encoder_depth=1, encoder_heads=2,
-    decoder_width=24, decoder_depth=2, decoder_heads=2, position_wavelengths=(4.0, 32.0), start="local",
-    head="overlap_add",
-)  # fmt: skip
-
-
-def every_token(grid: PatchGrid, batch: int = 1) -> Tensor:
-    return torch.arange(grid.tokens).expand(batch, -1)
-
-
-def masked_tokens(grid: PatchGrid, batch: int = 2) -> Tensor:
-    mask = DualMasking().draw(batch, grid, torch.Generator().manual_seed(0))
-    return split_tokens(mask, DualMasking().visible_count(grid))[1]
+SMALL = replace(MIRRORED, head="overlap_add")
 
 
 def outputs(grid: PatchGrid, wide: Tensor) -> Tensor:

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 class Blending(nn.Module, ABC):
     """Blends what neighbouring masked tokens predict, so that patches leave no seams. It has no parameters.
 
-    Blended patches are in an order of voxels of the blending's own, in which it is fast; `to_own` and `from_own`
-    convert from and to `PatchGrid`'s.
+    Blended patches have an order of voxels in which blending is fast; `to_blending_order` and `to_grid_order` convert
+    from and to `PatchGrid`'s.
     """
 
     @abstractmethod
@@ -28,10 +28,10 @@ class Blending(nn.Module, ABC):
     def alone(self, predicted: Float[Tensor, "b n r"]) -> Float[Tensor, "b n p"]:
         """What tokens predict for their own patches, without their neighbours."""
 
-    def to_own(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
+    def to_blending_order(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
         """Reorders the voxels of patches from `PatchGrid`'s order to the blending's own."""
         return patches
 
-    def from_own(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
+    def to_grid_order(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
         """Reorders the voxels of patches from the blending's own order to `PatchGrid`'s."""
         return patches

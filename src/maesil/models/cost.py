@@ -99,11 +99,10 @@ def _network_flops(config: MAEConfig, visible: int) -> int:
 def _blending_flops(config: MAEConfig) -> int:
     """Operations of enlarging wide predictions, forward and backward, and of the sums of their windows, forward."""
     cells = _cells(config, (overlap_add.CELL,) * 3)
-    depth, height, width = (count + 2 for count in config.grid.shape)
-    windows = [
-        (count + 2) * edge // overlap_add.CELL for count, edge in zip(config.grid.shape, config.patch, strict=True)
-    ]
-    sums = _enlarging_flops((depth, height, width), (windows[0], windows[1], windows[2]))
+    depth, height, width = (count + 2 for count in config.grid.shape)  # with a margin of one token
+    wide = overlap_add.window_cells(config.patch)
+    reached = (depth * wide[0] // 2, height * wide[1] // 2, width * wide[2] // 2)
+    sums = _enlarging_flops((depth, height, width), reached)
     return 2 * _enlarging_flops(cells, config.superpatch) + sums
 
 

@@ -332,7 +332,7 @@ class MaskedAutoencoder(Pretrainer):
         mean: Tensor = (error * hidden).sum() / hidden.sum()
         if not self.config.fusion.ssim_weight:
             return mean
-        return mean + self.config.fusion.ssim_weight * unlikeness(torch.where(hidden, fused, target), target, hidden)
+        return mean + self.config.fusion.ssim_weight * ssim_loss(torch.where(hidden, fused, target), target, hidden)
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -358,7 +358,7 @@ class MaskedAutoencoder(Pretrainer):
         predicted = self._predict(decoded)
         if self.blending is not None:
             blended = self._predict(gather_tokens(decoded, masked), masked)
-            predicted = self.blending.from_own(put_tokens(predicted, masked, blended))
+            predicted = self.blending.to_grid_order(put_tokens(predicted, masked, blended))
         if self.visible_head is not None:
             predicted = put_tokens(predicted, visible, self._rebuild_visible(gather_tokens(patches, visible)))
         if self.config.normalize_targets:
@@ -409,7 +409,7 @@ class MaskedAutoencoder(Pretrainer):
 
     def _targets(self, patches: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
         if self.blending is not None:
-            return self.blending.to_own(patches)
+            return self.blending.to_blending_order(patches)
         if not self.config.normalize_targets:
             return patches
         mean, deviation = patch_statistics(patches)
@@ -442,7 +442,7 @@ class Unfused(Reconstructor):
         return Reconstruction(self.model.rebuild(superpatch, mask), self.voxel_mask(mask))
 
 
-def unlikeness(
+def ssim_loss(
     prediction: Float[Tensor, "b c d h w"], target: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
 ) -> Float[Tensor, ""]:
     """1 - SSIM of the masked voxels, as `evaluate` has it: around them, it sees the superpatch."""

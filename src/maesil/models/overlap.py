@@ -83,11 +83,11 @@ class Overlap(Blending):
         """What tokens predict for their own patches, in octant order: their outputs."""
         return predicted
 
-    def to_own(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
+    def to_blending_order(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
         """Reorders the voxels of patches from `PatchGrid`'s order to octants."""
         return patches[..., self.order]
 
-    def from_own(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
+    def to_grid_order(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
         """Reorders the voxels of patches from octants to `PatchGrid`'s order."""
         return patches[..., self.inverse]
 

@@ -51,7 +51,7 @@ class OverlapAdd(Blending):
         super().__init__()
         check_cells(grid.patch)
         self.grid = grid
-        self.wide: Shape3 = (grid.patch[0] * 2 // CELL, grid.patch[1] * 2 // CELL, grid.patch[2] * 2 // CELL)
+        self.wide = window_cells(grid.patch)
         self.register_buffer("window", triangles(self.wide).flatten(), persistent=False)
         self.register_buffer("fading", triangles(grid.patch).flatten(), persistent=False)
 
@@ -99,9 +99,15 @@ class OverlapAdd(Blending):
         return sums.masked_fill(sums == 0.0, 1.0)
 
 
+def window_cells(patch: Shape3) -> Shape3:
+    """Number of a window's cells along each axis: its edges are twice those of the patch."""
+    depth, height, width = (2 * edge // CELL for edge in patch)
+    return (depth, height, width)
+
+
 def head_rows(patch: Shape3) -> int:
-    """Number of outputs of a token: its patch's voxels, and the cells of a window of twice its edges."""
-    return product(patch) + product(patch) * 8 // CELL**3
+    """Number of outputs of a token: its patch's voxels, and the cells of its window."""
+    return product(patch) + product(window_cells(patch))
 
 
 def check_cells(patch: Shape3) -> None:

@@ -21,7 +21,7 @@ SEAMLESS: dict[str, Any] = {
     "visible_head": True,
     "fusion": FusionConfig(width=8, ssim_weight=1.0),
 }
-"""What our presets add to the paper's network, so that reconstructions have no seams and contrast; docs/lab.md has the
+"""What our presets add to the paper's network, so that reconstructions have contrast and no seams; docs/lab.md has the
 gain."""
 
 
