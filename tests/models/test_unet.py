@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from maesil.errors import ConfigError
 from maesil.masking import DualMasking
 from maesil.models import MAEConfig, UNetConfig, make_model
 from maesil.models.cost import mae_flops, unet_flops
+from maesil.models.masked_loss import ssim_loss
 from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
 
@@ -62,3 +65,20 @@ def test_config__refuses_what_cannot_be_halved() -> None:
         UNetConfig(superpatch=(24, 24, 24), channels=(4, 8, 16, 32, 64))
     with pytest.raises(ConfigError, match="at least two levels"):
         UNetConfig(superpatch=(32, 32, 32), channels=(4,))
+
+
+def test_ssim_weight__adds_1_minus_ssim_of_masked_voxels() -> None:
+    torch.manual_seed(0)
+    model = make_model(replace(SMALL, ssim_weight=2.0), DualMasking())
+    x, mask = inputs()
+    rebuilt = model.reconstruct(x, mask)
+    volume = torch.where(rebuilt.mask, rebuilt.volume, x)
+    error = (volume - x)[rebuilt.mask].square().mean() / SMALL.input_std**2
+    expected = error + 2.0 * ssim_loss(volume, x, rebuilt.mask)
+    assert float(model.loss(x, mask).detach()) == pytest.approx(float(expected), rel=1e-5)
+    assert float(expected) > float(error) + 1.0
+
+
+def test_ssim_weight__needs_superpatches_that_hold_a_window() -> None:
+    with pytest.raises(ConfigError, match=r"windows of 11 voxels, and the superpatch is 8x8x8"):
+        UNetConfig(superpatch=(8, 8, 8), patch=(4, 4, 4), channels=(4, 8), ssim_weight=1.0)

@@ -20,13 +20,13 @@ from maesil.catalog import Catalog
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.metrics.ssim import WINDOW, sparse_interior, sparse_ssim
 from maesil.models.blending import Blending
 from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
 from maesil.models.fusion import Fusion, FusionConfig
 from maesil.models.grouped_decoders import AxialDecoder, WindowDecoder
 from maesil.models.initial import Start, initialize_network, inverse_layer
+from maesil.models.masked_loss import check_ssim_fits, masked_loss
 from maesil.models.overlap import Overlap
 from maesil.models.overlap_add import OverlapAdd, head_rows
 from maesil.models.transformer import (
@@ -127,11 +127,7 @@ class MAEConfig(ModelConfig):
                 "visible_weight trains the decoder on visible patches, which visible_head rebuilds without it",
                 fix="leave one of them at its default",
             )
-        if self.fusion.ssim_weight and min(self.superpatch) < WINDOW:
-            raise ConfigError(
-                f"SSIM has windows of {WINDOW} voxels, and the superpatch is {'x'.join(map(str, self.superpatch))}",
-                fix="--model.fusion.ssim-weight 0, or a larger --model.superpatch",
-            )
+        check_ssim_fits(self.superpatch, self.fusion.ssim_weight, "--model.fusion.ssim-weight")
         if self.head != "patch":
             self._check_overlap()
 
@@ -328,11 +324,7 @@ class MaskedAutoencoder(Pretrainer):
             return super().last_loss(superpatch, mask)
         hidden, target = self.voxel_mask(mask), superpatch.float()
         fused = self.fusion(superpatch, self.rebuild(superpatch, mask), hidden)
-        error = ((fused - target) / self.config.input_std).square()
-        mean: Tensor = (error * hidden).sum() / hidden.sum()
-        if not self.config.fusion.ssim_weight:
-            return mean
-        return mean + self.config.fusion.ssim_weight * ssim_loss(torch.where(hidden, fused, target), target, hidden)
+        return masked_loss(fused, target, hidden, self.config.input_std, self.config.fusion.ssim_weight)
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
@@ -440,17 +432,6 @@ class Unfused(Reconstructor):
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
         """Rebuilds superpatches from their visible tokens."""
         return Reconstruction(self.model.rebuild(superpatch, mask), self.voxel_mask(mask))
-
-
-def ssim_loss(
-    prediction: Float[Tensor, "b c d h w"], target: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
-) -> Float[Tensor, ""]:
-    """1 - SSIM of the masked voxels, as `evaluate` has it: around them, it sees the superpatch."""
-    with torch.autocast(target.device.type, enabled=False):
-        similarity = sparse_ssim(prediction.clamp(0.0, 1.0), target)
-    counted = sparse_interior(hidden)
-    mean: Tensor = (similarity * counted).sum() / counted.sum().clamp(min=1)
-    return 1.0 - mean
 
 
 def split_tokens(mask: Bool[Tensor, "b n"], visible: int) -> tuple[Int[Tensor, "b v"], Int[Tensor, "b m"]]:

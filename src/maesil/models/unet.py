@@ -7,7 +7,7 @@ from typing import Any, Literal, final
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt
+from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
@@ -15,6 +15,7 @@ from maesil.errors import ConfigError, MissingExtraError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
 from maesil.models.contract import ModelConfig, Pretrainer, Reconstruction
+from maesil.models.masked_loss import check_ssim_fits, masked_loss
 from maesil.shapes import Shape3
 
 
@@ -31,6 +32,8 @@ class UNetConfig(ModelConfig):
             would remove the absolute level of HU.
         input_mean: Mean of the input in window units; subtracted before the network.
         input_std: Standard deviation of the input in window units; the network works in its multiples.
+        ssim_weight: Weight of 1 - SSIM of masked voxels in the loss, beside their squared error, in units of
+            `input_std` squared, as in the fusion of `maesil`.
     """
 
     name: Literal["unet"] = "unet"
@@ -41,6 +44,7 @@ class UNetConfig(ModelConfig):
     norm: Literal["instance", "batch"] | None = None
     input_mean: float = 0.3
     input_std: PositiveFloat = 0.25
+    ssim_weight: NonNegativeFloat = 0.0
 
     def __post_init__(self) -> None:
         PatchGrid(self.superpatch, self.patch)
@@ -54,6 +58,7 @@ class UNetConfig(ModelConfig):
                 f"{len(self.channels)} levels do not halve a superpatch of {'x'.join(map(str, self.superpatch))}",
                 fix=f"a multiple of {scale} voxels, or fewer --model.channels",
             )
+        check_ssim_fits(self.superpatch, self.ssim_weight, "--model.ssim-weight")
 
     def describe(self) -> dict[str, str]:
         """Descriptions of network and input."""
@@ -87,31 +92,31 @@ class UNet(Pretrainer):
         generators: Sequence[torch.Generator] | None = None,
         progress: float = 1.0,
     ) -> Float[Tensor, ""]:
-        """Mean squared error over the masked voxels, in units of `input_std` squared. See `Pretrainer.loss`."""
+        """Mean squared error over the masked voxels, in units of `input_std` squared. See `Pretrainer.loss`.
+
+        With `ssim_weight`, 1 - SSIM of them is added, with this weight.
+        """
         hidden = self.voxel_mask(mask)
-        squared = (self._predict(superpatch, hidden) - self._normalize(superpatch)).square()
-        return (squared * hidden).sum() / hidden.sum()
+        predicted = self._rebuild(superpatch, hidden)
+        return masked_loss(predicted, superpatch.float(), hidden, self.config.input_std, self.config.ssim_weight)
 
     @torch.no_grad()
     def reconstruct(self, superpatch: Float[Tensor, "b c d h w"], mask: Bool[Tensor, "b n"]) -> Reconstruction:
         """Rebuilds superpatches from their visible voxels and the mask."""
         hidden = self.voxel_mask(mask)
-        predicted = self._predict(superpatch, hidden)
-        return Reconstruction(predicted * self.config.input_std + self.config.input_mean, hidden)
+        return Reconstruction(self._rebuild(superpatch, hidden), hidden)
 
-    def _predict(
+    def _rebuild(
         self, superpatch: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]
     ) -> Float[Tensor, "b c d h w"]:
-        """Predicts all voxels, in normalised units, float32."""
-        visible = self._normalize(superpatch).masked_fill(hidden, 0.0)
+        """Predicts all voxels, in window units, float32."""
+        normalized = (superpatch.float() - self.config.input_mean) / self.config.input_std
+        visible = normalized.masked_fill(hidden, 0.0)
         shown = torch.cat((visible, hidden.to(visible.dtype)), dim=1)
         # 3D convolutions are faster with channels last on a CPU.
         shown = shown.to(next(self.network.parameters()).dtype, memory_format=torch.channels_last_3d)
         predicted: Tensor = self.network(shown).float()
-        return predicted
-
-    def _normalize(self, superpatch: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b c d h w"]:
-        return (superpatch.float() - self.config.input_mean) / self.config.input_std
+        return predicted * self.config.input_std + self.config.input_mean
 
 
 def _monai_unet(config: UNetConfig) -> Any:
