@@ -39,8 +39,8 @@ SPLITS = ("train", "train", "val", "test")
 """Split of each synthetic patient."""
 BATCHES = {"demo": 8, "base": 2, "paper": 1}
 """Preset to superpatches per step: the preset's own on a CPU where a step takes a second, else few."""
-STEPS = {"demo": 12, "base": 5, "paper": 4}
-"""Preset to optimiser steps of a run."""
+STEPS = {"demo": 60, "base": 20, "paper": 6}
+"""Preset to optimiser steps of a run: enough to read every scan of a small store, which the estimate counts."""
 POLL_S = 0.02
 
 

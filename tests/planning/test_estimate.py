@@ -19,12 +19,15 @@ from maesil.memory import GIB
 from maesil.models import MODELS, make_model
 from maesil.models.cost import mae_flops
 from maesil.models.fusion import FusionConfig
-from maesil.planning.estimate import plan
+from maesil.planning.estimate import VOXEL_BYTES, plan
 from maesil.planning.footprint import _kept_bytes, footprint
 from maesil.planning.rehearsal import Rehearsal, Steps
 from maesil.planning.text import estimate_text
 from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
+from maesil.sampling.holdout import scan_splits
+from maesil.shapes import product
+from maesil.store.scanstore import ScanStore
 from maesil.training.config import TrainConfig
 from maesil.training.optimizer import make_optimizer
 
@@ -183,3 +186,14 @@ def test_reset_peak__forgets_earlier_memory() -> None:
     )
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert float(found.stdout) > 0.2
+
+
+def test_plan__counts_the_scans_that_a_run_reads(tiny_config: RunConfig) -> None:
+    store = ScanStore(tiny_config.data.store)  # type: ignore[arg-type]
+    splits = scan_splits(store, tiny_config.data.holdout)
+    assert "test" in splits.values()
+    read = [entry for entry in store.entries if splits[entry.scan_id] != "test"]
+    estimate = plan(tiny_config, seconds=1.0)
+    assert estimate.memory.cache == pytest.approx(sum(product(entry.shape) for entry in read) * VOXEL_BYTES / GIB)
+    unvalidated = replace(tiny_config, monitor=replace(tiny_config.monitor, validate_every=0))
+    assert plan(unvalidated, seconds=1.0).memory.cache < estimate.memory.cache

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -14,10 +15,10 @@ from maesil.memory import GIB
 from maesil.planning.footprint import Footprint, footprint
 from maesil.planning.rehearsal import Rehearsal, rehearse
 from maesil.progress import Progress
-from maesil.runs.pretrain import validation_superpatches
+from maesil.runs.pretrain import validation_regions, validation_superpatches
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import make_plan
-from maesil.sampling.regions import regions_of
+from maesil.sampling.regions import Region, regions_of
 from maesil.shapes import product
 from maesil.store.scanstore import ScanStore
 from maesil.training.config import EfficiencyConfig
@@ -41,7 +42,7 @@ class Memory:
         moments: State of the optimiser, by formula.
         activations: What a step of the batch keeps for its backward pass, by formula.
         process: Memory of this process before the network was made: Python and its libraries; 0 on a GPU.
-        cache: Decoded voxels that the loader will keep, in the computer's memory.
+        cache: Decoded voxels of the training and validation scans that the loader will keep, in the computer's memory.
         checkpoint: Buffer that a checkpoint is written from, by formula; 0 on a GPU, as it is in the computer's memory.
         formula: Sum of these.
         total: What the run will use at its peak: measured in real steps, and the cache and the checkpoint.
@@ -176,13 +177,16 @@ def plan(
     if efficiency.threads != "auto":
         torch.set_num_threads(efficiency.threads)
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
-    draws = make_plan(regions_of(store, config.data, config.model.superpatch, "train"), config.data, config.seed)
+    regions = regions_of(store, config.data, config.model.superpatch, "train")
+    draws = make_plan(regions, config.data, config.seed)
     need = footprint(config, efficiency.precision)
     dataset = SuperpatchDataset(store, draws, config.model.superpatch)
     measured = rehearse(config, dataset, efficiency, need, seconds, progress or (lambda *_: None))
     held_out = validation_superpatches(config, store)
     validated = 0 if held_out is None else held_out.count or 0
-    return _estimate(config, efficiency, store, need, measured, len(draws), validated, device_gib)
+    read = (*regions, *validation_regions(config, store))
+    cache_gib = min(config.efficiency.resident_gib, _decoded_gib(read))
+    return _estimate(config, efficiency, store, need, measured, cache_gib, len(draws), validated, device_gib)
 
 
 def _estimate(
@@ -191,6 +195,7 @@ def _estimate(
     store: ScanStore,
     need: Footprint,
     measured: Rehearsal,
+    cache_gib: float,
     superpatches: int,
     validated: int,
     device_gib: float | None,
@@ -220,7 +225,7 @@ def _estimate(
         steps=train.steps,
         batch=train.batch,
         accumulate=train.accumulate,
-        memory=_memory(config, store, need, measured, is_gpu),
+        memory=_memory(config.train.batch, need, measured, cache_gib, is_gpu),
         device_gib=device,
         fitting_batch=_fitting(need, measured, device, as_gpu=is_gpu or device_gib is not None, is_gpu=is_gpu),
         step_s=train.accumulate * micro_s,
@@ -244,11 +249,14 @@ def _limit(step_s: float, batch: int, read_per_s: float) -> Literal["step", "loa
     return "loader" if batch / read_per_s > step_s else "step"
 
 
-def _memory(config: RunConfig, store: ScanStore, need: Footprint, measured: Rehearsal, is_gpu: bool) -> Memory:
-    batch = config.train.batch
+def _decoded_gib(regions: Sequence[Region]) -> float:
+    """GiB of the decoded voxels of the scans that regions are part of."""
+    shapes = {region.entry.scan_id: region.entry.shape for region in regions}
+    return sum(product(shape) for shape in shapes.values()) * VOXEL_BYTES / GIB
+
+
+def _memory(batch: int, need: Footprint, measured: Rehearsal, cache: float, is_gpu: bool) -> Memory:
     activations = (need.shared + batch * need.activations) / GIB
-    decoded = sum(product(entry.shape) for entry in store.entries) * VOXEL_BYTES / GIB
-    cache = min(config.efficiency.resident_gib, decoded)
     parts = (need.weights / GIB, need.gradients / GIB, need.moments / GIB, activations, measured.start_gib)
     # PyTorch writes a checkpoint into one buffer first, for which no piece of freed memory may be large enough.
     checkpoint = 0.0 if is_gpu else (need.weights + need.moments) / GIB

@@ -134,7 +134,7 @@ def rehearse(
     """
     device = torch.device("cuda" if efficiency.accelerator == "gpu" else "cpu")
     start_gib = 0.0 if device.type == "cuda" else _peak_now(device)
-    batch, read_per_s = _read(dataset, max(config.train.batch, READ), progress)
+    batch, read_per_s = _read(dataset, max(config.train.batch, READ), config.train.batch, progress)
     module = make_module(config, efficiency).to(device)
     optimizer = make_optimizer(module.model, config.train, 1, fused=efficiency.precision != "16-mixed")
     stepping = _Stepping(module, optimizer, config.train.clip_norm, efficiency.precision, progress)
@@ -235,15 +235,16 @@ def _moved(batch: Superpatches, size: int, device: torch.device) -> Superpatches
     )
 
 
-def _read(dataset: SuperpatchDataset, count: int, progress: Progress) -> tuple[Superpatches, float]:
-    """Reads superpatches as a training does; returns them as one batch, and the speed."""
+def _read(dataset: SuperpatchDataset, count: int, kept: int, progress: Progress) -> tuple[Superpatches, float]:
+    """Reads `count` superpatches as a training does; returns the first `kept` as one batch, and the speed."""
     ahead = ResumableLoader(dataset, Order(1, 0, 1, 0, count + READS_IN_FLIGHT))
     name = f"reading {count_of(count, 'superpatch', 'superpatches')}"
     progress(0, count, name)
     began = time.perf_counter()
     parts = []
     for part, done in zip(ahead, range(1, count + 1), strict=False):
-        parts.append(part)
+        if done <= kept:  # a training has no more of them in memory
+            parts.append(part)
         progress(done, count, name)
     speed = count / (time.perf_counter() - began)
     hu, inside = (torch.cat([getattr(part, name) for part in parts]) for name in ("hu", "inside"))

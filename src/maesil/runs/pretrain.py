@@ -28,7 +28,7 @@ from maesil.runs.lock import locked
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import GridPlan, make_plan
-from maesil.sampling.regions import check_overrides, regions_of, split_summary, split_warnings
+from maesil.sampling.regions import Region, check_overrides, regions_of, split_summary, split_warnings
 from maesil.store.location import absolute, is_there
 from maesil.store.scanstore import ScanStore
 from maesil.training.batches import Batches
@@ -185,15 +185,22 @@ def make_module(config: RunConfig, efficiency: EfficiencyConfig) -> PretrainModu
 
 def validation_superpatches(config: RunConfig, store: ScanStore) -> SuperpatchDataset | None:
     """The grid's held-out superpatches in a fixed, shuffled order; None if nothing is held out."""
-    if not config.monitor.validate_every:
-        return None
-    try:
-        regions = regions_of(store, config.data, config.model.superpatch, "val")
-    except EmptySplitError:  # the store may be too small to hold any out
+    regions = validation_regions(config, store)
+    if not regions:
         return None
     plan = GridPlan(regions, seed=0)
     count = min(len(plan), config.monitor.validation_superpatches)
     return SuperpatchDataset(store, plan, config.model.superpatch, count)
+
+
+def validation_regions(config: RunConfig, store: ScanStore) -> tuple[Region, ...]:
+    """The regions that a run validates on, one per scan; none if it does not validate, or nothing is held out."""
+    if not config.monitor.validate_every:
+        return ()
+    try:
+        return regions_of(store, config.data, config.model.superpatch, "val")
+    except EmptySplitError:  # the store may be too small to hold any out
+        return ()
 
 
 def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunConfig:
