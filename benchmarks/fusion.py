@@ -1,9 +1,8 @@
 """Measures what overlapping head and fusion cost: steps of a preset's network and of its fusion, and the fill alone.
 
 All take turns in one process. The reference is a step of the network as the preset trains it; `plain network` is the
-same one with the paper's head, and `overlap-add head` with that head. A step of the fusion runs the frozen network
-without gradients, the fill, and the fusion's U-Net forward and backward. Steps are forward, backward, clipping and
-AdamW, whatever the preset's optimiser.
+same one with the paper's head. A step of the fusion runs the frozen network without gradients, the fill, and the
+fusion's U-Net forward and backward. Steps are forward, backward, clipping and AdamW, whatever the preset's optimiser.
 """
 
 from __future__ import annotations
@@ -66,13 +65,11 @@ def contenders(model: MAEConfig, masking: Masking, batch: int, device: str) -> l
     plain = MaskedAutoencoder(replace(model, **PLAIN), masking).to(device)
     superpatch = torch.rand(batch, 1, *model.superpatch, device=device)
     mask = network.draw_mask(batch, torch.Generator(device).manual_seed(0))
-    wider = MaskedAutoencoder(replace(model, head="overlap_add"), masking).to(device)
     hidden, fusion = network.voxel_mask(mask), network.fusion
     assert fusion is not None
     runs: dict[str, Callable[[], object]] = {
         NETWORK: stepping(network, lambda: network.loss(superpatch, mask)),
         "plain network": stepping(plain, lambda: plain.loss(superpatch, mask)),
-        "overlap-add head": stepping(wider, lambda: wider.loss(superpatch, mask)),
         FUSION: stepping(fusion, lambda: network.last_loss(superpatch, mask)),
         FILL: lambda: fusion.fill(superpatch, hidden),
     }

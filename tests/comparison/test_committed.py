@@ -150,20 +150,17 @@ def test_sampling__the_page_has_the_difference_of_the_scores() -> None:
         assert f"{sum(each > 0 for each in differences)} of 9" in page
 
 
-def test_seamless__the_page_has_the_scores_of_the_other_head() -> None:
-    page = (RESULTS / "seamless" / "README.md").read_text()
-    wider = "seamless/overlap_add/scores.jsonl"
-    rows = {
-        "`overlap`, trunk": (SEAMLESS, "maesil"),
-        "`overlap_add`, trunk": (wider, "maesil:head=overlap_add"),
-        "`overlap`, with the fusion": (SEAMLESS, "maesil + fusion"),
-        "`overlap_add`, with the fusion": (wider, "maesil:head=overlap_add + fusion"),
-    }
-    for shown, (file, model) in rows.items():
-        assert page_row(shown, file, model) in page
-    differences, (low, high) = compared(SEAMLESS, wider, "maesil + fusion", "maesil:head=overlap_add + fusion")
-    assert f"{low:.2f} to {high:.2f}; ahead on {sum(each > 0 for each in differences)} of 9" in page.replace("\n", " ")
-    assert f"{-sum(differences) / 9:.2f} dB lower with the fusion" in page
+def test_sharper__the_pages_have_the_means_of_the_scores() -> None:
+    for shown, (trial, model) in {
+        "`demo`, trunk": ("preset", "maesil"),
+        "`overlap_add`, trunk": ("overlap_add", "maesil:head=overlap_add"),
+        "`demo`, with the fusion": ("preset", "maesil + fusion"),
+        "`overlap_add`, with the fusion": ("overlap_add", "maesil:head=overlap_add + fusion"),
+        "`demo`, a fusion on voxels": ("voxels", "maesil + fusion"),
+    }.items():
+        row = page_row(shown, f"sharper/{trial}/scores.jsonl", model)
+        assert row in (RESULTS / "sharper" / "README.md").read_text()
+        assert row in LAB.read_text()
 
 
 def test_fusion_loss__the_pages_have_the_means_of_the_scores() -> None:

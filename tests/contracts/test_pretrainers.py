@@ -44,7 +44,6 @@ SMALL: dict[str, ModelConfig] = {
     "maesil, fusion": replace(TINY, fusion=FusionConfig(width=4)),
     "maesil, cross decoder": replace(TINY, decoder="cross", rebuilt_share=0.25),
     "maesil, overlapping head": replace(TINY, head="overlap", visible_head=True),
-    "maesil, overlap-add head": replace(TINY, head="overlap_add"),
     "maesil, axial decoder": replace(TINY, decoder="axial", decoder_depth=2),
     "maesil, windows decoder": replace(TINY, decoder="windows", decoder_depth=2),
     "slice_mae": SLICES,

@@ -12,15 +12,32 @@ from torch import Tensor, nn
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import DualMasking
-from maesil.models.mae import MAEConfig, MaskedAutoencoder, gather_tokens
+from maesil.models.mae import MAEConfig, MaskedAutoencoder, gather_tokens, split_tokens
 from maesil.models.overlap import Overlap
-from overlapping import GRID, SMALL, every_token, masked_tokens
+
+GRID = PatchGrid((12, 16, 16), (4, 4, 8))
+SMALL = MAEConfig(
+    superpatch=(32, 32, 32), encoder_width=48, encoder_depth=1, encoder_heads=2,
+    decoder_width=24, decoder_depth=2, decoder_heads=2, position_wavelengths=(4.0, 32.0), start="local",
+    head="overlap",
+)  # fmt: skip
+
+
+def every_token(grid: PatchGrid, batch: int = 1) -> Tensor:
+    """Indices of all tokens, for each superpatch of a batch."""
+    return torch.arange(grid.tokens).expand(batch, -1)
+
+
+def masked_tokens(grid: PatchGrid, batch: int = 2) -> Tensor:
+    """Indices of the masked tokens of a dual mask, for each superpatch of a batch."""
+    mask = DualMasking().draw(batch, grid, torch.Generator().manual_seed(0))
+    return split_tokens(mask, DualMasking().visible_count(grid))[1]
 
 
 def blended(grid: PatchGrid, patches: Tensor, masked: Tensor) -> Tensor:
     """Patches of masked tokens in the grid's order of voxels, blended."""
     overlap = Overlap(grid)
-    return overlap.to_grid_order(overlap(overlap.to_blending_order(patches), masked))
+    return overlap.from_octants(overlap(overlap.to_octants(patches), masked))
 
 
 def make(config: MAEConfig = SMALL) -> MaskedAutoencoder:
@@ -43,10 +60,10 @@ def train(model: MaskedAutoencoder, steps: int) -> MaskedAutoencoder:
     return model.eval()
 
 
-def test_to_blending_order__is_undone_by_to_grid_order() -> None:
+def test_to_octants__is_undone_by_from_octants() -> None:
     overlap, patches = Overlap(GRID), torch.rand(2, 3, GRID.voxels_per_patch)
-    assert torch.equal(overlap.to_grid_order(overlap.to_blending_order(patches)), patches)
-    assert not torch.equal(overlap.to_blending_order(patches), patches)
+    assert torch.equal(overlap.from_octants(overlap.to_octants(patches)), patches)
+    assert not torch.equal(overlap.to_octants(patches), patches)
 
 
 def test_forward__of_one_value_per_patch_is_trilinear_interpolation() -> None:

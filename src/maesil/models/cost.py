@@ -6,7 +6,7 @@ norms, activations and the optimiser are not.
 
 from __future__ import annotations
 
-from maesil.models import fusion, overlap_add
+from maesil.models import fusion
 from maesil.models.autoencoder import AutoencoderConfig
 from maesil.models.kriging import cells_of
 from maesil.models.mae import DECODERS, MAEConfig
@@ -89,21 +89,10 @@ def _network_flops(config: MAEConfig, visible: int) -> int:
     between = 6 * visible * encoder_width * decoder_width
     blocks = DECODERS[config.decoder].attended(config.decoder_depth, grid, visible, rebuilt)
     decoder = sum(block_flops(block, decoder_width, ratio) for block in blocks)
-    head = 6 * rebuilt * decoder_width * config.head_rows
+    head = 6 * rebuilt * decoder_width * patch
     # The visible head embeds patches again without a gradient, and passes none on.
     visible_head = 6 * visible * patch * encoder_width if config.visible_head else 0
-    blending = _blending_flops(config) if config.head == "overlap_add" else 0
-    return embed + encoder + between + decoder + head + blending + visible_head
-
-
-def _blending_flops(config: MAEConfig) -> int:
-    """Operations of enlarging wide predictions, forward and backward, and of the sums of their windows, forward."""
-    cells = _cells(config, (overlap_add.CELL,) * 3)
-    depth, height, width = (count + 2 for count in config.grid.shape)  # with a margin of one token
-    wide = overlap_add.window_cells(config.patch)
-    reached = (depth * wide[0] // 2, height * wide[1] // 2, width * wide[2] // 2)
-    sums = _enlarging_flops((depth, height, width), reached)
-    return 2 * _enlarging_flops(cells, config.superpatch) + sums
+    return embed + encoder + between + decoder + head + visible_head
 
 
 def block_flops(tokens: Attended, width: int, mlp_ratio: float) -> int:

@@ -28,9 +28,9 @@ class CrossDecoder(PatchDecoder):
         return [Attended(rebuilt, visible, visible)] * depth
 
     def __init__(
-        self, latent_width: int, width: int, blocks: Iterable[Block], positions: Positions, outputs: int
+        self, latent_width: int, width: int, blocks: Iterable[Block], positions: Positions, voxels_per_patch: int
     ) -> None:
-        super().__init__(latent_width, width, blocks, positions, outputs)
+        super().__init__(latent_width, width, blocks, positions, voxels_per_patch)
         self.norm_memory = nn.LayerNorm(width)
 
     def forward(

@@ -20,15 +20,13 @@ from maesil.catalog import Catalog
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
-from maesil.models.blending import Blending
 from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
 from maesil.models.fusion import Fusion, FusionConfig
 from maesil.models.grouped_decoders import AxialDecoder, WindowDecoder
 from maesil.models.initial import Start, initialize_network, inverse_layer
 from maesil.models.masked_loss import check_ssim_fits, masked_loss
-from maesil.models.overlap import Overlap
-from maesil.models.overlap_add import OverlapAdd, head_rows
+from maesil.models.overlap import Overlap, check_edges
 from maesil.models.transformer import (
     VIT_WAVELENGTHS,
     Attended,
@@ -76,8 +74,6 @@ class MAEConfig(ModelConfig):
         rebuilt_share: Share of the masked tokens that a training step rebuilds, drawn in every step; 1: all.
         head: Kind of head. "patch", the paper's: every token predicts its patch. "overlap": predictions reach half a
             patch over the faces between masked patches, and are blended there, which leaves no seams (see `overlap`).
-            "overlap_add": every token predicts half a patch around its own, too, and predictions are added (see
-            `overlap_add`).
         visible_head: Whether visible patches are rebuilt by a linear map of their own, from the encoder's embedding. It
             starts as the embedding's inverse and follows it in training; the network gets no gradient from it.
         input_mean: Mean of the input in window units; subtracted before the network.
@@ -102,7 +98,7 @@ class MAEConfig(ModelConfig):
     normalize_targets: bool = False
     decoder: str = "self"
     rebuilt_share: PositiveFloat = 1.0
-    head: Literal["patch", "overlap", "overlap_add"] = "patch"
+    head: Literal["patch", "overlap"] = "patch"
     visible_head: bool = False
     input_mean: float = 0.3
     input_std: float = 0.25
@@ -128,11 +124,11 @@ class MAEConfig(ModelConfig):
                 fix="leave one of them at its default",
             )
         check_ssim_fits(self.superpatch, self.fusion.ssim_weight, "--model.fusion.ssim-weight")
-        if self.head != "patch":
+        if self.head == "overlap":
             self._check_overlap()
 
     def _check_overlap(self) -> None:
-        make_blending(self)
+        check_edges(self.patch)
         if self.rebuilt_share < 1:
             raise ConfigError(
                 f"overlapping predictions need their neighbours', and rebuilt_share is {self.rebuilt_share}",
@@ -148,11 +144,6 @@ class MAEConfig(ModelConfig):
         """Positional encodings of the grid at a width."""
         learned = self.positions == "learned"
         return Positions(self.grid.shape, width, wavelengths=self.position_wavelengths, learned=learned)
-
-    @property
-    def head_rows(self) -> int:
-        """Number of outputs of the head for each token."""
-        return head_rows(self.patch) if self.head == "overlap_add" else self.grid.voxels_per_patch
 
     def rebuilt_count(self, visible: int) -> int:
         """Number of masked tokens that a training step rebuilds, at least one."""
@@ -246,13 +237,7 @@ def make_decoder(config: MAEConfig) -> PatchDecoder:
     width, kind = config.decoder_width, DECODERS[config.decoder]
     depth, heads = config.decoder_depth, config.decoder_heads
     blocks = (Block(width, heads, config.mlp_ratio, fused=kind.fused) for _ in range(depth))
-    return kind(config.encoder_width, width, blocks, config.make_positions(width), config.head_rows)
-
-
-def make_blending(config: MAEConfig) -> Blending | None:
-    """Makes the blending of the configured head; None if its predictions do not overlap."""
-    kinds = {"overlap": Overlap, "overlap_add": OverlapAdd}
-    return kinds[config.head](config.grid) if config.head in kinds else None
+    return kind(config.encoder_width, width, blocks, config.make_positions(width), config.grid.voxels_per_patch)
 
 
 @final
@@ -274,7 +259,7 @@ class MaskedAutoencoder(Pretrainer):
         self.decoder = make_decoder(config)
         self.latent = Latent(masking.visible_count(self.grid) * config.encoder_width)
         self.hints = "the true mean and deviation of every patch" if config.normalize_targets else ""
-        self.blending = make_blending(config)
+        self.overlap = Overlap(config.grid) if config.head == "overlap" else None
         initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
         self.visible_head = inverse_layer(self.encoder.embed) if config.visible_head else None
         self.fusion = (
@@ -348,9 +333,9 @@ class MaskedAutoencoder(Pretrainer):
         visible, masked = split_tokens(mask, int((~mask[0]).sum()))
         decoded = self.decoder(self.encoder(patches, visible), visible)
         predicted = self._predict(decoded)
-        if self.blending is not None:
+        if self.overlap is not None:
             blended = self._predict(gather_tokens(decoded, masked), masked)
-            predicted = self.blending.to_grid_order(put_tokens(predicted, masked, blended))
+            predicted = self.overlap.from_octants(put_tokens(predicted, masked, blended))
         if self.visible_head is not None:
             predicted = put_tokens(predicted, visible, self._rebuild_visible(gather_tokens(patches, visible)))
         if self.config.normalize_targets:
@@ -381,10 +366,7 @@ class MaskedAutoencoder(Pretrainer):
             masked: Indices of the tokens, if these are all masked ones, whose predictions may overlap.
         """
         predicted = self.decoder.predict(decoded)
-        if self.blending is None:
-            return predicted
-        blended: Tensor = self.blending.alone(predicted) if masked is None else self.blending(predicted, masked)
-        return blended
+        return predicted if self.overlap is None or masked is None else self.overlap(predicted, masked)
 
     def _rebuild_visible(self, shown: Float[Tensor, "b v p"]) -> Float[Tensor, "b v p"]:
         """Rebuilds visible patches by the visible head, in normalised units, float32."""
@@ -400,8 +382,8 @@ class MaskedAutoencoder(Pretrainer):
         return (predicted - self._targets(gather_tokens(patches, chosen).float())).square().mean()
 
     def _targets(self, patches: Float[Tensor, "b m p"]) -> Float[Tensor, "b m p"]:
-        if self.blending is not None:
-            return self.blending.to_blending_order(patches)
+        if self.overlap is not None:
+            return self.overlap.to_octants(patches)
         if not self.config.normalize_targets:
             return patches
         mean, deviation = patch_statistics(patches)

@@ -20,11 +20,10 @@ from typing import Any, NamedTuple, final
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor
+from torch import Tensor, nn
 
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
-from maesil.models.blending import Blending
 from maesil.shapes import Shape3, product
 
 
@@ -41,7 +40,7 @@ class Layout(NamedTuple):
 
 
 @final
-class Overlap(Blending):
+class Overlap(nn.Module):
     """Blends the predictions of neighbouring masked tokens; it has no parameters.
 
     Predictions are in octant order: voxels are row-major over (half of the patch along S, along P, along L; distance
@@ -79,15 +78,11 @@ class Overlap(Blending):
         blended: Tensor = WindowedMean.apply(predicted, masked, shares, self.layout)  # type: ignore[no-untyped-call]
         return blended
 
-    def alone(self, predicted: Float[Tensor, "b n p"]) -> Float[Tensor, "b n p"]:
-        """What tokens predict for their own patches, in octant order: their outputs."""
-        return predicted
-
-    def to_blending_order(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
+    def to_octants(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
         """Reorders the voxels of patches from `PatchGrid`'s order to octants."""
         return patches[..., self.order]
 
-    def to_grid_order(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
+    def from_octants(self, patches: Float[Tensor, "b t p"]) -> Float[Tensor, "b t p"]:
         """Reorders the voxels of patches from octants to `PatchGrid`'s order."""
         return patches[..., self.inverse]
 

@@ -215,13 +215,13 @@ class PatchDecoder(nn.Module, ABC):
         width: Decoder width k.
         blocks: Transformer blocks, from the first to the last.
         positions: Positional encodings of the grid at `width`.
-        outputs: Number of outputs of the head for each token: the p voxels of a patch, or more (see `blending`).
+        voxels_per_patch: Number of voxels p of a patch.
     """
 
     fused: ClassVar[bool] = True
 
     def __init__(
-        self, latent_width: int, width: int, blocks: Iterable[nn.Module], positions: Positions, outputs: int
+        self, latent_width: int, width: int, blocks: Iterable[nn.Module], positions: Positions, voxels_per_patch: int
     ) -> None:
         super().__init__()
         self.embed = nn.Linear(latent_width, width)
@@ -229,7 +229,7 @@ class PatchDecoder(nn.Module, ABC):
         self.positions = positions
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
-        self.head = nn.Linear(width, outputs)
+        self.head = nn.Linear(width, voxels_per_patch)
 
     @abstractmethod
     def forward(
