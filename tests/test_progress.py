@@ -106,3 +106,12 @@ def test_scan_bar__slow_items_have_a_line_a_minute(clock: Clock) -> None:
 )
 def test_duration__to_two_units(seconds: float, words: str) -> None:
     assert duration(float(seconds)) == words
+
+
+def test_plain_lines__quick_work_has_few() -> None:
+    written = io.StringIO()
+    with scan_bar(Console(file=written), "reading") as show:
+        show(0, 16, "superpatches")
+        for done in range(1, 17):
+            show(done, 16, "superpatches")
+    assert written.getvalue().splitlines() == ["reading  superpatches", "reading 16/16  superpatches"]

@@ -24,6 +24,9 @@ PLAIN_LINES = 10
 LONGEST_SILENCE_S = 60.0
 """Time after which a line is printed with the next item, however many lines there are."""
 
+SHORTEST_GAP_S = 1.0
+"""Time after a line of quick work in which its items get none, except the last one."""
+
 WINDOW_S = 300.0
 """Time over which the speed is averaged, so that the time left follows a machine that becomes slower or faster."""
 
@@ -63,10 +66,14 @@ class Pace:
 
 @final
 class Lines:
-    """Decides which items get a plain line: about `PLAIN_LINES` of them, or one a minute if that is more often."""
+    """Decides which items get a plain line: about `PLAIN_LINES` of them, or one a minute if that is more often.
 
-    def __init__(self) -> None:
-        self._printed, self._by_time = time.monotonic(), False
+    Args:
+        gap_s: Time after a line in which items get none, except the last one: quick work has fewer lines.
+    """
+
+    def __init__(self, gap_s: float = 0.0) -> None:
+        self._printed, self._by_time, self._gap_s = time.monotonic(), False, gap_s
 
     def is_due(self, done: int, total: int, every: int) -> bool:
         """Whether the item that is done gets a line.
@@ -76,9 +83,11 @@ class Lines:
             total: Number of all items; the last one has a line.
             every: Number of items between lines, as long as these come within a minute.
         """
-        silent = time.monotonic() - self._printed >= LONGEST_SILENCE_S
+        since = time.monotonic() - self._printed
+        silent = since >= LONGEST_SILENCE_S
         self._by_time |= silent  # from then on lines come by the clock alone, not in pairs with those by number
-        return done == total or silent or (not self._by_time and done % every == 0)
+        by_number = not self._by_time and done % every == 0 and since >= self._gap_s
+        return done == total or silent or by_number
 
     def printed(self) -> None:
         """Notes that a line was printed."""
@@ -113,7 +122,7 @@ def scan_bar(console: Console, title: str) -> Iterator[Progress]:
 
 
 def _plain_lines(console: Console, title: str) -> Progress:
-    pace, lines = Pace(), Lines()
+    pace, lines = Pace(), Lines(SHORTEST_GAP_S)
 
     def show(done: int, total: int, name: str) -> None:
         pace.update(done)
