@@ -47,6 +47,7 @@ def test_unify__copies_are_told_and_in_one_split_as_in_training(scans: Path, tmp
     splits = SplitConfig(seed=seed)
     unified = pipeline.datasets([folder], splits=splits, out=tmp_path / "list.json")
     assert [n.reason for n in unified.notices] == ["2 scans have the same bytes: set-p, set-q"]
+    assert sum(row.patients for row in unified.collections) == len({scan.patient for scan in unified.scans}) - 1
     listed = {scan.patient: scan.split for scan in unified.scans}
     assert listed["p"] == listed["q"]
     pipeline.prepare([folder], tmp_path / "store", PrepareConfig(spacing_mm=4.0), workers=0)

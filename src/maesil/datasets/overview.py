@@ -25,7 +25,7 @@ class Overview:
         layout: Name of its layout on disk.
         region: Region of the body.
         scans: Number of scans that can be read, judging by their headers.
-        patients: Number of patients.
+        patients: Number of patients; those who share the bytes of a scan are one.
         in_plane_mm: Smallest, median and largest voxel size within slices.
         slice_mm: Smallest, median and largest distance between slices.
         slices: Smallest, median and largest number of slices.
@@ -61,6 +61,7 @@ def overview(
     scans: Sequence[Scan],
     facts: Mapping[str, Facts],
     layouts: Mapping[str, tuple[str, str]],
+    one_of: Mapping[str, str],
     weighting: Weighting = "by-scan",
     temperature: float = 0.5,
 ) -> list[Overview]:
@@ -70,6 +71,7 @@ def overview(
         scans: Scans with their splits.
         facts: Map from scan id to the facts in its header.
         layouts: Map from dataset to the name of its layout and the region of the body.
+        one_of: Map from patient to the name that stands for it and its copies.
         weighting: Rule for how often training draws from each; see `maesil.datasets.weighting`.
         temperature: Power for the weighting "temperature".
 
@@ -84,7 +86,7 @@ def overview(
     )
     words = f"{weighting} {temperature:g}" if weighting == "temperature" else weighting
     return [
-        _overview(name, group, facts, *layouts.get(name, ("", "")), drawn[name], words)
+        _overview(name, group, facts, one_of, *layouts.get(name, ("", "")), drawn[name], words)
         for name, group in grouped.items()
     ]
 
@@ -99,6 +101,7 @@ def _overview(
     name: str,
     scans: Sequence[Scan],
     facts: Mapping[str, Facts],
+    one_of: Mapping[str, str],
     layout: str,
     region: str,
     drawn: float,
@@ -110,7 +113,7 @@ def _overview(
         layout=layout,
         region=region,
         scans=len(scans),
-        patients=len({scan.patient for scan in scans}),
+        patients=len({one_of[scan.patient] for scan in scans}),
         in_plane_mm=_span([fact.in_plane_mm for fact in known]),
         slice_mm=_span([fact.slice_mm for fact in known]),
         slices=_span([float(fact.slices) for fact in known]),
@@ -160,16 +163,33 @@ def _text(span: tuple[float, float, float], digits: int) -> str:
     return f"{median:.{digits}f}" if least == most else f"{median:.{digits}f} ({least:.{digits}f}-{most:.{digits}f})"
 
 
+def one_of_copies(scans: Iterable[Scan], copies: Iterable[Sequence[Scan]]) -> dict[str, str]:
+    """Map from patient to the name that stands for it and for all who share the bytes of a scan with it.
+
+    Args:
+        scans: Scans of all patients.
+        copies: Groups of scans with the same bytes.
+    """
+    source = {scan.scan_id: group[0].scan_id for group in copies for scan in group}
+    return same_patients((scan.patient, source.get(scan.scan_id, scan.scan_id)) for scan in scans)
+
+
 def draw_splits(
     scans: Sequence[Scan],
     config: SplitConfig,
     kept: Mapping[tuple[str, str], str],
-    copies: Iterable[Sequence[Scan]] = (),
+    one_of: Mapping[str, str],
 ) -> dict[tuple[str, str], str]:
     """The split of every patient, by dataset and patient.
 
     Overrides of the user come first, then the collection's own split, then that of an earlier list. The remaining
     patients are divided as training divides those of a store: see `maesil.datasets.splits.divide_together`.
+
+    Args:
+        scans: Scans, with the splits of their collections.
+        config: Shares, seed and overrides.
+        kept: Map from dataset and patient to the split in an earlier list.
+        one_of: Map from patient to the name that stands for it and its copies.
     """
     given = {
         (scan.dataset, scan.patient): config.overrides.get(scan.patient)
@@ -177,7 +197,5 @@ def draw_splits(
         or kept.get((scan.dataset, scan.patient))
         for scan in scans
     }
-    source = {scan.scan_id: group[0].scan_id for group in copies for scan in group}
-    one_of = same_patients((scan.patient, source.get(scan.scan_id, scan.scan_id)) for scan in scans)
     drawn = divide_together([(name, split) for (_, name), split in given.items()], one_of, config)
     return {(dataset, name): split or drawn[one_of[name]] for (dataset, name), split in given.items()}

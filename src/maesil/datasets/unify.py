@@ -15,7 +15,7 @@ from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.manifest import earlier_scans, kept_splits, with_split, write_manifest
-from maesil.datasets.overview import Overview, draw_splits, overview
+from maesil.datasets.overview import Overview, draw_splits, one_of_copies, overview
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
@@ -83,13 +83,14 @@ def unify(
     broken = [Problem(s.shown, f.what, f.fix or "", s.path) for s, f in pairs if not isinstance(f, Facts)]
     whole = [scan for scan in found.scans if scan.scan_id in facts]
     copies = copies_among(whole)
-    drawn = draw_splits(whole, splits or SplitConfig(), kept_splits(out) if out is not None else {}, copies)
+    one_of = one_of_copies(whole, copies)
+    drawn = draw_splits(whole, splits or SplitConfig(), kept_splits(out) if out is not None else {}, one_of)
     scans = tuple(with_split(scan, drawn[scan.dataset, scan.patient]) for scan in whole)
     layouts = _layouts(found)
     if out is not None:
         write_manifest(out, scans, facts, {name: layout for name, (layout, _) in layouts.items()})
     return Unified(
-        collections=tuple(overview(scans, facts, layouts, weighting, temperature)),
+        collections=tuple(overview(scans, facts, layouts, one_of, weighting, temperature)),
         scans=scans,
         problems=(*found.problems, *broken, *_unknown_patients(found.scans, splits or SplitConfig())),
         notices=(
