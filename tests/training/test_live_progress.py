@@ -68,3 +68,7 @@ def test_live_progress__a_slow_run_is_never_silent_for_long(
     assert [line.split()[1] for line in lines] == [f"{step}/12" for step in range(1, 13)]
     assert all(re.search(r"about \d+ s left$", line) for line in lines[:-1])
     assert "left" not in lines[-1]
+
+
+def test_live_progress__a_run_shorter_than_the_interval_shows_its_loss(tiny_config: RunConfig, tmp_path: Path) -> None:
+    assert re.search(r"step 12/12  loss [\d.]+", shown_by(tiny_config, tmp_path / "run", log_every=20))

@@ -91,7 +91,7 @@ def fit(
     always = [
         LastWord(),
         stop,
-        Meter(job.monitor.log_every),
+        Meter(row_every(job)),
         Checkpoints(checkpoints, job.monitor.checkpoint_every, job.record, job.card),
     ]
     with _quiet(), ExitStack() as at_end:
@@ -100,6 +100,11 @@ def fit(
         at_end.callback(_finish, trainer.loggers)
         trainer.fit(module, datamodule=data, ckpt_path=str(state) if state.is_file() else None, weights_only=True)
     return "interrupted" if stop.requested and trainer.global_step < job.train.steps else "finished"
+
+
+def row_every(job: Job) -> int:
+    """Number of steps between rows of the logs: a run that is shorter than the interval has a row at its end."""
+    return min(job.monitor.log_every, job.train.steps)
 
 
 def make_trainer(
@@ -129,7 +134,7 @@ def make_trainer(
         num_sanity_val_steps=0,
         logger=_loggers(job),
         callbacks=callbacks,
-        log_every_n_steps=job.monitor.log_every,
+        log_every_n_steps=row_every(job),
         enable_checkpointing=False,
         enable_progress_bar=False,
         enable_model_summary=False,
