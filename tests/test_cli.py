@@ -196,6 +196,14 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["prepair"], "did you mean 'prepare'?"),
         (["plan"], "it comes first: maesil plan PRESET"),
         (["evaluate", "there"], "this is a store of scans, not a run"),
+        (["evaluate", "runs"], "this folder holds runs, and is none: first, second"),
+        (["evaluate", "runs/list.json"], "this is a file, not a run"),
+        (["similar", "runs", "scan"], "this is a folder, not a table of features"),
+        (
+            ["pretrain", "demo", "--run", "x", "--train.steps", "twenty"],
+            "--train.steps is twenty: it should be a whole number",
+        ),
+        (["pretrain", "demo", "--run", "x", "--train.peak-lr=fast"], "--train.peak-lr is fast: it should be a number"),
         (
             ["export", "hf://nowhere", "--to", "monai", "--out", "x"],
             "'hf://nowhere' is not the name of a model on the hub",
@@ -234,6 +242,9 @@ def test_errors__are_messages_with_exit_code_2(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "manifest.json").touch()
+    for run in ("first", "second"):
+        (tmp_path / "runs" / run / "checkpoints").mkdir(parents=True)
+    (tmp_path / "runs" / "list.json").touch()
     assert main(words) == 2
     printed = capsys.readouterr()
     assert message in printed.err

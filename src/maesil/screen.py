@@ -30,8 +30,8 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         )
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]
     lines += [
-        f"warning: {len(names)} scans have the same bytes: {', '.join(names)}; remove the copies (where training draws "
-        "the splits, their patients are in one)"
+        f"warning: {len(names)} scans have the same bytes: {', '.join(names)}; remove the copies (maesil store remove; "
+        "where training draws the splits, their patients are in one)"
         for names in report.copies
     ]
     if report.quarantined:

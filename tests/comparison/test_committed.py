@@ -27,8 +27,8 @@ COMMITTED = {
 """Folder to its models, ours first."""
 SEAMLESS = "seamless/models/maesil/scores.jsonl"
 """Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
-TWO_SEEDS = ("maesil", PLAIN, "unet", "kriging", "interpolation", "mean", "slice_ceiling")
-"""Models of the comparison's tables of two seeds."""
+SEEDED = ("maesil", PLAIN, "unet", "kriging", "interpolation", "mean", "slice_ceiling")
+"""Models of the comparison's tables of three seeds."""
 
 
 @pytest.fixture(scope="module", params=COMMITTED)
@@ -81,18 +81,18 @@ def test_paired_csv__is_as_it_was_committed(committed: tuple[Path, Comparison]) 
     assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
 
 
-def test_two_seeds__tables_read_as_they_were_committed() -> None:
-    comparison = read_comparison(RESULTS / "comparison" / "models", TWO_SEEDS, 4000, (0, 1))
-    folder = RESULTS / "comparison" / "two_seeds"
+def test_three_seeds__tables_read_as_they_were_committed() -> None:
+    comparison = read_comparison(RESULTS / "comparison" / "models", SEEDED, 4000, (0, 1, 2))
+    folder = RESULTS / "comparison" / "three_seeds"
     for name, sheets in {"table2": table2(comparison), "table3": table3(comparison)}.items():
         made = "\n".join(map(sheet_to_markdown, sheets))
         assert table_lines(made) == table_lines((folder / f"{name}.md").read_text(encoding="utf-8"))
     assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
 
 
-def test_two_seeds__the_pages_have_the_paired_tests() -> None:
+def test_three_seeds__the_pages_have_the_paired_tests() -> None:
     """Scans on which a rival is ahead (LPIPS: behind), and Holm's p, as the comparison's page states them."""
-    with (RESULTS / "comparison" / "two_seeds" / "paired.csv").open(newline="") as file:
+    with (RESULTS / "comparison" / "three_seeds" / "paired.csv").open(newline="") as file:
         rows = {(row["entry"], row["metric"]): row for row in csv.DictReader(file) if row["region"] == "masked"}
     page = (RESULTS / "comparison" / "README.md").read_text().replace("\n", " ")
     unet = {metric: rows["unet", metric] for metric in ("psnr", "ssim", "lpips")}
@@ -212,10 +212,10 @@ def page_row(shown: str, file: str, model: str) -> str:
     return f"| {shown} | {means['psnr']:.2f} | {means['ssim']:.3f} | {means['lpips']:.3f} | {seams} |"
 
 
-def test_readme__has_the_means_of_two_seeds() -> None:
+def test_readme__has_the_means_of_three_seeds() -> None:
     """The table of results/README, README and the lab notes, to the digits that they print."""
     folder = RESULTS / "comparison" / "models"
-    comparison = read_comparison(folder, TWO_SEEDS, 4000, (0, 1))
+    comparison = read_comparison(folder, SEEDED, 4000, (0, 1, 2))
     root = RESULTS.parent
     for model, line in {
         "unet": "| 3D U-Net of equal FLOPs, trained on the same task | {psnr:.2f} | {ssim:.3f} | **{lpips:.3f}** |",

@@ -179,7 +179,7 @@ def toy(monkeypatch: pytest.MonkeyPatch) -> Toy:
 
 
 def test_new_reader__is_unknown_without_its_line_in_the_catalogue(tmp_path: Path) -> None:
-    with pytest.raises(ScanError, match="cannot read this file as a scan"):
+    with pytest.raises(ScanError, match="cannot be read as a scan"):
         read(write_toy(tmp_path / "a.toy", VOLUME))
 
 

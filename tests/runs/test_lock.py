@@ -83,3 +83,12 @@ def test_pretrain__a_second_call_on_a_run_is_refused(tiny_config: RunConfig, tmp
         pipeline.pretrain(tiny_config, run)
     assert [path.name for path in run.iterdir()] == [".lock"]
     assert pipeline.pretrain(tiny_config, run).status == "finished"
+
+
+def test_locked__refuses_a_store_and_a_folder_of_scans(tiny_store: Path, tmp_path: Path) -> None:
+    (tmp_path / "scan.nii.gz").write_bytes(b"")
+    for folder, kind in ((tiny_store, "is a store"), (tmp_path, "holds scans")):
+        before = sorted(path.name for path in folder.iterdir())
+        with pytest.raises(ConfigError, match=kind), locked(folder):
+            pass
+        assert sorted(path.name for path in folder.iterdir()) == before

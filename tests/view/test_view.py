@@ -129,7 +129,7 @@ def test_open_sources__refuses_before_a_page_opens(scan: Path, tmp_path: Path) -
     with pytest.raises(NoScanError, match="no such store, run, file or folder"):
         open_sources([tmp_path / "nowhere"])
     (tmp_path / "notes.txt").write_text("none")
-    with pytest.raises(ScanError, match="cannot read this file as a scan"):
+    with pytest.raises(ScanError, match="cannot be read as a scan"):
         open_sources([tmp_path / "notes.txt"])
     with pytest.raises(ConfigError, match="labels belong to one scan"):
         open_sources([scan, scan], labels=labels)

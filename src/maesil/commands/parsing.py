@@ -26,6 +26,10 @@ from maesil.rank import is_first_rank
 T = TypeVar("T")
 TRUTHS = ("True", "False")
 """Values that switches took in version 0.1."""
+VALUE = re.compile(r"Error parsing (?P<flag>--[\w.-]+): .* Argument helptext: .*?(?P=flag) \S*?(?P<kind>INT|FLOAT)")
+"""tyro's words, on one line, for a value that is no number."""
+KINDS = {"INT": "a whole number", "FLOAT": "a number"}
+"""Kind of value in tyro's words to ours."""
 CHOICE = re.compile(
     r"invalid choice '(?P<given>[^']*)' for argument '(?P<flag>[^' ]+)[^']*'.*? of \((?P<names>[^)]*)\)"
 )
@@ -83,6 +87,7 @@ def parse(kind: type[T], command: str, words: Sequence[str], default: T | None =
         if stop.code:
             _check_flags(words, run)
             _check_choice(messages.getvalue(), run)
+            _check_value(messages.getvalue(), words, run)
         sys.stderr.write(messages.getvalue())
         raise
     sys.stderr.write(messages.getvalue())
@@ -121,9 +126,25 @@ def _check_flags(words: Sequence[str], run: partial[Any]) -> None:
             raise ConfigError(f"a switch takes no value: write {new} in place of {flag} {given}")
 
 
+def _unboxed(message: str) -> str:
+    """The words of a message that tyro prints in a box, in one line."""
+    return " ".join(re.sub(r"[│╭╮╰╯─]", " ", message).split())
+
+
+def _check_value(message: str, words: Sequence[str], run: partial[Any]) -> None:
+    """Raises ConfigError with the kind of value that a flag takes, if tyro says that it cannot parse one."""
+    found = VALUE.search(_unboxed(message))
+    if found is None:
+        return
+    flag, kind = found["flag"], KINDS[found["kind"]]
+    given = next((follows for word, follows in pairwise([*words, ""]) if word.replace("_", "-") == flag), "")
+    given = given or next((word.partition("=")[2] for word in words if word.startswith(f"{flag}=")), "wrong")
+    raise ConfigError(f"{flag} is {given}: it should be {kind}", fix=f"{run.keywords['prog']} --help")
+
+
 def _check_choice(message: str, run: partial[Any]) -> None:
     """Raises ConfigError with the nearest name, if tyro says that a value is none of those that a flag takes."""
-    found = CHOICE.search(" ".join(re.sub(r"[│╭╮╰╯─]", " ", message).split()))
+    found = CHOICE.search(_unboxed(message))
     if found is None:
         return
     names = re.findall(r"'([^']*)'", found["names"])

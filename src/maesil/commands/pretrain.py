@@ -76,7 +76,7 @@ def _print_next(screen: Console, config: RunConfig, run: Path) -> None:
     from maesil.sampling.regions import split_to_score
     from maesil.store.scanstore import ScanStore
 
-    split = split_to_score(ScanStore(config.data.store or Path()), config.data.holdout)
+    split = split_to_score(ScanStore(config.data.store or Path()), config.data, config.model.superpatch)
     if split is not None:
         flag = "" if split == "test" else f" --split {split}"
         screen.print(f"next: maesil evaluate {quoted(run)}{flag}", markup=False)

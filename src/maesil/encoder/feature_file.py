@@ -27,4 +27,5 @@ def require_table(path: Path) -> None:
 def require_features(path: Path) -> None:
     """Raises ConfigError if there is no such file."""
     if not path.is_file():
-        raise ConfigError("there is no such file", where=path, fix="write it: maesil embed RUN STORE --out FILE")
+        what = "this is a folder, not a table of features" if path.is_dir() else "there is no such file"
+        raise ConfigError(what, where=path, fix="write a table: maesil embed RUN STORE --out FILE")

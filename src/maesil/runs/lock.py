@@ -7,9 +7,11 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from maesil import oslock
+from maesil.ct.readers import volume_endings
 from maesil.errors import ConfigError
 from maesil.files import make_folder
 from maesil.rank import is_first_rank
+from maesil.store.format import MANIFEST
 
 NAME = ".lock"
 
@@ -21,7 +23,8 @@ def locked(run: Path) -> Iterator[None]:
     The system releases the lock with its process, even if that is killed: the same call can then resume.
 
     Raises:
-        ConfigError: The folder cannot be written, or another call holds it; the message says which process.
+        ConfigError: The folder is a store or holds scans, it cannot be written, or another call holds it; the message
+            says which process.
     """
 
     def refused(holder: str) -> ConfigError:
@@ -31,6 +34,7 @@ def locked(run: Path) -> Iterator[None]:
 
     with ExitStack() as held:
         if is_first_rank():
+            refuse_data(run)
             make_folder(run)
             try:
                 held.enter_context(oslock.locked(run / NAME, refused))
@@ -38,3 +42,16 @@ def locked(run: Path) -> Iterator[None]:
                 what = f"the folder cannot be written: {error.strerror}"
                 raise ConfigError(what, where=run, fix="give another") from error
         yield
+
+
+def refuse_data(run: Path) -> None:
+    """Checks that results are not written among data.
+
+    Raises:
+        ConfigError: The folder is a store, or holds scans.
+    """
+    fix = "give a new folder"
+    if (run / MANIFEST).is_file():
+        raise ConfigError("this folder is a store, no place for results", where=run, fix=fix)
+    if run.is_dir() and any(path.name.lower().endswith(volume_endings()) for path in run.iterdir()):
+        raise ConfigError("this folder holds scans; results would be written among them", where=run, fix=fix)

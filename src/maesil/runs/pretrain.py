@@ -139,8 +139,10 @@ def _train(
     held_out = validation_superpatches(config, store)
     if config.monitor.validate_every and held_out is None:
         by = config.data.holdout.by
-        hint = "; choose a patient: --data.holdout.patients.overrides PATIENT val" if by == "patient" else ""
-        screen.print(f"no {by} is held out for validation: no validation score, images or checkpoint `best`{hint}")
+        fix = "choose a patient: --data.holdout.patients.overrides PATIENT val"
+        if by == "superpatch":
+            fix = "prepare the scans at a smaller spacing, or hold out patients: --data.holdout.by patient"
+        screen.print(f"no {by} is held out for validation: no validation score, images or checkpoint `best`; {fix}")
     forecast = Forecast(screen, partial(cpu_advice, config, str(efficiency.accelerator)))
     callbacks: list[Callback] = [forecast]
     if held_out is not None and config.monitor.image_every:

@@ -124,7 +124,10 @@ def regions_of(store: ScanStore, config: DataConfig, superpatch: Shape3, split: 
 
 def _advice(store: ScanStore, holdout: HoldoutConfig, split: str, superpatch: Shape3) -> str:
     if holdout.by == "superpatch":
-        return "use smaller superpatches, or fewer held-out ones (--data.holdout.test-superpatches)"
+        return (
+            "its scans have too few superpatches to hold any out: use smaller superpatches, prepare the scans at a "
+            "smaller spacing, or hold out patients (--data.holdout.by patient)"
+        )
     filled = set(_splits(store, holdout).values())
     if split in filled:
         largest = max(store.entries, key=lambda entry: math.prod(entry.shape)).shape
@@ -159,12 +162,17 @@ def split_summary(store: ScanStore, holdout: HoldoutConfig) -> str:
     )
 
 
-def split_to_score(store: ScanStore, holdout: HoldoutConfig) -> str | None:
-    """The split to evaluate after training: "test", "val" if no patient is for testing, None if none is held out."""
-    if holdout.by == "superpatch":
-        return "test"
-    filled = _splits(store, holdout).values()
-    return next((split for split in ("test", "val") if split in filled), None)
+def split_to_score(store: ScanStore, config: DataConfig, superpatch: Shape3) -> str | None:
+    """The split to evaluate after training: "test", "val" if nothing is for testing, None if nothing is held out."""
+    return next((split for split in ("test", "val") if _has(store, config, superpatch, split)), None)
+
+
+def _has(store: ScanStore, config: DataConfig, superpatch: Shape3, split: str) -> bool:
+    """Whether a split has a superpatch."""
+    try:
+        return bool(regions_of(store, config, superpatch, split))
+    except EmptySplitError:
+        return False
 
 
 def _splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:

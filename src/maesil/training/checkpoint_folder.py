@@ -27,6 +27,15 @@ def checkpoint_folder(path: Path, which: str = "last") -> Path:
         raise CheckpointError(
             "this is a store of scans, not a run", where=path, fix="give the folder that `maesil pretrain` wrote"
         )
+    if path.is_file():
+        raise CheckpointError(
+            "this is a file, not a run", where=path, fix="give the folder that `maesil pretrain` wrote"
+        )
+    runs = sorted(each.name for each in path.iterdir() if (each / "checkpoints").is_dir())
+    if runs:
+        raise CheckpointError(
+            f"this folder holds runs, and is none: {', '.join(runs)}", where=path, fix="give one of them"
+        )
     raise CheckpointError(
         f"no checkpoint '{which}' in this folder",
         where=path,

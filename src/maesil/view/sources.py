@@ -112,8 +112,9 @@ def _labelled(pictures: Pictures, store: ScanStore, scan_id: str) -> Pictures:
 
 def _of_run(model: LoadedModel, run: Path, place: Path | tuple[Path, ...], split: str | None) -> list[Shown]:
     store, data = ScanStore(place), model.config.data
-    split = split or split_to_score(store, data.holdout) or "train"
-    regions = regions_of(store, data, model.config.model.superpatch, split)
+    superpatch = model.config.model.superpatch
+    split = split or split_to_score(store, data, superpatch) or "train"
+    regions = regions_of(store, data, superpatch, split)
     group = f"{run.name}, split {split}, {_rebuilt_by(model)}"
     return [Shown(region.entry.scan_id, group, partial(_rebuilt, model, store, region)) for region in regions]
 

@@ -75,7 +75,7 @@ def reader_of(path: Path) -> Reader:
             return reader
     if (unread := unread_format(path)) is not None:
         raise ScanError(f"this file is {unread[0]}, which is not read", where=path, fix=unread[1])
-    raise ScanError("maesil cannot read this file as a scan", where=path, fix=f"readable: {readable()}")
+    raise ScanError("this file cannot be read as a scan", where=path, fix=f"readable: {readable()}")
 
 
 def readable() -> str:

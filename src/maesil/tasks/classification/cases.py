@@ -119,6 +119,6 @@ def fold_of(cases: Cases, folds: int, seed: int) -> Int[np.ndarray, " s"]:
             listed = ", ".join(f"{name}: {n}" for name, n in sorted(counts.items()))
             what = f"no case of '{absent[0]}' to train on" if absent else "only one class to test"
             alone = [name for name, n in sorted(counts.items()) if n == 1]
-            fix = f"leave out or add patients to: {', '.join(alone)}" if alone else "use fewer folds"
+            fix = f"leave out or add patients to: {', '.join(alone)}" if alone else "use fewer --folds"
             raise ConfigError(f"fold {number} of {folds} has {what}; patients per class: {listed}", fix=fix)
     return fold

@@ -90,6 +90,8 @@ def probe(
             backbone, _ = starting_point(str(run), "", scans, random_start=True)
             answers += _answers(backbone, scans, targets, parts, f"random {seed}", counted)
         notes = [seen_note(card.seen, parts[1], whom="tested")]
+        if not targets.organs.names:
+            notes.append("No organ was asked for: the store has no labels (maesil prepare --labels).")
         sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes)
         write_text(out / "scores.jsonl", "".join(f"{json.dumps(row)}\n" for row in _rows(answers)))
         write_text(out / "table.csv", sheet_to_csv(sheet))

@@ -16,6 +16,9 @@ from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
 from maesil.tiling import Tile
 
+ONE_PATIENT = "with one labelled patient, hold out superpatches: --data.holdout.by superpatch"
+"""What to do where patients cannot be held out."""
+
 
 @dataclass(frozen=True)
 class Division:
@@ -48,7 +51,7 @@ def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, super
             raise StoreError(
                 f"no labelled scan is in the split '{split}'",
                 where=store.path,
-                fix="set --data.holdout.patients.overrides, or use --labels.folds",
+                fix=f"set --data.holdout.patients.overrides, or use --labels.folds; {ONE_PATIENT}",
             )
     return Division(limited(parts["train"], config.labels, config.seed), parts["val"], parts["test"], data)
 
@@ -58,7 +61,8 @@ def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> Da
     folds, seed = config.labels.folds or 1, SplitConfig(seed=config.data.holdout.patients.seed)
     patients = sorted({store.entry(scan).patient for scan in scans}, key=lambda name: rank_of(name, seed))
     if len(patients) < folds:
-        raise ConfigError(f"{folds} folds for {count_of(len(patients), 'labelled patient')}", fix="use fewer folds")
+        fix = "use fewer --labels.folds" if len(patients) > 1 else ONE_PATIENT
+        raise ConfigError(f"{folds} folds for {count_of(len(patients), 'labelled patient')}", fix=fix)
     tested = {name: "test" for at, name in enumerate(patients) if at % folds == config.labels.fold}
     split = SplitConfig(fractions=(1.0, 0.0, 0.0), overrides=tested)
     return replace(config.data, holdout=replace(config.data.holdout, by="patient", patients=split, given=False))
