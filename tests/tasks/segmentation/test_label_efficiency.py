@@ -20,9 +20,11 @@ from maesil.metrics.segmentation import segmentation_scores
 from maesil.runs.pretrain import Outcome
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import label_efficiency, rates
+from maesil.tasks.segmentation.arms import arm_of
 from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
 from maesil.tasks.segmentation.label_efficiency import compare_transfer
 from maesil.tasks.segmentation.label_efficiency_page import efficiency_sheet
+from maesil.tasks.segmentation.network import SegmentationConfig
 from maesil.tasks.segmentation.score import Scored, load_segmenter, segment
 from maesil.tasks.segmentation.trials import Amount, Trial
 from maesil.training.config import EfficiencyConfig
@@ -93,7 +95,10 @@ def test_command__wrong_calls(words: list[str], tmp_path: Path, capsys: pytest.C
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--labels.share", "0.2"], "--labels.share would"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--random-start"], "--random-start would"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--train.optimizer", "muon"], "--train.optimizer"),
-        ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--scratch.layer-decay", "0.5"], "a layer decay"),
+        (
+            [*words, "--scans", "1", "--out", str(tmp_path / "out"), "--scratch.layer-decay", "0.5"],
+            "--scratch.layer-decay",
+        ),
         (
             [*words, "--shares", "0.5", "--out", str(tmp_path / "out"), "--model.foreground", "0.1"],
             "--model.foreground",
@@ -188,7 +193,7 @@ def test_rates__each_start_takes_what_is_best_for_it_on_validation(stub: Stub, t
     assert len(stub.tested) == 8
     assert all(run.startswith("runs/") for run in stub.tested), "no rate looks at the test patients"
     told = json.loads((out / "settings.json").read_text())
-    assert told["arms"]["scratch"] == {"start": "scratch", "peak_lr": 0.01, "layer_decay": 1.0}
+    assert told["arms"]["scratch"] == {"start": "scratch", "peak_lr": 0.01, "layer_decay": 1.0, "mode": "full"}
     assert told["search"]["amount"] == "3 scans"
     assert len(told["search"]["attempts"]) == 8
     for name in ("table.md", "index.html"):
@@ -248,3 +253,12 @@ def test_command__rates_are_chosen_on_whole_validation_scans(words: list[str], t
     assert {(a["start"], a["peak_lr"]) for a in search["attempts"]} == {
         (start, rate) for start in ("pre-trained", "scratch") for rate in (1e-3, 1e-2)
     }
+
+
+def test_arms__random_weights_may_be_trained_beside_a_frozen_encoder() -> None:
+    config = FinetuneConfig(init="run", model=SegmentationConfig(mode="frozen"))
+    first, second = (arm_of(config, ScratchConfig(mode="full"), start, [1e-3]) for start in ("pre-trained", "scratch"))
+    assert (first.mode, first.layer_decay) == ("frozen", None)
+    assert (second.mode, second.layer_decay) == ("full", 1.0)
+    assert second.settings(config).model.mode == "full"
+    assert arm_of(config, ScratchConfig(), "scratch", [1e-3]).mode == "frozen"

@@ -5,6 +5,7 @@ import torch
 
 from backbones import small_backbone, with_patch
 from maesil.errors import ConfigError
+from maesil.tasks.segmentation.config import completed
 from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter, layer_of, stage_strides
 
 PATCHES = [(8, 8, 8), (16, 16, 16), (4, 8, 8), (2, 2, 2), (1, 8, 8)]
@@ -85,3 +86,21 @@ def test_config__refuses_what_is_no_share() -> None:
 def test_parameter_scales__a_network_does_not_know_where_its_weights_are_from() -> None:
     with pytest.raises(ConfigError, match="layer_decay is None"):
         Segmenter(small_backbone(), 1, SegmentationConfig(features=4)).parameter_scales()
+
+
+def test_feature_norm__the_decoder_sees_channels_of_one_scale() -> None:
+    """Pre-training spreads the scales of channels; multiplying the tokens by 100 changes nothing."""
+    torch.manual_seed(0)
+    volume = torch.rand(2, 1, 16, 16, 16)
+    model = Segmenter(small_backbone(), 1, SegmentationConfig(features=4)).train()
+    plain = Segmenter(small_backbone(), 1, SegmentationConfig(features=4, feature_norm="none")).train()
+    features = model.backbone.features
+    for network, changes in ((model, False), (plain, True)):
+        before = network(volume)
+        network.backbone.features = lambda *given: [100.0 * one for one in features(*given)]  # type: ignore[method-assign]
+        assert torch.allclose(network(volume), before, atol=1e-2) is not changes
+
+
+def test_completed__runs_without_the_setting_had_no_norm() -> None:
+    assert completed({"model": {"mode": "full"}})["model"] == {"feature_norm": "none", "mode": "full"}
+    assert completed({"model": {"feature_norm": "batch"}})["model"] == {"feature_norm": "batch"}

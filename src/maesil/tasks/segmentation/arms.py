@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from maesil.encoder.start import decay_of
 from maesil.errors import ConfigError
 from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
+from maesil.tasks.segmentation.network import Mode
 from maesil.tasks.unread import Rule, refuse
 from maesil.training.config import TrainConfig
 from maesil.training.devices import world_size
@@ -24,11 +25,13 @@ class Arm:
         peak_lr: Peak learning rate.
         layer_decay: Ratio of each encoder block's learning rate to that of the block above; None: the encoder is
             frozen.
+        mode: What is trained, as in `SegmentationConfig`.
     """
 
     start: str
     peak_lr: float
     layer_decay: float | None
+    mode: Mode = "full"
 
     def settings(self, config: FinetuneConfig) -> FinetuneConfig:
         """A training's settings: the common ones, with this start's own applied."""
@@ -36,7 +39,7 @@ class Arm:
             config,
             random_start=self.start == "scratch",
             train=with_rate(config.train, self.peak_lr),
-            model=replace(config.model, layer_decay=self.layer_decay),
+            model=replace(config.model, layer_decay=self.layer_decay, mode=self.mode),
         )
 
     def __str__(self) -> str:
@@ -60,9 +63,10 @@ def arm_of(config: FinetuneConfig, scratch: ScratchConfig, start: str, rates: Se
     """
     rate = config.train.learning_rate(world_size(config.efficiency))
     decay: float | None = decay_of(config.model.layer_decay, config.init, random_start=False)
+    mode = config.model.mode
     if start == "scratch":
-        rate, decay = scratch.peak_lr or rate, scratch.layer_decay
-    return Arm(start, rates[0] if rates else rate, decay if config.model.mode == "full" else None)
+        rate, decay, mode = scratch.peak_lr or rate, scratch.layer_decay, scratch.mode or mode
+    return Arm(start, rates[0] if rates else rate, decay if mode == "full" else None, mode)
 
 
 def require_own_settings(config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float]) -> None:
@@ -84,7 +88,10 @@ def _rules(config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float
     yield Rule("--train.peak-lr", by_rates and train.peak_lr != own.train.peak_lr, why, fix)
     yield Rule("--train.base-lr", by_rates and train.base_lr != own.train.base_lr, why, fix)
     yield Rule("--scratch.peak-lr", by_rates and scratch.peak_lr is not None, why, fix)
-    mode = config.model.mode
-    decays = scratch.layer_decay != ScratchConfig().layer_decay or config.model.layer_decay is not None
-    fixed = mode != "full" and decays
-    yield Rule("a layer decay", fixed, f'mode "{mode}" freezes the encoder', "--model.mode full")
+    decays = (
+        (config.model.mode, config.model.layer_decay is not None, "--model"),
+        (scratch.mode or config.model.mode, scratch.layer_decay != ScratchConfig().layer_decay, "--scratch"),
+    )
+    for mode, given, section in decays:
+        frozen = mode != "full" and given
+        yield Rule(f"{section}.layer-decay", frozen, f'mode "{mode}" freezes the encoder', f"{section}.mode full")

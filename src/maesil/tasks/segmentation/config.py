@@ -15,7 +15,7 @@ from maesil.errors import ConfigError
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import changed_settings, claim
 from maesil.sampling.config import DataConfig
-from maesil.tasks.segmentation.network import SegmentationConfig
+from maesil.tasks.segmentation.network import Mode, SegmentationConfig
 from maesil.training.checkpoint_folder import checkpoint_folder, read_config
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
@@ -88,10 +88,13 @@ class ScratchConfig:
     Args:
         peak_lr: Peak learning rate; None: the one in `train`. --rates chooses one for each start.
         layer_decay: Ratio of each encoder block's learning rate to that of the block above; 1: all learn at one rate.
+        mode: What is trained; None: the same as of the pre-trained start. "full" suits random weights beside a frozen
+            pre-trained encoder.
     """
 
     peak_lr: PositiveFloat | None = None
     layer_decay: PositiveFloat = 1.0
+    mode: Mode | None = None
 
     def __post_init__(self) -> None:
         if self.layer_decay > 1:
@@ -115,6 +118,11 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> FinetuneCon
         raise explain(error, FinetuneConfig, where) from error
 
 
+def completed(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of an earlier run, with what they left out: up to version 0.2.0, features were not normalised."""
+    return {**values, "model": {"feature_norm": "none", **values.get("model", {})}}
+
+
 def settle(config: FinetuneConfig, run: Path, store: str) -> None:
     """Writes the settings into a new run folder, or checks that they agree with an existing run's.
 
@@ -128,6 +136,7 @@ def settle(config: FinetuneConfig, run: Path, store: str) -> None:
     """
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        before = completed(before)
         keys = [key for key in changed_settings(before, now) if key not in ("monitor", "efficiency")]
         if "data" in keys and changed_settings(before["data"], now["data"]) == ["store"] and _trained_on(run, store):
             keys.remove("data")

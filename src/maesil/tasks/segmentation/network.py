@@ -23,6 +23,7 @@ from maesil.models.backbone import Backbone
 from maesil.shapes import Shape3
 
 Strides = tuple[Shape3, ...]
+Mode = Literal["full", "frozen", "linear"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -37,14 +38,18 @@ class SegmentationConfig:
             "full", and its logits are upsampled to voxels.
         layer_decay: Ratio of each encoder block's learning rate to that of the block above ("full" only). None: 0.75
             for a pre-trained encoder, whose lower blocks need little change; 1 for random weights.
+        feature_norm: Normalisation of the feature maps that the decoder sees. "batch": every channel to mean 0 and
+            deviation 1 over the batch, as in linear probes of masked autoencoders (He et al. 2022, appendix A.1),
+            because pre-training spreads the scales of channels; "none": none.
         foreground: Share of superpatches drawn around a labelled voxel, evenly over the classes.
         dice_weight: Weight of the Dice loss, relative to 1 for cross-entropy.
     """
 
-    mode: Literal["full", "frozen", "linear"] = "full"
+    mode: Mode = "full"
     features: PositiveInt = 16
     resolution: Literal["full", "half"] = "full"
     layer_decay: PositiveFloat | None = None
+    feature_norm: Literal["batch", "none"] = "batch"
     foreground: NonNegativeFloat = 0.67
     dice_weight: NonNegativeFloat = 1.0
 
@@ -96,6 +101,10 @@ class Segmenter(nn.Module):
         self.decoder: nn.Module = (
             nn.Conv3d(backbone.width, outputs, 1) if linear else UNETRDecoder(backbone, config, outputs)
         )
+        self.norms = nn.ModuleList(
+            feature_norm(config, backbone.width)
+            for _ in range(len(self.decoder.depths) if isinstance(self.decoder, UNETRDecoder) else 1)
+        )
         self.criterion = DiceCELoss(
             include_background=False, to_onehot_y=True, softmax=True, lambda_dice=config.dice_weight, batch=True
         )
@@ -108,10 +117,10 @@ class Segmenter(nn.Module):
         Args:
             volume: Superpatches in window units [0, 1], orientation SPL.
         """
-        if isinstance(self.decoder, UNETRDecoder):
-            logits = self.decoder(volume, self.backbone.features(volume, self.decoder.depths))
-        else:
-            logits = self.decoder(self.backbone(volume))
+        depths = self.decoder.depths if isinstance(self.decoder, UNETRDecoder) else (self.backbone.depth,)
+        maps = self.backbone.features(volume, depths)
+        maps = [norm(one) for norm, one in zip(self.norms, maps, strict=True)]
+        logits = self.decoder(volume, maps) if isinstance(self.decoder, UNETRDecoder) else self.decoder(maps[0])
         return logits if logits.shape[2:] == volume.shape[2:] else upsampled(logits, volume.shape[2:])
 
     def loss(self, volume: Float[Tensor, "b 1 d h w"], labels: Int[Tensor, "b 1 d h w"]) -> Float[Tensor, ""]:
@@ -135,6 +144,11 @@ class Segmenter(nn.Module):
         if self.config.layer_decay is None:
             raise ConfigError("layer_decay is None", fix="0.75 for a pre-trained encoder, 1 for random weights")
         return layer_scales(self, self.backbone.depth, self.config.layer_decay)
+
+
+def feature_norm(config: SegmentationConfig, width: int) -> nn.Module:
+    """Makes the normalisation of one feature map of `width` channels."""
+    return nn.BatchNorm3d(width, affine=False) if config.feature_norm == "batch" else nn.Identity()
 
 
 def layer_scales(network: nn.Module, depth: int, decay: float) -> dict[str, float]:

@@ -40,7 +40,7 @@ from maesil.seen import seen_patients
 from maesil.shapes import Shape3
 from maesil.store.conform import conform
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.segmentation.config import FinetuneConfig, from_dict
+from maesil.tasks.segmentation.config import FinetuneConfig, completed, from_dict
 from maesil.tasks.segmentation.division import divide
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.segmentation.tables import segmentation_sheet
@@ -77,7 +77,7 @@ def load_segmenter(run: Path, *, checkpoint: Literal["last", "best"] = "last") -
         CheckpointError: The checkpoint does not exist, is damaged, or is not a segmentation checkpoint.
     """
     folder, record = checkpoint_of(run, checkpoint, KIND)
-    config = from_dict(record["config"], where=folder)
+    config = from_dict(completed(record["config"]), where=folder)
     card = Transfer(**record["encoder"])
     classes = Classes(tuple(record["classes"]))
     model = Segmenter(card.backbone(), len(classes), config.model)
