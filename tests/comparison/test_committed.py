@@ -239,3 +239,11 @@ def masked_mean(comparison: Comparison, model: str, metric: str) -> float:
 
 def masked_psnr(row: Score, model: str) -> bool:
     return (row.model, row.metric, row.region) == (model, "psnr", "masked")
+
+
+def test_transfer__the_lab_notes_have_the_trials_of_the_recipe() -> None:
+    notes = LAB.read_text()
+    for trial in json.loads((RESULTS / "transfer" / "recipe.json").read_text())["trials"]:
+        dice = sum(trial["dice"].values()) / len(trial["dice"])
+        settings = " | ".join((trial["start"], trial["trained"], trial["feature_norm"], f"{trial['peak_lr']:g}"))
+        assert f"| {settings} | {dice:.3f} |" in notes
