@@ -251,7 +251,9 @@ def test_transfer__the_lab_notes_have_the_trials_of_the_recipe() -> None:
 
 def test_transfer__the_pages_have_the_rows_of_the_table() -> None:
     page, overview = ((RESULTS / name).read_text() for name in ("transfer/README.md", "README.md"))
-    lines = [line for line in (RESULTS / "transfer/headneck/table.md").read_text().splitlines() if line.startswith("| ")]
+    lines = [
+        line for line in (RESULTS / "transfer/headneck/table.md").read_text().splitlines() if line.startswith("| ")
+    ]
     for line in lines[2:]:  # after the header
         cells = [re.sub(r" ± [\d.]+", "", cell.strip()) for cell in line.split("|")[3:6]]
         assert f"Dice {cells[0]} | {cells[1]} | {cells[2]} |" in page
