@@ -532,7 +532,6 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     report = json.loads(printed.out)
     assert len(report["prepared"]) == 4
     assert "bad.nii.gz" in printed.err
-    assert "preparing 1/5" in printed.err
     assert "preparing 5/5" in printed.err
     assert json.loads((store / "quarantine.jsonl").read_text())["source"] == "bad.nii.gz"
 

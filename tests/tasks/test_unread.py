@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import fields, is_dataclass, replace
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+import maesil
 from backbones import small_backbone, small_card
 from conftest import TINY_MODEL
 from labelled import CENTRES, labelled_store
@@ -33,6 +35,9 @@ CHANGED = {
     "data.window.high_hu": "300",
 }
 """Settings that no task reads: a value that is not the default (a switch has none); the program has to refuse it."""
+
+PACKAGE = f"{Path(maesil.__file__).parent}{os.sep}"
+"""Folder of the program's own code; a checkout may be called maesil, too."""
 
 KINDS: dict[str, type[Any]] = {"segmentation": FinetuneConfig, "classification": ClassificationConfig}
 """The settings of each task; `compare-transfer` has those of a segmentation."""
@@ -74,7 +79,7 @@ def recording(config: Any, seen: set[str], prefix: str = "") -> Any:
             if name in names:
                 code = sys._getframe(1).f_code
                 checks = code.co_filename == unread.__file__ or code.co_name == "__post_init__"
-                if "/maesil/" in code.co_filename and not checks:
+                if code.co_filename.startswith(PACKAGE) and not checks:
                     seen.add(names[name])
             return super().__getattribute__(name)
 

@@ -65,7 +65,7 @@ def flags(store: Path, encoder: Path, run: Path) -> list[str]:
         "finetune", "segmentation", "--init", str(encoder), "--data.store", str(store), "--run", str(run),
         "--data.holdout.patients.fractions", "1", "0", "0",
         "--data.holdout.patients.overrides", "c", "val", "d", "test",
-        "--model.features", "8", "--train.steps", "60", "--train.batch", "2", "--train.peak-lr", "3e-3",
+        "--model.features", "8", "--train.steps", "120", "--train.batch", "2", "--train.peak-lr", "3e-3",
         "--monitor.validate-every", "30", "--efficiency.precision", "32-true",
     ]  # fmt: skip
 
