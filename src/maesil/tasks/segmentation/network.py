@@ -97,14 +97,14 @@ class Segmenter(nn.Module):
         self.classes = classes
         self.config = config
         outputs = classes + 1
-        linear = config.mode == "linear"
-        self.decoder: nn.Module = (
-            nn.Conv3d(backbone.width, outputs, 1) if linear else UNETRDecoder(backbone, config, outputs)
-        )
-        self.norms = nn.ModuleList(
-            feature_norm(config, backbone.width)
-            for _ in range(len(self.decoder.depths) if isinstance(self.decoder, UNETRDecoder) else 1)
-        )
+        self.decoder: nn.Module
+        self.depths: tuple[int, ...]
+        if config.mode == "linear":
+            self.decoder, self.depths = nn.Conv3d(backbone.width, outputs, 1), (backbone.depth,)
+        else:
+            decoder = UNETRDecoder(backbone, config, outputs)
+            self.decoder, self.depths = decoder, decoder.depths
+        self.norms = nn.ModuleList(feature_norm(config, backbone.width) for _ in self.depths)
         self.criterion = DiceCELoss(
             include_background=False, to_onehot_y=True, softmax=True, lambda_dice=config.dice_weight, batch=True
         )
@@ -117,10 +117,9 @@ class Segmenter(nn.Module):
         Args:
             volume: Superpatches in window units [0, 1], orientation SPL.
         """
-        depths = self.decoder.depths if isinstance(self.decoder, UNETRDecoder) else (self.backbone.depth,)
-        maps = self.backbone.features(volume, depths)
+        maps = self.backbone.features(volume, self.depths)
         maps = [norm(one) for norm, one in zip(self.norms, maps, strict=True)]
-        logits = self.decoder(volume, maps) if isinstance(self.decoder, UNETRDecoder) else self.decoder(maps[0])
+        logits = self.decoder(maps[0]) if self.config.mode == "linear" else self.decoder(volume, maps)
         return logits if logits.shape[2:] == volume.shape[2:] else upsampled(logits, volume.shape[2:])
 
     def loss(self, volume: Float[Tensor, "b 1 d h w"], labels: Int[Tensor, "b 1 d h w"]) -> Float[Tensor, ""]:
