@@ -92,3 +92,11 @@ def test_locked__refuses_a_store_and_a_folder_of_scans(tiny_store: Path, tmp_pat
         with pytest.raises(ConfigError, match=kind), locked(folder):
             pass
         assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_locked__a_run_with_a_reconstruction_in_it_goes_on(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with locked(run):
+        (run / "rebuilt.nii.gz").touch()
+    with locked(run):
+        assert (run / "rebuilt.nii.gz").exists()

@@ -15,7 +15,7 @@ from maesil.memory import GIB
 from maesil.planning.footprint import Footprint, footprint
 from maesil.planning.rehearsal import Rehearsal, rehearse
 from maesil.progress import Progress
-from maesil.runs.pretrain import validation_regions, validation_superpatches
+from maesil.runs.pretrain import validation_regions
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import make_plan
 from maesil.sampling.regions import Region, regions_of
@@ -182,10 +182,9 @@ def plan(
     need = footprint(config, efficiency.precision)
     dataset = SuperpatchDataset(store, draws, config.model.superpatch)
     measured = rehearse(config, dataset, efficiency, need, seconds, progress or (lambda *_: None))
-    held_out = validation_superpatches(config, store)
-    validated = 0 if held_out is None else held_out.count or 0
-    read = (*regions, *validation_regions(config, store))
-    cache_gib = min(config.efficiency.resident_gib, _decoded_gib(read))
+    held_out = validation_regions(config, store)
+    validated = min(sum(len(region.tiles) for region in held_out), config.monitor.validation_superpatches)
+    cache_gib = min(config.efficiency.resident_gib, _decoded_gib((*regions, *held_out)))
     return _estimate(config, efficiency, store, need, measured, cache_gib, len(draws), validated, device_gib)
 
 

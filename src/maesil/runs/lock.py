@@ -48,10 +48,12 @@ def refuse_data(run: Path) -> None:
     """Checks that results are not written among data.
 
     Raises:
-        ConfigError: The folder is a store, or holds scans.
+        ConfigError: The folder is a store, or holds scans and no earlier results.
     """
     fix = "give a new folder"
     if (run / MANIFEST).is_file():
         raise ConfigError("this folder is a store, no place for results", where=run, fix=fix)
+    if (run / NAME).exists():  # an earlier call's folder, into which somebody may have written a reconstruction
+        return
     if run.is_dir() and any(path.name.lower().endswith(volume_endings()) for path in run.iterdir()):
         raise ConfigError("this folder holds scans; results would be written among them", where=run, fix=fix)
