@@ -23,6 +23,12 @@ network, report = primus(folder, classes=3)
 assert report.dropped == ()
 assert all(name.startswith(("up_projection.", "mask_token")) for name in report.random), report.random
 volume = load_file(folder / "volume.safetensors")["volume"]
+seen: list[torch.Tensor] = []
+network.up_projection[1].register_forward_hook(lambda _, given, __: seen.append(given[0]))
+network.train()(volume)
+deviation, mean = torch.std_mean(seen[0].transpose(0, 1).flatten(1), dim=1, correction=0)
+assert mean.abs().max() < 1e-3 and (deviation - 1).abs().max() < 1e-2  # the decoder sees channels of one scale
+network.up_projection[0].reset_running_stats()
 with torch.no_grad():
     network.eval()
     assert network(volume).shape == (len(volume), 3, *volume.shape[2:])

@@ -1,6 +1,8 @@
 """A Primus network with the exported encoder; needs torch, safetensors and dynamic_network_architectures, not maesil.
 
 The encoder is a plain ViT, so Primus is built with plain blocks: no gated MLPs, no norm inside, no rotary positions.
+Pre-training spreads the scales of channels, so a batch norm without parameters stands before the decoder, as in linear
+probes of masked autoencoders (He et al. 2022, appendix A.1).
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ from torch import Tensor, nn
 
 WEIGHTS = "primus_encoder.safetensors"
 NEW = ("up_projection.", "mask_token")
-"""Names of tensors that an encoder does not have: Primus's decoder."""
+"""Names of tensors that an encoder does not have: those of the norm of its features and of Primus's decoder."""
 
 
 def description(folder: Path) -> dict[str, Any]:
@@ -25,7 +27,7 @@ def description(folder: Path) -> dict[str, Any]:
 
 
 def build(folder: Path, classes: int, input_shape: Sequence[int]) -> nn.Module:
-    """Primus with the encoder's sizes and random weights.
+    """Primus with the encoder's sizes, a norm of its features and random weights.
 
     Args:
         folder: The exported folder.
@@ -46,6 +48,7 @@ def build(folder: Path, classes: int, input_shape: Sequence[int]) -> nn.Module:
     )
     grid = _grid(shape, patch)
     network.eva = Eva(depth=depth, num_heads=heads, ref_feat_shape=grid, swiglu_mlp=False, scale_mlp=False, **sizes)
+    network.up_projection = nn.Sequential(nn.BatchNorm3d(sizes["embed_dim"], affine=False), network.up_projection)
     return network
 
 
