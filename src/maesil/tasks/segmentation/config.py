@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import field
+from dataclasses import asdict, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from maesil.errors import ConfigError
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import changed_settings, claim
 from maesil.sampling.config import DataConfig
+from maesil.tasks.segmentation.augment import NO_AUGMENTATION, AugmentConfig
 from maesil.tasks.segmentation.network import Mode, SegmentationConfig
 from maesil.training.checkpoint_folder import checkpoint_folder, read_config
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -60,6 +61,7 @@ class FinetuneConfig:
         data: Store, held-out patients, flips. No flips by default: left and right are different structures. No padded
             crops: a scan is segmented in windows that lie inside it. The window is the encoder's.
         labels: Classes to segment, and how many labels to train on.
+        augment: Random changes of superpatches in training.
         model: Decoder and mode.
         train: Length and learning rate of AdamW.
         monitor: Logs, validation, checkpoints; no images.
@@ -72,6 +74,7 @@ class FinetuneConfig:
     preset: str = "base"
     data: DataConfig = field(default_factory=lambda: DataConfig(flip_axes=(), padded_crops=False))
     labels: LabelsConfig = field(default_factory=LabelsConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
     model: SegmentationConfig = field(default_factory=SegmentationConfig)
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5000, batch=2, peak_lr=1e-3))
     monitor: MonitorConfig = field(
@@ -119,8 +122,12 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> FinetuneCon
 
 
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The settings of an earlier run, with what they left out: up to version 0.2.0, features were not normalised."""
-    return {**values, "model": {"feature_norm": "none", **values.get("model", {})}}
+    """The settings of an earlier run, with what they left out.
+
+    Up to version 0.2.0, features were not normalised, and superpatches were only flipped.
+    """
+    earlier = {"augment": asdict(NO_AUGMENTATION), **values}
+    return {**earlier, "model": {"feature_norm": "none", **values.get("model", {})}}
 
 
 def settle(config: FinetuneConfig, run: Path, store: str) -> None:

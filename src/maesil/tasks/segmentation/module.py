@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from maesil.sampling.augment import draw_generators, random_flips
 from maesil.sampling.dataset import inside_voxels
 from maesil.sampling.labelled import LabelledSuperpatches
+from maesil.tasks.segmentation.augment import Augmenter
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.training.config import TrainConfig
 from maesil.training.optimizer import layered_adamw
@@ -26,24 +27,28 @@ class SegmentationModule(Stepper):
         model: The network.
         config: Optimiser settings and length; AdamW, with layer-wise learning-rate decay in the encoder.
         flip_axes: Axes flipped at random; axis 2 is not allowed with left and right structures.
+        augmenter: Other random changes of superpatches.
         seed: The run's seed.
     """
 
     score = "val_dice"
     model: Segmenter
 
-    def __init__(self, model: Segmenter, config: TrainConfig, flip_axes: tuple[int, ...], seed: int) -> None:
+    def __init__(
+        self, model: Segmenter, config: TrainConfig, flip_axes: tuple[int, ...], augmenter: Augmenter, seed: int
+    ) -> None:
         super().__init__(model, config)
         self.flip_axes = flip_axes
+        self.augmenter = augmenter
         self.seed = seed
         self._overlap: Tensor | None = None
 
     def batch_loss(self, batch: LabelledSuperpatches) -> Float[Tensor, ""]:
-        """Applies the window and flips, and returns the loss."""
+        """Applies the window, flips and other changes, and returns the loss."""
         generators = draw_generators(self.device, self.seed, batch.numbers)
         volume = self.model.backbone.from_hu(batch.hu)
         both = random_flips(torch.cat([volume, batch.labels.to(volume.dtype)], dim=1), self.flip_axes, generators)
-        return self.model.loss(both[:, :1], both[:, 1:].long())
+        return self.model.loss(*self.augmenter(both[:, :1], both[:, 1:].long(), generators))
 
     def validation_step(self, batch: LabelledSuperpatches, batch_index: int) -> None:
         """Adds up the overlap per class, inside the scans; Dice is computed over all held-out superpatches together."""

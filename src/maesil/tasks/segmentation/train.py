@@ -27,6 +27,7 @@ from maesil.sampling.regions import check_overrides
 from maesil.seen import trained_on
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation.augment import Augmenter
 from maesil.tasks.segmentation.config import FinetuneConfig, settle, to_dict
 from maesil.tasks.segmentation.division import Division, divide
 from maesil.tasks.segmentation.module import SegmentationModule
@@ -98,7 +99,8 @@ def _continue(
         recompute_blocks(model)
     training, held_out = _datasets(store, classes, division, config, card)
     data = Batches(training, held_out, config.train, efficiency)
-    module = SegmentationModule(model, config.train, config.data.flip_axes, config.seed)
+    augmenter = Augmenter(config.augment, config.data.window)
+    module = SegmentationModule(model, config.train, config.data.flip_axes, augmenter, config.seed)
     status = fit(module, data, job, efficiency, bar)
     return Outcome(status, run, steps_done(run), config.train.steps)
 
