@@ -60,6 +60,19 @@ def test_prepare__one_file_of_numbers(tmp_path: Path, scan: Volume) -> None:
     assert not store.read_labels(entry.scan_id, (-50, 0, 0), (40, 8, 8)).any()
 
 
+def test_prepare__a_number_without_a_voxel_is_absent_or_unmarked(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"1": "low", "2": "high", "3": "nowhere"}))
+    settings = replace(SETTINGS, label_names=names)
+    _, store = made(tmp_path, settings)
+    assert store.entries[0].labels == {"low": 1, "high": 2, "nowhere": 3}
+    report, store = made(tmp_path, replace(settings, missing_labels="unmarked"))
+    assert (len(report.prepared), store.entries[0].labels) == (1, {"low": 1, "high": 2})
+    report, _ = made(tmp_path, replace(settings, missing_labels="unmarked"))
+    assert report.prepared == ()
+
+
 def test_prepare__resampled_with_the_nearest_neighbour(tmp_path: Path, scan: Volume) -> None:
     write_nifti(tmp_path / "scans" / "a_seg.nii.gz", marks(scan, **BOXES))
     _, store = made(tmp_path, replace(SETTINGS, spacing_mm=3.0))

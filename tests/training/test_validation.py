@@ -23,6 +23,7 @@ from maesil.sampling.labelled import LabelledSuperpatches
 from maesil.sampling.plan import GridPlan, Place
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
+from maesil.tasks.segmentation.augment import NO_AUGMENTATION, Augmenter
 from maesil.tasks.segmentation.module import SegmentationModule
 from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
 from maesil.training.config import TrainConfig
@@ -143,6 +144,23 @@ def test_segmentation__padding_and_what_fills_up_count_for_nothing() -> None:
     labels[0, 0, 0, 0, :2] = labels[1, 0, 0, :4, 0] = 1
     labels[2] = 1
     places = [Place("scan", (0, 0, 0))] * 3
-    batch = LabelledSuperpatches(torch.zeros(labels.shape, dtype=torch.int16), labels, [0, 1, 2], places, inside)
-    module = SegmentationModule(painter(), TrainConfig(steps=1), (), 0)
+    batch = LabelledSuperpatches(
+        torch.zeros(labels.shape, dtype=torch.int16), labels, [0, 1, 2], places, inside, [(True,)] * 3
+    )
+    module = SegmentationModule(painter(), TrainConfig(steps=1), (), Augmenter(NO_AUGMENTATION, WINDOW), 0)
     assert validated(module, [batch]) == pytest.approx(0.4)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_segmentation__an_unmarked_class_counts_for_nothing() -> None:
+    """The second superpatch's scan was not annotated: its 64 voxels are neither right nor wrong."""
+    inside = torch.tensor([(4, 4, 4), (4, 4, 4)])
+    labels = torch.zeros(2, 1, EDGE, EDGE, EDGE, dtype=torch.long)
+    labels[0, 0, :4, :4, :2] = 1
+    hu = torch.zeros(labels.shape, dtype=torch.int16)
+    places = [Place("scan", (0, 0, 0))] * 2
+    scores = []
+    for marked in ([(True,), (False,)], [(True,), (True,)]):
+        module = SegmentationModule(painter(), TrainConfig(steps=1), (), Augmenter(NO_AUGMENTATION, WINDOW), 0)
+        scores.append(validated(module, [LabelledSuperpatches(hu, labels, [0, 1], places, inside, marked)]))
+    assert scores == pytest.approx([2 * 32 / (64 + 32), 2 * 32 / (128 + 32)])

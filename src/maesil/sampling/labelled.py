@@ -34,6 +34,7 @@ class LabelledSuperpatches(NamedTuple):
         numbers: Draw numbers, counted over the whole run.
         places: Place of each superpatch.
         inside: Number of voxels (b, 3) along each axis that lie inside the scan, as in `Superpatches`.
+        marked: Whether the scan of each superpatch was annotated for each class.
     """
 
     hu: Int16[Tensor, "b 1 d h w"]
@@ -41,6 +42,7 @@ class LabelledSuperpatches(NamedTuple):
     numbers: list[int]
     places: list[Place]
     inside: Int64[Tensor, "b 3"]
+    marked: list[tuple[bool, ...]]
 
 
 @dataclass(frozen=True)
@@ -61,8 +63,13 @@ class Classes:
         assert entry.labels is not None
         table = np.zeros(2 + max(entry.labels.values(), default=0), dtype=np.int64)
         for number, name in enumerate(self.names, start=1):
-            table[entry.labels[name]] = number
+            if name in entry.labels:
+                table[entry.labels[name]] = number
         return table
+
+    def marked(self, entry: ScanEntry) -> tuple[bool, ...]:
+        """Whether a scan was annotated for each class; in others, it might be there but unmarked."""
+        return tuple(name in (entry.labels or ()) for name in self.names)
 
     def read(self, store: ScanStore, scan_id: str, start: Shape3, shape: Shape3) -> npt.NDArray[np.int64]:
         """Classes in a box of a scan; labels that were not requested are background."""
@@ -75,14 +82,15 @@ class Classes:
         return found
 
 
-def annotated(store: ScanStore, names: Sequence[str]) -> tuple[Classes, tuple[str, ...]]:
-    """The classes, and the scans that were annotated for all of them.
+def annotated(store: ScanStore, names: Sequence[str], *, partial: bool = False) -> tuple[Classes, tuple[str, ...]]:
+    """The classes, and the scans that were annotated for all of them, or for some.
 
     A scan counts if its labels name every class, found or not: in others, a structure might be there but unmarked.
 
     Args:
         store: Store prepared with labels.
-        names: Names of structures; if empty, all that every labelled scan names.
+        names: Names of structures; if empty, all that every labelled scan names, or with `partial`, any.
+        partial: Whether a scan counts if its labels name at least one class.
 
     Raises:
         StoreError: No scan of the store has labels.
@@ -93,7 +101,8 @@ def annotated(store: ScanStore, names: Sequence[str]) -> tuple[Classes, tuple[st
         fix = "prepare the scans with --labels, with their label files next to them"
         raise StoreError("no scan of this store has labels", where=store.path, fix=fix)
     counts = Counter(name for entry in labelled for name in entry.labels or ())
-    chosen = tuple(dict.fromkeys(names)) or tuple(sorted(name for name, n in counts.items() if n == len(labelled)))
+    shared = (name for name, count in counts.items() if partial or count == len(labelled))
+    chosen = tuple(dict.fromkeys(names)) or tuple(sorted(shared))
     unknown = [name for name in chosen if name not in counts]
     if unknown:
         guess = nearest(unknown[0], counts)
@@ -103,11 +112,13 @@ def annotated(store: ScanStore, names: Sequence[str]) -> tuple[Classes, tuple[st
         raise ConfigError(
             f"no scan has the class '{unknown[0]}'", where=store.path, fix=f"{hint}known: {known}{unnamed}"
         )
-    scans = tuple(entry.scan_id for entry in labelled if set(chosen) <= set(entry.labels or ()))
+    classes, enough = Classes(chosen), any if partial else all
+    scans = tuple(entry.scan_id for entry in labelled if enough(classes.marked(entry)))
     if not scans or not chosen:
         listed = ", ".join(f"{name} ({counts[name]})" for name in chosen) or "the labelled scans share none"
-        raise ConfigError(f"no scan was annotated for all of these classes: {listed}", fix="name fewer: --classes ...")
-    return Classes(chosen), scans
+        fix = "name fewer: --classes ..., or segment with --labels.partial"
+        raise ConfigError(f"no scan was annotated for all of these classes: {listed}", fix=fix)
+    return classes, scans
 
 
 @dataclass(frozen=True)
@@ -255,12 +266,13 @@ class LabelledDataset:
             for box, place in zip(stored[:, 0], places, strict=True)
         ]
         inside = insides(store, numbers, places, self.superpatch, self.count)
+        marked = [self.classes.marked(store.entry(place.scan_id)) for place in places]
 
         def finish() -> LabelledSuperpatches:
             for reading in readings:
                 reading.wait()
             for box, numbered, place in zip(labels.numpy()[:, 0], stored[:, 0], places, strict=True):
                 box[:] = self.classes.among(store.entry(place.scan_id), numbered)
-            return LabelledSuperpatches(hu, labels, list(numbers), places, inside)
+            return LabelledSuperpatches(hu, labels, list(numbers), places, inside, marked)
 
         return finish

@@ -35,7 +35,7 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
 
     With a file per structure, numbers follow the order of the file names. A single file of numbers takes its names from
     `--label-names`, then from the layout; if 1 is its only number and unnamed, it takes the file's suffix, and other
-    unnamed numbers become label_3.
+    unnamed numbers become label_3. With `missing_labels` "unmarked", numbers without a voxel are left out.
 
     Raises:
         ScanError: A label file cannot be read, has values other than whole numbers, or is not on the scan's grid.
@@ -59,8 +59,9 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
 def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
     array = _read(path, source, config)
     named = {**dict(scan.label_names), **config.named_labels()}
-    names = {name: number for number, name in sorted(named.items())}
     present = [int(number) for number in np.unique(array) if number]
+    marked = present if config.missing_labels == "unmarked" else named
+    names = {name: number for number, name in sorted(named.items()) if number in marked}
     if not names and present == [1]:
         names = {suffix_of(path): 1}
     unnamed = {f"label_{number}": number for number in present if number not in names.values()}

@@ -159,7 +159,8 @@ def _label_source(scan: Scan, config: PrepareConfig) -> str | None:
     if not config.labels or not files:
         return None
     named = json.dumps(sorted({**dict(scan.label_names), **config.named_labels()}.items()))
-    how = "" if config.labels_on_another_grid == "refuse" else config.labels_on_another_grid
+    chosen = (config.labels_on_another_grid, config.missing_labels)
+    how = "".join(each for each, own in zip(chosen, ("refuse", "absent"), strict=True) if each != own)
     return hashlib.sha256(f"{fingerprint(files)}{named}{how}".encode()).hexdigest()
 
 

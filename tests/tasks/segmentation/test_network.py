@@ -6,7 +6,13 @@ import torch
 from backbones import small_backbone, with_patch
 from maesil.errors import ConfigError
 from maesil.tasks.segmentation.config import completed
-from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter, layer_of, stage_strides
+from maesil.tasks.segmentation.network import (
+    SegmentationConfig,
+    Segmenter,
+    layer_of,
+    marginal_logits,
+    stage_strides,
+)
 
 PATCHES = [(8, 8, 8), (16, 16, 16), (4, 8, 8), (2, 2, 2), (1, 8, 8)]
 
@@ -104,3 +110,39 @@ def test_feature_norm__the_decoder_sees_channels_of_one_scale() -> None:
 def test_completed__runs_without_the_setting_had_no_norm() -> None:
     assert completed({"model": {"mode": "full"}})["model"] == {"feature_norm": "none", "mode": "full"}
     assert completed({"model": {"feature_norm": "batch"}})["model"] == {"feature_norm": "batch"}
+
+
+def test_loss__unmarked_structures_may_be_anywhere_in_the_background() -> None:
+    """Where a class was not marked, moving probability between it and the background changes no loss."""
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 3, 8, 8, 8), torch.randint(0, 2, (2, 1, 8, 8, 8))
+    criterion = Segmenter(small_backbone(), 2, SegmentationConfig(features=4)).criterion
+    marked = [(True, True), (True, False)]
+
+    merged = marginal_logits(logits, marked).softmax(dim=1)
+    chances = logits.softmax(dim=1)
+    assert torch.allclose(merged[0], chances[0])
+    assert torch.allclose(merged[1, 0], chances[1, 0] + chances[1, 2], atol=1e-6)
+    assert torch.equal(merged[1, 2], torch.zeros(8, 8, 8))
+
+    swapped = logits.clone()
+    swapped[1] = logits[1, [2, 1, 0]]
+    assert criterion(marginal_logits(swapped, marked), labels) == pytest.approx(
+        float(criterion(marginal_logits(logits, marked), labels)), rel=1e-5
+    )
+    assert criterion(swapped, labels) != pytest.approx(float(criterion(logits, labels)), rel=1e-3)
+
+    given = logits.clone().requires_grad_()
+    criterion(marginal_logits(given, marked), labels).backward()
+    assert given.grad is not None
+    assert given.grad.isfinite().all()
+    assert given.grad[1, 2].abs().sum() > 0  # it takes its share of the background's error
+    assert marginal_logits(logits, [(True, True)] * 2) is logits
+
+
+def test_loss__of_marked_classes_alone_is_as_before() -> None:
+    torch.manual_seed(0)
+    model = Segmenter(small_backbone(), 2, SegmentationConfig(features=4)).eval()
+    volume, labels = torch.rand(2, 1, 16, 16, 16), torch.randint(0, 3, (2, 1, 16, 16, 16))
+    assert torch.equal(model.loss(volume, labels), model.loss(volume, labels, [(True, True)] * 2))
+    assert model.loss(volume, labels) != model.loss(volume, labels.clamp(max=1), [(True, False)] * 2)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
+import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Literal
 
 import nibabel
 import numpy as np
@@ -31,7 +34,10 @@ from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
 from maesil.tasks.segmentation.division import divide, limited
 from maesil.tasks.segmentation.module import SegmentationModule
-from maesil.tasks.segmentation.score import windows_of
+from maesil.tasks.segmentation.network import SegmentationConfig
+from maesil.tasks.segmentation.rates import validation_dice
+from maesil.tasks.segmentation.score import score_segmentation, windows_of
+from maesil.tasks.segmentation.train import MissingLabelsWarning
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
 MODEL = replace(TINY_MODEL, encoder_depth=2)
@@ -274,6 +280,51 @@ def test_annotated__only_scans_that_were_searched_for_every_class(store: Path, t
         annotated(mixed, ("bright", "tumour"))
     with pytest.raises(ConfigError, match="share none"):
         annotated(mixed, ())
+
+
+def partly_marked(folder: Path, missing_labels: Literal["absent", "unmarked"]) -> Path:
+    """Four scans with labels; "dark" is there in all of them, and not marked in "a" and "d"."""
+    source = labelled_store(folder).parent
+    for name in ("a", "d"):
+        path = source / "scans" / f"{name}_labels.nii.gz"
+        image = nibabel.load(path)
+        marked = np.asarray(image.dataobj)
+        nibabel.save(nibabel.Nifti1Image(np.where(marked == 1, marked, 0), image.affine), path)
+    settings = PrepareConfig(spacing_mm=2.0, salt="test", labels=True, label_names=source / "names.json")
+    prepare([source / "scans"], folder / "again", replace(settings, missing_labels=missing_labels), workers=0)
+    return folder / "again"
+
+
+def test_finetune__a_class_that_is_marked_in_some_scans_only(config: FinetuneConfig, tmp_path: Path) -> None:
+    """It is learnt from these, and not scored in others, where it was found but nobody marked it."""
+    store = partly_marked(tmp_path, "unmarked")
+    assert annotated(ScanStore(store), ("bright", "dark"))[1] == ("scans-b", "scans-c")
+    assert annotated(ScanStore(store), (), partial=True)[0].names == ("bright", "dark")
+    labels = LabelsConfig(classes=("bright", "dark"))
+    config = replace(config, data=replace(config.data, store=store), labels=labels)
+    with pytest.raises(StoreError, match="no labelled scan is in the split 'test'"):
+        pipeline.finetune_segmentation(config, tmp_path / "none")
+    config = replace(
+        config,
+        labels=replace(labels, partial=True),
+        train=TrainConfig(steps=120, batch=2, peak_lr=3e-3),
+        model=SegmentationConfig(features=8),
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", MissingLabelsWarning)
+        pipeline.finetune_segmentation(config, tmp_path / "run")
+    bright, dark = score_segmentation(tmp_path / "run").rows
+    assert bright["dice"] > 0.5
+    assert math.isnan(dark["dice"])
+    assert "dark" not in (tmp_path / "run" / "table.md").read_text().split("| bright |")[0]
+    assert math.isfinite(validation_dice(tmp_path / "run", store)["scans-c"])
+
+
+def test_finetune__warns_of_classes_that_have_no_voxel(config: FinetuneConfig, tmp_path: Path) -> None:
+    store = partly_marked(tmp_path, "absent")
+    config = replace(config, data=replace(config.data, store=store))
+    with pytest.warns(MissingLabelsWarning, match=r"of 2 labelled training scans, some have no voxel of: dark \(1\)"):
+        pipeline.finetune_segmentation(config, tmp_path / "run")
 
 
 def test_divide__folds_by_patient(config: FinetuneConfig) -> None:

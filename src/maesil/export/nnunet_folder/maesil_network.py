@@ -48,7 +48,8 @@ def build(folder: Path, classes: int, input_shape: Sequence[int]) -> nn.Module:
     )
     grid = _grid(shape, patch)
     network.eva = Eva(depth=depth, num_heads=heads, ref_feat_shape=grid, swiglu_mlp=False, scale_mlp=False, **sizes)
-    network.up_projection = nn.Sequential(nn.BatchNorm3d(sizes["embed_dim"], affine=False), network.up_projection)
+    decoder: Any = network.up_projection
+    network.up_projection = nn.Sequential(nn.BatchNorm3d(model["encoder_width"], affine=False), decoder)
     return network
 
 

@@ -52,7 +52,7 @@ class AugmentConfig:
             )
 
 
-NO_AUGMENTATION = AugmentConfig(rotation=0, zoom=(1, 1), contrast=0, noise_hu=0)
+NO_AUGMENTATION = AugmentConfig(rotation=0.0, zoom=(1.0, 1.0), contrast=0.0, noise_hu=0.0)
 
 
 @final

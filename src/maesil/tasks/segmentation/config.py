@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, field
+from dataclasses import field
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ class LabelsConfig:
     Args:
         classes: Structures to segment; none: all that every labelled scan names. Only scans whose labels name every
             class are used: in others, a class might be present but unmarked.
+        partial: Whether scans whose labels name some of the classes are used, too. The others are then left out of
+            loss and scores in these scans.
         scans: Number of labelled training scans, the first in a fixed order; None: all.
         share: Share of the training scans' grid superpatches whose labels are used, the first in a fixed order; None:
             random crops anywhere.
@@ -36,6 +38,7 @@ class LabelsConfig:
     """
 
     classes: tuple[str, ...] = ()
+    partial: bool = False
     scans: PositiveInt | None = None
     share: float | None = None
     folds: PositiveInt | None = None
@@ -124,10 +127,12 @@ def from_dict(values: Mapping[str, Any], *, where: object = None) -> FinetuneCon
 def completed(values: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of an earlier run, with what they left out.
 
-    Up to version 0.2.0, features were not normalised, and superpatches were only flipped.
+    Up to version 0.2.0, features were not normalised, superpatches were only flipped, and every scan was annotated for
+    all classes.
     """
-    earlier = {"augment": asdict(NO_AUGMENTATION), **values}
-    return {**earlier, "model": {"feature_norm": "none", **values.get("model", {})}}
+    augment = values.get("augment", to_dict(FinetuneConfig(augment=NO_AUGMENTATION))["augment"])
+    model = {"feature_norm": "none", **values.get("model", {})}
+    return {**values, "augment": augment, "model": model, "labels": {"partial": False, **values.get("labels", {})}}
 
 
 def settle(config: FinetuneConfig, run: Path, store: str) -> None:

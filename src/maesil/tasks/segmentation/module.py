@@ -48,16 +48,21 @@ class SegmentationModule(Stepper):
         generators = draw_generators(self.device, self.seed, batch.numbers)
         volume = self.model.backbone.from_hu(batch.hu)
         both = random_flips(torch.cat([volume, batch.labels.to(volume.dtype)], dim=1), self.flip_axes, generators)
-        return self.model.loss(*self.augmenter(both[:, :1], both[:, 1:].long(), generators))
+        changed, labels = self.augmenter(both[:, :1], both[:, 1:].long(), generators)
+        return self.model.loss(changed, labels, batch.marked)
 
     def validation_step(self, batch: LabelledSuperpatches, batch_index: int) -> None:
-        """Adds up the overlap per class, inside the scans; Dice is computed over all held-out superpatches together."""
+        """Adds up the overlap per class, inside the scans; Dice is computed over all held-out superpatches together.
+
+        A class does not count where it was not marked.
+        """
         predicted = self.model(self.model.backbone.from_hu(batch.hu)).argmax(dim=1, keepdim=True)
         inside = inside_voxels(batch.inside, self.model.backbone.config.superpatch)
         predicted, labels = predicted.where(inside, 0), batch.labels.where(inside, 0)
+        marked = torch.tensor(batch.marked, device=labels.device)[..., None, None, None, None]
         counts = []
         for number in range(1, self.model.classes + 1):
-            ours, theirs = predicted == number, labels == number
+            ours, theirs = (predicted == number) & marked[:, number - 1], labels == number
             counts.append(torch.stack([(ours & theirs).sum(), ours.sum() + theirs.sum()]))
         overlap = torch.stack(counts).double()
         self._overlap = overlap if self._overlap is None else self._overlap + overlap

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Literal, final
 
+import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Float, Int
 from monai.losses.dice import DiceCELoss
@@ -122,9 +123,21 @@ class Segmenter(nn.Module):
         logits = self.decoder(maps[0]) if self.config.mode == "linear" else self.decoder(volume, maps)
         return logits if logits.shape[2:] == volume.shape[2:] else upsampled(logits, volume.shape[2:])
 
-    def loss(self, volume: Float[Tensor, "b 1 d h w"], labels: Int[Tensor, "b 1 d h w"]) -> Float[Tensor, ""]:
-        """Dice loss of the structures, over the batch, plus cross-entropy of all voxels."""
-        loss: Tensor = self.criterion(self(volume).float(), labels)
+    def loss(
+        self,
+        volume: Float[Tensor, "b 1 d h w"],
+        labels: Int[Tensor, "b 1 d h w"],
+        marked: Sequence[Sequence[bool]] | None = None,
+    ) -> Float[Tensor, ""]:
+        """Dice loss of the structures, over the batch, plus cross-entropy of all voxels.
+
+        Args:
+            volume: Superpatches in window units [0, 1], orientation SPL.
+            labels: Class of each voxel.
+            marked: Whether each superpatch was annotated for each class; None: it was.
+        """
+        logits = self(volume).float()
+        loss: Tensor = self.criterion(logits if marked is None else marginal_logits(logits, marked), labels)
         return loss
 
     def train(self, mode: bool = True) -> Segmenter:
@@ -143,6 +156,27 @@ class Segmenter(nn.Module):
         if self.config.layer_decay is None:
             raise ConfigError("layer_decay is None", fix="0.75 for a pre-trained encoder, 1 for random weights")
         return layer_scales(self, self.backbone.depth, self.config.layer_decay)
+
+
+def marginal_logits(
+    logits: Float[Tensor, "b classes d h w"], marked: Sequence[Sequence[bool]]
+) -> Float[Tensor, "b classes d h w"]:
+    """Logits in which the background has the probability of unmarked classes, too, and these have none.
+
+    A voxel labelled as background may belong to a class that was not marked in its scan. The loss of such logits is the
+    marginal loss for partially labelled data (Shi et al. 2021).
+
+    Args:
+        logits: Logits, the background first.
+        marked: Whether each superpatch was annotated for each class.
+    """
+    if all(map(all, marked)):
+        return logits
+    unmarked = ~torch.tensor(marked, device=logits.device)[:, :, None, None, None]
+    least = torch.finfo(logits.dtype).min / 2
+    background, structures = logits[:, :1], logits[:, 1:]
+    either = torch.cat([background, structures.where(unmarked, least)], dim=1).logsumexp(dim=1, keepdim=True)
+    return torch.cat([either, structures.where(~unmarked, least)], dim=1)
 
 
 def feature_norm(config: SegmentationConfig, width: int) -> nn.Module:

@@ -138,7 +138,7 @@ def validation_dice(run: Path, store: Path, progress: Progress | None = None) ->
     loaded = load_segmenter(run)
     scans = ScanStore(store)
     config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
-    _, labelled = annotated(scans, loaded.classes.names)
+    _, labelled = annotated(scans, loaded.classes.names, partial=config.labels.partial)
     found = {}
     regions = divide(scans, labelled, config, loaded.model.backbone.config.superpatch).val
     counted = Windows(loaded.model, [region.entry.shape for region in regions], progress)
@@ -147,7 +147,8 @@ def validation_dice(run: Path, store: Path, progress: Progress | None = None) ->
         held = _held(region)
         predicted = np.where(held, segment(loaded.model, scans.volume(scan).array, counted.of(scan)), 0)
         truth = np.where(held, loaded.classes.read(scans, scan, (0, 0, 0), region.entry.shape), 0)
-        found[scan] = mean_of([_dice(predicted == k, truth == k) for k in range(1, len(loaded.classes) + 1)])
+        marked = [number for number, told in enumerate(loaded.classes.marked(region.entry), start=1) if told]
+        found[scan] = mean_of([_dice(predicted == number, truth == number) for number in marked])
     return found
 
 

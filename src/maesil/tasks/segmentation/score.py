@@ -140,7 +140,7 @@ class Scored:
     Attributes:
         rows: One row per scan and class: scan, dataset, patient, superpatches (how many held-out ones were scored;
             None: the whole scan), trained (whether the network was trained on other scans or superpatches of the
-            patient), class, dice, hd95_mm, nsd.
+            patient), class, dice, hd95_mm, nsd; these are NaN for a class that was not marked in the scan.
         table: The table in Markdown.
     """
 
@@ -174,7 +174,7 @@ def score_segmentation(
     loaded = load_segmenter(run, checkpoint=checkpoint)
     scans = ScanStore(store or _store_of(run))
     config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
-    _, labelled = annotated(scans, loaded.classes.names)
+    _, labelled = annotated(scans, loaded.classes.names, partial=config.labels.partial)
     regions = divide(scans, labelled, config, loaded.model.backbone.config.superpatch).test
     taught = _taught(loaded.record, scans)
     rows: list[dict[str, Any]] = []
@@ -250,6 +250,8 @@ def _scan_rows(
     scores = segmentation_scores(
         torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth), len(loaded.classes), entry.spacing_mm
     )
+    marked = loaded.classes.marked(entry)
+    scores = [row if told else dict.fromkeys(row, math.nan) for row, told in zip(scores, marked, strict=True)]
     named = {"scan": entry.scan_id, "dataset": entry.dataset, "patient": entry.patient}
     held_out = {"superpatches": len(region.tiles) if region.partial else None, "trained": trained}
     return [{**named, **held_out, "class": name, **row} for name, row in zip(loaded.classes.names, scores, strict=True)]

@@ -41,8 +41,9 @@ def segmentation_sheet(rows: Sequence[Mapping[str, Any]], title: str) -> Sheet:
         f"{tested_note(rows)} Cells: mean ± standard deviation over {count_of(scans, 'scan')} {INTERVALS}.",
         f"HD95: 95th percentile of surface distances. NSD: share of both surfaces' areas within "
         f"{SURFACE_TOLERANCE_MM:g} mm. "
-        "A class that is in neither a scan's labels nor its prediction is not scored there (n: scans scored); if it is "
-        "in only one of them, Dice and NSD are 0 and HD95 is infinite (counted, but not in its mean).",
+        "A class that was not marked in a scan, or is in neither its labels nor its prediction, is not scored there "
+        "(n: scans scored); if it is in only one of the two, Dice and NSD are 0 and HD95 is infinite (counted, but not "
+        "in its mean).",
         *([CUTS] if _by_superpatch(rows) else []),
     )
     return Sheet(("class", "n", *(title for title, _ in METRICS.values())), cells, notes, title=title)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import warnings
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ import torch
 from rich.console import Console
 
 from maesil import __version__
+from maesil.counts import count_of
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import decay_of, starting_point
+from maesil.errors import MaesilWarning
 from maesil.files import AnyPath
 from maesil.models.backbone import Backbone
 from maesil.models.transformer import recompute_blocks
@@ -21,9 +25,9 @@ from maesil.rank import is_first_rank
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.lock import locked
 from maesil.runs.pretrain import Outcome
-from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, annotated, marks_of
+from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, Marks, annotated, marks_of
 from maesil.sampling.plan import GridPlan, Plan, make_plan
-from maesil.sampling.regions import check_overrides
+from maesil.sampling.regions import Region, check_overrides
 from maesil.seen import trained_on
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
@@ -39,6 +43,10 @@ from maesil.training.trainer import Card, Job, fit, prepare_process
 from maesil.version import commit
 
 KIND = "segmentation"
+
+
+class MissingLabelsWarning(MaesilWarning):
+    """Structures have no voxel in the labels of scans that are said to be annotated for them."""
 
 
 def finetune_segmentation(
@@ -68,7 +76,7 @@ def finetune_segmentation(
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
     config = _settled(config, card)
-    classes, scans = annotated(store, config.labels.classes)
+    classes, scans = annotated(store, config.labels.classes, partial=config.labels.partial)
     division = divide(store, scans, config, card.config().superpatch)
     with locked(run):
         if is_first_rank():
@@ -124,6 +132,7 @@ def _datasets(
     plan: Plan
     if config.labels.share is None:
         marks = [marks_of(store, classes, region, config.seed) for region in division.train]
+        _warn_of_missing(classes, division.train, marks)
         plain = make_plan(division.train, config.data, config.seed)
         plan = ForegroundPlan(division.train, marks, plain, config.model.foreground, config.seed)
     else:
@@ -134,6 +143,23 @@ def _datasets(
     held_out = GridPlan(division.val, 0)
     count = min(len(held_out), config.monitor.validation_superpatches)
     return training, LabelledDataset(store, classes, held_out, shape, count)
+
+
+def _warn_of_missing(classes: Classes, regions: Sequence[Region], marks: Sequence[Marks]) -> None:
+    """Warns of classes that are said to be marked in training scans, but have no voxel there."""
+    missing: Counter[str] = Counter()
+    for region, found in zip(regions, marks, strict=True):
+        told = zip(classes.names, classes.marked(region.entry), strict=True)
+        missing.update(name for number, (name, marked) in enumerate(told, 1) if marked and number not in found.voxels)
+    if missing:
+        listed = ", ".join(f"{name} ({count})" for name, count in missing.most_common())
+        warnings.warn(
+            f"of {count_of(len(regions), 'labelled training scan')}, some have no voxel of: {listed}; this is taught "
+            "as their absence. If nobody marked them there, use maesil prepare --missing-labels unmarked, and "
+            "--labels.partial here",
+            MissingLabelsWarning,
+            stacklevel=2,
+        )
 
 
 def _record(
