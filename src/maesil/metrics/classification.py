@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 
 Probabilities = Float[np.ndarray, "s k"]
 Truth = Int[np.ndarray, " s"]
@@ -25,14 +25,23 @@ def auroc(score: Float[np.ndarray, " s"], positive: Int[np.ndarray, " s"]) -> fl
     return float((ranks[positive == 1].sum() - positives * (positives + 1) / 2) / (positives * negatives))
 
 
-def each_auroc(scores: Float[np.ndarray, "s k"], positive: Bool[np.ndarray, "s k"]) -> list[float]:
-    """AUROC of each of several targets; NaN where there is no positive case, or no negative one."""
-    return [auroc(score, told.astype(np.int64)) for score, told in zip(scores.T, positive.T, strict=True)]
+def each_auroc(scores: Float[np.ndarray, "s k"], truth: Float[np.ndarray, "s k"]) -> list[float]:
+    """AUROC of each of several targets; NaN where there is no positive case, or no negative one.
+
+    Args:
+        scores: Score of each case for each target.
+        truth: 1 or 0; NaN where it is not known, which leaves a case out.
+    """
+    known = np.isfinite(truth)
+    return [
+        auroc(score[told], column[told].astype(np.int64))
+        for score, column, told in zip(scores.T, truth.T, known.T, strict=True)
+    ]
 
 
-def mean_auroc(scores: Float[np.ndarray, "s k"], positive: Bool[np.ndarray, "s k"]) -> float:
-    """Mean AUROC of the targets for which it is defined; NaN if it is for none."""
-    defined = [value for value in each_auroc(scores, positive) if np.isfinite(value)]
+def mean_auroc(scores: Float[np.ndarray, "s k"], truth: Float[np.ndarray, "s k"]) -> float:
+    """Mean AUROC of the targets for which it is defined, as in `each_auroc`; NaN if it is for none."""
+    defined = [value for value in each_auroc(scores, truth) if np.isfinite(value)]
     return float(np.mean(defined)) if defined else float("nan")
 
 

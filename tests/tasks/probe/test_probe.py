@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -77,7 +81,7 @@ def test_samples__are_those_of_the_labels_and_of_embed(store: Path, encoder: Pat
 
 
 def _samples(score: list[float], truth: list[bool], patients: str) -> Samples:
-    return Samples(torch.tensor(score)[None, :, None], np.array(truth)[:, None], tuple(patients))
+    return Samples(torch.tensor(score)[None, :, None], np.array(truth, dtype=np.float64)[:, None], tuple(patients))
 
 
 def test_answer_of__what_the_features_tell() -> None:
@@ -105,11 +109,61 @@ def test_ridge_probe__each_encoder_gets_the_penalty_that_suits_it() -> None:
     noise = torch.randn(400, 30, generator=generator)
     weak = torch.cat((told + 10 * noise[:, :1], noise[:, :1]), dim=1)  # the answer is what is left of two directions
     strong = torch.cat((told + noise[:, :1], torch.randn(400, 150, generator=generator)), dim=1)  # or 1 of 151
-    answers = truth.numpy()[:, None]
+    answers = truth.double().numpy()[:, None]
     scores, small = ridge_probe(weak[:200], answers[:200], patients[:200].tolist(), weak[200:])
     _, large = ridge_probe(strong[:200], answers[:200], patients[:200].tolist(), strong[200:])
     assert each_auroc(scores, answers[200:])[0] > 0.99
     assert small <= 1e-3 < large
+
+
+@pytest.mark.parametrize("kind", ["linear", "knn"])
+def test_answer_of__scans_without_a_mark_of_the_target_tell_nothing(kind: Literal["linear", "knn"]) -> None:
+    """Two targets; the second is unmarked in half of the patients, where it would be taught as absent."""
+    generator = torch.Generator().manual_seed(0)
+    vectors = torch.randn(1, 400, 6, generator=generator)
+    truth = (vectors[0, :, :2] > 0).double().numpy()
+    patients = tuple(str(number // 20) for number in range(400))
+    whole, unmarked, absent = truth.copy(), truth.copy(), truth.copy()
+    unmarked[:100, 1], absent[:100, 1] = np.nan, 0
+    tested = Samples(vectors[:, 200:], truth[200:], patients[200:])
+    asked = Asked("organ", "superpatch", kind)
+
+    def answer(taught: np.ndarray, rows: slice, tests: Samples = tested) -> dict[str, float]:
+        known = Samples(vectors[:, rows], taught[rows], patients[rows])
+        return answer_of(asked, ("a", "b"), known, tests, 0, "pre-trained").each
+
+    given = answer(unmarked, slice(200))
+    assert given["a"] == answer(whole, slice(200))["a"]
+    assert given["b"] == pytest.approx(answer(whole, slice(100, 200))["b"], abs=0.01)
+    assert answer(absent, slice(200))["b"] < given["b"]
+    some = truth[200:].copy()
+    some[:150, 1] = np.nan
+    last = Samples(vectors[:, 350:], truth[350:], patients[350:])
+    tests = Samples(vectors[:, 200:], some, patients[200:])
+    assert answer(whole, slice(200), tests)["b"] == answer(whole, slice(200), last)["b"]
+    nobody = whole.copy()
+    nobody[:, 1] = np.nan
+    assert answer(nobody, slice(200))["b"] == 0.5
+
+
+def test_probe__uses_scans_with_some_of_the_organs_marked(store: Path, encoder: Path, tmp_path: Path) -> None:
+    again = tmp_path / "scans"
+    shutil.copytree(store.parent / "scans", again)
+    for name in "ab":
+        path = again / f"{name}_labels.nii.gz"
+        image = nibabel.load(path)
+        marked = np.asarray(image.dataobj)
+        nibabel.save(nibabel.Nifti1Image(np.where(marked == 1, marked, 0), image.affine), path)
+    names = store.parent / "names.json"
+    settings = PrepareConfig(spacing_mm=2.0, salt="test", labels=True, label_names=names, missing_labels="unmarked")
+    prepare([again], tmp_path / "store", settings, workers=0)
+    whole = probe(encoder, store, tmp_path / "whole", classes=CLASSES, starts=1)
+    some = probe(encoder, tmp_path / "store", tmp_path / "some", classes=CLASSES, starts=1)
+    counted = [re.search(r"\d+ training scans? and tested on \d+ scans?", one.table) for one in (whole, some)]
+    assert counted[0] is not None
+    assert counted[1] is not None
+    assert counted[0].group() == counted[1].group()
+    assert [one.each["dark"] for one in whole.answers] != [one.each["dark"] for one in some.answers]
 
 
 def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_path: Path) -> None:

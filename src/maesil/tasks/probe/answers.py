@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from maesil.evaluation.intervals import resampled_means, resampled_statistics
@@ -101,12 +101,17 @@ def _scores(asked: Asked, known: Samples, tested: Samples, depth: int) -> tuple[
     features, others = known.vectors[depth], tested.vectors[depth]
     if asked.probe == "linear":
         return ridge_probe(features, known.truth, known.patients, others)
-    votes = [nearest_neighbours(features, _numbers(truth), 2, others)[:, 1] for truth in known.truth.T]
+    votes = [_votes(features, truth, others) for truth in known.truth.T]
     return torch.stack(votes, dim=1).double().numpy(), None
 
 
-def _numbers(truth: Bool[np.ndarray, " n"]) -> Int[Tensor, " n"]:
-    return torch.from_numpy(truth.astype(np.int64))
+def _votes(
+    features: Float[Tensor, "n e"], truth: Float[np.ndarray, " n"], others: Float[Tensor, "m e"]
+) -> Float[Tensor, " m"]:
+    """Share of the nearest neighbours that have a target, among the samples of which this is known."""
+    told = np.isfinite(truth)
+    numbers = torch.from_numpy(truth[told].astype(np.int64))
+    return nearest_neighbours(features[torch.from_numpy(told)], numbers, 2, others)[:, 1]
 
 
 def _by_patient(scores: Float[np.ndarray, "n k"], tested: Samples) -> Float[np.ndarray, "patients k"]:

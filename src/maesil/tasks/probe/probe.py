@@ -68,7 +68,8 @@ def probe(
         run: The encoder, anything `maesil.load` accepts.
         store: Store with labels, or with several datasets.
         out: Folder for the table and the scores, created if absent.
-        classes: Organs; none: all that every labelled scan names.
+        classes: Organs; none: all that every labelled scan names. Of a scan in which some are not marked, only the
+            others are asked.
         split: Split to test on.
         starts: Number of random starts to compare with.
         progress: Called after every scan.
@@ -103,7 +104,9 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
     """What can be asked of a store, and its training and test scans."""
     labelled = any(entry.labels is not None for entry in store.entries)
     everything = tuple(entry.scan_id for entry in store.entries)
-    organs, scans = annotated(store, classes) if labelled or classes else (Classes(()), everything)
+    organs, scans = Classes(()), everything
+    if labelled or classes:
+        organs, scans = annotated(store, classes, partial=bool(classes))
     data = DataConfig(padded_crops=False)
     train, test = (
         tuple(region.entry for region in regions_of(store, data, superpatch, name) if region.entry.scan_id in scans)

@@ -6,7 +6,7 @@ of little variance, a strong one the others. So each gets the one that is best f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import final
 
 import numpy as np
@@ -24,7 +24,7 @@ FOLDS = 5
 
 def ridge_probe(
     features: Float[Tensor, "n e"],
-    truth: Bool[np.ndarray, "n k"],
+    truth: Float[np.ndarray, "n k"],
     patients: Sequence[str],
     others: Float[Tensor, "m e"],
 ) -> tuple[Float[np.ndarray, "m k"], float]:
@@ -32,7 +32,7 @@ def ridge_probe(
 
     Args:
         features: Features of the training samples.
-        truth: Whether each target is there.
+        truth: Whether each target is there, 1 or 0; NaN where it is not known.
         patients: The patient of each training sample; with a single one, the largest penalty is used.
         others: Features of the samples to score.
     """
@@ -40,7 +40,7 @@ def ridge_probe(
     return Ridge(features, truth).scores(others, penalty), penalty
 
 
-def _chosen(features: Float[Tensor, "n e"], truth: Bool[np.ndarray, "n k"], patients: np.ndarray) -> float:
+def _chosen(features: Float[Tensor, "n e"], truth: Float[np.ndarray, "n k"], patients: np.ndarray) -> float:
     """The penalty with the best mean AUROC of patients that were left out; the larger one in a tie."""
     fold = _folds(patients)
     found = []
@@ -68,12 +68,42 @@ class Ridge:
 
     Args:
         features: Features of the training samples.
-        truth: Whether each target is there.
+        truth: Whether each target is there, 1 or 0; NaN where it is not known, which leaves the sample out.
     """
 
-    def __init__(self, features: Float[Tensor, "n e"], truth: Bool[np.ndarray, "n k"]) -> None:
+    def __init__(self, features: Float[Tensor, "n e"], truth: Float[np.ndarray, "n k"]) -> None:
+        self._targets = truth.shape[1]
+        self._parts = [
+            (columns, _Part(features[torch.from_numpy(rows)], truth[rows][:, columns]))
+            for rows, columns in _known_alike(truth)
+        ]
+
+    def scores(self, others: Float[Tensor, "m e"], penalty: float) -> Float[np.ndarray, "m k"]:
+        """Scores of other samples, up to a constant for each target; 0 for targets of which no sample is known."""
+        scores: Float[np.ndarray, "m k"] = np.zeros((len(others), self._targets))
+        for columns, part in self._parts:
+            scores[:, columns] = part.scores(others, penalty)
+        return scores
+
+
+def _known_alike(truth: Float[np.ndarray, "n k"]) -> Iterator[tuple[Bool[np.ndarray, " n"], list[int]]]:
+    """Samples and targets: those targets that are known of the same samples share a regression."""
+    known = np.isfinite(truth)
+    groups: dict[bytes, list[int]] = {}
+    for column in range(truth.shape[1]):
+        groups.setdefault(known[:, column].tobytes(), []).append(column)
+    for columns in groups.values():
+        if (rows := known[:, columns[0]]).any():
+            yield rows, columns
+
+
+@final
+class _Part:
+    """Ridge regression of targets that are known of every sample."""
+
+    def __init__(self, features: Float[Tensor, "n e"], truth: Float[np.ndarray, "n k"]) -> None:
         self._mean, self._deviation = features.mean(dim=0), features.std(dim=0, correction=0).clamp_min(1e-6)
-        known, wanted = self._standardised(features), torch.from_numpy(truth.astype(np.float64))
+        known, wanted = self._standardised(features), torch.from_numpy(truth)
         self._values, self._vectors = torch.linalg.eigh(known.T @ known / len(known))
         self._answers = self._vectors.T @ (known.T @ (wanted - wanted.mean(dim=0)) / len(known))
 

@@ -41,12 +41,12 @@ class Samples:
 
     Attributes:
         vectors: Features after every block, the embedding first, (depths, n, e) float32.
-        truth: Whether each target is there, (n, k).
+        truth: Whether each target is there, (n, k), 1 or 0; NaN for organs that nobody marked in the scan.
         patients: The patient of each sample.
     """
 
     vectors: Float[Tensor, "depths n e"]
-    truth: Bool[np.ndarray, "n k"]
+    truth: Float[np.ndarray, "n k"]
     patients: tuple[str, ...]
 
 
@@ -81,7 +81,7 @@ def samples_of(
     Args:
         backbone: The encoder, on its device.
         store: The scans.
-        entries: The scans to encode; with organs, scans that are labelled for all of them.
+        entries: The scans to encode; with organs, scans that are labelled for some of them.
         targets: What is asked.
         progress: Called after every scan.
     """
@@ -95,10 +95,10 @@ def samples_of(
     pooled = torch.cat([scan.pooled for scan in found], dim=1)
     whose = tuple(scan.entry.patient for scan in found for _ in range(scan.pooled.shape[1]))
     return ScanSamples(
-        Samples(pooled, np.concatenate([scan.holds for scan in found]), whose),
+        Samples(pooled, np.concatenate([_told(scan.entry, targets.organs, scan.holds) for scan in found]), whose),
         Samples(
             torch.cat([scan.tokens for scan in found], dim=1),
-            np.concatenate([scan.marked for scan in found]),
+            np.concatenate([_told(scan.entry, targets.organs, scan.marked) for scan in found]),
             tuple(scan.entry.patient for scan in found for _ in range(scan.tokens.shape[1])),
         ),
         Samples(pooled, np.concatenate([_dataset_of(scan, targets.datasets) for scan in found]), whose),
@@ -153,6 +153,13 @@ def _organs_in(
     return np.stack([(patches == number).any(axis=1) for number in range(1, len(organs) + 1)], axis=1)
 
 
+def _told(entry: ScanEntry, organs: Classes, found: Bool[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    """1 where an organ was found, 0 where it was not; NaN if nobody marked it in the scan."""
+    marked = np.array(organs.marked(entry), dtype=np.bool_)
+    told: Float[np.ndarray, "n k"] = np.where(marked, found, np.nan)
+    return told
+
+
 def _drawn(patches: int) -> Int[np.ndarray, " p"]:
     """Numbers of the patches that are kept: the same ones in every call."""
     kept = np.random.default_rng(0).permutation(patches)[:PATCHES_PER_SCAN]
@@ -160,7 +167,7 @@ def _drawn(patches: int) -> Int[np.ndarray, " p"]:
     return ordered
 
 
-def _dataset_of(scan: _Scan, datasets: Sequence[str]) -> Bool[np.ndarray, "s k"]:
+def _dataset_of(scan: _Scan, datasets: Sequence[str]) -> Float[np.ndarray, "s k"]:
     """Which dataset each superpatch of a scan is from."""
-    own = np.array([scan.entry.dataset == name for name in datasets], dtype=np.bool_)
+    own = np.array([scan.entry.dataset == name for name in datasets], dtype=np.float64)
     return np.tile(own, (scan.pooled.shape[1], 1))

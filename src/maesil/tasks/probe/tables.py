@@ -47,8 +47,8 @@ def probe_sheet(
             "Linear probes are ridge regressions on standardised features; the penalty of each is chosen by "
             "cross-validation over the training patients.",
             "A superpatch's vector is the mean of its tokens that are not air; it has an organ if it has a voxel of "
-            f"it. Patches have their tokens; up to {PATCHES_PER_SCAN} of a scan are used. Their AUROC is calculated in "
-            "each patient, and averaged.",
+            "it. Organs that were not marked in a scan are not asked there. Patches have their tokens; up to "
+            f"{PATCHES_PER_SCAN} of a scan are used. Their AUROC is calculated in each patient, and averaged.",
             *notes,
         ),
         texts=4,
