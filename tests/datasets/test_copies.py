@@ -9,6 +9,7 @@ import pytest
 from maesil import pipeline
 from maesil.datasets import SplitConfig, find_scans
 from maesil.datasets.copies import GLANCE_BYTES, copies_among, same_patients
+from maesil.datasets.overview import rows_of
 from maesil.sampling.config import HoldoutConfig
 from maesil.sampling.holdout import scan_splits
 from maesil.store.prepare import PrepareConfig
@@ -36,6 +37,18 @@ def test_copies_among__what_is_gone_is_no_copy(tmp_path: Path) -> None:
 def test_same_patients__joins_through_a_third() -> None:
     sources = [("x", "1"), ("z", "2"), ("y", "1"), ("y", "2"), ("w", "3")]
     assert same_patients(sources) == {"x": "x", "y": "x", "z": "x", "w": "w"}
+
+
+def test_unify__a_patient_in_two_collections_counts_once_in_the_total(scans: Path, tmp_path: Path) -> None:
+    for folder, names in (("one", "ab"), ("two", "bd")):
+        (tmp_path / folder).mkdir()
+        for name in names:
+            copy = tmp_path / folder / f"{folder}{name}.nii.gz"
+            copy.write_bytes((scans / f"{name}.nii.gz").read_bytes())
+    unified = pipeline.datasets([tmp_path / "one", tmp_path / "two"])
+    assert [row.patients for row in unified.collections] == [2, 2]
+    assert unified.patients == 3
+    assert rows_of(unified.collections, unified.patients)[-1][3:5] == ("4", "3")
 
 
 @pytest.mark.parametrize("seed", range(4))

@@ -42,9 +42,9 @@ def test_unify__makes_table_1_from_the_files(roots: list[Path]) -> None:
     assert rows["BTCV"].slices == (4.0, 4.0, 4.0)
     assert rows["LIDC-IDRI"].in_plane_mm == (0.5, 0.5, 0.5)
     assert [row.labelled for row in rows.values()] == [3, 0, 2]
-    assert rows_of(unified.collections)[-1][:5] == ("all", "", "", "8", "7")
+    assert rows_of(unified.collections, unified.patients)[-1][:5] == ("all", "", "", "8", "7")
     assert [row.classes for row in rows.values()] == [13, 0, 1]
-    assert all(len(cells) == len(HEADER) for cells in rows_of(unified.collections))
+    assert all(len(cells) == len(HEADER) for cells in rows_of(unified.collections, unified.patients))
 
 
 def test_unify__says_how_often_training_draws_from_each(roots: list[Path]) -> None:
@@ -52,9 +52,9 @@ def test_unify__says_how_often_training_draws_from_each(roots: list[Path]) -> No
     for weighting, shares in (("by-scan", [3 / 7, 3 / 7, 1 / 7]), ("by-dataset", [1 / 3] * 3)):
         unified = pipeline.datasets(roots, splits=splits, weighting=weighting)  # type: ignore[arg-type]
         assert [row.drawn for row in unified.collections] == pytest.approx(shares)
-        assert rows_of(unified.collections)[0][-1].endswith(f"% {weighting}")
+        assert rows_of(unified.collections, unified.patients)[0][-1].endswith(f"% {weighting}")
     unified = pipeline.datasets(roots, splits=splits, weighting="temperature", temperature=0.5)
-    assert rows_of(unified.collections)[2][-1] == "22.4% temperature 0.5"
+    assert rows_of(unified.collections, unified.patients)[2][-1] == "22.4% temperature 0.5"
 
 
 def test_unify__splits_by_patient_and_keeps_what_was_given(roots: list[Path], tmp_path: Path) -> None:

@@ -107,7 +107,7 @@ def main(words: Sequence[str]) -> int:
 def _print_table(unified: Unified) -> None:
     from rich.console import Console
 
-    rows = rows_of(unified.collections)
+    rows = rows_of(unified.collections, unified.patients)
     table = Table("", *(row[0] for row in rows), title="Table I", title_justify="left")
     for place, name in enumerate(HEADER[1:], start=1):  # a column per collection: a terminal is narrow
         table.add_row(name, *(row[place] for row in rows))

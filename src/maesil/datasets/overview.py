@@ -125,8 +125,13 @@ def _overview(
     )
 
 
-def rows_of(collections: Sequence[Overview]) -> list[tuple[str, ...]]:
-    """The cells of Table I, with a row of totals if there are several collections."""
+def rows_of(collections: Sequence[Overview], patients: int) -> list[tuple[str, ...]]:
+    """The cells of Table I, with a row of totals if there are several collections.
+
+    Args:
+        collections: The collections.
+        patients: Number of patients of all of them.
+    """
     rows: list[tuple[str, ...]] = [
         (
             row.dataset,
@@ -147,7 +152,7 @@ def rows_of(collections: Sequence[Overview]) -> list[tuple[str, ...]]:
     if len(collections) > 1:
         splits = " / ".join(str(sum(row.splits[place] for row in collections)) for place in range(3))
         total = ("all", "", "", f"{sum(row.scans for row in collections):,}")
-        rows.append((*total, f"{sum(row.patients for row in collections):,}", "", "", "", "", "", splits, ""))
+        rows.append((*total, f"{patients:,}", "", "", "", "", "", splits, ""))
     return rows
 
 

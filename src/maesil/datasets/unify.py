@@ -30,6 +30,7 @@ class Unified:
 
     Attributes:
         collections: Table I, with one row per collection.
+        patients: Number of patients of all collections; those who share the bytes of a scan are one.
         scans: All usable scans, with their splits.
         problems: Files that cannot be used, with reasons.
         notices: Notes for users of labels and splits.
@@ -37,6 +38,7 @@ class Unified:
     """
 
     collections: tuple[Overview, ...]
+    patients: int
     scans: tuple[Scan, ...]
     problems: tuple[Problem, ...]
     notices: tuple[Problem, ...]
@@ -91,6 +93,7 @@ def unify(
         write_manifest(out, scans, facts, {name: layout for name, (layout, _) in layouts.items()})
     return Unified(
         collections=tuple(overview(scans, facts, layouts, one_of, weighting, temperature)),
+        patients=len({one_of[scan.patient] for scan in scans}),
         scans=scans,
         problems=(*found.problems, *broken, *_unknown_patients(found.scans, splits or SplitConfig())),
         notices=(

@@ -18,7 +18,7 @@ def write_table1(unified: Unified, path: AnyPath) -> None:
         ConfigError: The suffix is another one.
     """
     path = Path(path)
-    sheet = Sheet(HEADER, rows_of(unified.collections), texts=3, title="Table I")
+    sheet = Sheet(HEADER, rows_of(unified.collections, unified.patients), texts=3, title="Table I")
     writers = {".md": sheet_to_markdown, ".tex": sheet_to_latex, ".csv": sheet_to_csv}
     if path.suffix not in writers:
         raise ConfigError(f"a table can't be a '{path.suffix}' file", where=path, fix="use .md, .tex or .csv")
