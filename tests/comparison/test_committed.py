@@ -21,7 +21,17 @@ RESULTS = Path(__file__).parents[2] / "results"
 LAB = RESULTS.parent / "docs" / "lab.md"
 PLAIN = "maesil:head=patch:visible_head=false:model.fusion.width=0"
 COMMITTED = {
-    "comparison": ("maesil", PLAIN, "unet", "ae:corrupt=true", "kriging", "interpolation", "mean", "slice_ceiling"),
+    "comparison": (
+        "maesil",
+        PLAIN,
+        "unet",
+        "unet:ssim_weight=1",
+        "ae:corrupt=true",
+        "kriging",
+        "interpolation",
+        "mean",
+        "slice_ceiling",
+    ),
     "seamless": ("maesil", PLAIN, "kriging"),
 }
 """Folder to its models, ours first."""
@@ -104,6 +114,32 @@ def test_three_seeds__the_pages_have_the_paired_tests() -> None:
     assert int(kriging["larger"]) == 0
     low, high = (-float(kriging[bound]) for bound in ("high", "low"))
     assert f"{-float(kriging['difference']):.2f} dB ({low:.2f} to {high:.2f})" in page
+
+
+def test_comparison__the_page_has_the_u_net_that_is_trained_on_ssim() -> None:
+    """Means of ours and its, and on how many scans it is ahead (LPIPS: the lower)."""
+    with (RESULTS / "comparison" / "paired.csv").open(newline="") as file:
+        rows = {
+            row["metric"]: row
+            for row in csv.DictReader(file)
+            if row["entry"] == "unet:ssim_weight=1" and row["region"] == "masked"
+        }
+    comparison = read_comparison(RESULTS / "comparison" / "models", COMMITTED["comparison"], 4000)
+    page = (RESULTS / "comparison" / "README.md").read_text().replace("\n", " ")
+    for metric, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
+        means = [
+            f"{masked_mean(comparison, model, metric):.{digits}f}"
+            for model in ("unet:ssim_weight=1", "maesil + fusion")
+        ]
+        ahead = int(rows[metric]["larger"]) if metric != "lpips" else 18 - int(rows[metric]["larger"])
+        low, high = sorted(abs(float(rows[metric][bound])) for bound in ("low", "high"))
+        unit = " dB" if metric == "psnr" else ""
+        p = float(rows[metric]["p_holm"])
+        shown = f"p = {p:.3f}" if p >= 0.001 else "p < 0.001"
+        assert (
+            f"{means[0]} vs {means[1]}{unit}, ahead on {ahead} of 18, {shown}; {low:.{digits}f} to {high:.{digits}f}"
+            in page
+        )
 
 
 def test_comparison__visible_voxels_are_rebuilt_to_30_db() -> None:
