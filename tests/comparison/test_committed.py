@@ -193,6 +193,8 @@ def test_sharper__the_pages_have_the_means_of_the_scores() -> None:
         "`demo`, with the fusion": ("preset", "maesil + fusion"),
         "`overlap_add`, with the fusion": ("overlap_add", "maesil:head=overlap_add + fusion"),
         "`demo`, a fusion on voxels": ("voxels", "maesil + fusion"),
+        "SSIM in the trunk's loss, trunk": ("trunk_ssim", "maesil:ssim_weight=1"),
+        "SSIM in the trunk's loss, with the fusion": ("trunk_ssim", "maesil:ssim_weight=1 + fusion"),
     }.items():
         row = page_row(shown, f"sharper/{trial}/scores.jsonl", model)
         assert row in (RESULTS / "sharper" / "README.md").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import replace
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from torch import nn
 from maesil.errors import ConfigError
 from maesil.masking import DualMasking, UniformMasking
 from maesil.models.mae import MAEConfig, MaskedAutoencoder, gather_tokens, split_tokens
+from maesil.models.masked_loss import ssim_loss
 
 SMALL = MAEConfig(
     superpatch=(16, 32, 24),
@@ -101,6 +103,28 @@ def test_loss__is_the_mean_squared_error_over_masked_voxels() -> None:
     rebuilt = model.reconstruct(x, mask)
     error = ((rebuilt.volume - x) / SMALL.input_std).square()[rebuilt.mask].mean()
     torch.testing.assert_close(model.loss(x, mask), error, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("head", ["patch", "overlap"])
+def test_ssim_weight__adds_1_minus_ssim_of_masked_voxels(head: Literal["patch", "overlap"]) -> None:
+    config = replace(SMALL, patch=(8, 8, 8), head=head)
+    plain, model = make(config), make(replace(config, ssim_weight=2.0))
+    x, mask = superpatches(), plain.draw_mask(2, generator())
+    hidden = plain.voxel_mask(mask)
+    shown = torch.where(hidden, plain.rebuild(x, mask), x)
+    expected = plain.loss(x, mask) + 2.0 * ssim_loss(shown, x, hidden)
+    torch.testing.assert_close(model.loss(x, mask), expected)
+    assert not torch.isclose(model.loss(x, mask), plain.loss(x, mask), rtol=1e-2)
+
+
+def test_ssim_weight__trains_encoder_and_decoder() -> None:
+    plain, model = make(), make(replace(SMALL, ssim_weight=1.0))
+    x, mask = superpatches(), plain.draw_mask(2, generator())
+    for one in (plain, model):
+        one.loss(x, mask).backward()
+    for name in ("encoder.embed.weight", "decoder.head.weight"):
+        ours, theirs = (one.get_parameter(name).grad for one in (model, plain))
+        assert not torch.allclose(ours, theirs, rtol=1e-2)
 
 
 def test_loss__visible_patches_count_by_their_weight() -> None:
@@ -207,6 +231,11 @@ def test_config__refuses_what_does_not_fit() -> None:
         MAEConfig(superpatch=(60, 64, 64))
     with pytest.raises(ConfigError, match="heads"):
         make(MAEConfig(**{**vars_of(SMALL), "encoder_heads": 5}))
+    for unfit in ({"rebuilt_share": 0.5}, {"normalize_targets": True}, {"visible_weight": 0.1}):
+        with pytest.raises(ConfigError, match="SSIM needs every masked voxel"):
+            replace(SMALL, ssim_weight=1.0, **unfit)
+    with pytest.raises(ConfigError, match="SSIM has windows of 11 voxels"):
+        MAEConfig(superpatch=(8, 8, 8), patch=(4, 4, 4), ssim_weight=1.0)
 
 
 COMPILED = """

@@ -25,7 +25,7 @@ from maesil.models.cross_decoder import CrossDecoder
 from maesil.models.fusion import Fusion, FusionConfig
 from maesil.models.grouped_decoders import AxialDecoder, WindowDecoder
 from maesil.models.initial import Start, initialize_network, inverse_layer
-from maesil.models.masked_loss import check_ssim_fits, masked_loss
+from maesil.models.masked_loss import check_ssim_fits, masked_loss, ssim_loss
 from maesil.models.overlap import Overlap, check_edges
 from maesil.models.transformer import (
     VIT_WAVELENGTHS,
@@ -64,6 +64,8 @@ class MAEConfig(ModelConfig):
         position_wavelengths: Shortest and longest wavelength of the encodings, in patches; the default is ViT's.
         start: Kind of initial weights. "xavier", or "local": queries equal keys, so that tokens first attend to near
             positions, and the embedding is a cosine transform of the patch, lowest frequencies first.
+        ssim_weight: Weight of 1 - SSIM of masked voxels in the loss, beside their squared error, in units of
+            `input_std` squared. Squared error alone, the paper's, favours blurred predictions.
         visible_weight: Weight of the visible patches in the loss; masked ones have weight 1. With 0, as in MAE, visible
             patches are not trained, and the model rebuilds them badly: the region `predicted` shows it.
         normalize_targets: Whether to predict each patch standardised by its mean and deviation.
@@ -94,6 +96,7 @@ class MAEConfig(ModelConfig):
     positions: Literal["sincos", "learned"] = "sincos"
     position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
     start: Start = "xavier"
+    ssim_weight: NonNegativeFloat = 0.0
     visible_weight: NonNegativeFloat = 0.0
     normalize_targets: bool = False
     decoder: str = "self"
@@ -124,8 +127,18 @@ class MAEConfig(ModelConfig):
                 fix="leave one of them at its default",
             )
         check_ssim_fits(self.superpatch, self.fusion.ssim_weight, "--model.fusion.ssim-weight")
+        self._check_ssim()
         if self.head == "overlap":
             self._check_overlap()
+
+    def _check_ssim(self) -> None:
+        check_ssim_fits(self.superpatch, self.ssim_weight, "--model.ssim-weight")
+        if self.ssim_weight and (self.rebuilt_share < 1 or self.normalize_targets or self.visible_weight):
+            raise ConfigError(
+                "SSIM needs every masked voxel in window units, and no others",
+                fix="--model.ssim-weight 0, or leave rebuilt_share, normalize_targets and visible_weight at their "
+                "defaults",
+            )
 
     def _check_overlap(self) -> None:
         check_edges(self.patch)
@@ -275,8 +288,8 @@ class MaskedAutoencoder(Pretrainer):
     ) -> Float[Tensor, ""]:
         """Mean squared error over the masked patches (§III-B), in units of `input_std` squared.
 
-        With `visible_weight`, the weighted error over the visible patches is added, and with `visible_head` the error
-        of this head. See `Pretrainer.loss`.
+        With `visible_weight`, the weighted error over the visible patches is added, with `visible_head` the error
+        of this head, and with `ssim_weight` the weighted 1 - SSIM of the masked voxels. See `Pretrainer.loss`.
         """
         patches = self.grid.patchify(self._normalize(superpatch))
         visible, masked = split_tokens(mask, self.masking.visible_count(self.grid))
@@ -289,6 +302,9 @@ class MaskedAutoencoder(Pretrainer):
         wanted = self._draw_rebuilt(masked, generators)
         predicted = self._predict(self.decoder(latent, visible, wanted), wanted)
         loss = self._error(predicted, patches, wanted)
+        if self.config.ssim_weight:
+            volume = self._volume(put_tokens(self._targets(patches.float()), wanted, predicted))
+            loss = loss + self.config.ssim_weight * ssim_loss(volume, superpatch.float(), self.voxel_mask(mask))
         if self.visible_head is None:
             return loss
         shown = gather_tokens(patches, visible)
@@ -342,6 +358,11 @@ class MaskedAutoencoder(Pretrainer):
             mean, deviation = patch_statistics(patches.float())
             predicted = predicted * deviation + mean
         return self._denormalize(self.grid.unpatchify(predicted))
+
+    def _volume(self, predicted: Float[Tensor, "b n p"]) -> Float[Tensor, "b c d h w"]:
+        """Superpatches in window units, from the predictions of all tokens in the head's order of voxels."""
+        patches = predicted if self.overlap is None else self.overlap.from_octants(predicted)
+        return self._denormalize(self.grid.unpatchify(patches))
 
     def _draw_rebuilt(
         self, masked: Int[Tensor, "b m"], generators: Sequence[torch.Generator] | None
