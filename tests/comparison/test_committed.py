@@ -281,10 +281,16 @@ def masked_psnr(row: Score, model: str) -> bool:
 
 def test_transfer__the_lab_notes_have_the_trials_of_the_recipe() -> None:
     notes = LAB.read_text()
-    for trial in json.loads((RESULTS / "transfer" / "recipe.json").read_text())["trials"]:
-        dice = sum(trial["dice"].values()) / len(trial["dice"])
-        settings = " | ".join((trial["start"], trial["trained"], trial["feature_norm"], f"{trial['peak_lr']:g}"))
-        assert f"| {settings} | {dice:.3f} |" in notes
+    for name in ("recipe", "recipe-unmarked"):
+        for trial in json.loads((RESULTS / "transfer" / f"{name}.json").read_text())["trials"]:
+            dice = sum(trial["dice"].values()) / len(trial["dice"])
+            cells: list[object] = [trial["start"], trial["trained"]]
+            if name == "recipe":
+                cells += ["yes" if trial["augmented"] else "no", f"{trial['peak_lr']:g}", trial["steps"]]
+                cells += [trial["decoder"], trial["seed"]]
+            else:
+                cells += [trial["feature_norm"], f"{trial['peak_lr']:g}"]
+            assert f"| {' | '.join(map(str, cells))} | {dice:.3f} |" in notes
 
 
 def test_transfer__the_pages_have_the_rows_of_the_table() -> None:
