@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Literal
+
 import pytest
 import torch
 
@@ -10,6 +12,7 @@ from maesil.tasks.segmentation.network import (
     SegmentationConfig,
     Segmenter,
     layer_of,
+    levels_of,
     marginal_logits,
     stage_strides,
 )
@@ -44,6 +47,27 @@ def test_segmenter__scores_per_voxel(patch: tuple[int, int, int], mode: str, res
     loss = model.loss(volume, torch.randint(0, 3, (2, 1, 16, 16, 16)))
     loss.backward()
     assert all(p.grad is not None and p.grad.isfinite().all() for p in model.parameters() if p.requires_grad)
+
+
+@pytest.mark.parametrize("resolution", ["full", "half"])
+def test_unet__is_trained_without_the_encoder(resolution: Literal["full", "half"]) -> None:
+    backbone = small_backbone(with_patch((8, 8, 8), (16, 16, 16)))
+    backbone.features = None  # type: ignore[assignment]  # nobody asks for them
+    model = Segmenter(backbone, 2, SegmentationConfig(mode="unet", features=4, resolution=resolution)).train()
+    volume = torch.rand(2, 1, 16, 16, 16)
+    assert model(volume).shape == (2, 3, 16, 16, 16)
+    model.loss(volume, torch.randint(0, 3, (2, 1, 16, 16, 16))).backward()
+    assert all((p.grad is not None) is name.startswith("decoder.") for name, p in model.named_parameters())
+
+
+@pytest.mark.parametrize(
+    ("superpatch", "shrink", "levels"),
+    [((128,) * 3, 1, 5), ((64,) * 3, 2, 5), ((64, 64, 16), 2, 3), ((16,) * 3, 1, 4), ((4,) * 3, 1, 2)],
+)
+def test_levels_of__the_coarsest_has_voxels(superpatch: tuple[int, int, int], shrink: int, levels: int) -> None:
+    assert levels_of(superpatch, shrink) == levels
+    with pytest.raises(ConfigError, match="too few voxels for a U-Net"):
+        levels_of((4, 64, 64), 2)
 
 
 @pytest.mark.parametrize("mode", ["frozen", "linear"])

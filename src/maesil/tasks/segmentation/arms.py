@@ -24,7 +24,7 @@ class Arm:
         start: "pre-trained" or "scratch".
         peak_lr: Peak learning rate.
         layer_decay: Ratio of each encoder block's learning rate to that of the block above; None: the encoder is
-            frozen.
+            frozen, or not used.
         mode: What is trained, as in `SegmentationConfig`.
     """
 
@@ -43,8 +43,9 @@ class Arm:
         )
 
     def __str__(self) -> str:
-        decay = "a frozen encoder" if self.layer_decay is None else f"layer decay {self.layer_decay:g}"
-        return f"{self.start}: peak learning rate {self.peak_lr:g}, {decay}"
+        trained = "MONAI's U-Net in place of the encoder" if self.mode == "unet" else "a frozen encoder"
+        trained = trained if self.layer_decay is None else f"layer decay {self.layer_decay:g}"
+        return f"{self.start}: peak learning rate {self.peak_lr:g}, {trained}"
 
 
 def with_rate(train: TrainConfig, peak_lr: float) -> TrainConfig:
@@ -94,4 +95,5 @@ def _rules(config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float
     )
     for mode, given, section in decays:
         frozen = mode != "full" and given
-        yield Rule(f"{section}.layer-decay", frozen, f'mode "{mode}" freezes the encoder', f"{section}.mode full")
+        why = f'mode "{mode}" does not train the encoder'
+        yield Rule(f"{section}.layer-decay", frozen, why, f"{section}.mode full")

@@ -95,7 +95,7 @@ class ScratchConfig:
         peak_lr: Peak learning rate; None: the one in `train`. --rates chooses one for each start.
         layer_decay: Ratio of each encoder block's learning rate to that of the block above; 1: all learn at one rate.
         mode: What is trained; None: the same as of the pre-trained start. "full" suits random weights beside a frozen
-            pre-trained encoder.
+            pre-trained encoder, and "unet" compares with MONAI's U-Net.
     """
 
     peak_lr: PositiveFloat | None = None

@@ -15,6 +15,7 @@ from jaxtyping import Float, Int
 from monai.losses.dice import DiceCELoss
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrUpBlock
+from monai.networks.nets.dynunet import DynUNet
 from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -24,7 +25,9 @@ from maesil.models.backbone import Backbone
 from maesil.shapes import Shape3
 
 Strides = tuple[Shape3, ...]
-Mode = Literal["full", "frozen", "linear"]
+Mode = Literal["full", "frozen", "linear", "unet"]
+LEVELS = 5
+"""Number of resolutions of the U-Net of mode "unet", where a superpatch has so many."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -33,7 +36,8 @@ class SegmentationConfig:
 
     Args:
         mode: "full" trains everything; "frozen" trains the decoder on a frozen encoder; "linear" trains one linear map
-            of the frozen last features, upsampled to voxels, which measures the features as they are.
+            of the frozen last features, upsampled to voxels, which measures the features as they are; "unet" trains
+            MONAI's DynUNet, the network of nnU-Net, without the encoder: the peer of all others.
         features: Channels of the decoder at its finest stage; doubled at each coarser one.
         resolution: Resolution of the finest stage along each axis, relative to the scan: "half" costs a sixth of
             "full", and its logits are upsampled to voxels.
@@ -102,6 +106,8 @@ class Segmenter(nn.Module):
         self.depths: tuple[int, ...]
         if config.mode == "linear":
             self.decoder, self.depths = nn.Conv3d(backbone.width, outputs, 1), (backbone.depth,)
+        elif config.mode == "unet":
+            self.decoder, self.depths = PeerUNet(backbone.config.superpatch, config, outputs), ()
         else:
             decoder = UNETRDecoder(backbone, config, outputs)
             self.decoder, self.depths = decoder, decoder.depths
@@ -118,7 +124,7 @@ class Segmenter(nn.Module):
         Args:
             volume: Superpatches in window units [0, 1], orientation SPL.
         """
-        maps = self.backbone.features(volume, self.depths)
+        maps = self.backbone.features(volume, self.depths) if self.depths else []
         maps = [norm(one) for norm, one in zip(self.norms, maps, strict=True)]
         logits = self.decoder(maps[0]) if self.config.mode == "linear" else self.decoder(volume, maps)
         return logits if logits.shape[2:] == volume.shape[2:] else upsampled(logits, volume.shape[2:])
@@ -206,6 +212,55 @@ def layer_of(name: str, depth: int) -> int:
 def upsampled(logits: Float[Tensor, "b classes ..."], size: Sequence[int]) -> Float[Tensor, "b classes d h w"]:
     """Logits on a finer grid of the same box."""
     return F.interpolate(logits.float(), size=tuple(size), mode="trilinear", align_corners=False)
+
+
+@final
+class PeerUNet(nn.Module):
+    """MONAI's DynUNet on voxels, at the resolution of the other decoders.
+
+    Args:
+        superpatch: Voxels of a superpatch.
+        config: Channels of the finest level, doubled at each coarser one; and its resolution.
+        outputs: Number of output channels.
+    """
+
+    def __init__(self, superpatch: Shape3, config: SegmentationConfig, outputs: int) -> None:
+        super().__init__()
+        self.shrink = 2 if config.resolution == "half" else 1
+        levels = levels_of(superpatch, self.shrink)
+        coarser = levels - 1
+        self.network = DynUNet(
+            3,
+            1,
+            outputs,
+            kernel_size=[3] * levels,
+            strides=[1] + [2] * coarser,
+            upsample_kernel_size=[2] * coarser,
+            filters=[config.features * 2**level for level in range(levels)],
+            norm_name="instance",
+        )
+
+    def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
+        """Returns logits at the volume's resolution, or at half of it; there are no feature maps."""
+        logits: Tensor = self.network(F.avg_pool3d(volume, self.shrink))
+        return logits
+
+
+def levels_of(superpatch: Shape3, shrink: int) -> int:
+    """Number of levels of a U-Net whose coarsest has at least 2^3 voxels, `LEVELS` at most.
+
+    Raises:
+        ConfigError: A superpatch cannot be halved once.
+    """
+    fit = [
+        levels
+        for levels in range(2, LEVELS + 1)
+        if all(edge % (scale := shrink * 2 ** (levels - 1)) == 0 and edge > scale for edge in superpatch)
+    ]
+    if not fit:
+        shape = "x".join(map(str, superpatch))
+        raise ConfigError(f"a superpatch of {shape} has too few voxels for a U-Net", fix="--model.resolution full")
+    return fit[-1]
 
 
 @final
