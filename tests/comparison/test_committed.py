@@ -256,7 +256,7 @@ def test_readme__has_the_means_of_three_seeds() -> None:
     comparison = read_comparison(folder, SEEDED, 4000, (0, 1, 2))
     root = RESULTS.parent
     for model, line in {
-        "unet": "| 3D U-Net of equal FLOPs, trained on the same task | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
+        "unet": "| the same U-Net, squared error alone | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
         "maesil + fusion": "| maesil, preset `demo` | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
         PLAIN: "| the same network with the paper's head, no fusion | **{psnr:.2f}** | {ssim:.3f} | {lpips:.3f} |",
         "kriging": "| kriging, nothing learnt | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",

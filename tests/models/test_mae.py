@@ -232,7 +232,7 @@ def test_config__refuses_what_does_not_fit() -> None:
     with pytest.raises(ConfigError, match="heads"):
         make(MAEConfig(**{**vars_of(SMALL), "encoder_heads": 5}))
     for unfit in ({"rebuilt_share": 0.5}, {"normalize_targets": True}, {"visible_weight": 0.1}):
-        with pytest.raises(ConfigError, match="SSIM needs every masked voxel"):
+        with pytest.raises(ConfigError, match="ssim_weight needs every masked voxel"):
             replace(SMALL, ssim_weight=1.0, **unfit)
     with pytest.raises(ConfigError, match="SSIM has windows of 11 voxels"):
         MAEConfig(superpatch=(8, 8, 8), patch=(4, 4, 4), ssim_weight=1.0)

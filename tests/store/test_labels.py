@@ -73,6 +73,22 @@ def test_prepare__a_number_without_a_voxel_is_absent_or_unmarked(tmp_path: Path,
     assert report.prepared == ()
 
 
+def test_write_labels__a_file_without_a_voxel_is_absent_or_unmarked(tmp_path: Path) -> None:
+    scan = blob(0)
+    (tmp_path / "all" / "s0001" / "segmentations").mkdir(parents=True)
+    for number, name in enumerate(("liver", "spleen")):
+        array = np.zeros(scan.shape, dtype=np.uint8)
+        array[5:9, 5:9, 5:9] = number
+        write_nifti(tmp_path / "all" / "s0001" / "segmentations" / f"{name}.nii.gz", Volume(array, scan.geometry))
+    write_nifti(tmp_path / "all" / "s0001" / "ct.nii.gz", scan)
+    names = {}
+    for meaning in ("absent", "unmarked"):
+        settings = replace(SETTINGS, missing_labels=meaning)
+        prepare([tmp_path / "all"], tmp_path / meaning, settings, workers=0)
+        names[meaning] = set(ScanStore(tmp_path / meaning).entries[0].labels or ())
+    assert names == {"absent": {"liver", "spleen"}, "unmarked": {"spleen"}}
+
+
 def test_prepare__resampled_with_the_nearest_neighbour(tmp_path: Path, scan: Volume) -> None:
     write_nifti(tmp_path / "scans" / "a_seg.nii.gz", marks(scan, **BOXES))
     _, store = made(tmp_path, replace(SETTINGS, spacing_mm=3.0))

@@ -29,10 +29,10 @@ def each_auroc(scores: Float[np.ndarray, "s k"], truth: Float[np.ndarray, "s k"]
     """AUROC of each of several targets; NaN where there is no positive case, or no negative one.
 
     Args:
-        scores: Score of each case for each target.
-        truth: 1 or 0; NaN where it is not known, which leaves a case out.
+        scores: Score of each case for each target; NaN where there is none, which leaves a case out.
+        truth: 1 or 0; NaN where it is not known, which leaves a case out, too.
     """
-    known = np.isfinite(truth)
+    known = np.isfinite(truth) & np.isfinite(scores)
     return [
         auroc(score[told], column[told].astype(np.int64))
         for score, column, told in zip(scores.T, truth.T, known.T, strict=True)

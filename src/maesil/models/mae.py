@@ -64,8 +64,8 @@ class MAEConfig(ModelConfig):
         position_wavelengths: Shortest and longest wavelength of the encodings, in patches; the default is ViT's.
         start: Kind of initial weights. "xavier", or "local": queries equal keys, so that tokens first attend to near
             positions, and the embedding is a cosine transform of the patch, lowest frequencies first.
-        ssim_weight: Weight of 1 - SSIM of masked voxels in the loss, beside their squared error, in units of
-            `input_std` squared. Squared error alone, the paper's, favours blurred predictions.
+        ssim_weight: Weight of 1 - SSIM of the masked voxels, added to their squared error (in units of `input_std`
+            squared). 0: squared error alone, the paper's, which favours blur. The fusion has its own weight.
         visible_weight: Weight of the visible patches in the loss; masked ones have weight 1. With 0, as in MAE, visible
             patches are not trained, and the model rebuilds them badly: the region `predicted` shows it.
         normalize_targets: Whether to predict each patch standardised by its mean and deviation.
@@ -135,9 +135,9 @@ class MAEConfig(ModelConfig):
         check_ssim_fits(self.superpatch, self.ssim_weight, "--model.ssim-weight")
         if self.ssim_weight and (self.rebuilt_share < 1 or self.normalize_targets or self.visible_weight):
             raise ConfigError(
-                "SSIM needs every masked voxel in window units, and no others",
-                fix="--model.ssim-weight 0, or leave rebuilt_share, normalize_targets and visible_weight at their "
-                "defaults",
+                "ssim_weight needs every masked voxel in window units, and no others: it does not work with "
+                "rebuilt_share, normalize_targets or visible_weight",
+                fix="--model.ssim-weight 0, or leave the other at its default",
             )
 
     def _check_overlap(self) -> None:

@@ -116,7 +116,8 @@ def annotated(store: ScanStore, names: Sequence[str], *, partial: bool = False) 
     scans = tuple(entry.scan_id for entry in labelled if enough(classes.marked(entry)))
     if not scans or not chosen:
         listed = ", ".join(f"{name} ({counts[name]})" for name in chosen) or "the labelled scans share none"
-        fix = "name fewer: --classes ..., or segment with --labels.partial"
+        named = "name fewer classes" if names else "name the classes"
+        fix = f"{named}; finetune segmentation --labels.partial also uses scans in which some are marked"
         raise ConfigError(f"no scan was annotated for all of these classes: {listed}", fix=fix)
     return classes, scans
 

@@ -35,7 +35,7 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
 
     With a file per structure, numbers follow the order of the file names. A single file of numbers takes its names from
     `--label-names`, then from the layout; if 1 is its only number and unnamed, it takes the file's suffix, and other
-    unnamed numbers become label_3. With `missing_labels` "unmarked", numbers without a voxel are left out.
+    unnamed numbers become label_3. With `missing_labels` "unmarked", structures without a voxel are left out.
 
     Raises:
         ScanError: A label file cannot be read, has values other than whole numbers, or is not on the scan's grid.
@@ -62,7 +62,7 @@ def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) ->
     present = [int(number) for number in np.unique(array) if number]
     marked = present if config.missing_labels == "unmarked" else named
     names = {name: number for number, name in sorted(named.items()) if number in marked}
-    if not names and present == [1]:
+    if not named and present == [1]:
         names = {suffix_of(path): 1}
     unnamed = {f"label_{number}": number for number in present if number not in names.values()}
     return array, {**names, **unnamed}
@@ -73,8 +73,10 @@ def _merged(files: Sequence[Path], source: Geometry, config: PrepareConfig) -> t
     array = np.zeros(source.shape, dtype=np.int16)
     names = {}
     for number, path in enumerate(files, start=1):
-        array[_read(path, source, config) > 0] = number
-        names[class_name(stem_of(path.name))] = number
+        found = _read(path, source, config) > 0
+        array[found] = number
+        if config.missing_labels == "absent" or found.any():
+            names[class_name(stem_of(path.name))] = number
     return array, names
 
 

@@ -47,9 +47,10 @@ class PrepareConfig:
         labels_on_another_grid: What to do with labels whose voxels are not the scan's: refuse the scan, or resample
             them to its voxels by their own affine, to the nearest voxel.
         label_names: File that names the numbers of label files: JSON {"1": "liver"}, or CSV with columns id and name.
-        missing_labels: Meaning of a number that has a name and no voxel in a scan's label file. "absent": the structure
-            is not in the scan; "unmarked": nobody marked it there, as in collections where every patient has some of
-            the organs. It is then taught and scored in other scans only (--labels.partial).
+        missing_labels: Meaning of a structure that has a name and no voxel in a scan's labels. "absent": it is not in
+            the scan; "unmarked": nobody marked it there, as in collections where every patient has some of the
+            organs. It is then taught and scored in other scans only (--labels.partial). Not for structures that may
+            truly be absent, such as tumours: what is found in scans without them would not be scored.
     """
 
     policy: Literal["spacing", "cube", "native"] = "spacing"

@@ -129,10 +129,11 @@ def _held_out(config: FinetuneConfig) -> Iterator[Rule]:
 def _modelled(config: FinetuneConfig) -> Iterator[Rule]:
     model, own = config.model, type(config)().model
     fixed = model.mode != "full" and model.layer_decay is not None
+    # The architecture of --init gives the superpatch, so it may be given with random weights.
+    started = model.mode == "unet" and config.init != "none" and not config.random_start
+    yield Rule("--init", started, 'mode "unet" does not use the encoder', "add --random-start, or --init none")
     why = f'mode "{model.mode}" does not train the encoder'
     yield Rule("--model.layer-decay", fixed, why, "--model.mode full")
-    norm = model.mode == "unet" and model.feature_norm != own.feature_norm
-    yield Rule("--model.feature-norm", norm, 'mode "unet" uses no features of the encoder')
     for name in ("features", "resolution"):
         given = model.mode == "linear" and getattr(model, name) != getattr(own, name)
         yield Rule(_flag("model", name), given, 'mode "linear" has no decoder', "--model.mode frozen or full")

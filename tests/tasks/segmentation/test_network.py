@@ -66,8 +66,10 @@ def test_unet__is_trained_without_the_encoder(resolution: Literal["full", "half"
 )
 def test_levels_of__the_coarsest_has_voxels(superpatch: tuple[int, int, int], shrink: int, levels: int) -> None:
     assert levels_of(superpatch, shrink) == levels
-    with pytest.raises(ConfigError, match="too few voxels for a U-Net"):
+    with pytest.raises(ConfigError, match="4x64x64 are not larger multiples of 4"):
         levels_of((4, 64, 64), 2)
+    with pytest.raises(ConfigError, match="15x64x64 are not larger multiples of 2"):
+        levels_of((15, 64, 64), 1)
 
 
 @pytest.mark.parametrize("mode", ["frozen", "linear"])

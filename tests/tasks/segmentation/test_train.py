@@ -323,7 +323,20 @@ def test_finetune__a_class_that_is_marked_in_some_scans_only(config: FinetuneCon
 def test_finetune__warns_of_classes_that_have_no_voxel(config: FinetuneConfig, tmp_path: Path) -> None:
     store = partly_marked(tmp_path, "absent")
     config = replace(config, data=replace(config.data, store=store))
-    with pytest.warns(MissingLabelsWarning, match=r"of 2 labelled training scans, some have no voxel of: dark \(1\)"):
+    with pytest.warns(MissingLabelsWarning, match=r"no voxel of: dark \(in 1\) of 2 labelled training scans"):
+        pipeline.finetune_segmentation(config, tmp_path / "run")
+
+
+def test_finetune__warns_of_classes_that_no_training_scan_marks(config: FinetuneConfig, tmp_path: Path) -> None:
+    store = partly_marked(tmp_path, "unmarked")  # a trains, b too; c validates, d is tested
+    holdout = config.data.holdout
+    split = replace(holdout.patients, overrides={"b": "test", "c": "val", "d": "test"})
+    data = replace(config.data, store=store, holdout=replace(holdout, patients=split))
+    labels = LabelsConfig(classes=("bright", "dark"), partial=True)
+    config = replace(config, data=data, labels=labels, train=replace(config.train, steps=1))
+    with pytest.warns(
+        MissingLabelsWarning, match="dark: not marked in any of 1 labelled training scan, so the network"
+    ):
         pipeline.finetune_segmentation(config, tmp_path / "run")
 
 

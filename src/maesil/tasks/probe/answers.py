@@ -108,8 +108,10 @@ def _scores(asked: Asked, known: Samples, tested: Samples, depth: int) -> tuple[
 def _votes(
     features: Float[Tensor, "n e"], truth: Float[np.ndarray, " n"], others: Float[Tensor, "m e"]
 ) -> Float[Tensor, " m"]:
-    """Share of the nearest neighbours that have a target, among the samples of which this is known."""
+    """Share of the nearest neighbours that have a target, among the samples of which this is known; NaN: of none."""
     told = np.isfinite(truth)
+    if not told.any():
+        return torch.full((len(others),), math.nan)
     numbers = torch.from_numpy(truth[told].astype(np.int64))
     return nearest_neighbours(features[torch.from_numpy(told)], numbers, 2, others)[:, 1]
 

@@ -79,8 +79,8 @@ class Ridge:
         ]
 
     def scores(self, others: Float[Tensor, "m e"], penalty: float) -> Float[np.ndarray, "m k"]:
-        """Scores of other samples, up to a constant for each target; 0 for targets of which no sample is known."""
-        scores: Float[np.ndarray, "m k"] = np.zeros((len(others), self._targets))
+        """Scores of other samples, up to a constant for each target; NaN for targets of which no sample is known."""
+        scores: Float[np.ndarray, "m k"] = np.full((len(others), self._targets), np.nan)
         for columns, part in self._parts:
             scores[:, columns] = part.scores(others, penalty)
         return scores

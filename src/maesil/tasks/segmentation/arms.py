@@ -83,6 +83,8 @@ def _rules(config: FinetuneConfig, scratch: ScratchConfig, rates: Sequence[float
     yield Rule("--labels.share", labels.share is not None, "amounts of labels are compared", "--shares")
     yield Rule("--seed", config.seed != own.seed, "seeds are numbered from 0", "--seeds N")
     yield Rule("--random-start", config.random_start, "both starts are trained")
+    peer = config.model.mode == "unet"
+    yield Rule("--model.mode unet", peer, "the pre-trained encoder would not be used", "--scratch.mode unet")
     train = config.train
     by_rates = bool(rates)
     why, fix = "--rates replaces it", "give only one of the two"

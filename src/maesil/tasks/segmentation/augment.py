@@ -29,7 +29,8 @@ INTENSITY_SHARE = 0.5
 class AugmentConfig:
     """Random changes of labelled superpatches in training; flips are in `data.flip_axes`.
 
-    Rotated and zoomed superpatches are mirrored at their faces, as are their labels.
+    What a rotation or zoom needs from outside of a superpatch is filled by mirroring image and labels. Both are in
+    voxels: in stores whose voxels are not cubes, a rotation shears anatomy a little.
 
     Args:
         rotation: Largest angle about each axis, in degrees; 0: no rotation.
@@ -45,11 +46,12 @@ class AugmentConfig:
 
     def __post_init__(self) -> None:
         if not self.zoom[0] <= 1 <= self.zoom[1]:
-            raise ConfigError(f"zoom is {self.zoom[0]:g} to {self.zoom[1]:g}", fix="give two factors with 1 between")
-        if self.rotation > 180 or self.contrast >= 1:
-            raise ConfigError(
-                f"rotation is {self.rotation:g} degrees and contrast {self.contrast:g}", fix="give up to 180, below 1"
-            )
+            fix = "--augment.zoom LOW HIGH, with LOW at most 1 and HIGH at least 1"
+            raise ConfigError(f"zoom is {self.zoom[0]:g} to {self.zoom[1]:g}", fix=fix)
+        if self.rotation > 180:
+            raise ConfigError(f"rotation is {self.rotation:g} degrees", fix="--augment.rotation 0 to 180")
+        if self.contrast >= 1:
+            raise ConfigError(f"contrast changes by {self.contrast:g}", fix="--augment.contrast below 1, such as 0.1")
 
 
 NO_AUGMENTATION = AugmentConfig(rotation=0.0, zoom=(1.0, 1.0), contrast=0.0, noise_hu=0.0)

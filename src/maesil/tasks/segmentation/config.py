@@ -27,9 +27,9 @@ class LabelsConfig:
 
     Args:
         classes: Structures to segment; none: all that every labelled scan names. Only scans whose labels name every
-            class are used: in others, a class might be present but unmarked.
-        partial: Whether scans whose labels name some of the classes are used, too. The others are then left out of
-            loss and scores in these scans.
+            class are used, unless `partial`: in others, a class might be present but unmarked.
+        partial: Whether scans are used, too, in which only some of the classes are marked. A class that is not marked
+            in a scan is neither taught as background nor scored there. With no `classes`: all that any scan names.
         scans: Number of labelled training scans, the first in a fixed order; None: all.
         share: Share of the training scans' grid superpatches whose labels are used, the first in a fixed order; None:
             random crops anywhere.

@@ -9,10 +9,11 @@ validation patients. Every amount is repeated with several seeds, for label subs
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -20,12 +21,12 @@ from maesil.encoder.start import seen_notes
 from maesil.errors import ConfigError, MaesilError
 from maesil.files import AnyPath, write_json
 from maesil.progress import Progress, scan_bar
-from maesil.runs.claim import claim
+from maesil.runs.claim import changed_settings, claim
 from maesil.runs.lock import locked
 from maesil.seen import seen_note
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.arms import STARTS, Arm, arm_of, require_own_settings
-from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig, to_dict
+from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig, completed, to_dict
 from maesil.tasks.segmentation.label_efficiency_page import write_results
 from maesil.tasks.segmentation.rates import choose_rates, require_validation
 from maesil.tasks.segmentation.score import score_segmentation
@@ -153,4 +154,9 @@ def _settle(
         common.pop(means)
     common |= {"scratch": asdict(scratch), "rates": list(rates)}
     common["rates_chosen_on"] = str(amounts[-1]) if len(rates) > 1 else None
-    claim(out / "experiment.json", common, holds="an experiment", fix="give another --out, or the same settings")
+
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        return changed_settings(completed(before), now)
+
+    fix = "give another --out, or the same settings"
+    claim(out / "experiment.json", common, holds="an experiment", fix=fix, changed=changed)

@@ -37,7 +37,8 @@ class SegmentationConfig:
     Args:
         mode: "full" trains everything; "frozen" trains the decoder on a frozen encoder; "linear" trains one linear map
             of the frozen last features, upsampled to voxels, which measures the features as they are; "unet" trains
-            MONAI's DynUNet, the network of nnU-Net, without the encoder: the peer of all others.
+            MONAI's DynUNet (nnU-Net's architecture, with `features` channels and no deep supervision) from random
+            weights and without the encoder: a baseline without pre-training.
         features: Channels of the decoder at its finest stage; doubled at each coarser one.
         resolution: Resolution of the finest stage along each axis, relative to the scan: "half" costs a sixth of
             "full", and its logits are upsampled to voxels.
@@ -250,7 +251,7 @@ def levels_of(superpatch: Shape3, shrink: int) -> int:
     """Number of levels of a U-Net whose coarsest has at least 2^3 voxels, `LEVELS` at most.
 
     Raises:
-        ConfigError: A superpatch cannot be halved once.
+        ConfigError: A superpatch cannot be halved, once more than for half resolution.
     """
     fit = [
         levels
@@ -259,7 +260,9 @@ def levels_of(superpatch: Shape3, shrink: int) -> int:
     ]
     if not fit:
         shape = "x".join(map(str, superpatch))
-        raise ConfigError(f"a superpatch of {shape} has too few voxels for a U-Net", fix="--model.resolution full")
+        multiple = 2 * shrink
+        what = f"edges of a superpatch of {shape} are not larger multiples of {multiple}, which a U-Net needs"
+        raise ConfigError(what, fix="--model.mode full" if shrink == 1 else "--model.resolution full, or another mode")
     return fit[-1]
 
 

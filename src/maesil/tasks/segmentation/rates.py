@@ -118,7 +118,7 @@ def require_validation(config: FinetuneConfig) -> None:
     """Raises ConfigError if no labelled scan is held out for validation."""
     store = ScanStore(config.data.only_store("--data.store STORE, prepared with --labels"))
     superpatch = load_with_card(config.init)[1].config().superpatch
-    _, scans = annotated(store, config.labels.classes)
+    _, scans = annotated(store, config.labels.classes, partial=config.labels.partial)
     if not divide(store, scans, config, superpatch).val:
         raise ConfigError(
             "learning rates are chosen on validation patients, but none has a labelled scan",

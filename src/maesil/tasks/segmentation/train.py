@@ -46,7 +46,7 @@ KIND = "segmentation"
 
 
 class MissingLabelsWarning(MaesilWarning):
-    """Structures have no voxel in the labels of scans that are said to be annotated for them."""
+    """Structures have no voxel in scans that are said to be annotated for them, or no such scan to learn from."""
 
 
 def finetune_segmentation(
@@ -129,6 +129,7 @@ def _datasets(
     store: ScanStore, classes: Classes, division: Division, config: FinetuneConfig, card: Transfer
 ) -> tuple[LabelledDataset, LabelledDataset | None]:
     shape = card.config().superpatch
+    _warn_of_untaught(classes, division.train)
     plan: Plan
     if config.labels.share is None:
         marks = [marks_of(store, classes, region, config.seed) for region in division.train]
@@ -152,11 +153,25 @@ def _warn_of_missing(classes: Classes, regions: Sequence[Region], marks: Sequenc
         told = zip(classes.names, classes.marked(region.entry), strict=True)
         missing.update(name for number, (name, marked) in enumerate(told, 1) if marked and number not in found.voxels)
     if missing:
-        listed = ", ".join(f"{name} ({count})" for name, count in missing.most_common())
+        listed = ", ".join(f"{name} (in {count})" for name, count in missing.most_common())
         warnings.warn(
-            f"of {count_of(len(regions), 'labelled training scan')}, some have no voxel of: {listed}; this is taught "
-            "as their absence. If nobody marked them there, use maesil prepare --missing-labels unmarked, and "
-            "--labels.partial here",
+            f"no voxel of: {listed} of {count_of(len(regions), 'labelled training scan')}. The network is taught that "
+            "they are absent there. If they were only not marked, prepare the scans again with --labels "
+            "--missing-labels unmarked, and add --labels.partial",
+            MissingLabelsWarning,
+            stacklevel=2,
+        )
+
+
+def _warn_of_untaught(classes: Classes, regions: Sequence[Region]) -> None:
+    """Warns of classes that no training scan was annotated for."""
+    marked = [classes.marked(region.entry) for region in regions]
+    untaught = [name for name, told in zip(classes.names, zip(*marked, strict=True), strict=True) if not any(told)]
+    if untaught:
+        warnings.warn(
+            f"{', '.join(untaught)}: not marked in any of {count_of(len(regions), 'labelled training scan')}, so the "
+            "network cannot learn them, and predictions of them mean nothing; train on more scans, or leave them out "
+            "of --labels.classes",
             MissingLabelsWarning,
             stacklevel=2,
         )
