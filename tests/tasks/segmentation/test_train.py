@@ -174,6 +174,16 @@ def test_finetune__frozen_keeps_the_encoder(config: FinetuneConfig, encoder: Pat
         assert trained[f"backbone.{name}"].equal(tensor), name
 
 
+def test_finetune__a_u_net_is_saved_and_scored_like_the_others(config: FinetuneConfig, tmp_path: Path) -> None:
+    wanted = replace(config, model=SegmentationConfig(mode="unet", features=4))
+    with pytest.raises(ConfigError, match='mode "unet" does not use the encoder'):
+        pipeline.finetune_segmentation(wanted, tmp_path / "run")
+    wanted = replace(wanted, random_start=True)
+    assert pipeline.finetune_segmentation(wanted, tmp_path / "run").step == 6
+    assert [row["class"] for row in score_segmentation(tmp_path / "run").rows] == ["bright", "dark"]
+    assert "random weights" in (tmp_path / "run" / "checkpoints" / "last" / "card.md").read_text()
+
+
 def test_finetune__random_start_has_the_same_shape_and_other_weights(config: FinetuneConfig, tmp_path: Path) -> None:
     from maesil.encoder.start import starting_point
 

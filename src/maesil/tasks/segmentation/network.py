@@ -15,7 +15,7 @@ from jaxtyping import Float, Int
 from monai.losses.dice import DiceCELoss
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrUpBlock
-from monai.networks.nets.dynunet import DynUNet
+from monai.networks.nets.unet import UNet
 from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
@@ -37,8 +37,8 @@ class SegmentationConfig:
     Args:
         mode: "full" trains everything; "frozen" trains the decoder on a frozen encoder; "linear" trains one linear map
             of the frozen last features, upsampled to voxels, which measures the features as they are; "unet" trains
-            MONAI's DynUNet (nnU-Net's architecture, with `features` channels and no deep supervision) from random
-            weights and without the encoder: a baseline without pre-training.
+            MONAI's UNet with residual units, of `features` channels, from random weights and without the encoder: a
+            baseline without pre-training.
         features: Channels of the decoder at its finest stage; doubled at each coarser one.
         resolution: Resolution of the finest stage along each axis, relative to the scan: "half" costs a sixth of
             "full", and its logits are upsampled to voxels.
@@ -217,7 +217,7 @@ def upsampled(logits: Float[Tensor, "b classes ..."], size: Sequence[int]) -> Fl
 
 @final
 class PeerUNet(nn.Module):
-    """MONAI's DynUNet on voxels, at the resolution of the other decoders.
+    """MONAI's UNet on voxels, at the resolution of the other decoders, with residual units of two convolutions.
 
     Args:
         superpatch: Voxels of a superpatch.
@@ -229,17 +229,10 @@ class PeerUNet(nn.Module):
         super().__init__()
         self.shrink = 2 if config.resolution == "half" else 1
         levels = levels_of(superpatch, self.shrink)
-        coarser = levels - 1
-        self.network = DynUNet(
-            3,
-            1,
-            outputs,
-            kernel_size=[3] * levels,
-            strides=[1] + [2] * coarser,
-            upsample_kernel_size=[2] * coarser,
-            filters=[config.features * 2**level for level in range(levels)],
-            norm_name="instance",
-        )
+        channels = [config.features * 2**level for level in range(levels)]
+        # MONAI's first layer is strided; one more, without a stride, keeps the resolution of the voxels.
+        strides = [1] + [2] * (levels - 1)
+        self.network = UNet(3, 1, outputs, [config.features, *channels], strides, num_res_units=2, norm="instance")
 
     def forward(self, volume: Tensor, maps: list[Tensor]) -> Tensor:
         """Returns logits at the volume's resolution, or at half of it; there are no feature maps."""
