@@ -241,7 +241,9 @@ class PeerUNet(nn.Module):
 
 
 def levels_of(superpatch: Shape3, shrink: int) -> int:
-    """Number of levels of a U-Net whose coarsest has at least 2^3 voxels, `LEVELS` at most.
+    """Number of levels of a U-Net whose coarsest has at least 4^3 voxels, as in nnU-Net; `LEVELS` at most.
+
+    With 2^3, gradients of convolutions in bf16 on a CPU sometimes were not finite (torch 2.13).
 
     Raises:
         ConfigError: A superpatch cannot be halved, once more than for half resolution.
@@ -249,12 +251,12 @@ def levels_of(superpatch: Shape3, shrink: int) -> int:
     fit = [
         levels
         for levels in range(2, LEVELS + 1)
-        if all(edge % (scale := shrink * 2 ** (levels - 1)) == 0 and edge > scale for edge in superpatch)
+        if all(edge % (scale := shrink * 2 ** (levels - 1)) == 0 and edge >= 4 * scale for edge in superpatch)
     ]
     if not fit:
         shape = "x".join(map(str, superpatch))
         multiple = 2 * shrink
-        what = f"edges of a superpatch of {shape} are not larger multiples of {multiple}, which a U-Net needs"
+        what = f"edges of a superpatch of {shape} are not multiples of {multiple} from {4 * multiple} on, for a U-Net"
         raise ConfigError(what, fix="--model.mode full" if shrink == 1 else "--model.resolution full, or another mode")
     return fit[-1]
 
