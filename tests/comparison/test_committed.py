@@ -297,11 +297,40 @@ def test_transfer__the_lab_notes_have_the_trials_of_the_recipe() -> None:
             assert f"| {' | '.join(map(str, cells))} | {dice:.3f} |" in notes
 
 
+def test_transfer__weights_and_readme_have_the_numbers_of_the_tables() -> None:
+    """Dice of both starts and the interval of their difference, and what the encoder rebuilds of unseen patients."""
+    root = RESULTS.parent
+    card, readme = (root / "src/maesil/weights/headneck-4mm/README.md").read_text(), (root / "README.md").read_text()
+    for line in (RESULTS / "transfer/headneck/table.md").read_text().splitlines():
+        if line.startswith(("| 1 scan ", "| 5 scans ")):
+            ours, theirs, difference = (cell.strip() for cell in line.split("|")[3:6])
+            low, high = re.findall(r"\+([\d.]+)", difference.split("[")[1])
+            assert f"({low} to {high}" in card.replace("95 % interval of the difference ", "")
+            assert ours[:5] in card
+            assert theirs[:5] in card
+            assert f"({ours[:5]} vs {theirs[:5]}" in readme
+    scores = read_scores(RESULTS / "transfer/reconstruction/scores.jsonl")
+    means = {}
+    for metric, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
+        for model in ("maesil", "kriging"):
+            found = [s.value for s in scores if (s.model, s.metric, s.region) == (model, metric, "masked")]
+            assert len(found) == 31
+            means[model, metric] = f"{sum(found) / len(found):.{digits}f}"
+    assert f"Kriging: {means['kriging', 'psnr']} dB, {means['kriging', 'ssim']}, {means['kriging', 'lpips']}." in card
+    assert f"| {means['maesil', 'psnr']} dB, SSIM {means['maesil', 'ssim']} (no fusion) |" in readme
+
+
 def test_transfer__the_pages_have_the_rows_of_the_table() -> None:
     page, overview = ((RESULTS / name).read_text() for name in ("transfer/README.md", "README.md"))
     lines = [
         line for line in (RESULTS / "transfer/headneck/table.md").read_text().splitlines() if line.startswith("| ")
     ]
+    unet = [(RESULTS / f"transfer/unet/{name}.md").read_text() for name in ("one", "five")]
+    for line in "\n".join(unet).splitlines():
+        if line.startswith(("| 1 scan ", "| 5 scans ")):
+            cells = [re.sub(r" ± [\d.]+", "", cell.strip()) for cell in line.split("|")[3:6]]
+            assert f"Dice {cells[0]} | {cells[1]} | {cells[2]} |" in page
+            assert cells[1][:5] in overview
     for line in lines[2:]:  # after the header
         cells = [re.sub(r" ± [\d.]+", "", cell.strip()) for cell in line.split("|")[3:6]]
         assert f"Dice {cells[0]} | {cells[1]} | {cells[2]} |" in page

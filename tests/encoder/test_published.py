@@ -208,8 +208,8 @@ def test_published__what_the_package_holds_is_what_it_vouches_for() -> None:
         assert "licen" in card.lower()
 
 
-def test_reconstruct__by_the_name_of_published_weights(scans: Path, tmp_path: Path) -> None:
-    (name,) = module.published_names()
+@pytest.mark.parametrize("name", module.published_names())
+def test_reconstruct__by_the_name_of_published_weights(name: str, scans: Path, tmp_path: Path) -> None:
     out = tmp_path / "rebuilt.nii.gz"
     assert main(["reconstruct", name, str(scans / "a.nii.gz"), "--out", str(out), "--no-whole-scan"]) == 0
     assert read(out).shape == read(scans / "a.nii.gz").shape
