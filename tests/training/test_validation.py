@@ -23,7 +23,7 @@ from maesil.sampling.labelled import LabelledSuperpatches
 from maesil.sampling.plan import GridPlan, Place
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.segmentation.augment import NO_AUGMENTATION, Augmenter
+from maesil.tasks.segmentation.augmenter import NO_AUGMENTATION, Augmenter
 from maesil.tasks.segmentation.module import SegmentationModule
 from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
 from maesil.training.config import TrainConfig

@@ -15,7 +15,7 @@ from maesil.errors import ConfigError
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import changed_settings, claim
 from maesil.sampling.config import DataConfig
-from maesil.tasks.segmentation.augment import NO_AUGMENTATION, AugmentConfig
+from maesil.tasks.segmentation.augmenter import NO_AUGMENTATION, AugmentConfig
 from maesil.tasks.segmentation.network import Mode, SegmentationConfig
 from maesil.training.checkpoint_folder import checkpoint_folder, read_config
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig

@@ -12,7 +12,7 @@ from torch.optim import Optimizer
 from maesil.sampling.augment import draw_generators, random_flips
 from maesil.sampling.dataset import inside_voxels
 from maesil.sampling.labelled import LabelledSuperpatches
-from maesil.tasks.segmentation.augment import Augmenter
+from maesil.tasks.segmentation.augmenter import Augmenter
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.training.config import TrainConfig
 from maesil.training.optimizer import layered_adamw

@@ -31,7 +31,7 @@ from maesil.sampling.regions import Region, check_overrides
 from maesil.seen import trained_on
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.segmentation.augment import Augmenter
+from maesil.tasks.segmentation.augmenter import Augmenter
 from maesil.tasks.segmentation.config import FinetuneConfig, settle, to_dict
 from maesil.tasks.segmentation.division import Division, divide
 from maesil.tasks.segmentation.module import SegmentationModule

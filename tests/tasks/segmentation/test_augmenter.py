@@ -7,7 +7,7 @@ import torch
 
 from maesil.ct.window import Window
 from maesil.errors import ConfigError
-from maesil.tasks.segmentation.augment import NO_AUGMENTATION, AugmentConfig, Augmenter
+from maesil.tasks.segmentation.augmenter import NO_AUGMENTATION, AugmentConfig, Augmenter
 from maesil.tasks.segmentation.config import completed
 
 SHAPE = (32, 32, 32)
