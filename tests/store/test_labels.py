@@ -73,6 +73,14 @@ def test_prepare__a_number_without_a_voxel_is_absent_or_unmarked(tmp_path: Path,
     assert report.prepared == ()
 
 
+def test_prepare__a_lone_number_that_no_given_name_is_for_keeps_its_number(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_seg.nii.gz", marks(scan, low=BOXES["low"]))
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"2": "liver"}))
+    _, store = made(tmp_path, replace(SETTINGS, label_names=names, missing_labels="unmarked"))
+    assert store.entries[0].labels == {"label_1": 1}
+
+
 def test_write_labels__a_file_without_a_voxel_is_absent_or_unmarked(tmp_path: Path) -> None:
     scan = blob(0)
     (tmp_path / "all" / "s0001" / "segmentations").mkdir(parents=True)

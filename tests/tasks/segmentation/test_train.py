@@ -35,7 +35,7 @@ from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
 from maesil.tasks.segmentation.division import divide, limited
 from maesil.tasks.segmentation.module import SegmentationModule
 from maesil.tasks.segmentation.network import SegmentationConfig
-from maesil.tasks.segmentation.rates import validation_dice
+from maesil.tasks.segmentation.rates import require_validation, validation_dice
 from maesil.tasks.segmentation.score import score_segmentation, windows_of
 from maesil.tasks.segmentation.train import MissingLabelsWarning
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -328,6 +328,17 @@ def test_finetune__a_class_that_is_marked_in_some_scans_only(config: FinetuneCon
     assert math.isnan(dark["dice"])
     assert "dark" not in (tmp_path / "run" / "table.md").read_text().split("| bright |")[0]
     assert math.isfinite(validation_dice(tmp_path / "run", store)["scans-c"])
+
+
+def test_require_validation__counts_scans_with_some_of_the_classes(config: FinetuneConfig, tmp_path: Path) -> None:
+    """The validation scan has one class of two, and does not count without `partial`."""
+    holdout = config.data.holdout
+    split = replace(holdout.patients, overrides={"d": "val", "c": "test"})
+    data = replace(config.data, store=partly_marked(tmp_path, "unmarked"), holdout=replace(holdout, patients=split))
+    labels = LabelsConfig(classes=("bright", "dark"))
+    with pytest.raises(ConfigError, match="chosen on validation patients"):
+        require_validation(replace(config, data=data, labels=labels))
+    require_validation(replace(config, data=data, labels=replace(labels, partial=True)))
 
 
 def test_finetune__warns_of_classes_that_have_no_voxel(config: FinetuneConfig, tmp_path: Path) -> None:
