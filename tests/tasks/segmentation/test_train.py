@@ -344,7 +344,7 @@ def test_require_validation__counts_scans_with_some_of_the_classes(config: Finet
 def test_finetune__warns_of_classes_that_have_no_voxel(config: FinetuneConfig, tmp_path: Path) -> None:
     store = partly_marked(tmp_path, "absent")
     config = replace(config, data=replace(config.data, store=store))
-    with pytest.warns(MissingLabelsWarning, match=r"no voxel of: dark \(in 1\) of 2 labelled training scans"):
+    with pytest.warns(MissingLabelsWarning, match=r"labelled training scans without a voxel: dark \(1 of 2\)"):
         pipeline.finetune_segmentation(config, tmp_path / "run")
 
 
@@ -355,9 +355,7 @@ def test_finetune__warns_of_classes_that_no_training_scan_marks(config: Finetune
     data = replace(config.data, store=store, holdout=replace(holdout, patients=split))
     labels = LabelsConfig(classes=("bright", "dark"), partial=True)
     config = replace(config, data=data, labels=labels, train=replace(config.train, steps=1))
-    with pytest.warns(
-        MissingLabelsWarning, match="dark: not marked in any of 1 labelled training scan, so the network"
-    ):
+    with pytest.warns(MissingLabelsWarning, match="no labelled training scan marks: dark. The network cannot"):
         pipeline.finetune_segmentation(config, tmp_path / "run")
 
 

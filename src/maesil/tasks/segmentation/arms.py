@@ -43,9 +43,11 @@ class Arm:
         )
 
     def __str__(self) -> str:
-        trained = "MONAI's U-Net in place of the encoder" if self.mode == "unet" else "a frozen encoder"
-        trained = trained if self.layer_decay is None else f"layer decay {self.layer_decay:g}"
-        return f"{self.start}: peak learning rate {self.peak_lr:g}, {trained}"
+        if self.layer_decay is not None:
+            how = f"layer decay {self.layer_decay:g}"
+        else:
+            how = "MONAI's UNet in place of the encoder" if self.mode == "unet" else "a frozen encoder"
+        return f"{self.start}: peak learning rate {self.peak_lr:g}, {how}"
 
 
 def with_rate(train: TrainConfig, peak_lr: float) -> TrainConfig:

@@ -13,7 +13,6 @@ import torch
 from rich.console import Console
 
 from maesil import __version__
-from maesil.counts import count_of
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import decay_of, starting_point
 from maesil.errors import MaesilWarning
@@ -153,10 +152,10 @@ def _warn_of_missing(classes: Classes, regions: Sequence[Region], marks: Sequenc
         told = zip(classes.names, classes.marked(region.entry), strict=True)
         missing.update(name for number, (name, marked) in enumerate(told, 1) if marked and number not in found.voxels)
     if missing:
-        listed = ", ".join(f"{name} (in {count})" for name, count in missing.most_common())
+        listed = ", ".join(f"{name} ({count} of {len(regions)})" for name, count in missing.most_common())
         warnings.warn(
-            f"no voxel of: {listed} of {count_of(len(regions), 'labelled training scan')}. The network is taught that "
-            "they are absent there. If they were only not marked, prepare the scans again with --labels "
+            f"labelled training scans without a voxel: {listed}. The network is taught that these structures are "
+            "absent there. If they were only not marked, prepare the scans again with --labels "
             "--missing-labels unmarked, and add --labels.partial",
             MissingLabelsWarning,
             stacklevel=2,
@@ -169,9 +168,8 @@ def _warn_of_untaught(classes: Classes, regions: Sequence[Region]) -> None:
     untaught = [name for name, told in zip(classes.names, zip(*marked, strict=True), strict=True) if not any(told)]
     if untaught:
         warnings.warn(
-            f"{', '.join(untaught)}: not marked in any of {count_of(len(regions), 'labelled training scan')}, so the "
-            "network cannot learn them, and predictions of them mean nothing; train on more scans, or leave them out "
-            "of --labels.classes",
+            f"no labelled training scan marks: {', '.join(untaught)}. The network cannot learn these structures, and "
+            "predictions of them mean nothing; train on more scans, or leave them out of --labels.classes",
             MissingLabelsWarning,
             stacklevel=2,
         )
