@@ -140,7 +140,13 @@ def test_first_step__leaves_steps_to_both() -> None:
     assert [stage.first_step(steps) for steps in (1, 2, 12, 1000)] == [1, 1, 10, 850]
 
 
-@pytest.mark.parametrize("share", [0.0, 1.0])
+def test_first_step__of_a_share_of_all_steps_is_the_first_one() -> None:
+    stage = made(replace(FUSED, fusion=FusionConfig(width=4, share=1.0))).last_stage
+    assert stage is not None
+    assert [stage.first_step(steps) for steps in (1, 1000)] == [0, 0]
+
+
+@pytest.mark.parametrize("share", [0.0, 1.1])
 def test_fusion_config__refuses_a_share_that_leaves_nothing(share: float) -> None:
     with pytest.raises((ConfigError, ValueError), match="share"):
         FusionConfig(width=4, share=share)
@@ -171,6 +177,16 @@ def test_pretrain__trains_the_network_and_then_its_fusion(tiny_config: RunConfig
     alone = load_file(tmp_path / "short" / "checkpoints" / "last" / "model.safetensors")
     assert all(torch.equal(trained[name], weight) for name, weight in alone.items()), "frozen in the last stage"
 
+    again = replace(
+        short,
+        model=replace(FUSED, fusion=FusionConfig(width=8, share=1.0)),
+        init=str(tmp_path / "short"),
+    )
+    pipeline.pretrain(again, tmp_path / "again")
+    added = load_file(tmp_path / "again" / "checkpoints" / "last" / "model.safetensors")
+    assert all(torch.equal(added[name], weight) for name, weight in alone.items()), "never trained with a share of 1"
+    assert added["fusion.network.head.weight"].any()
+
     scored = pipeline.evaluate(run, protocol=Protocol(lpips=None, mask_draws=1))
     assert {"maesil", "maesil + fusion"} < {row.model for row in scored.scores}
     assert "maesil + fusion is" in scored.table
@@ -178,3 +194,17 @@ def test_pretrain__trains_the_network_and_then_its_fusion(tiny_config: RunConfig
     assert pipeline.report(run).is_file()
     exported = pipeline.export(run, "safetensors", tmp_path / "encoder")
     assert not any("fusion" in name for name in load_file(Path(exported) / "model.safetensors"))
+
+
+def test_pretrain__refuses_a_fusion_on_a_network_with_random_weights(tiny_config: RunConfig, tmp_path: Path) -> None:
+    model = replace(FUSED, fusion=FusionConfig(width=4, share=1.0))
+    alone = replace(tiny_config, model=model)
+    with pytest.raises(
+        ConfigError, match="the fusion alone would be trained, on a network with random weights"
+    ) as none:
+        pipeline.pretrain(alone, tmp_path / "alone")
+    assert "--init RUN" in str(none.value)
+    pipeline.pretrain(tiny_config, tmp_path / "run")
+    deeper = replace(model, decoder_depth=TINY_MODEL.decoder_depth + 1)
+    with pytest.raises(ConfigError, match="random weights"):
+        pipeline.pretrain(replace(alone, model=deeper, init=str(tmp_path / "run")), tmp_path / "deeper")

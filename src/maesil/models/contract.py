@@ -126,7 +126,7 @@ class LastStage:
     Attributes:
         name: Name of the part.
         part: Network that learns, and only then.
-        share: Share of the run's steps, at its end, in (0, 1).
+        share: Share of the run's steps, at its end, in (0, 1]; 1: all of them, and the other parts never learn.
         peak_lr: Peak learning rate.
     """
 
@@ -136,7 +136,9 @@ class LastStage:
     peak_lr: float
 
     def first_step(self, steps: int) -> int:
-        """Number of steps before the stage in a run of `steps`; each has at least one, if there are two."""
+        """Number of steps before the stage in a run of `steps`; with a share below 1, each has one if there are two."""
+        if self.share == 1.0:
+            return 0
         return steps - min(steps - 1, max(1, round(self.share * steps)))
 
 

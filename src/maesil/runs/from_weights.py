@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maesil.counts import count_of
-from maesil.errors import CheckpointError, reason
+from maesil.errors import CheckpointError, ConfigError, reason
 from maesil.files import read_json
 from maesil.models import Pretrainer
 from maesil.runs.checkpoints import checkpoint_of
@@ -73,6 +73,7 @@ def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
 
     Raises:
         CheckpointError: The encoder's weights do not fit; the message lists the tensors.
+        ConfigError: The encoder's alone fit, and the rest of the network would stay random.
     """
     own, given = model.state_dict(), initial.weights
     fits = {name for name, tensor in own.items() if name in given and given[name].shape == tensor.shape}
@@ -87,9 +88,24 @@ def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
                 where=source,
                 fix="start from a run of the same preset, or give the settings of its model (--model...)",
             )
+        check_network_learns(model)
         fits, loaded = encoder, "the encoder's weights"
     model.load_state_dict({name: given[name] for name in fits}, strict=False)
     return replace(initial, loaded=f"{loaded} ({count_of(len(fits), 'tensor')} of {len(own)})")
+
+
+def check_network_learns(model: Pretrainer) -> None:
+    """Refuses a run whose last stage takes all steps, while weights below it are random.
+
+    Raises:
+        ConfigError: The stage takes all steps.
+    """
+    stage = model.last_stage
+    if stage is not None and stage.share == 1.0:
+        raise ConfigError(
+            f"the {stage.name} alone would be trained, on a network with random weights",
+            fix=f"--init RUN, a run of the same network, or --model.{stage.name}.share below 1",
+        )
 
 
 def _in_words(missing: set[str], model: Pretrainer) -> str | None:

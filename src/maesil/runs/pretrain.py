@@ -23,7 +23,7 @@ from maesil.runs.advice import cpu_advice
 from maesil.runs.card import model_card, run_record, store_lines
 from maesil.runs.checkpoints import checkpoint_of, steps_done
 from maesil.runs.claim import SETTINGS, claim
-from maesil.runs.from_weights import NONE, initial_of, other_voxels, start_from
+from maesil.runs.from_weights import NONE, check_network_learns, initial_of, other_voxels, start_from
 from maesil.runs.lock import locked
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import SuperpatchDataset
@@ -156,6 +156,7 @@ def _initial(
 ) -> dict[str, Any] | None:
     """What the record says of the weights that the run started from, which a new run loads; None: random weights."""
     if config.init == NONE:
+        check_network_learns(model)
         return None
     if steps_done(run):
         record = checkpoint_of(run)[1]

@@ -96,7 +96,8 @@ def make_schedule(
     """
 
     def of_rest(step: int, steps: int, warmup: float) -> float:
-        return warmup_cosine(step, steps if last is None else last.first_step(steps), warmup)
+        learning = steps if last is None else last.first_step(steps)
+        return warmup_cosine(step, learning, warmup) if learning else 0.0
 
     def of_stage(step: int, steps: int, warmup: float) -> float:
         assert last is not None
