@@ -42,6 +42,8 @@ SEAMLESS = "seamless/models/maesil/scores.jsonl"
 """Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
 SEEDED = ("maesil", PLAIN, "unet", "unet:ssim_weight=1", "kriging", "interpolation", "mean", "slice_ceiling")
 """Models of the comparison's tables of three seeds."""
+OURS_THIRD = "models/maesil/seed-2"
+"""Our training in bf16, on the machine of the one at equal time."""
 
 
 @pytest.fixture(scope="module", params=COMMITTED)
@@ -143,6 +145,31 @@ def test_comparison__the_page_has_the_u_net_that_is_trained_on_ssim() -> None:
             f"{means[0]} vs {means[1]}{unit}, ahead on {ahead} of 18, {shown}; {low:.{digits}f} to {high:.{digits}f}"
             in page
         )
+
+
+def test_comparison__the_page_has_the_u_net_at_equal_time() -> None:
+    """Its means, its seconds, and on how many scans it is ahead of our first seed (PSNR: behind)."""
+    folder = RESULTS / "comparison"
+    page = (folder / "README.md").read_text().replace("\n", " ")
+    cost = {
+        name: json.loads((folder / name / "entrant.json").read_text())["cost"] for name in ("equal_time", OURS_THIRD)
+    }
+    assert cost["equal_time"]["seconds"] <= cost[OURS_THIRD]["seconds"]
+    assert f"took {cost['equal_time']['seconds']:,.0f} s of a core" in page
+    assert f"our 4,000 steps {cost[OURS_THIRD]['seconds']:,.0f} s" in page
+    found: dict[str, dict[str, float]] = {"psnr": {}, "ssim": {}, "lpips": {}}
+    ours: dict[str, dict[str, float]] = {"psnr": {}, "ssim": {}, "lpips": {}}
+    for scores, values in (("equal_time", found), ("models/maesil", ours)):
+        for row in read_scores(folder / scores / "scores.jsonl"):
+            if row.metric in values and row.region == "masked" and row.model != "maesil":
+                values[row.metric][row.scan] = row.value
+    means = {metric: sum(values.values()) / 18 for metric, values in found.items()}
+    assert f"the U-Net has {means['psnr']:.2f} dB, {means['ssim']:.3f} and {means['lpips']:.3f} (" in page
+    more = {
+        metric: sum(value > ours[metric][scan] for scan, value in values.items()) for metric, values in found.items()
+    }
+    ahead = f"ahead in SSIM on {more['ssim']} of 18 scans and in LPIPS on {18 - more['lpips']}"
+    assert f"{ahead}, behind in PSNR on {18 - more['psnr']}." in page
 
 
 def test_comparison__the_pages_have_the_autoencoders_of_the_paper() -> None:
