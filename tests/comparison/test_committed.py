@@ -245,6 +245,7 @@ def test_sharper__the_pages_have_the_means_of_the_scores() -> None:
         "SSIM in the trunk's loss, trunk": ("trunk_ssim", "maesil:ssim_weight=1"),
         "SSIM in the trunk's loss, with the fusion": ("trunk_ssim", "maesil:ssim_weight=1 + fusion"),
         "zoomed crops, trunk": ("zoom", "maesil"),
+        "`demo`, mean over four flips": ("flips", "maesil + fusion"),
         "zoomed crops, with the fusion": ("zoom", "maesil + fusion"),
         "for comparison: `unet:ssim_weight=1`": ("unet", "unet:ssim_weight=1"),
     }.items():
