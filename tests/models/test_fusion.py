@@ -152,6 +152,11 @@ def test_fusion_config__refuses_a_share_that_leaves_nothing(share: float) -> Non
         FusionConfig(width=4, share=share)
 
 
+def test_fusion_config__refuses_to_train_no_fusion_alone() -> None:
+    with pytest.raises(ConfigError, match="trains a fusion alone, and there is none"):
+        FusionConfig(share=1.0)
+
+
 def test_config__refuses_ssim_of_superpatches_smaller_than_its_window() -> None:
     with pytest.raises(ConfigError, match="windows of 11 voxels, and the superpatch is 8x32x32"):
         replace(TINY_MODEL, superpatch=(8, 32, 32), fusion=FusionConfig(width=4, ssim_weight=1.0))

@@ -64,6 +64,11 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.share > 1.0:
             raise ConfigError(f"fusion.share is {self.share}", fix="give a share of the steps in (0, 1]")
+        if self.share == 1.0 and not self.width:
+            raise ConfigError(
+                "fusion.share 1 trains a fusion alone, and there is none",
+                fix="--model.fusion.width 8, or a share below 1",
+            )
 
     @property
     def widths(self) -> list[int]:
