@@ -49,7 +49,8 @@ class FusionConfig:
     Args:
         width: Number of channels of its U-Net at the finest level, doubled at each of two coarser ones; 0: no fusion.
         share: Share of the run's steps, at its end, that train the fusion; the rest of the network is frozen then. With
-            1, the fusion alone is trained, in a run that starts from a trained network (`--init`).
+            1, the fusion alone is trained, in a run that starts from a trained network (`--init`); with less, the
+            network learns for at least one step.
         peak_lr: Peak learning rate of these steps, which have a warm-up and a cosine of their own.
         ssim_weight: Weight of 1 - SSIM of masked voxels in its loss, beside their squared error, in units of
             `input_std` squared. Squared error favours the average of all plausible contents, which is blurred; SSIM
