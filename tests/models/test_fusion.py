@@ -13,6 +13,7 @@ from conftest import TINY_MODEL
 from maesil import pipeline
 from maesil.comparison.measure import count_flops
 from maesil.config import RunConfig
+from maesil.ct.window import Window
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.masking import DualMasking
@@ -205,11 +206,34 @@ def test_pretrain__refuses_a_fusion_on_a_network_with_random_weights(tiny_config
     model = replace(FUSED, fusion=FusionConfig(width=4, share=1.0))
     alone = replace(tiny_config, model=model)
     with pytest.raises(
-        ConfigError, match="the fusion alone would be trained, on a network with random weights"
+        ConfigError, match="the fusion alone would be trained, and weights of the network below it are random"
     ) as none:
         pipeline.pretrain(alone, tmp_path / "alone")
     assert "--init RUN" in str(none.value)
     pipeline.pretrain(tiny_config, tmp_path / "run")
     deeper = replace(model, decoder_depth=TINY_MODEL.decoder_depth + 1)
-    with pytest.raises(ConfigError, match="random weights"):
+    with pytest.raises(ConfigError, match="below it are random"):
         pipeline.pretrain(replace(alone, model=deeper, init=str(tmp_path / "run")), tmp_path / "deeper")
+
+
+def test_pretrain__refuses_a_fusion_on_a_network_of_other_settings(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """Their weights have the same shapes, and would rebuild nonsense, which nothing trains away."""
+    pipeline.pretrain(tiny_config, tmp_path / "run")
+    alone = replace(
+        tiny_config, model=replace(FUSED, fusion=FusionConfig(width=4, share=1.0)), init=str(tmp_path / "run")
+    )
+    others = {
+        "model.head": replace(alone, model=replace(alone.model, head="overlap")),
+        "model.input_std": replace(alone, model=replace(alone.model, input_std=0.5)),
+        "data.window.high_hu": replace(alone, data=replace(alone.data, window=Window(high_hu=400.0))),
+    }
+    for key, other in others.items():
+        with pytest.raises(ConfigError, match=rf"trained with other settings: {key}\n"):
+            pipeline.pretrain(other, tmp_path / key)
+    assert pipeline.pretrain(alone, tmp_path / "alone").status == "finished"
+    longer = replace(alone, train=replace(alone.train, steps=alone.train.steps + 2))
+    assert pipeline.pretrain(longer, tmp_path / "alone").status == "finished"
+    before, after = (
+        load_file(tmp_path / name / "checkpoints" / "last" / "model.safetensors") for name in ("run", "alone")
+    )
+    assert all(torch.equal(after[name], weight) for name, weight in before.items()), "a longer run does not train it"

@@ -135,9 +135,14 @@ class LastStage:
     share: float
     peak_lr: float
 
+    @property
+    def takes_all(self) -> bool:
+        """Whether the stage is the whole run, so that the other parts never learn."""
+        return self.share == 1.0
+
     def first_step(self, steps: int) -> int:
         """Number of steps before the stage in a run of `steps`; with a share below 1, each has one if there are two."""
-        if self.share == 1.0:
+        if self.takes_all:
             return 0
         return steps - min(steps - 1, max(1, round(self.share * steps)))
 

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from maesil.config import RunConfig, flat, to_dict
 from maesil.counts import count_of
 from maesil.errors import CheckpointError, ConfigError, reason
 from maesil.files import read_json
@@ -38,6 +39,7 @@ class Initial:
         step: Number of steps that they were trained for.
         voxels: How the scans were resampled, as in a store's settings.
         seen: Record of the patients that were seen, from `maesil.seen`; None: unknown.
+        network: Settings of the model, and the HU window that it sees, by dotted name.
         loaded: What of the weights was loaded; empty before.
     """
 
@@ -46,6 +48,7 @@ class Initial:
     step: int
     voxels: Mapping[str, Any]
     seen: Mapping[str, Any] | None
+    network: Mapping[str, Any]
     loaded: str = ""
 
     def record(self) -> dict[str, Any]:
@@ -62,10 +65,17 @@ def initial_of(source: str) -> Initial:
     folder = Path(source)
     if (folder / EXPORTED).is_file():
         card = read_json(folder / EXPORTED)
-        return Initial(_weights(folder), card["preset"], int(card["step"]), card["voxels"], card.get("seen"))
+        window = {end: card[end] for end in ("low_hu", "high_hu")}
+        network = _network(card["model"], window)
+        return Initial(_weights(folder), card["preset"], int(card["step"]), card["voxels"], card.get("seen"), network)
     found, record = checkpoint_of(folder)
-    preset, step = record["config"]["preset"], int(record["step"])
-    return Initial(_weights(found), preset, step, record["prepare"], record.get("seen"))
+    config, step = record["config"], int(record["step"])
+    network = _network(config["model"], config["data"]["window"])
+    return Initial(_weights(found), config["preset"], step, record["prepare"], record.get("seen"), network)
+
+
+def _network(model: Mapping[str, Any], window: Mapping[str, Any]) -> dict[str, Any]:
+    return dict(flat({"model": model, "data": {"window": window}}))
 
 
 def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
@@ -101,10 +111,35 @@ def check_network_learns(model: Pretrainer) -> None:
         ConfigError: The stage takes all steps.
     """
     stage = model.last_stage
-    if stage is not None and stage.share == 1.0:
+    if stage is not None and stage.takes_all:
         raise ConfigError(
-            f"the {stage.name} alone would be trained, on a network with random weights",
+            f"the {stage.name} alone would be trained, and weights of the network below it are random",
             fix=f"--init RUN, a run of the same network, or --model.{stage.name}.share below 1",
+        )
+
+
+def check_same_network(model: Pretrainer, initial: Initial, config: RunConfig) -> None:
+    """Refuses to freeze a network whose weights were trained with other settings: they may fit, and mean another thing.
+
+    Raises:
+        ConfigError: The last stage takes all steps, and settings of the model or its HU window differ.
+    """
+    stage = model.last_stage
+    if stage is None or not stage.takes_all:
+        return
+    settings = to_dict(config)
+    own = _network(settings["model"], settings["data"]["window"])
+    # Settings that the weights' version did not have are at the defaults that keep its network.
+    changed = [
+        key
+        for key, value in initial.network.items()
+        if not key.startswith(f"model.{stage.name}.") and own.get(key) != value
+    ]
+    if changed:
+        raise ConfigError(
+            f"the {stage.name} alone would be trained, on a network that was trained with other settings: "
+            f"{', '.join(changed)}",
+            fix=f"start from the preset of the run that --init names, or --model.{stage.name}.share below 1",
         )
 
 

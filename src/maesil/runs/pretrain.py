@@ -23,7 +23,14 @@ from maesil.runs.advice import cpu_advice
 from maesil.runs.card import model_card, run_record, store_lines
 from maesil.runs.checkpoints import checkpoint_of, steps_done
 from maesil.runs.claim import SETTINGS, claim
-from maesil.runs.from_weights import NONE, check_network_learns, initial_of, other_voxels, start_from
+from maesil.runs.from_weights import (
+    NONE,
+    check_network_learns,
+    check_same_network,
+    initial_of,
+    other_voxels,
+    start_from,
+)
 from maesil.runs.lock import locked
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import SuperpatchDataset
@@ -162,6 +169,7 @@ def _initial(
         record = checkpoint_of(run)[1]
         return {"init": record["init"], "seen": record["seen"]["before"]}
     initial = start_from(model, initial_of(config.init), config.init)
+    check_same_network(model, initial, config)
     screen.print(f"starts from {initial.loaded} of {config.init}, step {initial.step}", markup=False)
     if (warning := other_voxels(initial, store.manifest["settings"])) is not None:
         screen.print(f"warning: {warning}", markup=False)
