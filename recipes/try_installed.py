@@ -17,7 +17,7 @@ import numpy as np
 import maesil
 from maesil.ct.phantom import phantom
 from maesil.ct.write import write_nifti
-from maesil.encoder.published import published_names
+from maesil.runs.published import published_names
 
 package = Path(maesil.__file__).parent
 assert version("maesil") == maesil.__version__, (version("maesil"), maesil.__version__)

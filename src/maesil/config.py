@@ -33,8 +33,8 @@ class RunConfig:
         monitor: Logging, validation and checkpoints.
         efficiency: Devices and precision.
         seed: Seed of initialisation, data order, flips and masks.
-        init: A run, a checkpoint or an exported encoder whose weights a new run starts from; "none": random weights.
-            All weights are used if they fit the model, or else those of the encoder.
+        init: A run, a checkpoint, an exported encoder or the name of published weights, which a new run starts from;
+            "none": random weights. All weights are used if they fit the model, or else those of the encoder.
         lengthened: Steps at which the run was made longer, each with the number of steps it had before; set by
             `pretrain`. From there on, the learning rate moves from that of the shorter run's schedule to the longer
             one's, linearly over the share `train.warmup` of the steps that are left.

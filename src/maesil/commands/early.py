@@ -11,7 +11,6 @@ from pathlib import Path
 from maesil.ct.readers import require_there
 from maesil.ct.write import nifti_ending
 from maesil.encoder.feature_file import require_features, require_table
-from maesil.encoder.published import is_published
 from maesil.encoder.source import NONE, local_folder
 from maesil.errors import ConfigError
 from maesil.export import TARGETS
@@ -21,6 +20,7 @@ from maesil.presets import PRESETS
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.claim import SETTINGS
 from maesil.runs.kinds import EXPORTED
+from maesil.runs.published import is_published
 from maesil.store.format import MANIFEST
 from maesil.store.location import address_of
 
@@ -108,7 +108,7 @@ def _encoder(word: str) -> None:
 
 def _weights(word: str) -> None:
     if word != NONE and not (Path(word) / EXPORTED).is_file():
-        checkpoint_of(Path(word))
+        _run_or_published(word)
 
 
 def _run_or_published(word: str) -> None:

@@ -17,7 +17,7 @@ class Publish:
     """Write a run's weights for others: fp16, at most 30 MB, with card, licences and checksums.
 
     `maesil.load("NAME")` loads the folder src/maesil/weights/NAME after its digest, which this command prints, is added
-    to src/maesil/encoder/published.json. If the decoder fits too, every command that takes a run takes the folder.
+    to src/maesil/runs/published.json. If the decoder fits too, every command that takes a run takes the folder.
 
     Examples:
       maesil publish runs/small --out src/maesil/weights/small --about small.md

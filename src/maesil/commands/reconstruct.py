@@ -52,7 +52,7 @@ def main(words: Sequence[str]) -> int:
     """Writes both files and prints their paths."""
     call = parse(Reconstruct, "reconstruct", words)
     from maesil import pipeline
-    from maesil.encoder.published import is_published, published
+    from maesil.runs.published import is_published, published
 
     named = str(call.run)
     with scan_bar(console(), "rebuilding") as progress:

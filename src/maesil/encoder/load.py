@@ -11,7 +11,6 @@ from safetensors.torch import load_file
 
 from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer
 from maesil.encoder.pretrained import PretrainedEncoder
-from maesil.encoder.published import require_sums
 from maesil.encoder.source import HUB, local_folder
 from maesil.errors import CheckpointError, DownloadError
 from maesil.models.backbone import Backbone, backbone_of
@@ -19,6 +18,7 @@ from maesil.models.mae import MaskedAutoencoder
 from maesil.models.transfer import transfer
 from maesil.runs.kinds import holds_run
 from maesil.runs.load import load_run
+from maesil.runs.published import require_sums
 
 
 def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", device: str = "cpu") -> PretrainedEncoder:

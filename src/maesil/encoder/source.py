@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maesil.encoder.published import is_published, published, published_names
 from maesil.errors import CheckpointError, ConfigError
+from maesil.runs.published import is_published, published, published_names
 
 HUB = "hf://"
 NONE = "none"

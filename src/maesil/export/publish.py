@@ -13,12 +13,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer, model_card
-from maesil.encoder.published import LARGEST_BYTES, write_sums
 from maesil.errors import CheckpointError, ConfigError
 from maesil.export.targets import replace_folder
 from maesil.files import AnyPath, as_umask_allows, write_text
 from maesil.models.mae import MaskedAutoencoder
 from maesil.runs.load import load_run
+from maesil.runs.published import LARGEST_BYTES, write_sums
 from maesil.training.checkpoint_folder import CONFIG
 
 LICENCE = "apache-2.0"

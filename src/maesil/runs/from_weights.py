@@ -18,6 +18,7 @@ from maesil.files import read_json
 from maesil.models import Pretrainer
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.kinds import EXPORTED
+from maesil.runs.published import is_published, published
 from maesil.training.checkpoint_folder import WEIGHTS
 
 NONE = "none"
@@ -57,12 +58,14 @@ class Initial:
 
 
 def initial_of(source: str) -> Initial:
-    """The weights of a run, of a checkpoint, or of an exported encoder.
+    """The weights of a run, of a checkpoint, of an exported encoder, or published ones by their name.
 
     Raises:
-        CheckpointError: There is no such folder, it has no weights, or it is of another kind of run.
+        CheckpointError: There is no such folder, it has no weights, or it is of another kind of run; or published
+            weights differ from their checksums.
+        DownloadError: Published weights cannot be fetched.
     """
-    folder = Path(source)
+    folder = published(source) if is_published(source) else Path(source)
     if (folder / EXPORTED).is_file():
         card = read_json(folder / EXPORTED)
         window = {end: card[end] for end in ("low_hu", "high_hu")}

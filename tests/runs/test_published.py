@@ -19,10 +19,11 @@ from maesil import pipeline
 from maesil.cli import main
 from maesil.config import RunConfig
 from maesil.ct.readers import read
-from maesil.encoder import published as module
 from maesil.encoder.card import Transfer
 from maesil.errors import CheckpointError, ConfigError, DownloadError
 from maesil.export.publish import Published, publish
+from maesil.files import read_json
+from maesil.runs import published as module
 
 ABOUT = "## Data\n\nMade-up scans, licence CC0.\n"
 
@@ -189,6 +190,15 @@ def test_load__weights_of_another_architecture(done: Published, tmp_path: Path) 
     (copy / "config.json").write_text(json.dumps(record))
     with pytest.raises(CheckpointError, match="do not fit the model"):
         maesil.load(copy)
+
+
+def test_pretrain__starts_from_published_weights_by_their_name(run: Path, release: Served, tmp_path: Path) -> None:
+    more = tmp_path / "more"
+    assert main(["pretrain", "--config", str(run / "config.yaml"), "--init", "tiny", "--run", str(more)]) == 0
+    record = read_json(more / "checkpoints" / "last" / "config.json")
+    assert record["init"]["loaded"].startswith("all weights")
+    assert record["init"]["step"] == 1
+    assert release.requests, "they are fetched"
 
 
 def test_load__an_unknown_name_lists_the_published_ones(release: Served) -> None:
