@@ -225,6 +225,7 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["compare", "there", "--out", "x", "--models", "vea"], "did you mean 'vae'?"),
         (["compare", "there", "--out", "x", "--models", "ae", "--preset", "bottlenecks"], "give only one of them"),
         (["compare", "there", "--out", "x", "--budget", "hours=2"], "is not a budget"),
+        (["compare", "nowhere", "--out", "x", "--masking.name", "duel"], "did you mean 'dual'?"),
         (["compare", "nowhere", "--out", "x", "--beside", "dmo"], "did you mean 'demo'?"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),
@@ -502,6 +503,17 @@ def test_compare__through_the_command(
     assert main([word.replace("maesil,mean", "maesil,mean,kriging") for word in words]) == 1
     told = capsys.readouterr().err
     assert "failed: kriging: RuntimeError: no such model" in told
+
+
+def test_compare__under_another_masking(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its settings are flags, too."""
+    monkeypatch.setitem(PRESETS._parts, "demo", lambda: tiny_config)
+    words = ["compare", str(tiny_config.data.store), "--models", "mean", "--beside", "demo", "--out", str(tmp_path)]
+    words += ["--masking.name", "plane", "--masking.plane-ratio", "0.5", "--protocol.lpips", "None"]
+    assert main(words) == 0
+    assert "plane, 50.0% hidden" in (tmp_path / "index.html").read_text()
 
 
 def test_masks__refuses_what_is_no_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,6 +13,7 @@ from pydantic import PositiveInt
 
 from maesil.commands.early import value_of
 from maesil.commands.parsing import Settings, console, lists, parse, print_json
+from maesil.commands.pretrain import with_masking
 from maesil.comparison.budget import parse_budget
 from maesil.comparison.model_sets import MODEL_SETS, ModelSet
 from maesil.comparison.spec import parse_models
@@ -68,7 +69,7 @@ class Compare:
 
 def main(words: Sequence[str]) -> int:
     """Runs or resumes a comparison."""
-    preset = by_patient(PRESETS[value_of(words, "--beside") or "base"]())
+    preset = with_masking(by_patient(PRESETS[value_of(words, "--beside") or "base"]()), words)
     call = parse(Compare, "compare", words, Compare(config=preset))
     from maesil import pipeline
     from maesil.comparison.standing import standing

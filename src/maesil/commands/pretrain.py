@@ -118,7 +118,11 @@ def _settings_of(run: str | None, command: str) -> RunConfig:
 
 def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:
     """Replaces masking and model as named: each has flags of its own, so they must be known before parsing."""
-    masking, model = value_of(words, "--masking.name"), value_of(words, "--model.name")
-    if masking is not None:
-        config = replace(config, masking=MASKINGS[masking]())
-    return config if model is None else baseline(model, config)
+    model, masked = value_of(words, "--model.name"), with_masking(config, words)
+    return masked if model is None else baseline(model, masked)
+
+
+def with_masking(config: RunConfig, words: Sequence[str]) -> RunConfig:
+    """Replaces the masking by the named one, at its default ratios, if one is named."""
+    named = value_of(words, "--masking.name")
+    return config if named is None else replace(config, masking=MASKINGS[named]())

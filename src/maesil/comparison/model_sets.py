@@ -49,7 +49,7 @@ def shared_slices(preset: RunConfig) -> str:
 
 
 def slices(preset: RunConfig) -> ModelSet:
-    """2D against 3D under the same masks; also meant for plane-wise masks (`--masking.name plane`).
+    """2D against 3D under the same masks; also meant for plane-wise masks (`maesil compare --masking.name plane`).
 
     Under dual masks, most masked voxels lie in slices with nothing visible, about which a 2D model knows nothing: the
     ceiling is the best it could reach.
