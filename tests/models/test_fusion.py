@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import pytest
 import torch
 from safetensors.torch import load_file
+from torch import nn
 
 from conftest import TINY_MODEL
 from maesil import pipeline
@@ -20,11 +22,14 @@ from maesil.masking import DualMasking
 from maesil.metrics.ssim import interior, ssim_map
 from maesil.models.cost import mae_flops
 from maesil.models.enlarging import enlarged
-from maesil.models.fusion import Fusion, FusionConfig
+from maesil.models.fusion import FusionConfig, KrigedFill
 from maesil.models.kriging import Kriging
 from maesil.models.mae import MAEConfig, MaskedAutoencoder
+from maesil.runs.load import load_run
 
 FUSED = replace(TINY_MODEL, fusion=FusionConfig(width=4))
+ON_VOXELS = replace(TINY_MODEL, fusion=FusionConfig(width=4, network="voxels"))
+EITHER = pytest.mark.parametrize("config", [FUSED, ON_VOXELS], ids=["cells", "voxels"])
 
 
 def made(config: MAEConfig = FUSED, *, learnt: bool = False) -> MaskedAutoencoder:
@@ -33,7 +38,10 @@ def made(config: MAEConfig = FUSED, *, learnt: bool = False) -> MaskedAutoencode
     torch.manual_seed(1)
     torch.nn.init.normal_(model.decoder.head.weight, std=0.1)
     if learnt and model.fusion is not None:
-        torch.nn.init.normal_(model.fusion.network.head.weight, std=0.5)
+        last = [part for part in model.fusion.network.modules() if isinstance(part, (nn.Conv3d, nn.ConvTranspose3d))][
+            -1
+        ]
+        nn.init.normal_(last.weight, std=0.5)
     return model
 
 
@@ -42,17 +50,19 @@ def inputs(model: MaskedAutoencoder) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.rand(2, 1, *model.grid.superpatch, generator=generator), model.draw_mask(2, generator)
 
 
-def test_fusion__changes_no_initial_weight_of_the_rest() -> None:
+@EITHER
+def test_fusion__changes_no_initial_weight_of_the_rest(config: MAEConfig) -> None:
     torch.manual_seed(3)
     plain = MaskedAutoencoder(TINY_MODEL, DualMasking()).state_dict()
     torch.manual_seed(3)
-    fused = MaskedAutoencoder(FUSED, DualMasking()).state_dict()
+    fused = MaskedAutoencoder(config, DualMasking()).state_dict()
     assert all(torch.equal(fused[name], weight) for name, weight in plain.items())
     assert {name.split(".")[0] for name in set(fused) - set(plain)} == {"fusion"}
 
 
-def test_reconstruct__starts_at_the_network_alone() -> None:
-    model = made()
+@EITHER
+def test_reconstruct__starts_at_the_network_alone(config: MAEConfig) -> None:
+    model = made(config)
     x, mask = inputs(model)
     rows = model.entries("maesil")
     assert list(rows) == ["maesil", "maesil + fusion"]
@@ -61,8 +71,9 @@ def test_reconstruct__starts_at_the_network_alone() -> None:
     assert torch.equal(alone, made(TINY_MODEL).reconstruct(x, mask).volume)
 
 
-def test_reconstruct__fuses_masked_voxels_only() -> None:
-    model = made(learnt=True)
+@EITHER
+def test_reconstruct__fuses_masked_voxels_only(config: MAEConfig) -> None:
+    model = made(config, learnt=True)
     x, mask = inputs(model)
     hidden = model.voxel_mask(mask)
     alone, fused = (row.reconstruct(x, mask).volume for row in model.entries("maesil").values())
@@ -70,8 +81,9 @@ def test_reconstruct__fuses_masked_voxels_only() -> None:
     assert (fused[hidden] != alone[hidden]).float().mean() > 0.9
 
 
-def test_forward__of_one_material_leaves_a_constant_reconstruction_alone() -> None:
-    model = made(learnt=True)
+@EITHER
+def test_forward__of_one_material_leaves_a_constant_reconstruction_alone(config: MAEConfig) -> None:
+    model = made(config, learnt=True)
     assert model.fusion is not None
     _, mask = inputs(model)
     constant = torch.full((2, 1, *model.grid.superpatch), 0.7)
@@ -79,8 +91,9 @@ def test_forward__of_one_material_leaves_a_constant_reconstruction_alone() -> No
     assert (fused - constant).abs().max() < 1e-4
 
 
-def test_last_loss__has_gradients_for_the_fusion_alone() -> None:
-    model = made(learnt=True)
+@EITHER
+def test_last_loss__has_gradients_for_the_fusion_alone(config: MAEConfig) -> None:
+    model = made(config, learnt=True)
     loss = model.last_loss(*inputs(model))
     loss.backward()
     found = {name: parameter.grad for name, parameter in model.named_parameters()}
@@ -104,8 +117,9 @@ def test_last_loss__adds_one_minus_ssim_as_evaluate_has_it() -> None:
     torch.testing.assert_close(like.last_loss(x, mask), expected)
 
 
-def test_loss__does_not_reach_the_fusion() -> None:
-    fused, plain = made(), made(TINY_MODEL)
+@EITHER
+def test_loss__does_not_reach_the_fusion(config: MAEConfig) -> None:
+    fused, plain = made(config), made(TINY_MODEL)
     x, mask = inputs(fused)
     loss = fused.loss(x, mask)
     assert torch.equal(loss, plain.loss(x, mask))
@@ -122,8 +136,7 @@ def test_fill__is_nearly_the_converged_one() -> None:
     model = Kriging(grid, masking)
     mask = model.draw_mask(1, torch.Generator().manual_seed(2))
     hidden = model.voxel_mask(mask)
-    fusion = Fusion(FusionConfig(width=2), config.patch, 0.3, 0.25)
-    quick = enlarged(fusion.fill(x, hidden), x.shape[2:])
+    quick = enlarged(KrigedFill(config.patch)(x, hidden), x.shape[2:])
     converged = model.reconstruct(x, mask).volume
     assert (quick - converged)[hidden].square().mean() < 0.01 * x[hidden].var()
 
@@ -147,6 +160,31 @@ def test_first_step__of_a_share_of_all_steps_is_the_first_one() -> None:
     assert [stage.first_step(steps) for steps in (1, 1000)] == [0, 0]
 
 
+def test_reconstruct__a_fusion_on_voxels_changes_what_lies_between_the_voxels_of_a_cell() -> None:
+    changes = {}
+    for config in (FUSED, ON_VOXELS):
+        model = made(config, learnt=True)
+        x, mask = inputs(model)
+        hidden = model.voxel_mask(mask)
+        alone, fused = (row.reconstruct(x, mask).volume for row in model.entries("maesil").values())
+        cells = nn.functional.avg_pool3d(change := fused - alone, 2)
+        within = change - cells.repeat_interleave(2, 2).repeat_interleave(2, 3).repeat_interleave(2, 4)
+        changes[config.fusion.network] = float(within[hidden].std() / change[hidden].std())
+    assert changes["voxels"] > 2 * changes["cells"]
+
+
+def test_config__refuses_a_superpatch_that_a_fusion_on_voxels_cannot_halve() -> None:
+    with pytest.raises(ConfigError, match="halves a superpatch 4 times, which 40x32x32 does not allow"):
+        replace(TINY_MODEL, superpatch=(40, 32, 32), fusion=FusionConfig(width=4, network="voxels"))
+
+
+def test_reconstruct__a_fusion_on_voxels_does_not_read_masked_voxels() -> None:
+    model = made(ON_VOXELS, learnt=True)
+    x, mask = inputs(model)
+    other = torch.where(model.voxel_mask(mask), 1 - x, x)
+    assert torch.equal(model.reconstruct(x, mask).volume, model.reconstruct(other, mask).volume)
+
+
 @pytest.mark.parametrize("share", [0.0, 1.1])
 def test_fusion_config__refuses_a_share_that_leaves_nothing(share: float) -> None:
     with pytest.raises((ConfigError, ValueError), match="share"):
@@ -163,12 +201,24 @@ def test_config__refuses_ssim_of_superpatches_smaller_than_its_window() -> None:
         replace(TINY_MODEL, superpatch=(8, 32, 32), fusion=FusionConfig(width=4, ssim_weight=1.0))
 
 
-def test_mae_flops__of_a_run_with_a_fusion_are_pytorchs() -> None:
-    config = replace(FUSED, fusion=FusionConfig(width=4, share=0.25))
+@pytest.mark.parametrize(("network", "within"), [("cells", 0.02), ("voxels", 0.15)])
+def test_mae_flops__of_a_run_with_a_fusion_are_pytorchs(network: Literal["cells", "voxels"], within: float) -> None:
+    config = replace(FUSED, fusion=FusionConfig(width=4, network=network, share=0.25))
     model = made(config)
     visible = model.masking.visible_count(model.grid)
-    assert count_flops(model) == pytest.approx(mae_flops(config, visible), rel=0.02)
+    assert count_flops(model) == pytest.approx(mae_flops(config, visible), rel=within)
     assert mae_flops(config, visible) != mae_flops(TINY_MODEL, visible)
+
+
+def test_pretrain__trains_a_fusion_on_voxels_and_loads_it(tiny_config: RunConfig, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    model = replace(ON_VOXELS, fusion=FusionConfig(width=4, network="voxels", share=0.5))
+    pipeline.pretrain(replace(tiny_config, model=model), run)
+    trained = load_run(run, device="cpu").model
+    assert isinstance(trained, MaskedAutoencoder)
+    x, mask = inputs(trained)
+    alone, fused = (row.reconstruct(x, mask).volume for row in trained.entries("maesil").values())
+    assert not torch.equal(fused, alone)
 
 
 def test_pretrain__trains_the_network_and_then_its_fusion(tiny_config: RunConfig, tmp_path: Path) -> None:

@@ -6,7 +6,9 @@ norms, activations and the optimiser are not.
 
 from __future__ import annotations
 
-from maesil.models import fusion
+from collections.abc import Sequence
+
+from maesil.models import fusion, voxel_fusion
 from maesil.models.autoencoder import AutoencoderConfig
 from maesil.models.kriging import cells_of
 from maesil.models.mae import DECODERS, MAEConfig
@@ -22,6 +24,8 @@ PASSES = 3
 
 def mae_flops(config: MAEConfig, visible: int) -> int:
     """Operations of a masked autoencoder; equal to PyTorch's count, or to within 5 percent with a fusion.
+
+    With a fusion on voxels, to within 15 percent.
 
     Args:
         config: Geometry and options.
@@ -45,6 +49,13 @@ def fusion_flops(config: MAEConfig) -> int:
     fill = (2 + 2 * fusion.FINE_STEPS) * _spectral_flops(cells) + (2 + 2 * fusion.COARSE_STEPS) * _spectral_flops(
         coarse
     )
+    if config.fusion.network == "voxels":
+        products = _unet_products(config.fusion.widths, voxel_fusion.INPUTS)
+        return (
+            fill
+            + 2 * _enlarging_flops(cells, config.superpatch)
+            + _convolution_flops(product(config.superpatch), products)
+        )
     blurs = 2 * len(fusion.BLURS) * _spectral_flops(cells) // 2
     enlarging = 2 * 3 * _enlarging_flops(cells, config.superpatch)
     return fill + blurs + enlarging + _small_unet_flops(config.fusion.widths, product(cells))
@@ -123,13 +134,18 @@ def unet_flops(config: UNetConfig) -> int:
     A level's convolution down is computed at its own resolution, and so is its transposed convolution up, which takes
     features from below and from the skip connection.
     """
-    channels, levels = config.channels, len(config.channels)
-    products = channels[-2] * channels[-1] / 8 ** (levels - 1)  # the coarsest convolution
+    return _convolution_flops(product(config.superpatch), _unet_products(config.channels, inputs=2))
+
+
+def _unet_products(channels: Sequence[int], inputs: int) -> float:
+    """Sum over a U-Net's convolutions of input times output channels, each as a share of the superpatch's voxels."""
+    levels = len(channels)
+    products: float = channels[-2] * channels[-1] / 8 ** (levels - 1)  # the coarsest convolution
     for level, width in enumerate(channels[:-1], start=1):
-        incoming, outgoing = (2, *channels)[level - 1], (1, *channels)[level - 1]
+        incoming, outgoing = (inputs, *channels)[level - 1], (1, *channels)[level - 1]
         below = channels[-1] if level == levels - 1 else width
         products += (incoming * width + (width + below) * outgoing) / 8**level
-    return _convolution_flops(product(config.superpatch), products)
+    return products
 
 
 def _convolution_flops(voxels: int, products: float) -> int:

@@ -36,6 +36,7 @@ from maesil.models.transformer import (
     gather_tokens,
     put_tokens,
 )
+from maesil.models.voxel_fusion import VoxelFusion, check_levels_fit
 from maesil.shapes import Shape3
 
 PATCH_VARIANCE_FLOOR = 1e-6
@@ -127,6 +128,7 @@ class MAEConfig(ModelConfig):
                 fix="leave one of them at its default",
             )
         check_ssim_fits(self.superpatch, self.fusion.ssim_weight, "--model.fusion.ssim-weight")
+        check_levels_fit(self.superpatch, self.fusion)
         self._check_ssim()
         if self.head == "overlap":
             self._check_overlap()
@@ -169,10 +171,10 @@ class MAEConfig(ModelConfig):
             "encoder": f"{self.encoder_depth} blocks, {self.encoder_width} wide",
             "decoder": f"{self.decoder_depth} blocks, {self.decoder_width} wide{kind}",
         }
-        fusion = (
-            {"fusion": f"U-Net of {self.fusion.widths[0]} channels, over a kriged fill"} if self.fusion.width else {}
-        )
-        return {**parts, **fusion}
+        if not self.fusion.width:
+            return parts
+        channels, network = self.fusion.widths[0], self.fusion.network
+        return {**parts, "fusion": f"U-Net of {channels} channels on {network}, over a kriged fill"}
 
 
 class Encoder(nn.Module):
@@ -253,6 +255,14 @@ def make_decoder(config: MAEConfig) -> PatchDecoder:
     return kind(config.encoder_width, width, blocks, config.make_positions(width), config.grid.voxels_per_patch)
 
 
+FUSIONS: Mapping[str, type[Fusion | VoxelFusion]] = {"cells": Fusion, "voxels": VoxelFusion}
+
+
+def make_fusion(config: MAEConfig) -> Fusion | VoxelFusion:
+    """Makes the fusion that the configuration names."""
+    return FUSIONS[config.fusion.network](config.fusion, config.patch, config.input_mean, config.input_std)
+
+
 @final
 class MaskedAutoencoder(Pretrainer):
     """Encodes the visible patches of a superpatch and rebuilds all of them.
@@ -275,9 +285,7 @@ class MaskedAutoencoder(Pretrainer):
         self.overlap = Overlap(config.grid) if config.head == "overlap" else None
         initialize_network(self, self.encoder.embed, self.decoder, start=config.start, patch=config.patch)
         self.visible_head = inverse_layer(self.encoder.embed) if config.visible_head else None
-        self.fusion = (
-            Fusion(config.fusion, config.patch, config.input_mean, config.input_std) if config.fusion.width else None
-        )
+        self.fusion = make_fusion(config) if config.fusion.width else None
 
     def loss(
         self,

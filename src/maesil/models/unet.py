@@ -82,7 +82,7 @@ class UNet(Pretrainer):
     def __init__(self, config: UNetConfig, masking: Masking) -> None:
         super().__init__(config.grid, masking)
         self.config = config
-        self.network = _monai_unet(config)
+        self.network = monai_unet(2, config.channels, config.residual_units, config.norm)
         self.encoder = nn.Identity()  # skip connections at every level leave no bottleneck
 
     def loss(
@@ -119,17 +119,33 @@ class UNet(Pretrainer):
         return predicted * self.config.input_std + self.config.input_mean
 
 
-def _monai_unet(config: UNetConfig) -> Any:
+def monai_unet(
+    inputs: int,
+    channels: Sequence[int],
+    residual_units: int = 0,
+    norm: Literal["instance", "batch"] | None = None,
+) -> Any:
+    """MONAI's `UNet` from voxels to one channel of voxels.
+
+    Args:
+        inputs: Number of channels that it sees.
+        channels: Number of channels of each level, from the finest, which has half of the resolution.
+        residual_units: Number of convolutions in a level's residual unit; 0: one plain convolution.
+        norm: Kind of normalisation between convolutions.
+
+    Raises:
+        MissingExtraError: MONAI is not installed.
+    """
     try:
         from monai.networks.nets.unet import UNet as MonaiUNet
     except ImportError as error:
         raise MissingExtraError("the U-Net is MONAI's network", fix="pip install monai") from error
     return MonaiUNet(
         spatial_dims=3,
-        in_channels=2,
+        in_channels=inputs,
         out_channels=1,
-        channels=config.channels,
-        strides=(2,) * (len(config.channels) - 1),
-        num_res_units=config.residual_units,
-        norm=config.norm,  # type: ignore[arg-type]
+        channels=channels,
+        strides=(2,) * (len(channels) - 1),
+        num_res_units=residual_units,
+        norm=norm,  # type: ignore[arg-type]
     )
