@@ -225,7 +225,7 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["compare", "there", "--out", "x", "--models", "vea"], "did you mean 'vae'?"),
         (["compare", "there", "--out", "x", "--models", "ae", "--preset", "bottlenecks"], "give only one of them"),
         (["compare", "there", "--out", "x", "--budget", "hours=2"], "is not a budget"),
-        (["compare", "nowhere", "--out", "x", "--masking.name", "duel"], "did you mean 'dual'?"),
+        (["compare", "there", "--out", "x", "--masking.name", "duel"], "did you mean 'dual'?"),
         (["compare", "nowhere", "--out", "x", "--beside", "dmo"], "did you mean 'demo'?"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),

@@ -42,6 +42,7 @@ SLICES = SliceMAEConfig(
 SMALL: dict[str, ModelConfig] = {
     "maesil": TINY,
     "maesil, fusion": replace(TINY, fusion=FusionConfig(width=4)),
+    "maesil, fusion on voxels": replace(TINY, fusion=FusionConfig(width=4, network="voxels")),
     "maesil, cross decoder": replace(TINY, decoder="cross", rebuilt_share=0.25),
     "maesil, overlapping head": replace(TINY, head="overlap", visible_head=True),
     "maesil, axial decoder": replace(TINY, decoder="axial", decoder_depth=2),

@@ -20,20 +20,21 @@ from maesil.comparison.spec import parse_models
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
+from maesil.masking import MASKINGS
 from maesil.models import CEILINGS, MODELS, UNTRAINED
 from maesil.presets import PRESETS
 from maesil.screen import scan_bar
 
 
-@lists(model_sets=MODEL_SETS, presets=PRESETS, models=(*MODELS, *UNTRAINED, *CEILINGS))
+@lists(model_sets=MODEL_SETS, presets=PRESETS, models=(*MODELS, *UNTRAINED, *CEILINGS), maskings=MASKINGS)
 @dataclass(frozen=True)
 class Compare:
     """Train models under one budget, score them under one protocol, and write tables, figures and a page.
 
     A model is a name with optional settings, such as vae:kl_per_voxel=1 or maesil:masking.name=uniform; the names are
     {models}. Or --preset names a whole comparison: {model_sets}. --beside PRESET sets what all models share (data,
-    batch, superpatches): {presets}; its settings are flags, as in `maesil pretrain`. The same command resumes, model by
-    model. Exit status 1: a model failed.
+    batch, superpatches): {presets}; its settings are flags, as in `maesil pretrain`. Values of --masking.name:
+    {maskings}. The same command resumes, model by model. Exit status 1: a model failed.
 
     Examples:
       maesil compare store --models maesil,ae,vae,vqvae,slice_mae,interpolation --budget steps=20000 --out compared

@@ -12,7 +12,7 @@ from maesil.ct.readers import require_there
 from maesil.ct.write import nifti_ending
 from maesil.encoder.feature_file import require_features, require_table
 from maesil.encoder.source import NONE, local_folder
-from maesil.errors import ConfigError
+from maesil.errors import CheckpointError, ConfigError
 from maesil.export import TARGETS
 from maesil.extras import require
 from maesil.files import read_yaml
@@ -20,7 +20,7 @@ from maesil.presets import PRESETS
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.claim import SETTINGS
 from maesil.runs.kinds import EXPORTED
-from maesil.runs.published import is_published
+from maesil.runs.published import is_published, published_names
 from maesil.store.format import MANIFEST
 from maesil.store.location import address_of
 
@@ -112,8 +112,12 @@ def _weights(word: str) -> None:
 
 
 def _run_or_published(word: str) -> None:
-    if not is_published(word):
-        checkpoint_of(Path(word))
+    if is_published(word):
+        return
+    if not Path(word).exists():
+        fix = f"give the folder that `maesil pretrain` wrote, or published weights: {', '.join(published_names())}"
+        raise CheckpointError("this run does not exist", where=Path(word), fix=fix)
+    checkpoint_of(Path(word))
 
 
 def _run(kind: str) -> Check:
@@ -150,7 +154,7 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "embed": {2: _further_store, "--out": lambda word: require_table(Path(word)), 0: local_folder, 1: _store},
     "probe": {2: _further_store, 0: local_folder, 1: _store},
     "similar": {0: lambda word: require_features(Path(word))},
-    "compare": {1: _further_store, "--beside": PRESETS.__getitem__, 0: _store},
+    "compare": {1: _further_store, "--beside": PRESETS.__getitem__, 0: _store, "--init": _weights},
     "compare-transfer": _TASK,
     "finetune segmentation": _TASK,
     "finetune classification": {**_TASK, "--labels": require_there},

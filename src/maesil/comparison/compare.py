@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -23,6 +24,7 @@ from maesil.evaluation.runner import lpips_or_reason
 from maesil.files import AnyPath
 from maesil.progress import Progress
 from maesil.runs.card import dataset_counts
+from maesil.runs.from_weights import NONE, initial_of, with_absolute_init
 from maesil.runs.lock import locked
 from maesil.sampling.regions import check_overrides, regions_of, training_scans
 from maesil.seen import seen_note, trained_on
@@ -74,6 +76,7 @@ def compare(
     out = Path(out)
     path = absolute(preset.data.only_store("maesil compare STORE ..., a folder that `maesil prepare` wrote"))
     preset = replace(preset, data=replace(preset.data, store=path), efficiency=counted(preset.efficiency))
+    preset = with_absolute_init(preset)
     store = ScanStore(path)
     check_overrides(store, preset.data.holdout)
     regions = regions_of(store, preset.data, preset.model.superpatch, split)
@@ -93,7 +96,7 @@ def compare(
         input_note(preset.model, scorer.masking, store),
         split_note(preset.data, split, regions),
         seen_note(
-            trained_on(training_scans(store, preset.data.holdout)),
+            trained_on(training_scans(store, preset.data.holdout), before=_seen_before(preset)),
             [region.entry for region in regions],
             by="the models",
             whom="test" if split == "test" else "scored",
@@ -110,6 +113,11 @@ def compare(
         settings=describe(preset, budget, store, scorer, seeds),
     )
     return comparison, write_all(comparison, Pictures(experiment.pictures(results), experiment.shown, scorer), out)
+
+
+def _seen_before(preset: RunConfig) -> Sequence[Mapping[str, Any] | None]:
+    """Record of the patients that the weights to start from have seen; nothing without such weights."""
+    return () if preset.init == NONE else (initial_of(preset.init).seen,)
 
 
 def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress | None) -> list[Entered]:
@@ -146,6 +154,7 @@ def describe(
             "budget": budget.describe(),
             "batch": str(train.global_batch(world_size(preset.efficiency))),
             "beside preset": preset.preset,
+            **({} if preset.init == NONE else {f"start of {preset.model.name}": preset.init}),
             "seeds": ", ".join(str(preset.seed + number) for number in range(seeds)),
         },
     }

@@ -100,7 +100,7 @@ def ablation_masking(preset: RunConfig) -> ModelSet:
     All of them are the paper's network, without what a preset adds to it: some targets contradict it.
     """
     settings: dict[str, dict[str, object]] = {
-        "dual 75 %": {},
+        "dual 75 %": {"masking.name": "dual"},
         "uniform 75 %": {"masking.name": "uniform", "masking.mask_ratio": 0.75},
         "plane 75 %": {"masking.name": "plane", "masking.plane_ratio": 0.75},
         "axis 75 %": {"masking.name": "axis", "masking.axis_ratio": 0.75},

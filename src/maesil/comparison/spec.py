@@ -14,6 +14,7 @@ from maesil.config import RunConfig, from_dict, to_dict
 from maesil.errors import ConfigError
 from maesil.models import CEILINGS, MODELS, UNTRAINED
 from maesil.presets.baselines import baseline
+from maesil.runs.from_weights import NONE
 
 SECTIONS = ("data", "masking", "model", "train", "efficiency", "monitor")
 _COMMA = re.compile(r",(?![^\[\]]*\])")
@@ -56,10 +57,14 @@ class Spec:
     def configure(self, preset: RunConfig) -> RunConfig:
         """This model's run, sized to match a preset of the masked autoencoder.
 
+        The preset's `init` names weights of its own network; other models start from random ones.
+
         Raises:
             ConfigError: A setting is unknown or invalid; the message names the model.
         """
         values = to_dict(baseline(self.model, preset))
+        if values["model"]["name"] != preset.model.name:
+            values["init"] = NONE
         named = self.settings.get("masking.name")
         if named is not None:
             values["masking"] = {"name": named}  # another strategy has other settings

@@ -25,7 +25,7 @@ from maesil.models.mean import visible_mean
 from maesil.shapes import Shape3
 
 FINE, COARSE = 2, 4
-"""Edges of the cells that the fill is solved on, in voxels; the U-Net works on the fine ones."""
+"""Edges of the cells that the fill is solved on, in voxels; the U-Net on cells works on the fine ones."""
 COARSE_STEPS, FINE_STEPS = 12, 8
 """Steps of the fill's solver: within 0.03 dB of the converged fill, in a fifth of its time."""
 BLURS = (0.5, 1.5)
@@ -35,11 +35,11 @@ FLAT = 0.05
 LEVELS = {"cells": 3, "voxels": 5}
 """Resolutions of the U-Net of each kind of fusion."""
 KERNEL = 3
-"""Edge of its convolutions."""
+"""Edge of convolutions of the U-Net on cells."""
 INPUTS = 3 + len(BLURS)
-"""Channels that it sees: reconstruction, fill, visible mask and its blurs."""
+"""Channels that the U-Net on cells sees: reconstruction, fill, visible mask and its blurs."""
 OUTPUTS = 3
-"""Channels that it returns: gate, correction and share of detail to leave out."""
+"""Channels that the U-Net on cells returns: gate, correction and share of detail to leave out."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -69,6 +69,8 @@ class FusionConfig:
     def __post_init__(self) -> None:
         if self.share > 1.0:
             raise ConfigError(f"fusion.share is {self.share}", fix="give a share of the steps in (0, 1]")
+        if self.network == "voxels" and not self.width:
+            raise ConfigError("a fusion on voxels has no width", fix="--model.fusion.width 32")
         if self.share == 1.0 and not self.width:
             raise ConfigError(
                 "fusion.share 1 trains a fusion alone, and there is none",

@@ -1,7 +1,7 @@
 """A larger fusion: MONAI's U-Net corrects every masked voxel of a reconstruction.
 
-The fusion on cells cannot change what lies between the voxels of a cell. This one can, so its reconstructions are
-sharper; `results/sharper` compares the two.
+The fusion on cells can leave out detail of the reconstruction within cells of 2^3 voxels, but adds none; this one can.
+`results/sharper` compares the two.
 """
 
 from __future__ import annotations

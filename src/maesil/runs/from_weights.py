@@ -1,4 +1,4 @@
-"""Weights that a new run starts from: those of another run, or of an exported encoder."""
+"""Weights that a new run starts from: those of another run, of an exported encoder, or published ones."""
 
 from __future__ import annotations
 
@@ -57,6 +57,13 @@ class Initial:
         return {"loaded": self.loaded, "preset": self.preset, "step": self.step}
 
 
+def with_absolute_init(config: RunConfig) -> RunConfig:
+    """The configuration with the absolute path of the weights that it starts from; a name stays as it is."""
+    if config.init == NONE or is_published(config.init):
+        return config
+    return replace(config, init=str(Path(config.init).absolute()))
+
+
 def initial_of(source: str) -> Initial:
     """The weights of a run, of a checkpoint, of an exported encoder, or published ones by their name.
 
@@ -103,6 +110,8 @@ def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
             )
         check_network_learns(model)
         fits, loaded = encoder, "the encoder's weights"
+    elif fits != set(own):
+        fits -= _last_part(model)  # its first layer may fit although others do not
     model.load_state_dict({name: given[name] for name in fits}, strict=False)
     return replace(initial, loaded=f"{loaded} ({count_of(len(fits), 'tensor')} of {len(own)})")
 
@@ -151,10 +160,16 @@ def _in_words(missing: set[str], model: Pretrainer) -> str | None:
     if not missing:
         return "all weights"
     stage = model.last_stage
+    return f"all weights but the {stage.name}'s" if stage is not None and missing <= _last_part(model) else None
+
+
+def _last_part(model: Pretrainer) -> set[str]:
+    """Names of the tensors that a run's last stage trains."""
+    stage = model.last_stage
     if stage is None:
-        return None
+        return set()
     part = next(name for name, module in model.named_modules() if module is stage.part)
-    return f"all weights but the {part}'s" if all(name.startswith(f"{part}.") for name in missing) else None
+    return {name for name in model.state_dict() if name.startswith(f"{part}.")}
 
 
 def other_voxels(initial: Initial, settings: Mapping[str, Any]) -> str | None:

@@ -30,9 +30,9 @@ from maesil.runs.from_weights import (
     initial_of,
     other_voxels,
     start_from,
+    with_absolute_init,
 )
 from maesil.runs.lock import locked
-from maesil.runs.published import is_published
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import GridPlan, make_plan
@@ -92,8 +92,7 @@ def pretrain(
         raise StoreError("the run's store is no longer there", where=config.data.store, fix=fix)
     store = ScanStore(config.data.store, resident_gib=config.efficiency.resident_gib)
     config = replace(config, data=replace(config.data, store=_absolute(config.data)))
-    if config.init != NONE and not is_published(config.init):
-        config = replace(config, init=str(Path(config.init).absolute()))
+    config = with_absolute_init(config)
     if not steps_done(run):  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
     with locked(run):
