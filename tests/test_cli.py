@@ -152,6 +152,7 @@ def test_errors__of_names_and_paths_come_before_torch(tmp_path: Path) -> None:
         "embed nowhere store --out x.csv": "there is no such folder",
         "similar nowhere scan": "there is no such file",
         "compare nowhere --out x": "there is no store here",
+        "pretrain demo --run x --init demo-2m": "published weights: demo-2mm",
         "compare nowhere --out x --beside=dmo": "did you mean 'demo'?",
         "compare-transfer --init nowhere --out x": "there is no such folder",
         "finetune segmentation --init none --data.store=nowhere --run x": "there is no store here",

@@ -160,6 +160,20 @@ def test_compare__budgets_and_costs_count_every_device(
     assert result.cost.superpatches == result.cost.steps * 8
 
 
+def test_compare__from_weights_that_have_seen_a_test_patient_says_so(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """Other models start from random weights, as nothing of these fits them."""
+    patients = replace(tiny_config.data.holdout.patients, overrides={"c": "val", "d": "train", "a": "test"})
+    holdout = replace(tiny_config.data.holdout, patients=patients)
+    pipeline.pretrain(replace(tiny_config, data=replace(tiny_config.data, holdout=holdout)), tmp_path / "run")
+    preset = replace(tiny_config, init=str(tmp_path / "run"))
+    models = model_set("maesil", f"ae:{SMALL}")
+    comparison, page = pipeline.compare(preset, models, Budget("steps", 1.0), tmp_path / "out", protocol=PROTOCOL)
+    assert [result.failed for result in comparison.results] == [None, None]
+    assert any(note.startswith("The models saw the test patient in training") for note in comparison.notes)
+    assert comparison.settings["Training"]["start of maesil"] == str(tmp_path / "run")
+    assert str(tmp_path / "run") in page.read_text()
+
+
 def test_pretrain__logs_the_use_of_the_codebook(tiny_config: RunConfig, tmp_path: Path) -> None:
     config = parse_models([f"vqvae:{SMALL}:codes=16"])[0].configure(tiny_config)
     pipeline.pretrain(replace(config, train=replace(config.train, steps=4)), tmp_path / "run")

@@ -66,6 +66,12 @@ def test_configure__another_strategy_takes_its_own_settings() -> None:
     assert spec.configure(presets.demo()).masking.ratio == pytest.approx(0.6)
 
 
+def test_configure__weights_to_start_from_are_those_of_our_network() -> None:
+    preset = replace(presets.demo(), init="demo-2mm")
+    inits = [spec.configure(preset).init for spec in parse_models(["maesil", "unet", "ae"])]
+    assert inits == ["demo-2mm", "none", "none"]
+
+
 def test_configure__names_the_model_whose_setting_is_wrong() -> None:
     with pytest.raises(ConfigError, match=r"unknown setting 'model\.latent_chanels'") as caught:
         parse_models(["ae:latent_chanels=6"])[0].configure(presets.demo())
