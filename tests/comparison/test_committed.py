@@ -42,6 +42,8 @@ SEAMLESS = "seamless/models/maesil/scores.jsonl"
 """Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
 SEEDED = ("maesil", PLAIN, "unet", "unet:ssim_weight=1", "kriging", "interpolation", "mean", "slice_ceiling")
 """Models of the comparison's tables of three seeds."""
+SLICES = ("maesil", "slice_mae:masks=shared:patch=[1, 8, 8]", "kriging", "interpolation", "mean", "slice_ceiling")
+"""Models of the comparison of 2D and 3D under plane-wise masks."""
 OURS_THIRD = "models/maesil/seed-2"
 """Our training in bf16, on the machine of the one at equal time."""
 
@@ -167,6 +169,52 @@ def test_comparison__the_page_has_the_u_net_at_equal_time() -> None:
     }
     ahead = f"ahead in SSIM on {more['ssim']} of 18 scans and in LPIPS on {18 - more['lpips']}"
     assert f"{ahead}, behind in PSNR on {18 - more['psnr']}." in page
+
+
+def test_slices__the_tables_are_made_from_the_scores() -> None:
+    folder = RESULTS / "comparison" / "slices" / "plane"
+    comparison = read_comparison(folder / "models", SLICES, 3999)
+    made = "\n".join(map(sheet_to_markdown, table2(comparison)))
+    assert table_lines(made) == table_lines((folder / "table2.md").read_text(encoding="utf-8"))
+    assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
+
+
+def test_slices__the_pages_have_the_scores() -> None:
+    """Under dual masks beside the ceiling, and under plane-wise masks beside ours."""
+    page = (RESULTS / "comparison" / "README.md").read_text().replace("\n", " ")
+    folder = RESULTS / "comparison" / "slices"
+    dual = masked_by_scan(folder / "dual" / "scores.jsonl", SLICES[1])
+    means = {metric: sum(values.values()) / 18 for metric, values in dual.items()}
+    assert f"{means['psnr']:.2f} dB (SSIM {means['ssim']:.3f}, LPIPS {means['lpips']:.3f})" in page
+    assert f"| {means['psnr']:.2f} | {means['ssim']:.4f} | {means['lpips']:.4f} |" in LAB.read_text()
+    ceiling = masked_by_scan(RESULTS / "comparison/models/slice_ceiling/scores.jsonl", "slice_ceiling")["psnr"]
+    below = sum(value > dual["psnr"][scan] for scan, value in ceiling.items())
+    assert f"below that ceiling on {below} of 18 scans" in page
+    for shown, model in {
+        "`maesil + fusion`, 3,999 steps": "maesil + fusion",
+        "`slice_mae`, 695 steps of 22.1 GFLOP per superpatch": SLICES[1],
+        "`kriging`": "kriging",
+        "`interpolation`": "interpolation",
+    }.items():
+        own = SLICES[1] if model == SLICES[1] else model.split()[0]
+        (spec,) = parse_models([own])
+        found = masked_by_scan(folder / "plane" / "models" / spec.folder / "scores.jsonl", model)
+        plane = {metric: sum(values.values()) / 18 for metric, values in found.items()}
+        assert f"| {shown} | {plane['psnr']:.2f} | {plane['ssim']:.3f} | {plane['lpips']:.3f} |" in page
+    with (folder / "plane" / "paired.csv").open(newline="") as file:
+        rows = {(row["entry"], row["region"], row["metric"]): row for row in csv.DictReader(file)}
+    row = rows[SLICES[1], "masked", "psnr"]
+    low, high = (-float(row[bound]) for bound in ("high", "low"))
+    assert (int(row["larger"]), float(row["p_holm"]) < 0.001) == (0, True)
+    assert f"by {-float(row['difference']):.2f} dB ({low:.2f} to {high:.2f})" in page
+
+
+def test_comparison__the_page_has_the_second_seed_of_the_autoencoder_trained_on_holes() -> None:
+    folder = RESULTS / "comparison"
+    found = masked_by_scan(folder / "models/ae_corrupt=true/seed-1/scores.jsonl", "ae:corrupt=true")
+    means = {metric: sum(values.values()) / 18 for metric, values in found.items()}
+    shown = f"has {means['psnr']:.2f} dB, {means['ssim']:.3f} and {means['lpips']:.3f} ([scores]"
+    assert shown in (folder / "README.md").read_text()
 
 
 def test_comparison__the_pages_have_the_autoencoders_of_the_paper() -> None:
