@@ -299,6 +299,51 @@ def test_sharper__the_pages_have_the_means_of_the_scores() -> None:
         assert row in LAB.read_text()
 
 
+def test_voxel_fusion__the_pages_have_the_means_of_the_scores() -> None:
+    page = (RESULTS / "voxel_fusion" / "README.md").read_text()
+    rows = {
+        "`demo`, trunk": ("sharper/preset", "maesil"),
+        "`demo`: its fusion on cells, 600 steps": ("sharper/preset", "maesil + fusion"),
+        "the same trunk, fusion on voxels, 2,500 steps": ("voxel_fusion/val/first", "maesil + fusion"),
+        "the same, 2,000 steps at a rate of 3e-3": ("voxel_fusion/val/fast", "maesil + fusion"),
+        "`unet:ssim_weight=1`, 4,000 steps": ("sharper/unet", "unet:ssim_weight=1"),
+    }
+    for shown, (trial, model) in rows.items():
+        row = page_row(shown, f"{trial}/scores.jsonl", model)
+        assert row in page
+        assert not shown.startswith("the same") or row in LAB.read_text()
+    assert page_row("", "voxel_fusion/val/first/scores.jsonl", "maesil") == page_row(
+        "", "sharper/preset/scores.jsonl", "maesil"
+    ), "one trunk"
+
+
+def test_voxel_fusion__the_page_has_the_differences() -> None:
+    """PSNR, SSIM and LPIPS against `demo` and against the U-Net: mean, interval over patients, scans ahead."""
+    page = (RESULTS / "voxel_fusion" / "README.md").read_text().replace("\n", " ")
+    ours = masked_by_scan(RESULTS / "voxel_fusion/val/first/scores.jsonl", "maesil + fusion")
+    demo = masked_by_scan(RESULTS / "sharper/preset/scores.jsonl", "maesil + fusion")
+    unet = masked_by_scan(RESULTS / "sharper/unet/scores.jsonl", "unet:ssim_weight=1")
+
+    def told(other: dict[str, dict[str, float]], metric: str, digits: int) -> tuple[str, str, int]:
+        sign = -1 if metric == "lpips" else 1
+        gains = [sign * (value - other[metric][scan]) for scan, value in ours[metric].items()]
+        low, high = patient_interval(gains, list(ours[metric]))
+        interval = f"{low:.{digits}f} to {high:.{digits}f}"
+        return f"{sum(gains) / 9:.{digits}f}", interval, sum(gain > 0 for gain in gains)
+
+    gain, interval, ahead = told(demo, "psnr", 2)
+    assert f"it gains {gain} dB ({ahead} of 9 scans; 95 % interval over patients {interval})" in page
+    for metric, name in (("ssim", "SSIM"), ("lpips", "LPIPS")):
+        gain, interval, ahead = told(demo, metric, 3)
+        assert f"{gain} in {name} ({ahead} of 9; {interval})" in page
+    gain, interval, ahead = told(unet, "psnr", 2)
+    assert f"ahead in PSNR by {gain} dB ({ahead} of 9; {interval})" in page
+    gain, interval, _ = told(unet, "ssim", 3)
+    assert f"level in SSIM ({gain}; {interval})" in page
+    gain, interval, _ = told(unet, "lpips", 3)
+    assert f"in LPIPS ({gain} better; {interval})" in page
+
+
 def test_sharper__one_step_at_the_full_rate_moves_the_trunk() -> None:
     page = (RESULTS / "sharper" / "README.md").read_text()
     before, after = (

@@ -1,7 +1,7 @@
 """A larger fusion: MONAI's U-Net corrects every masked voxel of a reconstruction.
 
 The fusion on cells can leave out detail of the reconstruction within cells of 2^3 voxels, but adds none; this one can.
-`results/sharper` compares the two.
+`results/voxel_fusion` compares the two.
 """
 
 from __future__ import annotations
