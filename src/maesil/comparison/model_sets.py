@@ -52,7 +52,7 @@ def slices(preset: RunConfig) -> ModelSet:
     """2D against 3D under the same masks; also meant for plane-wise masks (`maesil compare --masking.name plane`).
 
     Under dual masks, most masked voxels lie in slices with nothing visible, about which a 2D model knows nothing: the
-    ceiling is the best it could reach.
+    ceiling is about the best it could reach.
     """
     models = ("maesil", shared_slices(preset), *UNTRAINED, *CEILINGS)
     return ModelSet("2D against 3D under the same masks", parse_models(models))

@@ -50,7 +50,7 @@ class FusionConfig:
         width: Number of channels of its U-Net at the finest level, doubled at each coarser one; 0: no fusion.
         network: Kind of U-Net. "cells": a small one of three levels, on cells of 2^3 voxels. "voxels": MONAI's, of five
             levels, which corrects each voxel: sharper after thousands of steps (`results/voxel_fusion`). With a width
-            of 32, it has 7.9 M parameters, and needs a `peak_lr` of 1.5e-3.
+            of 32, it has 7.9 M parameters; of the two values of `peak_lr` that were tried, 1.5e-3 was the better.
         share: Share of the run's steps, at its end, that train the fusion; the rest of the network is frozen then. With
             1, the fusion alone is trained, in a run that starts from a trained network (`--init`); with less, the
             network learns for at least one step.
