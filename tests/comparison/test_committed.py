@@ -19,6 +19,7 @@ from maesil.evaluation.sheet import sheet_to_markdown
 
 RESULTS = Path(__file__).parents[2] / "results"
 LAB = RESULTS.parent / "docs" / "lab.md"
+README = RESULTS.parent / "README.md"
 PLAIN = "maesil:head=patch:visible_head=false:model.fusion.width=0"
 COMMITTED = {
     "comparison": (
@@ -315,6 +316,53 @@ def test_voxel_fusion__the_pages_have_the_means_of_the_scores() -> None:
     assert page_row("", "voxel_fusion/val/first/scores.jsonl", "maesil") == page_row(
         "", "sharper/preset/scores.jsonl", "maesil"
     ), "one trunk"
+
+
+def test_voxel_fusion__the_pages_have_the_test_patients() -> None:
+    """Means of the seed, and its differences from the means of the rivals' seeds."""
+    page = (RESULTS / "voxel_fusion" / "README.md").read_text().replace("\n", " ")
+    scores = RESULTS / "voxel_fusion/test/second/scores.jsonl"
+    rows = {"`demo` with a fusion on voxels: 3,400 and 2,500 steps": "maesil + fusion", "its trunk alone": "maesil"}
+    for shown, model in rows.items():
+        row = page_row(f"{shown} | 1", "voxel_fusion/test/second/scores.jsonl", model)
+        assert row in page
+    ours = masked_by_scan(scores, "maesil + fusion")
+    patients = {row.scan: row.patient for row in read_scores(scores)}
+    digits_of = {"psnr": 2, "ssim": 3, "lpips": 3}
+    means = [f"{sum(ours[metric].values()) / 18:.{digits}f}" for metric, digits in digits_of.items()]
+    assert "ours has {} dB, {} and {}: ahead of it in all three".format(*means) in README.read_text()
+    assert "{} dB, {} and {}, ahead of".format(*means) in LAB.read_text()
+    assert "({} dB, {}, {}, one seed)".format(*means) in (RESULTS / "comparison" / "README.md").read_text()
+
+    def gains(folder: str, model: str, metric: str) -> list[float]:
+        seeds = [
+            masked_by_scan(RESULTS / "comparison/models" / folder / seed / "scores.jsonl", model)[metric]
+            for seed in ("", "seed-1", "seed-2")
+        ]
+        sign = -1 if metric == "lpips" else 1
+        return [sign * (value - sum(seed[scan] for seed in seeds) / 3) for scan, value in ours[metric].items()]
+
+    said = {
+        "psnr": (2, "ahead by {} dB ({} of 18 scans; 95 % interval over patients {})", "gains {} dB ({} of 18)"),
+        "ssim": (3, "by {} in SSIM ({} of 18; {})", "{} in SSIM ({} of 18)"),
+        "lpips": (3, "by {} in LPIPS ({} of 18; {})", "{} in LPIPS ({} of 18)"),
+    }
+    for metric, (digits, of_unet, of_demo) in said.items():
+        found = gains("unet_ssim_weight=1", "unet:ssim_weight=1", metric)
+        low, high = patient_interval(found, [patients[scan] for scan in ours[metric]])
+        shown = f"{sum(found) / 18:.{digits}f}"
+        interval = f"{low:.{digits}f} to {high:.{digits}f}"
+        assert of_unet.format(shown, sum(gain > 0 for gain in found), interval) in page
+        found = gains("maesil", "maesil + fusion", metric)
+        assert of_demo.format(f"{sum(found) / 18:.{digits}f}", sum(gain > 0 for gain in found)) in page
+
+
+def test_voxel_fusion__the_page_has_the_seconds_of_the_log() -> None:
+    with (RESULTS / "voxel_fusion/test/second/metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["superpatches_per_s"]]
+    seconds = sum(80 / float(row["superpatches_per_s"]) for row in rows)
+    assert len(rows) == 590
+    assert f"took {seconds:,.0f} s of a core" in (RESULTS / "voxel_fusion" / "README.md").read_text()
 
 
 def test_voxel_fusion__the_page_has_the_differences() -> None:
