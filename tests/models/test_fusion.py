@@ -187,7 +187,7 @@ def test_reconstruct__a_fusion_on_voxels_does_not_read_masked_voxels() -> None:
 
 
 def test_fusion_config__refuses_a_network_without_a_width() -> None:
-    with pytest.raises(ConfigError, match="a fusion on voxels has no width"):
+    with pytest.raises(ConfigError, match="there is no fusion: its width is 0"):
         FusionConfig(network="voxels")
 
 

@@ -70,7 +70,9 @@ class FusionConfig:
         if self.share > 1.0:
             raise ConfigError(f"fusion.share is {self.share}", fix="give a share of the steps in (0, 1]")
         if self.network == "voxels" and not self.width:
-            raise ConfigError("a fusion on voxels has no width", fix="--model.fusion.width 32")
+            raise ConfigError(
+                "fusion.network is voxels, and there is no fusion: its width is 0", fix="--model.fusion.width 32"
+            )
         if self.share == 1.0 and not self.width:
             raise ConfigError(
                 "fusion.share 1 trains a fusion alone, and there is none",

@@ -111,7 +111,7 @@ def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
         check_network_learns(model)
         fits, loaded = encoder, "the encoder's weights"
     elif fits != set(own):
-        fits -= _last_part(model)  # its first layer may fit although others do not
+        fits -= _last_part(model)  # some of a fusion of another width fit, and are worth nothing alone
     model.load_state_dict({name: given[name] for name in fits}, strict=False)
     return replace(initial, loaded=f"{loaded} ({count_of(len(fits), 'tensor')} of {len(own)})")
 
