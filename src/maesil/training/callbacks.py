@@ -37,6 +37,12 @@ def steps_done(trainer: pl.Trainer, batch_index: int) -> bool:
     return (batch_index + 1) % int(trainer.accumulate_grad_batches) == 0
 
 
+def learning_alone(trainer: pl.Trainer) -> str:
+    """Name of the part that alone learnt in the last step; empty if that was the whole network."""
+    stage = getattr(trainer.lightning_module, "last_stage", None)
+    return stage.name if stage is not None and trainer.global_step > stage.first_step(int(trainer.max_steps)) else ""
+
+
 @final
 class Checkpoints(pl.Callback):
     """Writes ``checkpoints/last`` at intervals and at the end, and ``checkpoints/best`` when validation improves.
@@ -101,10 +107,11 @@ class Checkpoints(pl.Callback):
     def _measured(self, trainer: pl.Trainer, module: Stepper) -> dict[str, float]:
         """The latest metrics; names of those from an earlier step are followed by that step."""
         step, row = trainer.global_step, int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        logged = step // row * row
+        logged, part = step // row * row, learning_alone(trainer)
         found = {}
-        for name, value in trainer.callback_metrics.items():
-            at = self._scored if name == module.score else logged
+        for metric, value in trainer.callback_metrics.items():
+            at = self._scored if metric == module.score else logged
+            name = f"loss of the {part}" if metric == "loss" and part else metric
             found[name if at == step else f"{name} (step {at})"] = float(value)
         return found
 
@@ -134,6 +141,7 @@ class GracefulStop(pl.Callback):
     """Stops training after the current step on the first Ctrl-C or SIGTERM, and immediately on the second.
 
     A checkpoint appears whole or not at all, so the second signal loses no more than the steps since the last one.
+    Before the first step is done there is nothing to lose, so one signal is enough then: the step may take minutes.
 
     Args:
         say: Function that prints a line at once, as a step may take minutes.
@@ -142,22 +150,31 @@ class GracefulStop(pl.Callback):
     def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
         self.requested = False
         self.say = say
+        self._trainer: pl.Trainer | None = None
+        self._began = 0
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Installs the signal handlers."""
+        self._trainer, self._began = trainer, trainer.global_step
         self._previous = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        self.requested = True
-        signal.signal(number, self._previous[number])
+        again, self.requested = self.requested, True
+        if again or self._nothing_done():
+            raise KeyboardInterrupt
         with suppress(RuntimeError):  # the signal came while a line was being printed
             self.say(STOPPING)
 
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    def _nothing_done(self) -> bool:
+        """Whether no step would be lost, and no other rank waits for this one."""
+        trainer = self._trainer
+        return trainer is not None and trainer.world_size == 1 and trainer.global_step == self._began
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Marks the current step as the last one, so that the checkpoint callback saves it."""
+        """Marks this step as the last one; the checkpoint callback comes later in the list, and saves it."""
         if steps_done(trainer, batch_idx) and self._is_agreed(trainer):
             trainer.should_stop = True
 

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from maesil.progress import PLAIN_LINES, WINDOW_S, Lines, Pace
 from maesil.progress import Progress as Report
-from maesil.training.callbacks import steps_done
+from maesil.training.callbacks import learning_alone, steps_done
 
 
 @final
@@ -106,12 +106,6 @@ def line_every(trainer: pl.Trainer) -> int:
     """
     row = int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it without declaring it
     return max(1, round(trainer.max_steps / PLAIN_LINES / row)) * row
-
-
-def learning_alone(trainer: pl.Trainer) -> str:
-    """Name of the part that alone learnt in the last step; empty if that was the whole network."""
-    stage = getattr(trainer.lightning_module, "last_stage", None)
-    return stage.name if stage is not None and trainer.global_step > stage.first_step(int(trainer.max_steps)) else ""
 
 
 def facts(metrics: Mapping[str, Any], step: int, validated: int, part: str = "") -> str:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 import secrets
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -98,8 +98,18 @@ def fit(
         parts = module.last_stage is not None
         trainer = make_trainer(job, efficiency, [*always, *callbacks, bar], in_parts=parts)
         at_end.callback(_finish, trainer.loggers)
+        at_end.enter_context(_interrupt_for_exit())
         trainer.fit(module, datamodule=data, ckpt_path=str(state) if state.is_file() else None, weights_only=True)
     return "interrupted" if stop.requested and trainer.global_step < job.train.steps else "finished"
+
+
+@contextmanager
+def _interrupt_for_exit() -> Iterator[None]:
+    """Raises KeyboardInterrupt again where Lightning exits because of it: a notebook must live on, a command say so."""
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
 
 
 def row_every(job: Job) -> int:

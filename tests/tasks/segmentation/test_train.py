@@ -124,13 +124,13 @@ def test_finetune__resumes_where_it_stopped(config: FinetuneConfig, tmp_path: Pa
     with pytest.MonkeyPatch.context() as patch:
         from maesil.training.callbacks import GracefulStop
 
-        original = GracefulStop.on_train_batch_start
+        original = GracefulStop.on_train_batch_end
 
         def stop_after_three(self: GracefulStop, trainer: object, *rest: object) -> None:
-            self.requested = self.requested or trainer.global_step >= 2  # type: ignore[attr-defined]
+            self.requested = self.requested or trainer.global_step >= 3  # type: ignore[attr-defined]
             original(self, trainer, *rest)  # type: ignore[arg-type]
 
-        patch.setattr(GracefulStop, "on_train_batch_start", stop_after_three)
+        patch.setattr(GracefulStop, "on_train_batch_end", stop_after_three)
         assert pipeline.finetune_segmentation(stopped, run).status == "interrupted"
     outcome = pipeline.finetune_segmentation(stopped, run)
     assert (outcome.status, outcome.step) == ("finished", 6)
