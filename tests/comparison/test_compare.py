@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from maesil.comparison.budget import Budget
 from maesil.comparison.model_sets import ModelSet
 from maesil.comparison.result import OWN_MASKS, VISIBLE
 from maesil.comparison.spec import Spec, parse_models
+from maesil.comparison.standing import standing
 from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError, StoreError
 from maesil.evaluation.protocol import Protocol
@@ -135,6 +137,17 @@ def test_compare__any_failure_leaves_its_row_and_a_trace(
     comparison, _ = pipeline.compare(tiny_config, model_set(*words), Budget("steps", 4.0), out, protocol=PROTOCOL)
     assert comparison.results[0].failed is None
     assert not trace.exists()
+
+
+def test_compare__of_rows_that_learn_nothing_claims_nothing(tiny_config: RunConfig, tmp_path: Path) -> None:
+    words = ("mean", "kriging")
+    comparison, page = pipeline.compare(
+        tiny_config, model_set(*words), Budget("steps", 4.0), tmp_path / "out", protocol=PROTOCOL
+    )
+    assert comparison.budget == "no model is trained"
+    assert standing(comparison) == ""
+    table = (page.parent / "table2.md").read_text(encoding="utf-8")
+    assert not re.search("seen in|saw|learnt|steps", table)
 
 
 def test_compare__budgets_and_costs_count_every_device(

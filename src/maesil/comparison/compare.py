@@ -26,7 +26,7 @@ from maesil.progress import Progress
 from maesil.runs.card import dataset_counts
 from maesil.runs.from_weights import NONE, initial_of, with_absolute_init
 from maesil.runs.lock import locked
-from maesil.sampling.regions import check_overrides, regions_of, training_scans
+from maesil.sampling.regions import Region, check_overrides, regions_of, training_scans
 from maesil.seen import seen_note, trained_on
 from maesil.store.location import absolute
 from maesil.store.scanstore import ScanStore
@@ -85,6 +85,7 @@ def compare(
     scorer = Scorer(store, regions, protocol, preset.model.grid, protocol.masking_of(preset.masking))
     shown, screen = shown_regions(regions, pictures), console or Console(quiet=True)
     experiment = Experiment(preset, budget, scorer, shown, out, screen, seeds)
+    trains = any(spec.trained for spec in model_set.specs)
     for spec in model_set.specs:
         if spec.trained:
             spec.configure(preset)  # settings that do not fit are refused before there is a folder
@@ -95,17 +96,12 @@ def compare(
         *lpips_or_reason(scorer.protocol, None)[1],
         input_note(preset.model, scorer.masking, store),
         split_note(preset.data, split, regions),
-        seen_note(
-            trained_on(training_scans(store, preset.data.holdout), before=_seen_before(preset)),
-            [region.entry for region in regions],
-            by="the models",
-            whom="test" if split == "test" else "scored",
-        ),
+        *(_seen(preset, store, regions, split) if trains else ()),
     )
     comparison = Comparison(
         title=model_set.title,
         ours=next(result.delivered for result in results if result.label == model_set.ours),
-        budget=budget.describe(),
+        budget=budget.describe() if trains else "no model is trained",
         results=results,
         scores=tuple(score for _, scores in outcomes for score in scores),
         notes=notes,
@@ -113,6 +109,13 @@ def compare(
         settings=describe(preset, budget, store, scorer, seeds),
     )
     return comparison, write_all(comparison, Pictures(experiment.pictures(results), experiment.shown, scorer), out)
+
+
+def _seen(preset: RunConfig, store: ScanStore, regions: Sequence[Region], split: str) -> tuple[str]:
+    """How many of the scored patients the models saw in training."""
+    record = trained_on(training_scans(store, preset.data.holdout), before=_seen_before(preset))
+    entries = [region.entry for region in regions]
+    return (seen_note(record, entries, by="the models", whom="test" if split == "test" else "scored"),)
 
 
 def _seen_before(preset: RunConfig) -> Sequence[Mapping[str, Any] | None]:

@@ -16,11 +16,13 @@ UNLEARNT, TRAINED = "the best row without training", "the best other trained row
 def standing(comparison: Comparison) -> str:
     """Whether ours is ahead of the best row without training, and of the best other trained one, in masked PSNR.
 
-    Rivals are ranked rows that see the same voxels. Without any, or if ours is not ranked, it is empty.
+    Rivals are ranked rows that see the same voxels. It is empty without any, or if ours is not ranked or not trained.
 
     Args:
         comparison: The comparison, complete or in part.
     """
+    if not any(comparison.ours in result.entries for result in comparison.results if result.model not in UNTRAINED):
+        return ""
     tested = comparison.paired.query("region == 'masked' and metric == 'psnr'")
     rows = {row.entry: row for row in tested.itertuples()}
     found = [
