@@ -229,6 +229,8 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["compare", "there", "--out", "x", "--masking.name", "duel"], "did you mean 'dual'?"),
         (["compare", "nowhere", "--out", "x", "--beside", "dmo"], "did you mean 'demo'?"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.nii.gz"], "this run does not exist"),
+        (["reconstruct", "demo2mm", "scan.nii.gz", "--out", "x.nii.gz"], "did you mean 'demo-2mm'?"),
+        (["pretrain", "demo", "--run", "x", "--init", "headneck4mm"], "did you mean 'headneck-4mm'?"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "missing/x.nii.gz"], "mkdir -p missing"),
         (["reconstruct", "nowhere", "x.nii.gz", "--out", "my scans/x.nii.gz"], "mkdir -p 'my scans'"),
@@ -344,12 +346,12 @@ def test_commands__are_verbs_of_the_same_name(name: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", sorted(set(COMMANDS) - {"finetune", "compare", "compare-transfer", "export", "similar"})
+    "name", sorted(set(COMMANDS) - {"check", "finetune", "compare", "compare-transfer", "export", "similar"})
 )
 def test_commands__have_the_options_of_their_verb(name: str) -> None:
     """But for what is printed where, names of protocols, and `doctor --privacy`, which is a verb of its own.
 
-    Those left out read models or a query from words.
+    Those left out read models or a query from words, or take several scans where the verb takes one.
     """
     module = import_module(f"maesil.commands.{name}")
     (command,) = (each for each in vars(module).values() if is_dataclass(each) and each.__module__ == module.__name__)

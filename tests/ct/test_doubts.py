@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
+import re
 from itertools import islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from dicom_slices import write_slice
 from maesil.cli import main
 from maesil.ct.doubts import doubts_about
 from maesil.ct.geometry import Geometry
@@ -78,3 +81,45 @@ def test_check__the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert main(["check", str(tmp_path / "offset.nii.gz"), "--json"]) == 1
     assert '"doubts"' in capsys.readouterr().out
     assert main(["check", str(tmp_path / "none.nii.gz")]) == 2
+
+
+def test_check__of_a_folder_has_a_line_for_every_scan(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = trunk()
+    write_nifti(tmp_path / "ct.nii.gz", body)
+    write_nifti(tmp_path / "other.nii.gz", trunk(step=4.0))
+    assert main(["check", str(tmp_path)]) == 0
+    *sound, total = capsys.readouterr().out.splitlines()
+    assert sound == [f"sound    {tmp_path / name}" for name in ("ct.nii.gz", "other.nii.gz")]
+    assert total == "2 scans: 2 sound, 0 with doubts, 0 refused"
+    write_nifti(tmp_path / "offset.nii.gz", Volume(body.array + np.int16(1024), body.geometry))
+    (tmp_path / "short.nii.gz").write_bytes((tmp_path / "ct.nii.gz").read_bytes()[:500])
+    assert main(["check", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert re.search(r"doubt    \S+/offset\.nii\.gz\n           .*no voxel is below 0 HU.*subtract it\n", shown)
+    assert f"refused  {tmp_path / 'short.nii.gz'}\n" in shown
+    assert shown.endswith("4 scans: 2 sound, 1 with doubts, 1 refused\n")
+    named = [str(tmp_path / name) for name in ("ct.nii.gz", "offset.nii.gz")]
+    assert main(["check", *named, "--json"]) == 1
+    assert [one["sound"] for one in json.loads(capsys.readouterr().out)] == [True, False]
+    assert main(["check", *named, "--series", "1"]) == main(["check"]) == 2
+
+
+def write_series(folder: Path, number: int) -> None:
+    """A DICOM series of the trunk, one file a slice."""
+    folder.mkdir()
+    for index, plane in enumerate(trunk(step=2.0).array[:12]):
+        write_slice(folder / f"{index}.dcm", plane, index, {"SeriesInstanceUID": f"1.{number}", "PatientID": "p"})
+
+
+def test_check__of_a_dicom_folder_and_of_a_folder_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path / "one", 1)
+    main(["check", str(tmp_path / "one")])
+    assert capsys.readouterr().out.startswith("voxels       12 x 60 x 80 of 2.5 x 2 x 2 mm")
+    write_series(tmp_path / "two", 2)
+    main(["check", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert f"{tmp_path / 'two'}, series 1.2\n" in shown
+    assert "2 scans: " in shown
+    write_slice(tmp_path / "one" / "other.dcm", trunk().array[0], 0, {"SeriesInstanceUID": "1.3", "PatientID": "p"})
+    main(["check", str(tmp_path / "one"), "--series", "1.1"])
+    assert capsys.readouterr().out.startswith("voxels       12 x 60 x 80")

@@ -176,7 +176,7 @@ def console() -> Console:
     return Console(stderr=True, highlight=False, soft_wrap=True, quiet=not is_first_rank())
 
 
-def print_json(values: Mapping[str, Any]) -> None:
+def print_json(values: Mapping[str, Any] | Sequence[Any]) -> None:
     """Prints a machine-readable outcome on standard output."""
     if is_first_rank():
         print(json.dumps(values, indent=2, default=str))  # noqa: T201 (this is the command's output)

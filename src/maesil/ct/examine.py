@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maesil.ct.doubts import Doubt, doubts_about
 from maesil.ct.geometry import GeometryWarning
+from maesil.ct.readers import read
 from maesil.ct.readers.in_memory import volume_of
 from maesil.ct.volume import TISSUE_HU
 from maesil.shapes import Shape3
@@ -56,13 +58,14 @@ class ScanFacts:
         )
 
 
-def examine_scan(scan: Any, *, affine: Any = None, series: str | None = None) -> ScanFacts:
+def examine_scan(scan: Any, *, affine: Any = None, series: str | None = None, files: Sequence[Path] = ()) -> ScanFacts:
     """Reads one scan and says whether it looks like CT in Hounsfield units, with its axes in the right order.
 
     Args:
         scan: A path, a SimpleITK or nibabel image, or an array or tensor with `affine`, as in `volume_of`.
         affine: (4, 4); maps an index of the array's own axes to mm in RAS.
         series: The DICOM series to read, if the folder contains several.
+        files: Files of the scan, if they are known, as `find_scans` lists them; the path is then not searched.
 
     Raises:
         ScanError: The scan cannot be read, or is not sound.
@@ -70,7 +73,7 @@ def examine_scan(scan: Any, *, affine: Any = None, series: str | None = None) ->
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GeometryWarning)
-        volume = volume_of(scan, affine=affine, series=series)
+        volume = read(scan, series=series, files=files) if files else volume_of(scan, affine=affine, series=series)
     array = volume.array
     return ScanFacts(
         shape=volume.shape,

@@ -1,0 +1,82 @@
+"""The command `check` on folders: every scan of them, one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from maesil.counts import count_of
+from maesil.ct.examine import ScanFacts, examine_scan
+from maesil.datasets.find import find_scans
+from maesil.errors import ScanError
+
+
+@dataclass(frozen=True)
+class CheckedScan:
+    """What `check` found out about one scan of several.
+
+    Attributes:
+        path: File, or folder of a DICOM series.
+        series: Series UID in the folder; None for anything but DICOM.
+        facts: Facts and doubts; None if the scan was refused.
+        refusal: Reason why it cannot be read, and what to do; empty if it was read.
+    """
+
+    path: Path
+    series: str | None
+    facts: ScanFacts | None
+    refusal: str = ""
+
+    @property
+    def is_sound(self) -> bool:
+        """Whether the scan was read, and nothing speaks against it."""
+        return self.facts is not None and not self.facts.doubts
+
+    def lines(self) -> list[str]:
+        """The scan and its state, and a line for each doubt."""
+        if self.facts is None:
+            return [f"refused  {self._name}", f"           {self.refusal}"]
+        state = "doubt  " if self.facts.doubts else "sound  "
+        return [
+            f"{state}  {self._name}",
+            *(f"           {doubt.what}; {doubt.fix}" for doubt in self.facts.doubts),
+            *(f"           assumed: {text}" for text in self.facts.assumptions),
+        ]
+
+    @property
+    def _name(self) -> str:
+        return str(self.path) if self.series is None else f"{self.path}, series {self.series}"
+
+
+def check_scans(sources: Sequence[Path]) -> Iterator[CheckedScan]:
+    """Checks every scan of files and folders, as `find_scans` finds them, in the order of their paths.
+
+    Args:
+        sources: Volume files, DICOM folders, or trees of these.
+
+    Raises:
+        ConfigError: A source does not exist, or none has a scan.
+    """
+    found = find_scans(sources)
+    for problem in found.problems:
+        yield CheckedScan(problem.path or Path(problem.source), None, None, _told(problem.reason, problem.fix))
+    for scan in sorted(found.scans, key=lambda scan: (scan.path, scan.series or "")):  # their names may be hashes
+        try:
+            facts = examine_scan(scan.path, series=scan.series, files=scan.files)
+        except ScanError as error:
+            yield CheckedScan(scan.path, scan.series, None, _told(error.what, error.fix or ""))
+        else:
+            yield CheckedScan(scan.path, scan.series, facts)
+
+
+def _told(reason: str, fix: str) -> str:
+    return f"{reason}; {fix}" if fix else reason
+
+
+def tally(checked: Sequence[CheckedScan]) -> str:
+    """How many scans are sound, doubtful and refused, in a line."""
+    refused = sum(one.facts is None for one in checked)
+    sound = sum(one.is_sound for one in checked)
+    doubtful = len(checked) - refused - sound
+    return f"{count_of(len(checked), 'scan')}: {sound} sound, {doubtful} with doubts, {refused} refused"
