@@ -10,12 +10,15 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from maesil.commands.parsing import parse
+from maesil.commands.pretrain import Pretrain, starting_point
 from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_yaml, to_dict
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.masking import MASKINGS, DualMasking, UniformMasking
 from maesil.models import MODELS, MAEConfig, VAEConfig
 from maesil.presets import PRESETS
+from maesil.presets.ours import ON_VOXELS
 from maesil.runs.pretrain import settle
 from maesil.sampling.config import DataConfig
 from maesil.tasks.classification.config import ClassificationConfig
@@ -167,3 +170,15 @@ def test_parts__python_keywords_are_checked_too(part: Callable[..., object]) -> 
 def test_from_dict__a_setting_inside_a_model_is_named_without_pydantics_own_steps() -> None:
     with pytest.raises(ConfigError, match=r"setting 'model\.superpatch': .*integer"):
         from_dict({"model": {"superpatch": ["a", 64, 64]}})
+
+
+def test_settings__of_a_fusion_on_voxels_are_those_that_were_tried() -> None:
+    """Else it would have the width of the preset's fusion on cells, or none."""
+    for preset in ("demo", "paper"):
+        config, _ = starting_point([preset, "--model.fusion.network", "voxels"])
+        assert config.model.fusion == ON_VOXELS  # type: ignore[union-attr]
+    words = ["demo", "--model.fusion.network=voxels", "--model.fusion.width", "16"]
+    config, rest = starting_point(words)
+    fusion = parse(Pretrain, "pretrain", rest, Pretrain(config=config)).config.model.fusion  # type: ignore[union-attr]
+    assert fusion == replace(ON_VOXELS, width=16)
+    assert starting_point(["demo"])[0] == starting_point(["demo", "--model.fusion.network", "cells"])[0]

@@ -34,7 +34,8 @@ class RunConfig:
         efficiency: Devices and precision.
         seed: Seed of initialisation, data order, flips and masks.
         init: A run, a checkpoint, an exported encoder or the name of published weights, which a new run starts from;
-            "none": random weights. All weights are used if they fit the model, or else those of the encoder.
+            "none": random weights. All weights are used if they fit the model; all but the fusion's if only these do
+            not fit; or else those of the encoder.
         lengthened: Steps at which the run was made longer, each with the number of steps it had before; set by
             `pretrain`. From there on, the learning rate moves from that of the shorter run's schedule to the longer
             one's, linearly over the share `train.warmup` of the steps that are left.

@@ -15,10 +15,14 @@ from rich.console import Console
 from maesil import pipeline
 from maesil.cli import main
 from maesil.config import RunConfig, load_yaml
+from maesil.datasets.splits import SplitConfig
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.files import read_json
 from maesil.models.fusion import FusionConfig
+from maesil.runs.from_weights import initial_of
 from maesil.runs.load import load_run
+from maesil.runs.sides import side_warnings
+from maesil.sampling.config import HoldoutConfig
 from maesil.seen import seen_patients
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
@@ -135,6 +139,51 @@ def test_pretrain__starts_from_the_weights_of_a_run_or_an_export(tiny_config: Ru
         assert seen_patients({**record["seen"], "before": None}, store.entries) is None
 
 
+def test_pretrain__says_whom_the_weights_saw_and_whom_their_run_held_out(
+    tiny_config: RunConfig, tmp_path: Path
+) -> None:
+    first = tmp_path / "first"
+    pipeline.pretrain(steps(tiny_config, 1), first)  # trained on a and b; c and d are held out
+
+    def told(name: str, **holdout: object) -> str:
+        config = replace(tiny_config, init=str(first))
+        other = replace(config.data.holdout, **holdout)  # type: ignore[arg-type]
+        return shown_by(steps(replace(config, data=replace(config.data, holdout=other)), 1), tmp_path / name)
+
+    same, patients = told("same"), tiny_config.data.holdout.patients
+    assert "held out" not in same
+    swapped = told("swapped", patients=replace(patients, overrides={"a": "val", "b": "test"}))
+    assert "warning: the weights of --init were trained on 2 of the 2 patients held out here: scores on them" in swapped
+    assert "warning: the run of --init held out 2 of the 2 patients to train on: its scores on them cannot" in swapped
+    by_superpatch = told("all", by="superpatch", patients=replace(patients, overrides={}))
+    assert "warning: the run of --init held out 2 of the 4 patients to train on" in by_superpatch
+    assert "held out here" not in by_superpatch
+
+
+def test_side_warnings__of_another_store_name_only_whom_the_weights_saw(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """A patient whom the weights have not seen may be new there."""
+    pipeline.pretrain(steps(tiny_config, 1), tmp_path / "first")
+    initial = initial_of(str(tmp_path / "first"))
+    store = ScanStore(tiny_config.data.store or Path())
+    everyone = HoldoutConfig(by="superpatch")
+    assert len(side_warnings(initial, store, everyone)) == 1
+    assert side_warnings(replace(initial, store="another"), store, everyone) == []
+    one = HoldoutConfig(patients=SplitConfig(fractions=(1.0, 0.0, 0.0), overrides={"a": "test"}))
+    (warning,) = side_warnings(replace(initial, store="another"), store, one)
+    assert "trained on the patient held out here: scores on that patient say nothing" in warning
+    assert side_warnings(replace(initial, seen=None), store, one) == []
+
+
+def test_pretrain__names_the_spacing_of_weights_of_other_voxels(
+    tiny_config: RunConfig, scans: Path, tmp_path: Path
+) -> None:
+    pipeline.pretrain(steps(tiny_config, 1), tmp_path / "first")
+    prepare([scans], tmp_path / "other", PrepareConfig(spacing_mm=3.0, salt="test"), workers=0)
+    data = replace(tiny_config.data, store=tmp_path / "other")
+    shown = shown_by(steps(replace(tiny_config, data=data, init=str(tmp_path / "first")), 1), tmp_path / "run")
+    assert "spacing_mm 2.0 against policy spacing, spacing_mm 3.0; `maesil prepare ... --spacing-mm 2` makes" in shown
+
+
 def test_pretrain__starts_from_a_run_with_another_fusion(tiny_config: RunConfig, tmp_path: Path) -> None:
     """The network is kept, decoder and all; only the fusion begins anew."""
     first, run = tmp_path / "first", tmp_path / "run"
@@ -143,6 +192,7 @@ def test_pretrain__starts_from_a_run_with_another_fusion(tiny_config: RunConfig,
     fused = replace(tiny_config.model, fusion=FusionConfig(width=2, share=0.5))  # type: ignore[type-var]
     config = replace(tiny_config, train=still, model=fused, init=str(first))
     assert "starts from all weights but the fusion's (" in shown_by(steps(config, 2), run)
+    assert "- loss of the fusion: " in (run / "checkpoints" / "last" / "card.md").read_text(encoding="utf-8")
     before, after = (load_run(each, device="cpu").model.state_dict() for each in (first, run))
     assert all(torch.allclose(after[name], weight, atol=1e-6) for name, weight in before.items())
     assert {name.split(".")[0] for name in set(after) - set(before)} == {"fusion"}

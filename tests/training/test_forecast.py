@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+from dataclasses import replace
 from unittest.mock import Mock
 
 import pytest
@@ -10,7 +12,9 @@ import pytorch_lightning as pl
 from rich.console import Console
 
 from maesil.presets import PRESETS
-from maesil.runs.advice import cpu_advice
+from maesil.presets.baselines import baseline
+from maesil.runs.advice import cpu_advice, cpu_warning
+from maesil.training.config import EfficiencyConfig
 from maesil.training.forecast import Forecast
 
 
@@ -58,3 +62,15 @@ def test_cpu_advice__names_a_smaller_preset_where_days_are_left() -> None:
     base, demo = PRESETS["base"](), PRESETS["demo"]()
     assert "use a smaller preset (`maesil pretrain demo" in cpu_advice(base, "cpu", 11 * 86400.0)
     assert cpu_advice(base, "cpu", 3600.0) == cpu_advice(base, "gpu", 1e7) == cpu_advice(demo, "cpu", 1e7) == ""
+
+
+def test_cpu_warning__comes_before_a_first_step_that_takes_minutes() -> None:
+    """About 2 TFLOP for each of 3.2 million superpatches: 740 days of a core's best."""
+    on_cpu = EfficiencyConfig(accelerator="cpu", threads=1)
+    paper, demo = (replace(PRESETS[name](), efficiency=on_cpu) for name in ("paper", "demo"))
+    warning = cpu_warning(paper)
+    days = int(re.match(r"this run will take more than (\d+) d", warning)[1])  # type: ignore[index]
+    assert 1200 < days < 1800
+    assert warning.endswith("fewer --train.steps, or a GPU")
+    assert cpu_warning(demo) == cpu_warning(replace(paper, train=replace(paper.train, steps=10))) == ""
+    assert cpu_warning(baseline("vae", paper)) == "", "its operations are not counted in advance"

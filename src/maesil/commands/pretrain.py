@@ -15,9 +15,10 @@ from maesil.config import RunConfig, load_yaml
 from maesil.errors import ConfigError
 from maesil.files import quoted
 from maesil.masking import MASKINGS
-from maesil.models import MODELS
+from maesil.models import MODELS, MAEConfig
 from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
+from maesil.presets.ours import ON_VOXELS
 from maesil.runs.checkpoints import checkpoint_of, steps_done
 
 
@@ -34,6 +35,7 @@ class Pretrain:
       maesil pretrain base --data.store store --run runs/base
       maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile
       maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
+      maesil pretrain demo --data.store store --run runs/sharp --train.steps 5900 --model.fusion.network voxels
       maesil pretrain base --model.name vae --data.store store --run runs/vae --model.kl-per-voxel 1
       maesil pretrain --run runs/base                                        (resumes the run with its own settings)
       maesil pretrain --run runs/base --train.steps 100000                   (makes it longer, finished or not)
@@ -117,9 +119,18 @@ def _settings_of(run: str | None, command: str) -> RunConfig:
 
 
 def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:
-    """Replaces masking and model as named: each has flags of its own, so they must be known before parsing."""
+    """Replaces masking, model and fusion as named: what other flags exist, or their defaults, depends on them."""
     model, masked = value_of(words, "--model.name"), with_masking(config, words)
-    return masked if model is None else baseline(model, masked)
+    named = masked if model is None else baseline(model, masked)
+    return with_fusion(named, value_of(words, "--model.fusion.network"))
+
+
+def with_fusion(config: RunConfig, network: str | None) -> RunConfig:
+    """Replaces the fusion by one on voxels as it was tried, if that is named and the settings have another."""
+    model = config.model
+    if network != "voxels" or not isinstance(model, MAEConfig) or model.fusion.network == network:
+        return config
+    return replace(config, model=replace(model, fusion=ON_VOXELS))
 
 
 def with_masking(config: RunConfig, words: Sequence[str]) -> RunConfig:

@@ -24,6 +24,9 @@ SEAMLESS: dict[str, Any] = {
 """What our presets add to the paper's network, so that reconstructions have contrast and no seams; docs/lab.md has the
 gain."""
 
+ON_VOXELS = FusionConfig(width=32, network="voxels", share=0.42, peak_lr=1.5e-3, ssim_weight=1.0)
+"""The fusion on voxels as it was tried with `demo`; results/voxel_fusion has the gain and the cost."""
+
 
 def paper() -> RunConfig:
     """The paper's method: 128^3 superpatches, 4,096 tokens of 768, dual masking of 75 % in total.

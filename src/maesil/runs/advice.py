@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import torch
+
 from maesil.config import RunConfig
+from maesil.models import MAEConfig
+from maesil.models.cost import mae_flops
+from maesil.progress import duration
+from maesil.training.devices import resolve, world_size
 
 LONG_S = 24 * 3600.0
 """Time from which a run on a CPU is too long."""
 SMALLEST = "demo"
 """Preset for CPUs."""
+CORE_FLOPS = 5e10
+"""Floating-point operations per second that a CPU core does at best; most do fewer."""
+
+
+def cpu_warning(config: RunConfig) -> str:
+    """What to know before a run that a CPU cannot finish within a day at its best; empty where it can, or on a GPU.
+
+    A first step may take so long that a forecast made from it comes too late.
+
+    Args:
+        config: Settings of a masked autoencoder's run; those of other models get no warning.
+    """
+    efficiency = resolve(config.efficiency)
+    if not isinstance(config.model, MAEConfig):
+        return ""
+    threads = torch.get_num_threads() if efficiency.threads == "auto" else efficiency.threads
+    superpatches = config.train.steps * config.train.global_batch(world_size(efficiency))
+    flops = mae_flops(config.model, config.masking.visible_count(config.model.grid)) * superpatches
+    least_s = flops / (CORE_FLOPS * threads * world_size(efficiency))
+    advice = cpu_advice(config, str(efficiency.accelerator), least_s)
+    return f"this run will take more than {duration(least_s)}: {advice}" if advice else ""
 
 
 def cpu_advice(config: RunConfig, accelerator: str, seconds: float) -> str:

@@ -41,6 +41,7 @@ class Initial:
         voxels: How the scans were resampled, as in a store's settings.
         seen: Record of the patients that were seen, from `maesil.seen`; None: unknown.
         network: Settings of the model, and the HU window that it sees, by dotted name.
+        store: Fingerprint of the store that they were trained on; None: unknown.
         loaded: What of the weights was loaded; empty before.
     """
 
@@ -50,6 +51,7 @@ class Initial:
     voxels: Mapping[str, Any]
     seen: Mapping[str, Any] | None
     network: Mapping[str, Any]
+    store: str | None = None
     loaded: str = ""
 
     def record(self) -> dict[str, Any]:
@@ -81,7 +83,8 @@ def initial_of(source: str) -> Initial:
     found, record = checkpoint_of(folder)
     config, step = record["config"], int(record["step"])
     network = _network(config["model"], config["data"]["window"])
-    return Initial(_weights(found), config["preset"], step, record["prepare"], record.get("seen"), network)
+    seen, store = record.get("seen"), record.get("store")
+    return Initial(_weights(found), config["preset"], step, record["prepare"], seen, network, store)
 
 
 def _network(model: Mapping[str, Any], window: Mapping[str, Any]) -> dict[str, Any]:
@@ -178,7 +181,9 @@ def other_voxels(initial: Initial, settings: Mapping[str, Any]) -> str | None:
     if theirs == ours:
         return None
     both = " against ".join(", ".join(f"{key} {value}" for key, value in each.items()) for each in (theirs, ours))
-    return f"the weights were trained on other voxels than the store's: {both}"
+    theirs_mm = theirs.get("spacing_mm") if theirs.get("policy", "spacing") == "spacing" else None
+    fix = f"; `maesil prepare ... --spacing-mm {theirs_mm:g}` makes a store like theirs" if theirs_mm else ""
+    return f"the weights were trained on other voxels than the store's: {both}{fix}"
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from maesil.models import Pretrainer, make_model
 from maesil.models.transformer import recompute_blocks
 from maesil.progress import Progress
 from maesil.rank import is_first_rank
-from maesil.runs.advice import cpu_advice
+from maesil.runs.advice import cpu_advice, cpu_warning
 from maesil.runs.card import model_card, run_record, store_lines
 from maesil.runs.checkpoints import checkpoint_of, steps_done
 from maesil.runs.claim import SETTINGS, claim
@@ -33,6 +33,7 @@ from maesil.runs.from_weights import (
     with_absolute_init,
 )
 from maesil.runs.lock import locked
+from maesil.runs.sides import side_warnings
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import GridPlan, make_plan
@@ -130,6 +131,8 @@ def _train(
     """Trains from the run's last checkpoint, or from the start."""
     module = make_module(config, resolve(config.efficiency))
     initial = _initial(config, module.model, store, run, screen)
+    if not steps_done(run) and (warning := cpu_warning(config)):
+        screen.print(f"warning: {warning}", markup=False)
     job = Job(
         train=config.train,
         monitor=config.monitor,
@@ -171,7 +174,8 @@ def _initial(
     initial = start_from(model, initial_of(config.init), config.init)
     check_same_network(model, initial, config)
     screen.print(f"starts from {initial.loaded} of {config.init}, step {initial.step}", markup=False)
-    if (warning := other_voxels(initial, store.manifest["settings"])) is not None:
+    warnings = [other_voxels(initial, store.manifest["settings"]), *side_warnings(initial, store, config.data.holdout)]
+    for warning in filter(None, warnings):
         screen.print(f"warning: {warning}", markup=False)
     return {"init": initial.record(), "seen": initial.seen}
 
