@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from maesil.models import fusion, voxel_fusion
+from maesil.models import cell_fusion, fusion, voxel_fusion
 from maesil.models.autoencoder import AutoencoderConfig
 from maesil.models.kriging import cells_of
 from maesil.models.mae import DECODERS, MAEConfig
@@ -49,7 +49,7 @@ def fusion_flops(config: MAEConfig) -> int:
     )
     if config.fusion.network == "voxels":
         return fill + _enlarging_flops(cells, config.superpatch) + _voxel_network_flops(config)
-    blurs = 2 * len(fusion.BLURS) * _spectral_flops(cells) // 2
+    blurs = 2 * len(cell_fusion.BLURS) * _spectral_flops(cells) // 2
     enlarging = 2 * 3 * _enlarging_flops(cells, config.superpatch)
     return fill + blurs + enlarging + _small_unet_flops(config.fusion.widths, product(cells))
 
@@ -76,11 +76,11 @@ def _small_unet_flops(widths: list[int], cells: int) -> int:
     total = 0
     for level, width in enumerate(widths):
         here = cells // 8**level
-        entering = fusion.INPUTS if level == 0 else widths[level - 1]
+        entering = cell_fusion.INPUTS if level == 0 else widths[level - 1]
         passes = PASSES - 1 if level == 0 else PASSES
         merging = width * (width + widths[level + 1]) if level + 1 < len(widths) else 0
-        total += 2 * fusion.KERNEL**3 * here * (passes * entering * width + PASSES * (width**2 + merging))
-    return total + 2 * PASSES * cells * widths[0] * fusion.OUTPUTS
+        total += 2 * cell_fusion.KERNEL**3 * here * (passes * entering * width + PASSES * (width**2 + merging))
+    return total + 2 * PASSES * cells * widths[0] * cell_fusion.OUTPUTS
 
 
 def _voxel_network_flops(config: MAEConfig) -> int:

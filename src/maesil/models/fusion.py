@@ -1,4 +1,4 @@
-"""Fusion: a U-Net that combines a network's reconstruction with a kriged fill, on masked voxels only.
+"""Fusion: a network that corrects the masked voxels of a reconstruction, beside a kriged fill.
 
 Kriging can be better than a network near visible voxels and has no seams; the network is better where anatomy has to be
 known. The fusion learns, at the end of a run, where to trust which. The network itself is frozen then, so that its
@@ -7,11 +7,10 @@ encoder is asked for all that it would be asked for without a fusion.
 
 from __future__ import annotations
 
-from itertools import pairwise
+from abc import ABC, abstractmethod
 from typing import Literal, final
 
 import torch
-import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Bool, Float
 from pydantic import ConfigDict, NonNegativeFloat, NonNegativeInt, PositiveFloat
 from pydantic.dataclasses import dataclass
@@ -19,7 +18,6 @@ from torch import Tensor, nn
 
 from maesil.errors import ConfigError
 from maesil.models.enlarging import enlarged
-from maesil.models.interpolation import gaussian_blur
 from maesil.models.kriging import GaussianField, cells_of
 from maesil.models.mean import visible_mean
 from maesil.shapes import Shape3
@@ -28,18 +26,10 @@ FINE, COARSE = 2, 4
 """Edges of the cells that the fill is solved on, in voxels; the U-Net on cells works on the fine ones."""
 COARSE_STEPS, FINE_STEPS = 12, 8
 """Steps of the fill's solver: within 0.03 dB of the converged fill, in a fifth of its time."""
-BLURS = (0.5, 1.5)
-"""Widths of the Gaussians that blur the visible mask, in patches: they tell how far visible voxels are."""
 FLAT = 0.05
 """Standard deviation of visible voxels, in window units, below which a superpatch is corrected less."""
 LEVELS = {"cells": 3, "voxels": 5}
 """Resolutions of the U-Net of each kind of fusion."""
-KERNEL = 3
-"""Edge of convolutions of the U-Net on cells."""
-INPUTS = 3 + len(BLURS)
-"""Channels that the U-Net on cells sees: reconstruction, fill, visible mask and its blurs."""
-OUTPUTS = 3
-"""Channels that the U-Net on cells returns: gate, correction and share of detail to leave out."""
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -115,27 +105,23 @@ class KrigedFill(nn.Module):
         return mean + self.fine.complete(known, unknown, start=enlarged(start, known.shape[2:]), steps=FINE_STEPS)
 
 
-@final
-class Fusion(nn.Module):
-    """Combines a reconstruction with a kriged fill of the same visible voxels.
+class Fusion(nn.Module, ABC):
+    """Corrects the masked voxels of a reconstruction, beside a kriged fill of the same visible voxels.
 
-    On cells of 2^3 voxels, a U-Net sees both, the mask and how far visible voxels are. It returns a gate from the
-    reconstruction to the fill and a correction, whose sum is enlarged smoothly to voxels, and a share by which the
-    reconstruction's detail within cells, such as its seams, is left out. All three are zero at the start, where the
-    result is the reconstruction.
+    Subclasses are final. Their networks start so that the result is the reconstruction.
 
     Args:
-        config: Settings, with a positive width.
         patch: Voxels of a patch of the masks.
-        mean: Mean of the U-Net's inputs in window units.
+        mean: Mean of the network's inputs in window units.
         std: Standard deviation of these.
+        network: Network that sees the reconstruction, the fill and the mask.
     """
 
-    def __init__(self, config: FusionConfig, patch: Shape3, mean: float, std: float) -> None:
+    def __init__(self, patch: Shape3, mean: float, std: float, network: nn.Module) -> None:
         super().__init__()
         self.patch, self.mean, self.std = patch, mean, std
         self.fill = KrigedFill(patch)
-        self.network = SmallUNet(config.widths)
+        self.network = network
 
     def forward(
         self,
@@ -143,41 +129,39 @@ class Fusion(nn.Module):
         reconstruction: Float[Tensor, "b c d h w"],
         hidden: Bool[Tensor, "b 1 d h w"],
     ) -> Float[Tensor, "b c d h w"]:
-        """Returns the reconstruction with its masked voxels fused; visible ones stay as they are.
+        """Returns the reconstruction with its masked voxels corrected; visible ones stay as they are.
 
         Args:
             superpatch: Voxels in window units, of which only visible ones are read.
             reconstruction: The network's prediction of every voxel.
             hidden: Masked voxels, True = masked.
         """
+        predicted = reconstruction.float()
+        composite = torch.where(hidden, predicted, superpatch.float())
         with torch.autocast(superpatch.device.type, enabled=False):
-            predicted = reconstruction.float()
-            composite = torch.where(hidden, predicted, superpatch.float())
             fill = self.fill(composite, hidden)
-            cells = F.avg_pool3d(composite, self.fill.fine.cell)
-            gate, correction, smoothing = self._outputs(cells, fill, hidden)
-            correction = self.std * correction * contrast(composite, hidden)
-            change = gate * (fill - cells) + correction
-            maps = enlarged(torch.cat((change, cells, smoothing), dim=1), superpatch.shape[2:])
-            change, smooth, smoothing = maps.chunk(3, dim=1)
-            fused = predicted + change + smoothing * (smooth - predicted)
-            return torch.where(hidden, fused, predicted)
+        return torch.where(hidden, self.corrected(predicted, composite, fill, hidden), predicted)
 
-    def _outputs(
+    @abstractmethod
+    def corrected(
         self,
-        cells: Float[Tensor, "b 1 d2 h2 w2"],
-        fill: Float[Tensor, "b 1 d2 h2 w2"],
+        predicted: Float[Tensor, "b c d h w"],
+        composite: Float[Tensor, "b c d h w"],
+        fill: Float[Tensor, "b c d2 h2 w2"],
         hidden: Bool[Tensor, "b 1 d h w"],
-    ) -> tuple[Tensor, ...]:
-        """The U-Net's outputs on the fine cells, each (b, 1, d2, h2, w2), in float32."""
-        visible = 1.0 - F.max_pool3d(hidden.float(), self.fill.fine.cell)
-        scale = [edge / cell for edge, cell in zip(self.patch, self.fill.fine.cell, strict=True)]
-        blurs = [_blurred(visible, [blur * edge for edge in scale]) for blur in BLURS]
-        shown = torch.cat(((cells - self.mean) / self.std, (fill - self.mean) / self.std, visible, *blurs), dim=1)
-        # 3D convolutions are faster with channels last on a CPU.
-        shown = shown.to(self.network.head.weight.dtype, memory_format=torch.channels_last_3d)
-        outputs: Tensor = self.network(shown)
-        return outputs.float().contiguous().chunk(OUTPUTS, dim=1)
+    ) -> Float[Tensor, "b c d h w"]:
+        """Corrects a prediction; the result counts on masked voxels only.
+
+        Args:
+            predicted: The network's prediction of every voxel.
+            composite: The same with visible voxels from the scan.
+            fill: Kriged fill of fine cells.
+            hidden: Masked voxels, True = masked.
+        """
+
+    def standardised(self, volume: Float[Tensor, ...]) -> Float[Tensor, ...]:
+        """Window units as the network sees them."""
+        return (volume - self.mean) / self.std
 
 
 def contrast(volume: Float[Tensor, "b c d h w"], hidden: Bool[Tensor, "b 1 d h w"]) -> Float[Tensor, "b c 1 1 1"]:
@@ -192,48 +176,3 @@ def coarse_cells(patch: Shape3) -> Shape3:
     fine = cells_of(patch, FINE)
     depth, height, width = (COARSE if edge % COARSE == 0 else cell for edge, cell in zip(patch, fine, strict=True))
     return (depth, height, width)
-
-
-@final
-class SmallUNet(nn.Module):
-    """Two convolutions on the way down and one on the way up at each resolution; its outputs are zero at the start.
-
-    Args:
-        widths: Number of channels of each level, from the finest.
-    """
-
-    def __init__(self, widths: list[int]) -> None:
-        super().__init__()
-        above = [INPUTS, *widths[:-1]]
-        self.enter = nn.ModuleList(
-            _convolution(first, second, stride=1 if level == 0 else 2)
-            for level, (first, second) in enumerate(zip(above, widths, strict=True))
-        )
-        self.stay = nn.ModuleList(_convolution(width, width) for width in widths)
-        self.merge = nn.ModuleList(_convolution(fine + coarse, fine) for fine, coarse in pairwise(widths))
-        self.head = nn.Conv3d(widths[0], OUTPUTS, 1)
-        nn.init.zeros_(self.head.weight)
-        assert self.head.bias is not None
-        nn.init.zeros_(self.head.bias)
-
-    def forward(self, cells: Float[Tensor, "b i d h w"]) -> Float[Tensor, "b o d h w"]:
-        """Maps channels of cells to channels of cells, of any size."""
-        skips = []
-        for enter, stay in zip(self.enter, self.stay, strict=True):
-            cells = F.gelu(stay(F.gelu(enter(cells))))
-            skips.append(cells)
-        cells = skips.pop()
-        for merge in reversed(self.merge):
-            skip = skips.pop()
-            cells = F.gelu(merge(torch.cat((skip, F.interpolate(cells, skip.shape[2:])), dim=1)))
-        outputs: Tensor = self.head(cells)
-        return outputs
-
-
-def _convolution(first: int, second: int, stride: int = 1) -> nn.Conv3d:
-    return nn.Conv3d(first, second, KERNEL, stride, padding=KERNEL // 2)
-
-
-def _blurred(visible: Float[Tensor, "b 1 d h w"], sigmas: list[float]) -> Float[Tensor, "b 1 d h w"]:
-    """The visible share around each cell, in a Gaussian window that ends at the superpatch's faces."""
-    return gaussian_blur(visible, sigmas) / gaussian_blur(torch.ones_like(visible[:1]), sigmas)

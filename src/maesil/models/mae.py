@@ -7,7 +7,7 @@ mask tokens, restores the order, and predicts every patch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Literal, final
 
 import torch
@@ -20,6 +20,7 @@ from maesil.catalog import Catalog
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import Masking
+from maesil.models.cell_fusion import CellFusion
 from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
 from maesil.models.fusion import Fusion, FusionConfig
@@ -255,10 +256,13 @@ def make_decoder(config: MAEConfig) -> PatchDecoder:
     return kind(config.encoder_width, width, blocks, config.make_positions(width), config.grid.voxels_per_patch)
 
 
-FUSIONS: Mapping[str, type[Fusion | VoxelFusion]] = {"cells": Fusion, "voxels": VoxelFusion}
+FUSIONS: Mapping[str, Callable[[FusionConfig, Shape3, float, float], Fusion]] = {
+    "cells": CellFusion,
+    "voxels": VoxelFusion,
+}
 
 
-def make_fusion(config: MAEConfig) -> Fusion | VoxelFusion:
+def make_fusion(config: MAEConfig) -> Fusion:
     """Makes the fusion that the configuration names."""
     return FUSIONS[config.fusion.network](config.fusion, config.patch, config.input_mean, config.input_std)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maesil.errors import ConfigError
 from maesil.models.enlarging import enlarged
-from maesil.models.fusion import LEVELS, FusionConfig, KrigedFill, contrast
+from maesil.models.fusion import LEVELS, Fusion, FusionConfig, contrast
 from maesil.models.unet import monai_unet
 from maesil.shapes import Shape3
 
@@ -23,7 +23,7 @@ INPUTS = 3
 
 
 @final
-class VoxelFusion(nn.Module):
+class VoxelFusion(Fusion):
     """Adds a correction to the masked voxels of a reconstruction.
 
     A U-Net sees the reconstruction and the kriged fill, both with the visible voxels in their places, and the mask. Its
@@ -40,37 +40,27 @@ class VoxelFusion(nn.Module):
     """
 
     def __init__(self, config: FusionConfig, patch: Shape3, mean: float, std: float) -> None:
-        super().__init__()
-        self.mean, self.std = mean, std
-        self.fill = KrigedFill(patch)
-        self.network = monai_unet(INPUTS, config.widths)
+        super().__init__(patch, mean, std, monai_unet(INPUTS, config.widths))
         last = [module for module in self.network.modules() if isinstance(module, nn.ConvTranspose3d)][-1]
         nn.init.zeros_(last.weight)
         assert last.bias is not None
         nn.init.zeros_(last.bias)
 
-    def forward(
+    def corrected(
         self,
-        superpatch: Float[Tensor, "b c d h w"],
-        reconstruction: Float[Tensor, "b c d h w"],
+        predicted: Float[Tensor, "b c d h w"],
+        composite: Float[Tensor, "b c d h w"],
+        fill: Float[Tensor, "b c d2 h2 w2"],
         hidden: Bool[Tensor, "b 1 d h w"],
     ) -> Float[Tensor, "b c d h w"]:
-        """Returns the reconstruction with its masked voxels corrected; visible ones stay as they are.
-
-        Args:
-            superpatch: Voxels in window units, of which only visible ones are read.
-            reconstruction: The network's prediction of every voxel.
-            hidden: Masked voxels, True = masked.
-        """
-        predicted = reconstruction.float()
-        composite = torch.where(hidden, predicted, superpatch.float())
-        with torch.autocast(superpatch.device.type, enabled=False):
-            fill = torch.where(hidden, enlarged(self.fill(composite, hidden), superpatch.shape[2:]), composite)
-        shown = torch.cat(((composite - self.mean) / self.std, (fill - self.mean) / self.std, hidden.float()), dim=1)
+        """Adds the U-Net's correction of every voxel."""
+        with torch.autocast(predicted.device.type, enabled=False):
+            filled = torch.where(hidden, enlarged(fill, predicted.shape[2:]), composite)
+        shown = torch.cat((self.standardised(composite), self.standardised(filled), hidden.float()), dim=1)
         # 3D convolutions are faster with channels last on a CPU.
         shown = shown.to(next(self.network.parameters()).dtype, memory_format=torch.channels_last_3d)
         correction: Tensor = self.network(shown).float()
-        return torch.where(hidden, predicted + self.std * contrast(composite, hidden) * correction, predicted)
+        return predicted + self.std * contrast(composite, hidden) * correction
 
 
 def check_levels_fit(superpatch: Shape3, config: FusionConfig) -> None:
