@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import secrets
 import shlex
@@ -81,6 +82,14 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, value: Any) -> Path:
     """Writes a value as indented JSON atomically; returns the path."""
     return write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def sha256_of(path: Path) -> str | None:
+    """SHA-256 of a file's content, in hexadecimal; None if there is no such file."""
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def read_json(path: Path) -> Any:

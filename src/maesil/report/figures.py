@@ -10,6 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.patheffects import withStroke
 
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import View
@@ -19,6 +20,8 @@ PICTURES = (".png", ".svg", ".pdf")
 PANELS = ("original", "masked input", "reconstruction", "absolute error")
 HIDDEN = (0.13, 0.17, 0.25)
 """Colour of masked voxels."""
+OUTLINE = (withStroke(linewidth=2, foreground="black"),)
+"""Edge of letters that lie on an image."""
 
 
 def figure3(case: Case, *, shown_hu: tuple[float, float] = (-1000.0, 500.0), error_hu: float = 400.0) -> Figure:
@@ -87,7 +90,10 @@ def edge_letters(axes: Axes, view: View) -> None:
     """Writes the radiological letters at a view's edges."""
     places = ((0.03, 0.5), (0.97, 0.5), (0.5, 0.95), (0.5, 0.05))
     for letter, (x, y) in zip(EDGES[view], places, strict=True):
-        axes.text(x, y, letter, transform=axes.transAxes, color="#7fd4ff", fontsize=9, ha="center", va="center")
+        axes.text(
+            x, y, letter, transform=axes.transAxes, color="#7fd4ff", fontsize=9, ha="center", va="center",
+            path_effects=OUTLINE,
+        )  # fmt: skip
 
 
 def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:

@@ -14,7 +14,7 @@ from torch import Tensor
 from maesil.config import RunConfig, flat, to_dict
 from maesil.counts import count_of
 from maesil.errors import CheckpointError, ConfigError, reason
-from maesil.files import read_json
+from maesil.files import read_json, sha256_of
 from maesil.models import Pretrainer
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.kinds import EXPORTED
@@ -41,6 +41,7 @@ class Initial:
         voxels: How the scans were resampled, as in a store's settings.
         seen: Record of the patients that were seen, from `maesil.seen`; None: unknown.
         network: Settings of the model, and the HU window that it sees, by dotted name.
+        sha256: Digest of the file that they were read from.
         store: Fingerprint of the store that they were trained on; None: unknown.
         loaded: What of the weights was loaded; empty before.
     """
@@ -51,12 +52,13 @@ class Initial:
     voxels: Mapping[str, Any]
     seen: Mapping[str, Any] | None
     network: Mapping[str, Any]
+    sha256: str | None
     store: str | None = None
     loaded: str = ""
 
     def record(self) -> dict[str, Any]:
         """What a checkpoint's config.json says of them."""
-        return {"loaded": self.loaded, "preset": self.preset, "step": self.step}
+        return {"loaded": self.loaded, "preset": self.preset, "step": self.step, "sha256": self.sha256}
 
 
 def with_absolute_init(config: RunConfig) -> RunConfig:
@@ -77,14 +79,17 @@ def initial_of(source: str) -> Initial:
     folder = published(source) if is_published(source) else Path(source)
     if (folder / EXPORTED).is_file():
         card = read_json(folder / EXPORTED)
-        window = {end: card[end] for end in ("low_hu", "high_hu")}
-        network = _network(card["model"], window)
-        return Initial(_weights(folder), card["preset"], int(card["step"]), card["voxels"], card.get("seen"), network)
-    found, record = checkpoint_of(folder)
-    config, step = record["config"], int(record["step"])
-    network = _network(config["model"], config["data"]["window"])
-    seen, store = record.get("seen"), record.get("store")
-    return Initial(_weights(found), config["preset"], step, record["prepare"], seen, network, store)
+        model, window = card["model"], {end: card[end] for end in ("low_hu", "high_hu")}
+        about = {"preset": card["preset"], "voxels": card["voxels"], "seen": card.get("seen")}
+        step = card["step"]
+    else:
+        folder, record = checkpoint_of(folder)
+        config, step = record["config"], record["step"]
+        model, window = config["model"], config["data"]["window"]
+        about = {"preset": config["preset"], "voxels": record["prepare"], "seen": record.get("seen")}
+        about["store"] = record.get("store")
+    file = folder / WEIGHTS
+    return Initial(_weights(file), step=int(step), network=_network(model, window), sha256=sha256_of(file), **about)
 
 
 def _network(model: Mapping[str, Any], window: Mapping[str, Any]) -> dict[str, Any]:
@@ -186,11 +191,9 @@ def other_voxels(initial: Initial, settings: Mapping[str, Any]) -> str | None:
     return f"the weights were trained on other voxels than the store's: {both}{fix}"
 
 
-def _weights(folder: Path) -> dict[str, Tensor]:
+def _weights(file: Path) -> dict[str, Tensor]:
     try:
-        return load_file(folder / WEIGHTS)
+        return load_file(file)
     except (OSError, SafetensorError) as error:
         fix = "for an export: maesil export RUN --to safetensors --out DIR"
-        raise CheckpointError(
-            f"the weights cannot be read: {reason(error)}", where=folder / WEIGHTS, fix=fix
-        ) from error
+        raise CheckpointError(f"the weights cannot be read: {reason(error)}", where=file, fix=fix) from error

@@ -20,6 +20,7 @@ from typing import Any
 import maesil
 from maesil.ct.sample import cache_folder
 from maesil.errors import CheckpointError, ConfigError, DownloadError
+from maesil.files import sha256_of
 
 SUMS = "SHA256SUMS"
 ADDRESS_VARIABLE = "MAESIL_WEIGHTS_URL"
@@ -86,11 +87,11 @@ def require_sums(folder: Path, digest: str | None = None) -> None:
     path = folder / SUMS
     if digest is None and not path.is_file():
         return
-    if digest is not None and _sha256(path) != digest:
+    if digest is not None and sha256_of(path) != digest:
         what = f"the weights are not the published ones: {SUMS} differs"
         raise CheckpointError(what, where=folder, fix="delete the folder, or install maesil again")
     for name, wanted in _lines(path.read_text(encoding="utf-8")).items():
-        found = _sha256(folder / name)
+        found = sha256_of(folder / name)
         if found != wanted:
             what = "is missing" if found is None else f"differs from its checksum ({found[:12]}, not {wanted[:12]})"
             raise CheckpointError(f"{name} {what}", where=folder, fix="copy or download the folder again")
@@ -99,7 +100,7 @@ def require_sums(folder: Path, digest: str | None = None) -> None:
 def write_sums(folder: Path) -> str:
     """Writes the checksums of all files of a folder; returns the SHA-256 of `SHA256SUMS`."""
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.name != SUMS)
-    text = "".join(f"{_sha256(path)}  {path.name}\n" for path in files)
+    text = "".join(f"{sha256_of(path)}  {path.name}\n" for path in files)
     (folder / SUMS).write_text(text, encoding="utf-8")
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -108,13 +109,6 @@ def _lines(text: str) -> dict[str, str]:
     """Map from file name to SHA-256; only names of files in the folder itself are taken."""
     pairs = [line.split(maxsplit=1) for line in text.splitlines() if line.strip()]
     return {PurePosixPath(name).name: digest for digest, name in pairs}
-
-
-def _sha256(path: Path) -> str | None:
-    if not path.is_file():
-        return None
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _fetch(name: str, digest: str, folder: Path) -> None:
