@@ -7,6 +7,7 @@ import os
 import re
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,10 +15,12 @@ import pytest
 from dicom_slices import write_slice
 from maesil.cli import main
 from maesil.ct.doubts import doubts_about
+from maesil.ct.examine import ScanFacts, examine_scan
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
+from maesil.errors import MissingExtraError
 
 SWAPS = ((2, 1, 0), (1, 0, 2), (0, 2, 1))
 """Exchanges of two axes: Superior and Left, Superior and Posterior, Posterior and Left."""
@@ -101,7 +104,38 @@ def test_check__of_a_folder_has_a_line_for_every_scan(tmp_path: Path, capsys: py
     named = [str(tmp_path / name) for name in ("ct.nii.gz", "offset.nii.gz")]
     assert main(["check", *named, "--json"]) == 1
     assert [one["sound"] for one in json.loads(capsys.readouterr().out)] == [True, False]
-    assert main(["check", *named, "--series", "1"]) == main(["check"]) == 2
+    capsys.readouterr()
+    assert main(["check", *named, "--series", "1"]) == 2
+    assert "several scans are given" in capsys.readouterr().err
+    assert main(["check"]) == 2
+    assert "no scan is given" in capsys.readouterr().err
+
+
+def test_check__of_a_folder_leaves_labels_and_copies_out(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("ct", "ct_labels", "second/ct"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        write_nifti(tmp_path / f"{name}.nii.gz", trunk())
+    main(["check", str(tmp_path)])
+    assert capsys.readouterr().out.endswith("1 label file skipped\n2 scans: 2 sound, 0 with doubts, 0 refused\n")
+
+
+def test_check__of_a_scan_without_a_decoder_goes_on(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("a", "b"):
+        write_nifti(tmp_path / f"{name}.nii.gz", trunk())
+    usual = examine_scan
+
+    def examined(scan: Path, **how: Any) -> ScanFacts:
+        if scan.name == "a.nii.gz":
+            raise MissingExtraError("this needs a decoder", fix="install it")
+        return usual(scan, **how)
+
+    monkeypatch.setattr("maesil.datasets.checking.examine_scan", examined)
+    assert main(["check", str(tmp_path)]) == 1
+    shown = capsys.readouterr().out
+    assert "a.nii.gz\n           this needs a decoder; install it\nsound" in shown
+    assert shown.endswith("2 scans: 1 sound, 0 with doubts, 1 refused\n")
 
 
 def write_series(folder: Path, number: int) -> None:
@@ -111,10 +145,14 @@ def write_series(folder: Path, number: int) -> None:
         write_slice(folder / f"{index}.dcm", plane, index, {"SeriesInstanceUID": f"1.{number}", "PatientID": "p"})
 
 
-def test_check__of_a_dicom_folder_and_of_a_folder_of_them(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_check__of_a_dicom_folder_and_of_a_folder_of_them(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     write_series(tmp_path / "one", 1)
-    main(["check", str(tmp_path / "one")])
-    assert capsys.readouterr().out.startswith("voxels       12 x 60 x 80 of 2.5 x 2 x 2 mm")
+    monkeypatch.chdir(tmp_path)
+    for name in (str(tmp_path / "one"), "one", "./one/"):
+        main(["check", name])
+        assert capsys.readouterr().out.startswith("voxels       12 x 60 x 80 of 2.5 x 2 x 2 mm")
     write_series(tmp_path / "two", 2)
     main(["check", str(tmp_path)])
     shown = capsys.readouterr().out

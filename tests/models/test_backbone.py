@@ -11,9 +11,10 @@ import torch
 from backbones import CONFIG, random_volume, small_backbone
 from maesil.ct.window import Window
 from maesil.errors import ConfigError
+from maesil.grid import PatchGrid
 from maesil.masking import DualMasking
 from maesil.models import MaskedAutoencoder
-from maesil.models.backbone import backbone_of, resized_positions
+from maesil.models.backbone import backbone_of, resized_positions, token_groups
 from maesil.models.transformer import sincos_positions
 
 
@@ -36,6 +37,36 @@ def test_features__at_chosen_depths() -> None:
     assert not torch.allclose(first, last)
     with pytest.raises(ConfigError, match="no depth 4"):
         backbone.features(volume, (4,))
+
+
+@torch.no_grad()
+def test_features__of_groups_are_those_of_pre_training() -> None:
+    """Each group is encoded as visible tokens are: they see each other, and nothing else."""
+    model = MaskedAutoencoder(CONFIG, DualMasking()).eval()
+    backbone = backbone_of(model.encoder, CONFIG, low_hu=-1000.0, high_hu=1000.0)
+    volume = random_volume(backbone)
+    groups = token_groups(CONFIG.grid, 2, 2)
+    together, last = (each.flatten(2).mT for each in backbone.features(volume, (0, 3), groups))
+    patches = model.grid.patchify(model._normalize(volume))
+    for group in groups:
+        alone = model.encoder(patches, visible=group.expand(2, -1))
+        torch.testing.assert_close(last[:, group], alone)
+    assert not torch.allclose(last, backbone.tokens(volume), atol=1e-3)
+    torch.testing.assert_close(together, backbone.features(volume, (0,))[0].flatten(2).mT)
+
+
+def test_token_groups__are_what_a_dual_mask_leaves_visible() -> None:
+    grid = PatchGrid((32, 32, 48), (8, 8, 8))  # 4 planes of 24 patches
+    groups = token_groups(grid, 2, 2)
+    assert groups.flatten().sort().values.tolist() == list(range(96)), "each token is in one group"
+    planes = [sorted((group // 24).tolist()) for group in groups]
+    assert planes == [[0] * 12 + [1] * 12] * 2 + [[2] * 12 + [3] * 12] * 2, "half of a plane, in half of the planes"
+    first, second = (set((groups[0][half] % 24).tolist()) for half in (slice(0, 12), slice(12, 24)))
+    assert first != second, "drawn for each plane"
+    assert torch.equal(groups, token_groups(grid, 2, 2))
+    assert token_groups(grid, 1, 1).shape == (1, 96)
+    with pytest.raises(ConfigError, match="4 planes of 24 patches cannot be divided into 3 blocks"):
+        token_groups(grid, 3, 2)
 
 
 @torch.no_grad()

@@ -155,27 +155,39 @@ def test_pretrain__says_whom_the_weights_saw_and_whom_their_run_held_out(
         return shown_by(steps(replace(config, data=replace(config.data, holdout=other)), 1), tmp_path / name)
 
     same, patients = told("same"), tiny_config.data.holdout.patients
-    assert "held out" not in same
+    assert "warning: the weights" not in same
+    assert "warning: this run trains" not in same
     swapped = told("swapped", patients=replace(patients, overrides={"a": "val", "b": "test"}))
-    assert "warning: the weights of --init were trained on 2 of the 2 patients held out here: scores on them" in swapped
-    assert "warning: the run of --init held out 2 of the 2 patients to train on: its scores on them cannot" in swapped
+    assert "warning: the weights of --init were trained on all 2 patients whom this run holds out: scores" in swapped
+    assert "warning: this run trains on all 2 patients whom the run of --init held out: that run's" in swapped
     by_superpatch = told("all", by="superpatch", patients=replace(patients, overrides={}))
-    assert "warning: the run of --init held out 2 of the 4 patients to train on" in by_superpatch
-    assert "held out here" not in by_superpatch
+    assert "warning: this run trains on 2 of the 4 patients whom the run of --init held out" in by_superpatch
+    assert "were trained on scans of 2 of the 4 patients, and may have seen the superpatches" in by_superpatch
 
 
 def test_side_warnings__of_another_store_name_only_whom_the_weights_saw(tiny_config: RunConfig, tmp_path: Path) -> None:
     """A patient whom the weights have not seen may be new there."""
     pipeline.pretrain(steps(tiny_config, 1), tmp_path / "first")
-    initial = initial_of(str(tmp_path / "first"))
+    initial = replace(initial_of(str(tmp_path / "first")), store="another")
     store = ScanStore(tiny_config.data.store or Path())
-    everyone = HoldoutConfig(by="superpatch")
-    assert len(side_warnings(initial, store, everyone)) == 1
-    assert side_warnings(replace(initial, store="another"), store, everyone) == []
-    one = HoldoutConfig(patients=SplitConfig(fractions=(1.0, 0.0, 0.0), overrides={"a": "test"}))
-    (warning,) = side_warnings(replace(initial, store="another"), store, one)
-    assert "trained on the patient held out here: scores on that patient say nothing" in warning
-    assert side_warnings(replace(initial, seen=None), store, one) == []
+    patients = SplitConfig(fractions=(1.0, 0.0, 0.0), overrides={"a": "test"})
+    config = replace(tiny_config, data=replace(tiny_config.data, holdout=HoldoutConfig(patients=patients)))
+    (warning,) = side_warnings(initial, store, config)
+    assert "trained on the patient whom this run holds out: scores on them say nothing" in warning
+    assert side_warnings(replace(initial, seen=None), store, config) == []
+
+
+def test_side_warnings__of_superpatches_that_were_held_out_before(tiny_config: RunConfig, tmp_path: Path) -> None:
+    """Nothing is wrong if both runs hold out the same superpatches; those of another size may have been seen."""
+    holdout = HoldoutConfig(by="superpatch", val_superpatches=0, test_superpatches=1)
+    config = replace(tiny_config, data=replace(tiny_config.data, holdout=holdout))
+    pipeline.pretrain(steps(config, 1), tmp_path / "first")
+    initial, store = initial_of(str(tmp_path / "first")), ScanStore(tiny_config.data.store or Path())
+    assert side_warnings(initial, store, config) == []
+    more = replace(config, data=replace(config.data, holdout=replace(holdout, test_superpatches=2)))
+    (warning,) = side_warnings(initial, store, more)
+    assert "scans of all 4 patients, and may have seen the superpatches that are held out here" in warning
+    assert len(side_warnings(replace(initial, holdout=None), store, config)) == 1, "exported weights"
 
 
 def test_pretrain__names_the_spacing_of_weights_of_other_voxels(

@@ -27,6 +27,8 @@ def test_graceful_stop__answers_at_once_and_a_second_signal_stops_now(monkeypatc
     try:
         os.kill(os.getpid(), signal.SIGINT)  # in the middle of a step: no callback runs
         assert (stop.requested, said) == (True, [STOPPING])
+        os.kill(os.getpid(), signal.SIGTERM)  # at once: a scheduler's, for the same stop
+        monkeypatch.setattr("maesil.training.callbacks.ECHO_S", 0.0)
         with pytest.raises(KeyboardInterrupt):
             os.kill(os.getpid(), signal.SIGINT)
     finally:
@@ -40,9 +42,24 @@ def test_graceful_stop__of_a_line_that_is_being_printed() -> None:
         raise RuntimeError("reentrant call inside a writer")
 
     stop = GracefulStop(busy)
-    stop._previous = {signal.SIGINT: signal.getsignal(signal.SIGINT)}
     stop._request(signal.SIGINT, None)
     assert stop.requested
+
+
+@pytest.mark.parametrize(("ranks", "done"), [(1, 5), (2, 0)], ids=["a step is done", "other ranks wait"])
+def test_graceful_stop__lets_the_step_end(ranks: int, done: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    stop, trainer = GracefulStop(said.append), pl.Trainer(logger=False)
+    outside = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    stop.on_train_start(trainer, pl.LightningModule())
+    try:
+        monkeypatch.setattr(pl.Trainer, "world_size", ranks)
+        monkeypatch.setattr(pl.Trainer, "global_step", done)
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert (stop.requested, said) == (True, [STOPPING])
+    finally:
+        for number, handler in outside.items():
+            signal.signal(number, handler)
 
 
 def signalled_in_step(monkeypatch: pytest.MonkeyPatch, at: int, times: int) -> None:
@@ -73,6 +90,7 @@ def test_pretrain__stops_at_once_in_its_first_step(
 def test_pretrain__stops_after_the_step_at_the_first_sigterm_and_at_once_at_the_second(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, times: int
 ) -> None:
+    monkeypatch.setattr("maesil.training.callbacks.ECHO_S", 0.0)
     signalled_in_step(monkeypatch, at=2, times=times)
     if times == 1:
         assert pipeline.pretrain(tiny_config, tmp_path / "run").status == "interrupted"

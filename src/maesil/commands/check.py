@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import tyro
 
 from maesil.commands.parsing import parse, print_json
 from maesil.errors import ConfigError
+
+if TYPE_CHECKING:
+    from maesil.datasets.scan import FoundScans
 
 
 @dataclass(frozen=True)
@@ -17,8 +21,8 @@ class Check:
     """Say whether scans look like sound CT: size, spacing, orientation, range of values, and what seems wrong.
 
     Values that are not Hounsfield units (windowed to 0..1 or 0..255, stored with an offset) and axes that seem to be
-    exchanged are named, with what to do. One scan gets its facts; several, or a folder of them, get a line each. Exit
-    code 0: nothing speaks against them; 1: something does.
+    exchanged are named, with what to do. One scan gets its facts; several, or a folder of them, get a line each; what
+    is no CT, copies and labels are left out. Exit code 0: nothing speaks against the scans; 1: something does.
 
     Examples:
       maesil check scan.nii.gz
@@ -39,44 +43,40 @@ def main(words: Sequence[str]) -> int:
     call = parse(Check, "check", words)
     if not call.scans:
         raise ConfigError("no scan is given", fix="maesil check SCAN, a file or a folder")
-    if len(call.scans) == 1 and (call.series is not None or not _has_several(call.scans[0])):
-        return _one(call.scans[0], call)
+    one = len(call.scans) == 1
+    if one and (call.series is not None or not call.scans[0].is_dir()):
+        return _one(call.scans[0], call.series, call.json)
     if call.series is not None:
         raise ConfigError("--series chooses from one DICOM folder, and several scans are given", fix="give the folder")
-    return _several(call)
+    from maesil.datasets.find import find_scans  # without pipeline: this needs no torch
+
+    found = find_scans(call.scans)
+    if one and len(found.scans) == 1 and found.scans[0].path.samefile(call.scans[0]):
+        return _one(call.scans[0], found.scans[0].series, call.json)
+    return _several(found, call.json)
 
 
-def _has_several(source: Path) -> bool:
-    """Whether a source is a folder that must be searched for scans: with more than one, or with none."""
-    if not source.is_dir():
-        return False
-    from maesil.datasets.find import find_scans
+def _one(scan: Path, series: str | None, as_json: bool) -> int:
+    from maesil.ct.examine import examine_scan
 
-    found = find_scans([source])
-    return len(found.scans) + len(found.problems) > 1 or not found.scans or found.scans[0].path != source
-
-
-def _one(scan: Path, call: Check) -> int:
-    from maesil.ct.examine import examine_scan  # without pipeline: this needs no torch
-
-    facts = examine_scan(scan, series=call.series)
-    if call.json:
+    facts = examine_scan(scan, series=series)
+    if as_json:
         print_json(asdict(facts))
     else:
         print(*facts.lines(), sep="\n")  # noqa: T201 (the result, on standard output)
     return 1 if facts.doubts else 0
 
 
-def _several(call: Check) -> int:
-    from maesil.datasets.checking import check_scans, tally
+def _several(found: FoundScans, as_json: bool) -> int:
+    from maesil.datasets.checking import check_scans, not_checked, tally
 
     checked = []
-    for one in check_scans(call.scans):
+    for one in check_scans(found):
         checked.append(one)
-        if not call.json:
+        if not as_json:
             print(*one.lines(), sep="\n", flush=True)  # noqa: T201 (the result, on standard output)
-    if call.json:
+    if as_json:
         print_json([{**asdict(one), "sound": one.is_sound} for one in checked])
     else:
-        print(tally(checked))  # noqa: T201
+        print(*not_checked(found), tally(checked), sep="\n")  # noqa: T201
     return 0 if all(one.is_sound for one in checked) else 1

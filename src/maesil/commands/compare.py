@@ -13,7 +13,7 @@ from pydantic import PositiveInt
 
 from maesil.commands.early import value_of
 from maesil.commands.parsing import Settings, console, lists, parse, print_json
-from maesil.commands.pretrain import with_masking
+from maesil.commands.pretrain import with_fusion, with_masking
 from maesil.comparison.budget import parse_budget
 from maesil.comparison.model_sets import MODEL_SETS, ModelSet
 from maesil.comparison.spec import parse_models
@@ -70,7 +70,8 @@ class Compare:
 
 def main(words: Sequence[str]) -> int:
     """Runs or resumes a comparison."""
-    preset = with_masking(by_patient(PRESETS[value_of(words, "--beside") or "base"]()), words)
+    preset = with_fusion(by_patient(PRESETS[value_of(words, "--beside") or "base"]()), words)
+    preset = with_masking(preset, words)
     call = parse(Compare, "compare", words, Compare(config=preset))
     from maesil import pipeline
     from maesil.comparison.standing import standing

@@ -27,9 +27,10 @@ from maesil.runs.checkpoints import checkpoint_of, steps_done
 class Pretrain:
     """Pre-train a model on a store: maesil pretrain PRESET --data.store STORE --run RUN.
 
-    PRESET is one of: {presets}; --config FILE replaces it. Every setting is a flag. Values of --model.name: {models};
-    of --masking.name: {maskings}. The same command resumes an interrupted run (Ctrl-C, SIGTERM, a kill) from its last
-    checkpoint; so does --run RUN alone, with the settings of the run.
+    PRESET is one of: {presets}; --config FILE replaces it. Every setting is a flag; the defaults shown are PRESET's,
+    or those of base if none is given. Values of --model.name: {models}; of --masking.name: {maskings}. The same
+    command resumes an interrupted run (Ctrl-C, SIGTERM, a kill) from its last checkpoint; so does --run RUN alone, with
+    the settings of the run.
 
     Examples:
       maesil pretrain base --data.store store --run runs/base
@@ -94,7 +95,8 @@ def starting_point(words: list[str], command: str = "pretrain") -> tuple[RunConf
         command: The command's name, for the error message.
     """
     if words and not words[0].startswith("-"):
-        config, rest = PRESETS[words[0]](), words[1:]
+        preset, rest = PRESETS[words[0]](), words[1:]
+        config = with_fusion(preset, rest)
     elif "--config" in words and words.index("--config") + 1 < len(words):
         place = words.index("--config")
         config, rest = load_yaml(Path(words[place + 1])), words[:place] + words[place + 2 :]
@@ -119,18 +121,17 @@ def _settings_of(run: str | None, command: str) -> RunConfig:
 
 
 def _with_parts(config: RunConfig, words: Sequence[str]) -> RunConfig:
-    """Replaces masking, model and fusion as named: what other flags exist, or their defaults, depends on them."""
+    """Replaces masking and model as named: each has flags of its own, so they must be known before parsing."""
     model, masked = value_of(words, "--model.name"), with_masking(config, words)
-    named = masked if model is None else baseline(model, masked)
-    return with_fusion(named, value_of(words, "--model.fusion.network"))
+    return masked if model is None else baseline(model, masked)
 
 
-def with_fusion(config: RunConfig, network: str | None) -> RunConfig:
-    """Replaces the fusion by one on voxels as it was tried, if that is named and the settings have another."""
-    model = config.model
-    if network != "voxels" or not isinstance(model, MAEConfig) or model.fusion.network == network:
-        return config
-    return replace(config, model=replace(model, fusion=ON_VOXELS))
+def with_fusion(preset: RunConfig, words: Sequence[str]) -> RunConfig:
+    """Replaces a preset's fusion by one on voxels as it was tried, if that is named."""
+    model = preset.model
+    if value_of(words, "--model.fusion.network") != "voxels" or not isinstance(model, MAEConfig):
+        return preset
+    return replace(preset, model=replace(model, fusion=ON_VOXELS))
 
 
 def with_masking(config: RunConfig, words: Sequence[str]) -> RunConfig:

@@ -38,6 +38,9 @@ class Probe:
     """The split to test on."""
     starts: int = 3
     """Number of random starts to compare with."""
+    groups: tuple[int, int] = (1, 1)
+    """Blocks of planes, and parts of each plane, that are encoded apart; 2 2: as many tokens at once as a dual mask of
+    75 % leaves visible in pre-training."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -53,6 +56,7 @@ def main(words: Sequence[str]) -> int:
             classes=call.classes,
             split=call.split,
             starts=call.starts,
+            groups=call.groups,
             progress=progress,
         )
     print(found.table)  # noqa: T201 (the result)

@@ -106,7 +106,7 @@ def compare(
         scores=tuple(score for _, scores in outcomes for score in scores),
         notes=notes,
         commands=(command,) if command else (),
-        settings=describe(preset, budget, store, scorer, seeds),
+        settings=describe(preset, budget if trains else None, store, scorer, seeds),
     )
     return comparison, write_all(comparison, Pictures(experiment.pictures(results), experiment.shown, scorer), out)
 
@@ -134,13 +134,13 @@ def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress |
 
 
 def describe(
-    preset: RunConfig, budget: Budget, store: ScanStore, scorer: Scorer, seeds: int = 1
+    preset: RunConfig, budget: Budget | None, store: ScanStore, scorer: Scorer, seeds: int = 1
 ) -> Mapping[str, Mapping[str, str]]:
-    """The settings that all models shared, in words."""
+    """The settings that all models shared, in words; without a budget, nothing is trained."""
     train, model, data, masking = preset.train, preset.model, preset.data, preset.masking
     window, hidden = data.window, masking.masked_count(model.grid) / model.grid.tokens
     counts = dataset_counts(store.entries).items()
-    return {
+    shared = {
         "Data": {
             "scans": ", ".join(f"{name}: {count}" for name, count in counts),
             "scored": f"{count_of(len(scorer.regions), 'scan')} of "
@@ -153,11 +153,14 @@ def describe(
             "patch": "x".join(map(str, model.patch)),
             "masking": f"{masking.name}, {hidden:.1%} hidden",
         },
-        "Training": {
-            "budget": budget.describe(),
-            "batch": str(train.global_batch(world_size(preset.efficiency))),
-            "beside preset": preset.preset,
-            **({} if preset.init == NONE else {f"start of {preset.model.name}": preset.init}),
-            "seeds": ", ".join(str(preset.seed + number) for number in range(seeds)),
-        },
     }
+    if budget is None:
+        return shared
+    training = {
+        "budget": budget.describe(),
+        "batch": str(train.global_batch(world_size(preset.efficiency))),
+        "beside preset": preset.preset,
+        **({} if preset.init == NONE else {f"start of {preset.model.name}": preset.init}),
+        "seeds": ", ".join(str(preset.seed + number) for number in range(seeds)),
+    }
+    return {**shared, "Training": training}

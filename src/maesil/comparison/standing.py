@@ -16,7 +16,7 @@ UNLEARNT, TRAINED = "the best row without training", "the best other trained row
 def standing(comparison: Comparison) -> str:
     """Whether ours is ahead of the best row without training, and of the best other trained one, in masked PSNR.
 
-    Rivals are ranked rows that see the same voxels. It is empty without any, or if ours is not ranked or not trained.
+    Rivals are ranked rows that see the same voxels. It is empty without any, and if ours is not ranked or not trained.
 
     Args:
         comparison: The comparison, complete or in part.

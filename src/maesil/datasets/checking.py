@@ -8,8 +8,8 @@ from pathlib import Path
 
 from maesil.counts import count_of
 from maesil.ct.examine import ScanFacts, examine_scan
-from maesil.datasets.find import find_scans
-from maesil.errors import ScanError
+from maesil.datasets.scan import FoundScans, Scan
+from maesil.errors import MissingExtraError, ScanError
 
 
 @dataclass(frozen=True)
@@ -49,29 +49,32 @@ class CheckedScan:
         return str(self.path) if self.series is None else f"{self.path}, series {self.series}"
 
 
-def check_scans(sources: Sequence[Path]) -> Iterator[CheckedScan]:
-    """Checks every scan of files and folders, as `find_scans` finds them, in the order of their paths.
+def check_scans(found: FoundScans) -> Iterator[CheckedScan]:
+    """Checks every scan that `find_scans` found, in the order of their paths.
 
     Args:
-        sources: Volume files, DICOM folders, or trees of these.
-
-    Raises:
-        ConfigError: A source does not exist, or none has a scan.
+        found: The scans; what was found and is no scan, or is a copy, is not checked.
     """
-    found = find_scans(sources)
-    for problem in found.problems:
-        yield CheckedScan(problem.path or Path(problem.source), None, None, _told(problem.reason, problem.fix))
     for scan in sorted(found.scans, key=lambda scan: (scan.path, scan.series or "")):  # their names may be hashes
-        try:
-            facts = examine_scan(scan.path, series=scan.series, files=scan.files)
-        except ScanError as error:
-            yield CheckedScan(scan.path, scan.series, None, _told(error.what, error.fix or ""))
-        else:
-            yield CheckedScan(scan.path, scan.series, facts)
+        yield _checked(scan)
 
 
-def _told(reason: str, fix: str) -> str:
+def _checked(scan: Scan) -> CheckedScan:
+    try:
+        return CheckedScan(scan.path, scan.series, examine_scan(scan.path, series=scan.series, files=scan.files))
+    except (ScanError, MissingExtraError) as error:
+        return CheckedScan(scan.path, scan.series, None, _told(error.what, error.fix))
+
+
+def _told(reason: str, fix: str | None) -> str:
     return f"{reason}; {fix}" if fix else reason
+
+
+def not_checked(found: FoundScans) -> list[str]:
+    """Lines on what was found and not checked: what is no CT, copies, and files of labels."""
+    left = [f"left out {problem.path or problem.source}: {problem.reason}" for problem in found.problems]
+    labels = found.labels + len(found.taken_for_labels)
+    return [*left, f"{count_of(labels, 'label file')} skipped"] if labels else left
 
 
 def tally(checked: Sequence[CheckedScan]) -> str:

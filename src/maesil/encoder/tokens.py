@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 
 from maesil.evaluation.rebuild import inference_precision
-from maesil.models.backbone import Backbone
+from maesil.models.backbone import Backbone, token_groups
 from maesil.sampling.ahead import ReadsBoxes, tile_batches
 from maesil.sampling.regions import tissue_share
 from maesil.shapes import Shape3
@@ -23,6 +23,8 @@ BARE_HU = -950.0
 """A patch with a lower mean is air around the body or padding: its token says nothing about the patient."""
 BLOCK = 4
 """Patches along each axis that are averaged into one token of `region_tokens`: a scan's tokens then fit in a few MB."""
+TOGETHER = (1, 1)
+"""All tokens of a superpatch in one group."""
 LEAST_TISSUE_TO_EMBED = 0.02
 """Superpatches with a smaller share of tissue are left out."""
 
@@ -51,6 +53,7 @@ def box_layers(
     depths: Sequence[int],
     *,
     batch: int = 4,
+    groups: tuple[int, int] = TOGETHER,
 ) -> Iterator[tuple[Tile, Float[Tensor, "depths n e"], Bool[Tensor, " n"]]]:
     """Yields the tokens of a scan's superpatches after chosen blocks, and which of them are not air.
 
@@ -64,16 +67,21 @@ def box_layers(
         occupancy: Share of tissue per block of 16^3 voxels, 0 to 255.
         depths: Number of blocks before each layer of tokens, as in `Backbone.features`.
         batch: Superpatches per batch.
+        groups: Blocks of planes and parts of each plane that are encoded apart, as in `token_groups`.
+
+    Raises:
+        ConfigError: The tokens cannot be divided into these groups.
     """
     tiling = Tiling(shape, backbone.config.superpatch)
     tiles = [
         tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE_TO_EMBED
     ]
     device = next(backbone.parameters()).device
+    divided = None if groups == TOGETHER else token_groups(backbone.config.grid, *groups).to(device)
     for chosen, boxes in tile_batches(reads, tiles, tiling.tile, batch):
         hu = torch.from_numpy(boxes).to(device)
         with torch.inference_mode(), inference_precision(device):
-            maps = backbone.features(backbone.from_hu(hu), depths)
+            maps = backbone.features(backbone.from_hu(hu), depths, divided)
             layers = torch.stack([each.float().flatten(2).transpose(1, 2) for each in maps], dim=1).cpu()
             solid = (backbone.config.grid.patchify(hu.float()).mean(dim=2) > BARE_HU).cpu()
         for tile, own, mask in zip(chosen, layers, solid, strict=True):

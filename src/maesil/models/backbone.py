@@ -8,7 +8,7 @@ from typing import Any, final
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from einops import rearrange
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from maesil.errors import ConfigError
@@ -80,16 +80,20 @@ class Backbone(nn.Module):
         return self._layers(volume, (self.depth,))[0]
 
     def features(
-        self, volume: Float[Tensor, "b 1 d h w"], depths: Sequence[int]
+        self,
+        volume: Float[Tensor, "b 1 d h w"],
+        depths: Sequence[int],
+        groups: Int[Tensor, "g m"] | None = None,
     ) -> list[Float[Tensor, "b e gd gh gw"]]:
         """Feature maps after chosen blocks.
 
         Args:
             volume: As in `forward`.
             depths: Number of blocks before each map, from 0 (embedding and positions) to `depth` (after the last norm).
+            groups: Tokens that are encoded together, by number, as `token_groups` returns them; None: all of them.
         """
         grid = self.grid_of(volume)
-        return [to_map(tokens, grid) for tokens in self._layers(volume, depths)]
+        return [to_map(tokens, grid) for tokens in self._layers(volume, depths, groups)]
 
     def grid_of(self, volume: Float[Tensor, "b 1 d h w"]) -> PatchGrid:
         """The grid of patches of an input.
@@ -105,7 +109,12 @@ class Backbone(nn.Module):
         d, h, w = (int(size) for size in volume.shape[2:])  # while TorchScript traces, they are tensors
         return PatchGrid((d, h, w), self.patch)
 
-    def _layers(self, volume: Float[Tensor, "b 1 d h w"], depths: Sequence[int]) -> list[Float[Tensor, "b n e"]]:
+    def _layers(
+        self,
+        volume: Float[Tensor, "b 1 d h w"],
+        depths: Sequence[int],
+        groups: Int[Tensor, "g m"] | None = None,
+    ) -> list[Float[Tensor, "b n e"]]:
         unknown = [depth for depth in depths if not 0 <= depth <= self.depth]
         if unknown:
             raise ConfigError(f"there is no depth {unknown[0]}", fix=f"the encoder has 0 to {self.depth}")
@@ -113,16 +122,49 @@ class Backbone(nn.Module):
         normalized = (volume - self.config.input_mean) / self.config.input_std
         tokens = self.encoder.embed(grid.patchify(normalized.to(self.encoder.embed.weight.dtype)))
         tokens = tokens + self.positions(grid.shape)
+        if groups is not None:
+            tokens = tokens[:, groups].flatten(0, 1)
         layers = {0: tokens}
         for done, block in enumerate(self.encoder.blocks, start=1):
             tokens = block(tokens)
             layers[done] = tokens
         layers[self.depth] = self.encoder.norm(tokens)
-        return [layers[depth] for depth in depths]
+        chosen = [layers[depth] for depth in depths]
+        if groups is None:
+            return chosen
+        back = groups.flatten().argsort()
+        return [layer.unflatten(0, (-1, len(groups))).flatten(1, 2)[:, back] for layer in chosen]
 
     def positions(self, shape: Shape3) -> Float[Tensor, "n e"]:
         """Positional encodings of a grid (gd, gh, gw), interpolated unless it is the pre-trained one."""
         return resized_positions(self.encoder.positions(), self.config.grid.shape, shape)
+
+
+def token_groups(grid: PatchGrid, blocks: int, parts: int, *, seed: int = 0) -> Int[Tensor, "g m"]:
+    """Divides tokens into groups like those that a dual mask leaves visible, which the encoder knows from pre-training.
+
+    Args:
+        grid: The grid of patches.
+        blocks: Number of blocks of planes along Superior-Inferior, of equal height.
+        parts: Number of parts of each plane, of equal size; which patch is in which part is drawn.
+        seed: Seed of the draw.
+
+    Returns:
+        Numbers of the tokens of each group; each token is in one of the blocks x parts groups.
+
+    Raises:
+        ConfigError: The planes cannot be divided into so many blocks, or a plane into so many parts.
+    """
+    planes, each = grid.shape[0], grid.tokens // grid.shape[0]
+    if blocks < 1 or parts < 1 or planes % blocks or each % parts:
+        raise ConfigError(
+            f"{planes} planes of {each} patches cannot be divided into {blocks} blocks of planes and {parts} parts",
+            fix="--groups 2 2, the halves that a dual mask of 75 % leaves visible",
+        )
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.stack([torch.randperm(each, generator=generator) for _ in range(planes)])
+    numbers = drawn + each * torch.arange(planes)[:, None]
+    return rearrange(numbers, "(block plane) (part patch) -> (block part) (plane patch)", block=blocks, part=parts)
 
 
 def to_map(tokens: Float[Tensor, "b n e"], grid: PatchGrid) -> Float[Tensor, "b e gd gh gw"]:

@@ -42,6 +42,7 @@ class CellFusion(Fusion):
 
     def __init__(self, config: FusionConfig, patch: Shape3, mean: float, std: float) -> None:
         super().__init__(patch, mean, std, SmallUNet(config.widths))
+        self.patch = patch
 
     def corrected(
         self,

@@ -39,9 +39,9 @@ class FusionConfig:
     Args:
         width: Number of channels of its U-Net at the finest level, doubled at each coarser one; 0: no fusion.
         network: Kind of U-Net. "cells": a small one of three levels, on cells of 2^3 voxels. "voxels": MONAI's, of five
-            levels, which corrects each voxel: sharper after thousands of steps (`results/voxel_fusion`). The flag
-            sets the width to 32 (7.9 M parameters), `share` to 0.42 and `peak_lr` to 1.5e-3, as tried there, where
-            flags do not.
+            levels, which corrects each voxel: sharper after thousands of steps (`results/voxel_fusion`). Given as
+            a flag beside a preset, it also sets the width to 32 (7.9 M parameters), `share` to 0.42, `peak_lr` to
+            1.5e-3 and `ssim_weight` to 1, as tried there, unless other flags set them.
         share: Share of the run's steps, at its end, that train the fusion; the rest of the network is frozen then. With
             1, the fusion alone is trained, in a run that starts from a trained network (`--init`); with less, the
             network learns for at least one step.
@@ -119,7 +119,7 @@ class Fusion(nn.Module, ABC):
 
     def __init__(self, patch: Shape3, mean: float, std: float, network: nn.Module) -> None:
         super().__init__()
-        self.patch, self.mean, self.std = patch, mean, std
+        self.mean, self.std = mean, std
         self.fill = KrigedFill(patch)
         self.network = network
 

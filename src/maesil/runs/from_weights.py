@@ -43,6 +43,7 @@ class Initial:
         network: Settings of the model, and the HU window that it sees, by dotted name.
         sha256: Digest of the file that they were read from.
         store: Fingerprint of the store that they were trained on; None: unknown.
+        holdout: Settings of what their run held out, and its superpatch; None: unknown.
         loaded: What of the weights was loaded; empty before.
     """
 
@@ -54,6 +55,7 @@ class Initial:
     network: Mapping[str, Any]
     sha256: str | None
     store: str | None = None
+    holdout: Mapping[str, Any] | None = None
     loaded: str = ""
 
     def record(self) -> dict[str, Any]:
@@ -88,6 +90,7 @@ def initial_of(source: str) -> Initial:
         model, window = config["model"], config["data"]["window"]
         about = {"preset": config["preset"], "voxels": record["prepare"], "seen": record.get("seen")}
         about["store"] = record.get("store")
+        about["holdout"] = {**config["data"]["holdout"], "superpatch": model.get("superpatch")}
     file = folder / WEIGHTS
     return Initial(_weights(file), step=int(step), network=_network(model, window), sha256=sha256_of(file), **about)
 

@@ -174,7 +174,7 @@ def _initial(
     initial = start_from(model, initial_of(config.init), config.init)
     check_same_network(model, initial, config)
     screen.print(f"starts from {initial.loaded} of {config.init}, step {initial.step}", markup=False)
-    warnings = [other_voxels(initial, store.manifest["settings"]), *side_warnings(initial, store, config.data.holdout)]
+    warnings = [other_voxels(initial, store.manifest["settings"]), *side_warnings(initial, store, config)]
     for warning in filter(None, warnings):
         screen.print(f"warning: {warning}", markup=False)
     return {"init": initial.record(), "seen": initial.seen}

@@ -4,62 +4,75 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from maesil.config import RunConfig, to_dict
 from maesil.counts import count_of
 from maesil.runs.from_weights import Initial
-from maesil.sampling.config import HoldoutConfig
 from maesil.sampling.holdout import scan_splits
 from maesil.sampling.regions import training_scans
 from maesil.seen import seen_patients
 from maesil.store.scanstore import ScanEntry, ScanStore
 
 
-def side_warnings(initial: Initial, store: ScanStore, holdout: HoldoutConfig) -> list[str]:
+def side_warnings(initial: Initial, store: ScanStore, config: RunConfig) -> list[str]:
     """Says whom the weights saw and this run holds out, and whom their run held out and this one trains on.
+
+    Weights that do not record whom they saw get no warning. Only of the same store is it known whom their run held out:
+    of another, or for exported weights, a patient whom they have not seen may be new.
 
     Args:
         initial: Weights that the run starts from.
         store: The run's store.
-        holdout: What the run holds out.
-
-    Returns:
-        At most one warning for each side; none if the weights do not record whom they saw.
+        config: The run's settings.
     """
     seen = seen_patients(initial.seen, store.entries)
     if seen is None:
         return []
-    found = []
-    held = _held_out(store, holdout)
-    if tested := held & seen:
-        found.append(
-            f"the weights of --init were trained on {_of(tested, held)} held out here: scores on "
-            f"{_them(tested)} say nothing about unseen patients"
-        )
-    trained = _patients(training_scans(store, holdout))
-    # Whoever a run did not train on, it held out; patients of other stores may merely be new.
-    if initial.store == store.fingerprint and (released := trained - seen):
-        found.append(
-            f"the run of --init held out {_of(released, trained)} to train on: its scores on {_them(released)} cannot "
-            "be compared with this run's; repeat its --data.holdout flags to hold out the same patients"
-        )
-    return found
+    return [*_seen_and_held(initial, store, config, seen), *_held_and_seen(initial, store, config, seen)]
 
 
-def _held_out(store: ScanStore, holdout: HoldoutConfig) -> set[str]:
-    """The patients for validation and testing; none if superpatches are held out."""
+def _seen_and_held(initial: Initial, store: ScanStore, config: RunConfig, seen: frozenset[str]) -> list[str]:
+    holdout = config.data.holdout
     if holdout.by == "superpatch":
-        return set()
+        if not seen or _holds_the_same(initial, store, config):
+            return []
+        return [
+            f"the weights of --init were trained on scans of {_of(seen, _patients(store.entries))}, and may have seen "
+            "the superpatches that are held out here: scores on these may say nothing"
+        ]
     splits = scan_splits(store, holdout)
-    return _patients(entry for entry in store.entries if splits[entry.scan_id] != "train")
+    held = _patients(entry for entry in store.entries if splits[entry.scan_id] != "train")
+    if not held & seen:
+        return []
+    return [
+        f"the weights of --init were trained on {_of(held & seen, held)} whom this run holds out: scores on them say "
+        "nothing about unseen patients"
+    ]
+
+
+def _held_and_seen(initial: Initial, store: ScanStore, config: RunConfig, seen: frozenset[str]) -> list[str]:
+    trained = _patients(training_scans(store, config.data.holdout))
+    if initial.store != store.fingerprint or not trained - seen:
+        return []
+    return [
+        f"this run trains on {_of(trained - seen, trained)} whom the run of --init held out: that run's scores on them "
+        "cannot be compared with this one's; to hold out the same patients, repeat its --data.holdout flags"
+    ]
+
+
+def _holds_the_same(initial: Initial, store: ScanStore, config: RunConfig) -> bool:
+    """Whether the weights come from a run that held out the same superpatches."""
+    settings = to_dict(config)
+    here = {**settings["data"]["holdout"], "superpatch": settings["model"]["superpatch"]}
+    return initial.store == store.fingerprint and initial.holdout == here
 
 
 def _patients(entries: Iterable[ScanEntry]) -> set[str]:
     return {entry.patient for entry in entries}
 
 
-def _of(some: set[str], everyone: set[str]) -> str:
-    total = count_of(len(everyone), "patient")
-    return f"{len(some)} of the {total}" if len(everyone) > 1 else "the patient"
-
-
-def _them(patients: set[str]) -> str:
-    return "that patient" if len(patients) == 1 else "them"
+def _of(some: Iterable[str], everyone: set[str]) -> str:
+    """How many of these patients: "3 of the 17 patients", "all 17 patients", "the patient"."""
+    number, total = len(set(some)), len(everyone)
+    if total == 1:
+        return "the patient"
+    return f"all {count_of(total, 'patient')}" if number == total else f"{number} of the {total} patients"

@@ -28,6 +28,9 @@ from maesil.training.stepper import Stepper
 
 STOPPING = "stopping after this step; press Ctrl-C again to stop now"
 
+ECHO_S = 2.0
+"""Time after a stop signal in which another is taken for the same request: of a terminal, a parent and a scheduler."""
+
 AGREE_EVERY = 8
 """Number of steps between the checks whether any rank has received a stop signal."""
 
@@ -37,10 +40,10 @@ def steps_done(trainer: pl.Trainer, batch_index: int) -> bool:
     return (batch_index + 1) % int(trainer.accumulate_grad_batches) == 0
 
 
-def learning_alone(trainer: pl.Trainer) -> str:
-    """Name of the part that alone learnt in the last step; empty if that was the whole network."""
+def learning_alone(trainer: pl.Trainer, step: int) -> str:
+    """Name of the part that alone learnt in a step; empty if that was the whole network."""
     stage = getattr(trainer.lightning_module, "last_stage", None)
-    return stage.name if stage is not None and trainer.global_step > stage.first_step(int(trainer.max_steps)) else ""
+    return stage.name if stage is not None and step > stage.first_step(int(trainer.max_steps)) else ""
 
 
 @final
@@ -107,7 +110,8 @@ class Checkpoints(pl.Callback):
     def _measured(self, trainer: pl.Trainer, module: Stepper) -> dict[str, float]:
         """The latest metrics; names of those from an earlier step are followed by that step."""
         step, row = trainer.global_step, int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        logged, part = step // row * row, learning_alone(trainer)
+        logged = step // row * row
+        part = learning_alone(trainer, logged)
         found = {}
         for metric, value in trainer.callback_metrics.items():
             at = self._scored if metric == module.score else logged
@@ -151,7 +155,7 @@ class GracefulStop(pl.Callback):
         self.requested = False
         self.say = say
         self._trainer: pl.Trainer | None = None
-        self._began = 0
+        self._began, self._requested_at = 0, 0.0
         self._previous: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -160,7 +164,10 @@ class GracefulStop(pl.Callback):
         self._previous = {number: signal.signal(number, self._request) for number in (signal.SIGINT, signal.SIGTERM)}
 
     def _request(self, number: int, frame: FrameType | None) -> None:
-        again, self.requested = self.requested, True
+        now = time.monotonic()
+        if self.requested and now - self._requested_at < ECHO_S:
+            return
+        again, self.requested, self._requested_at = self.requested, True, now
         if again or self._nothing_done():
             raise KeyboardInterrupt
         with suppress(RuntimeError):  # the signal came while a line was being printed

@@ -90,7 +90,12 @@ class LiveProgress(pl.Callback):
         self.console.print(text, highlight=False, markup=False)
 
     def _facts(self, trainer: pl.Trainer) -> str:
-        return facts(trainer.callback_metrics, trainer.global_step, self._validated, part=learning_alone(trainer))
+        return facts(
+            trainer.callback_metrics,
+            trainer.global_step,
+            self._validated,
+            part=learning_alone(trainer, trainer.global_step),
+        )
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the bar, even after an error."""

@@ -59,6 +59,10 @@ def test_command__every_question_at_every_depth(
     assert "tested on 1 scan of the split 'test'" in shown.out
     again = probe(encoder, store, tmp_path / "again", starts=1)
     assert again.table.strip() == shown.out.strip(), "random starts and patches are drawn from fixed seeds"
+    grouped = probe(encoder, store, tmp_path / "grouped", starts=1, groups=(2, 2))
+    assert "Tokens were encoded in 2 x 2 groups" in grouped.table
+    apart, whole = ({(one.asked, one.depth, one.start): one.each for one in each.answers} for each in (grouped, again))
+    assert {depth for _, depth, _ in (key for key in whole if whole[key] != apart[key])} == {*depths} - {0}
     trained, random = (answer for answer in again.answers if answer.asked.unit == "patch" and answer.depth == 1)
     assert trained.each != random.each, "another start has other features"
 
@@ -173,6 +177,8 @@ def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_pa
         probe(encoder, store, tmp_path / "out", classes=("brght",))
     with pytest.raises(ConfigError, match="compared with random starts"):
         probe("none", store, tmp_path / "out")
+    with pytest.raises(ConfigError, match="cannot be divided into 3 blocks"):
+        probe(encoder, store, tmp_path / "out", groups=(3, 2))
     bare = tmp_path / "bare"
     prepare([store.parent / "scans"], bare, PrepareConfig(spacing_mm=2.0, salt="test"), workers=0)
     with pytest.raises(StoreError, match="there is nothing to ask"):

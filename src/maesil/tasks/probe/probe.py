@@ -12,6 +12,7 @@ import torch
 
 from maesil.encoder.source import NONE
 from maesil.encoder.start import starting_point
+from maesil.encoder.tokens import TOGETHER
 from maesil.errors import ConfigError, StoreError
 from maesil.evaluation.sheet import sheet_to_csv, sheet_to_markdown
 from maesil.files import AnyPath, write_text
@@ -56,6 +57,7 @@ def probe(
     classes: Sequence[str] = (),
     split: str = "test",
     starts: int = 3,
+    groups: tuple[int, int] = TOGETHER,
     progress: Progress | None = None,
 ) -> Probed:
     """Asks frozen features which organs and which dataset a superpatch or a patch is of; random weights are asked too.
@@ -72,10 +74,13 @@ def probe(
             others are asked.
         split: Split to test on.
         starts: Number of random starts to compare with.
+        groups: Blocks of planes and parts of each plane that are encoded apart, for all starts: (2, 2) shows the
+            encoder as many tokens at once as a dual mask of 75 % did.
         progress: Called after every scan.
 
     Raises:
-        ConfigError: No encoder is given, a class is unknown, or the voxels differ from the pre-training's.
+        ConfigError: No encoder is given, a class is unknown, the voxels differ from the pre-training's, or the tokens
+            cannot be divided into these groups.
         StoreError: The store has neither labels nor several datasets, or a split has no scan.
     """
     if str(run) == NONE or starts < 1:
@@ -85,12 +90,14 @@ def probe(
     targets, parts = _asked_of(scans, classes, split, backbone.config.superpatch)
     counted = _counted(progress, (1 + starts) * (len(parts[0]) + len(parts[1])))
     with locked(out):
-        answers = list(_answers(backbone, scans, targets, parts, PRETRAINED, counted))
+        answers = list(_answers(backbone, scans, targets, parts, PRETRAINED, groups, counted))
         for seed in range(starts):
             torch.manual_seed(seed)
             backbone, _ = starting_point(str(run), "", scans, random_start=True)
-            answers += _answers(backbone, scans, targets, parts, f"random {seed}", counted)
+            answers += _answers(backbone, scans, targets, parts, f"random {seed}", groups, counted)
         notes = [seen_note(card.seen, parts[1], whom="tested")]
+        if groups != TOGETHER:
+            notes.append(f"Tokens were encoded in {groups[0]} x {groups[1]} groups: blocks of planes, parts of planes.")
         if not targets.organs.names:
             notes.append("No organ was asked for: the store has no labels (maesil prepare --labels).")
         sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes)
@@ -125,10 +132,16 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
 
 
 def _answers(
-    backbone: Backbone, store: ScanStore, targets: Targets, parts: Parts, start: str, progress: Progress | None
+    backbone: Backbone,
+    store: ScanStore,
+    targets: Targets,
+    parts: Parts,
+    start: str,
+    groups: tuple[int, int],
+    progress: Progress | None,
 ) -> Iterator[Answer]:
     backbone = backbone.eval().to(default_device())
-    train, test = (samples_of(backbone, store, part, targets, progress=progress) for part in parts)
+    train, test = (samples_of(backbone, store, part, targets, groups=groups, progress=progress) for part in parts)
     for asked, names, pick in questions(targets):
         known, tested = pick(train), pick(test)
         for depth in range(backbone.depth + 1):

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maesil.encoder.tokens import box_layers
+from maesil.encoder.tokens import TOGETHER, box_layers
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
 from maesil.sampling.labelled import Classes
@@ -71,6 +71,7 @@ def samples_of(
     entries: Sequence[ScanEntry],
     targets: Targets,
     *,
+    groups: tuple[int, int] = TOGETHER,
     progress: Progress | None = None,
 ) -> ScanSamples:
     """Encodes scans, and returns what the probes need of them.
@@ -83,11 +84,12 @@ def samples_of(
         store: The scans.
         entries: The scans to encode; with organs, scans that are labelled for some of them.
         targets: What is asked.
+        groups: Tokens that are encoded apart, as in `box_layers`.
         progress: Called after every scan.
     """
     found: list[_Scan] = []
     for number, entry in enumerate(entries, start=1):
-        scan = _scan(backbone, store, entry, targets.organs)
+        scan = _scan(backbone, store, entry, targets.organs, groups)
         if scan is not None:
             found.append(scan)
         if progress is not None:
@@ -124,11 +126,14 @@ class _Scan:
     marked: Bool[np.ndarray, "p k"]
 
 
-def _scan(backbone: Backbone, store: ScanStore, entry: ScanEntry, organs: Classes) -> _Scan | None:
+def _scan(
+    backbone: Backbone, store: ScanStore, entry: ScanEntry, organs: Classes, groups: tuple[int, int]
+) -> _Scan | None:
     """The samples of a scan; None if it is all air."""
     pooled, holds, tokens, marked = [], [], [], []
     reads, depths = partial(store.read, entry.scan_id), range(backbone.depth + 1)
-    for tile, layers, solid in box_layers(backbone, reads, entry.shape, store.occupancy(entry.scan_id), depths):
+    occupancy = store.occupancy(entry.scan_id)
+    for tile, layers, solid in box_layers(backbone, reads, entry.shape, occupancy, depths, groups=groups):
         inside = _organs_in(backbone, store, entry, organs, tile)
         pooled.append(layers[:, solid].mean(dim=1))
         holds.append(inside.any(axis=0))
