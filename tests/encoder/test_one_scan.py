@@ -45,10 +45,14 @@ def scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_embed__equals_the_store(encoder: PretrainedEncoder, scan: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("groups", [(1, 1), (2, 2)])
+def test_embed__equals_the_store(
+    encoder: PretrainedEncoder, scan: Path, tmp_path: Path, groups: tuple[int, int]
+) -> None:
     prepare([scan], tmp_path / "store", SETTINGS, workers=0)
-    table = embed(encoder.backbone, encoder.card, ScanStore(tmp_path / "store"))
-    found = encoder.embed(scan)
+    table = embed(encoder.backbone, encoder.card, ScanStore(tmp_path / "store"), groups=groups)
+    found = encoder.embed(scan, groups=groups)
+    assert np.array_equal(found.vector, encoder.embed(scan).vector) is (groups == (1, 1))
     np.testing.assert_array_equal(found.vector, table.vectors[table.rows("scan")[0]])
     boxes = table.rows("superpatch")
     np.testing.assert_array_equal(found.superpatches, table.vectors[boxes])

@@ -30,6 +30,9 @@ class Embed:
     """The prepared store."""
     out: Path
     """The table: .parquet, .csv or .npz."""
+    groups: tuple[int, int] = (1, 1)
+    """Blocks of planes, and parts of each plane, that are encoded apart; 2 2: as many tokens at once as a dual mask of
+    75 % leaves visible in pre-training. Compare only vectors of the same groups."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -39,6 +42,6 @@ def main(words: Sequence[str]) -> int:
 
     screen = console()
     with scan_bar(screen, "embedding") as progress:
-        path = pipeline.embed(call.run, call.store, call.out, console=screen, progress=progress)
+        path = pipeline.embed(call.run, call.store, call.out, groups=call.groups, console=screen, progress=progress)
     print(path)  # noqa: T201 (the result)
     return 0

@@ -10,6 +10,7 @@ from maesil.encoder import features as table
 from maesil.encoder.feature_file import require_table
 from maesil.encoder.features import Match, read_features, write_features
 from maesil.encoder.load import load_with_card
+from maesil.encoder.tokens import TOGETHER
 from maesil.files import AnyPath
 from maesil.progress import Progress
 from maesil.runs.load import default_device
@@ -22,6 +23,7 @@ def embed(
     store: AnyPath,
     out: AnyPath,
     *,
+    groups: tuple[int, int] = TOGETHER,
     console: Console | None = None,
     progress: Progress | None = None,
 ) -> Path:
@@ -31,6 +33,8 @@ def embed(
         run: Anything `maesil.load` accepts.
         store: The scans, resampled as for the pre-training.
         out: The table: .parquet, .csv or .npz.
+        groups: Blocks of planes, and parts of each plane, that are encoded apart; (2, 2) shows the encoder as many
+            tokens at once as a dual mask of 75 % did in pre-training. Compare only vectors of the same groups.
         console: Where to report how many of the patients the encoder was trained on; None: nowhere.
         progress: Called after every scan.
 
@@ -42,7 +46,7 @@ def embed(
     require_table(out)
     backbone, card = load_with_card(run)
     scans = ScanStore(store)
-    features = table.embed(backbone.to(default_device()), card, scans, progress=progress)
+    features = table.embed(backbone.to(default_device()), card, scans, groups=groups, progress=progress)
     if console is not None:
         console.print(seen_note(card.seen, scans.entries, whom="embedded", scored=False), markup=False)
     return write_features(features, out)

@@ -15,7 +15,7 @@ from maesil.counts import count_of
 from maesil.encoder.card import Transfer
 from maesil.encoder.feature_file import require_features, require_table
 from maesil.encoder.start import require_same_voxels
-from maesil.encoder.tokens import pooled, scan_tokens, weighted_mean
+from maesil.encoder.tokens import TOGETHER, pooled, scan_tokens, weighted_mean
 from maesil.errors import ConfigError
 from maesil.extras import optional
 from maesil.files import replacing
@@ -58,7 +58,13 @@ class Features:
 
 
 def embed(
-    backbone: Backbone, card: Transfer, store: ScanStore, *, batch: int = 4, progress: Progress | None = None
+    backbone: Backbone,
+    card: Transfer,
+    store: ScanStore,
+    *,
+    batch: int = 4,
+    groups: tuple[int, int] = TOGETHER,
+    progress: Progress | None = None,
 ) -> Features:
     """Embeds every scan of a store.
 
@@ -69,6 +75,7 @@ def embed(
         card: The encoder's card; the store must be resampled as for the pre-training.
         store: The scans.
         batch: Superpatches per batch.
+        groups: Tokens that are encoded apart, as in `maesil.encoder.tokens.box_layers`.
         progress: Called after every scan.
 
     Raises:
@@ -81,7 +88,7 @@ def embed(
     seen = seen_patients(card.seen, store.entries)
     for done, entry in enumerate(store.entries, start=1):
         parts, counts, places = [], [], []
-        for tile, tokens, solid in scan_tokens(backbone, store, entry, batch=batch):
+        for tile, tokens, solid in scan_tokens(backbone, store, entry, batch=batch, groups=groups):
             parts.append(pooled(tokens, solid))
             counts.append(int(solid.sum()))
             places.append(tile)

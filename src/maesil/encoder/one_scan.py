@@ -14,7 +14,7 @@ from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers.in_memory import volume_of
 from maesil.ct.volume import Volume
 from maesil.encoder.card import Transfer
-from maesil.encoder.tokens import box_tokens, pooled, weighted_mean
+from maesil.encoder.tokens import TOGETHER, box_tokens, pooled, weighted_mean
 from maesil.errors import ScanError
 from maesil.models.backbone import Backbone
 from maesil.sampling.ahead import box_reader
@@ -55,6 +55,7 @@ def embed_scan(
     series: str | None = None,
     tokens: bool = False,
     batch: int = 4,
+    groups: tuple[int, int] = TOGETHER,
     accept_any_values: bool = False,
 ) -> Embedding:
     """Embeds one scan, resampled and windowed as the encoder was trained.
@@ -67,6 +68,7 @@ def embed_scan(
         series: The DICOM series to read, if the folder contains several.
         tokens: Whether to return the vector and the position of every patch, too.
         batch: Superpatches per batch.
+        groups: Tokens that are encoded apart, as in `maesil.encoder.tokens.box_layers`.
         accept_any_values: Whether to embed values that cannot be Hounsfield units.
 
     Warns:
@@ -87,12 +89,19 @@ def embed_scan(
         conform(volume, {**PrepareConfig().recorded(), **card.voxels}, where=where),
         tokens=tokens,
         batch=batch,
+        groups=groups,
         where=where,
     )
 
 
 def embed_volume(
-    backbone: Backbone, volume: Volume, *, tokens: bool = False, batch: int = 4, where: object = None
+    backbone: Backbone,
+    volume: Volume,
+    *,
+    tokens: bool = False,
+    batch: int = 4,
+    groups: tuple[int, int] = TOGETHER,
+    where: object = None,
 ) -> Embedding:
     """Embeds a volume that has the encoder's voxels, in orientation SPL.
 
@@ -101,7 +110,7 @@ def embed_volume(
     """
     vectors, counts, centres, every, places = [], [], [], [], []
     reads, occupancy = box_reader(volume), tissue_blocks(volume.array)
-    for tile, found, solid in box_tokens(backbone, reads, volume.shape, occupancy, batch=batch):
+    for tile, found, solid in box_tokens(backbone, reads, volume.shape, occupancy, batch=batch, groups=groups):
         vectors.append(pooled(found, solid))
         counts.append(int(solid.sum()))
         centres.append(volume.geometry.index_to_mm(_middle(tile))[0])

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from maesil.encoder.card import Transfer
 from maesil.encoder.one_scan import Embedding, embed_scan
+from maesil.encoder.tokens import TOGETHER
 from maesil.models.backbone import Backbone
 from maesil.models.mae import MAEConfig
 from maesil.shapes import Shape3
@@ -66,6 +67,7 @@ class PretrainedEncoder(nn.Module):
         series: str | None = None,
         tokens: bool = False,
         batch: int = 4,
+        groups: tuple[int, int] = TOGETHER,
         accept_any_values: bool = False,
     ) -> Embedding:
         """Embeds one scan: reads it, brings it to the encoder's orientation, spacing and window, and pools its tokens.
@@ -79,6 +81,8 @@ class PretrainedEncoder(nn.Module):
             series: The DICOM series to read, if the folder contains several.
             tokens: Whether to return the vector and the position of every patch, too.
             batch: Superpatches per batch.
+            groups: Blocks of planes, and parts of each plane, that are encoded apart; (2, 2) shows the encoder as many
+                tokens at once as a dual mask of 75 % did in pre-training.
             accept_any_values: Whether to embed values that cannot be Hounsfield units.
 
         Warns:
@@ -96,6 +100,7 @@ class PretrainedEncoder(nn.Module):
             series=series,
             tokens=tokens,
             batch=batch,
+            groups=groups,
             accept_any_values=accept_any_values,
         )
 

@@ -30,18 +30,25 @@ LEAST_TISSUE_TO_EMBED = 0.02
 
 
 def scan_tokens(
-    backbone: Backbone, store: ScanStore, entry: ScanEntry, *, batch: int = 4
+    backbone: Backbone, store: ScanStore, entry: ScanEntry, *, batch: int = 4, groups: tuple[int, int] = TOGETHER
 ) -> Iterator[tuple[Tile, Float[Tensor, "n e"], Bool[Tensor, " n"]]]:
     """The `box_tokens` of a scan of a store."""
     reads = partial(store.read, entry.scan_id)
-    return box_tokens(backbone, reads, entry.shape, store.occupancy(entry.scan_id), batch=batch)
+    return box_tokens(backbone, reads, entry.shape, store.occupancy(entry.scan_id), batch=batch, groups=groups)
 
 
 def box_tokens(
-    backbone: Backbone, reads: ReadsBoxes, shape: Shape3, occupancy: UInt8[np.ndarray, "bd bh bw"], *, batch: int = 4
+    backbone: Backbone,
+    reads: ReadsBoxes,
+    shape: Shape3,
+    occupancy: UInt8[np.ndarray, "bd bh bw"],
+    *,
+    batch: int = 4,
+    groups: tuple[int, int] = TOGETHER,
 ) -> Iterator[tuple[Tile, Float[Tensor, "n e"], Bool[Tensor, " n"]]]:
     """The last of `box_layers`."""
-    for tile, layers, solid in box_layers(backbone, reads, shape, occupancy, (backbone.depth,), batch=batch):
+    depths = (backbone.depth,)
+    for tile, layers, solid in box_layers(backbone, reads, shape, occupancy, depths, batch=batch, groups=groups):
         yield tile, layers[0], solid
 
 
