@@ -6,6 +6,7 @@ import csv
 import json
 import math
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -308,6 +309,7 @@ def test_voxel_fusion__the_pages_have_the_means_of_the_scores() -> None:
         "the same trunk, fusion on voxels, 2,500 steps": ("voxel_fusion/val/first", "maesil + fusion"),
         "the same, 2,000 steps at a rate of 3e-3": ("voxel_fusion/val/fast", "maesil + fusion"),
         "`unet:ssim_weight=1`, 4,000 steps": ("sharper/unet", "unet:ssim_weight=1"),
+        "the same, 7.9 M parameters, 4,800 steps": ("voxel_fusion/val/wide_unet", "unet"),
     }
     for shown, (trial, model) in rows.items():
         row = page_row(shown, f"{trial}/scores.jsonl", model)
@@ -318,51 +320,102 @@ def test_voxel_fusion__the_pages_have_the_means_of_the_scores() -> None:
     ), "one trunk"
 
 
-def test_voxel_fusion__the_pages_have_the_test_patients() -> None:
-    """Means of the seed, and its differences from the means of the rivals' seeds."""
-    page = (RESULTS / "voxel_fusion" / "README.md").read_text().replace("\n", " ")
-    scores = RESULTS / "voxel_fusion/test/second/scores.jsonl"
-    rows = {"`demo` with a fusion on voxels: 3,400 and 2,500 steps": "maesil + fusion", "its trunk alone": "maesil"}
-    for shown, model in rows.items():
-        row = page_row(f"{shown} | 1", "voxel_fusion/test/second/scores.jsonl", model)
-        assert row in page
-    ours = masked_by_scan(scores, "maesil + fusion")
-    patients = {row.scan: row.patient for row in read_scores(scores)}
-    digits_of = {"psnr": 2, "ssim": 3, "lpips": 3}
-    means = [f"{sum(ours[metric].values()) / 18:.{digits}f}" for metric, digits in digits_of.items()]
-    assert "ours has {} dB, {} and {}: ahead of it in all three".format(*means) in README.read_text()
-    assert "{} dB, {} and {}, ahead of".format(*means) in LAB.read_text()
-    assert "({} dB, {}, {}, one seed)".format(*means) in (RESULTS / "comparison" / "README.md").read_text()
+VOXEL_SEEDS = ("first", "second", "third")
 
-    def gains(folder: str, model: str, metric: str) -> list[float]:
-        seeds = [
-            masked_by_scan(RESULTS / "comparison/models" / folder / seed / "scores.jsonl", model)[metric]
-            for seed in ("", "seed-1", "seed-2")
-        ]
-        sign = -1 if metric == "lpips" else 1
-        return [sign * (value - sum(seed[scan] for seed in seeds) / 3) for scan, value in ours[metric].items()]
 
-    said = {
-        "psnr": (2, "ahead by {} dB ({} of 18 scans; 95 % interval over patients {})", "gains {} dB ({} of 18)"),
-        "ssim": (3, "by {} in SSIM ({} of 18; {})", "{} in SSIM ({} of 18)"),
-        "lpips": (3, "by {} in LPIPS ({} of 18; {})", "{} in LPIPS ({} of 18)"),
+def mean_by_scan(files: Sequence[Path], model: str) -> dict[str, dict[str, float]]:
+    """`masked_by_scan` of several seeds, averaged."""
+    seeds = [masked_by_scan(file, model) for file in files]
+    return {
+        metric: {scan: sum(seed[metric][scan] for seed in seeds) / len(seeds) for scan in values}
+        for metric, values in seeds[0].items()
     }
-    for metric, (digits, of_unet, of_demo) in said.items():
-        found = gains("unet_ssim_weight=1", "unet:ssim_weight=1", metric)
-        low, high = patient_interval(found, [patients[scan] for scan in ours[metric]])
-        shown = f"{sum(found) / 18:.{digits}f}"
-        interval = f"{low:.{digits}f} to {high:.{digits}f}"
-        assert of_unet.format(shown, sum(gain > 0 for gain in found), interval) in page
-        found = gains("maesil", "maesil + fusion", metric)
-        assert of_demo.format(f"{sum(found) / 18:.{digits}f}", sum(gain > 0 for gain in found)) in page
 
 
-def test_voxel_fusion__the_page_has_the_seconds_of_the_log() -> None:
-    with (RESULTS / "voxel_fusion/test/second/metrics.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["superpatches_per_s"]]
-    seconds = sum(80 / float(row["superpatches_per_s"]) for row in rows)
-    assert len(rows) == 590
-    assert f"took {seconds:,.0f} s of a core" in (RESULTS / "voxel_fusion" / "README.md").read_text()
+def voxel_rows() -> dict[str, dict[str, dict[str, float]]]:
+    """Scores of the page's rows on test patients, by name: means over seeds, by scan."""
+    test, models = RESULTS / "voxel_fusion/test", RESULTS / "comparison/models"
+    own = [test / seed / "scores.jsonl" for seed in VOXEL_SEEDS]
+
+    def of(folder: str) -> list[Path]:
+        return [models / folder / seed / "scores.jsonl" for seed in ("", "seed-1", "seed-2")]
+
+    return {
+        "ours": mean_by_scan(own, "maesil + fusion"),
+        "trunk": mean_by_scan(own, "maesil"),
+        "demo": mean_by_scan(of("maesil"), "maesil + fusion"),
+        "unet": mean_by_scan(of("unet_ssim_weight=1"), "unet:ssim_weight=1"),
+        "wide": mean_by_scan([test / "wide_unet/scores.jsonl"], "unet"),
+        "kriging": mean_by_scan([models / "kriging/scores.jsonl"], "kriging"),
+    }
+
+
+def shown_means(row: dict[str, dict[str, float]]) -> tuple[str, str, str]:
+    """PSNR, SSIM and LPIPS, to the digits that pages print."""
+    psnr, ssim, lpips = (sum(row[metric].values()) / len(row[metric]) for metric in ("psnr", "ssim", "lpips"))
+    return f"{psnr:.2f}", f"{ssim:.3f}", f"{lpips:.3f}"
+
+
+def test_voxel_fusion__the_pages_have_the_test_patients() -> None:
+    """Means over seeds, and differences from the rivals' means, with intervals over patients."""
+    page = (RESULTS / "voxel_fusion" / "README.md").read_text()
+    rows = voxel_rows()
+    names = {
+        "ours": "`demo` with a fusion on voxels: 3,400 and 2,500 steps | 3",
+        "trunk": "its trunk alone | 3",
+        "demo": "`demo`, 3,400 and 600 steps | 3",
+        "wide": "the same, 7.9 M parameters, 4,800 steps | 1",
+        "unet": "`unet:ssim_weight=1`, 4,000 steps | 3",
+        "kriging": "`kriging` | ",
+    }
+    for name, shown in names.items():
+        assert f"| {shown} | {' | '.join(shown_means(rows[name]))} |" in page
+    patients = {row.scan: row.patient for row in read_scores(RESULTS / "voxel_fusion/test/first/scores.jsonl")}
+    for name, rival in {
+        "wide": "the U-Net of 7.9 M parameters",
+        "unet": "`unet:ssim_weight=1`",
+        "demo": "`demo`",
+        "kriging": "`kriging`",
+    }.items():
+        cells = []
+        for metric, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
+            sign = -1 if metric == "lpips" else 1
+            gains = [sign * (value - rows[name][metric][scan]) for scan, value in rows["ours"][metric].items()]
+            low, high = patient_interval(gains, [patients[scan] for scan in rows["ours"][metric]])
+            ahead = sum(gain > 0 for gain in gains)
+            cells.append(f"{sum(gains) / 18:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}], {ahead}")
+        assert f"| {rival} | {' | '.join(cells)} |" in page
+
+
+def test_voxel_fusion__its_numbers_elsewhere_are_those_of_the_scores() -> None:
+    rows = voxel_rows()
+    ours, wide = (" | ".join(shown_means(rows[name])) for name in ("ours", "wide"))
+    readme, lab, overview = README.read_text(), LAB.read_text(), (RESULTS / "README.md").read_text()
+    bold = " | ".join(f"**{value}**" for value in shown_means(rows["ours"]))
+    assert f"| maesil, `demo` with a fusion on voxels (10.4 M parameters, 5,900 steps) | {bold} |" in readme
+    assert f"in as much time (one seed) | {wide} |" in readme
+    assert f"| `demo` with a fusion on voxels, three seeds | {ours} |" in lab
+    assert f"| U-Net of 7.9 M parameters, SSIM in its loss | {wide} |" in lab
+    assert "{} dB, SSIM {}, LPIPS {}".format(*shown_means(rows["ours"])) in overview
+    assert (
+        "({} dB, {}, {}, three seeds)".format(*shown_means(rows["ours"]))
+        in (RESULTS / "comparison" / "README.md").read_text()
+    )
+    second = shown_means(mean_by_scan([RESULTS / "voxel_fusion/test/second/scores.jsonl"], "maesil + fusion"))
+    card = (RESULTS.parent / "src/maesil/weights/sharp-2mm/README.md").read_text().replace("\n", " ")
+    assert "{} dB, SSIM {}, LPIPS {};".format(*second) in card
+    assert "as long: {} dB, {}, {}.".format(*shown_means(rows["wide"])) in card
+    assert "20.8 MB | 25 scans, 2 mm | {} dB, SSIM {} (seed 1)".format(*second) in readme
+
+
+def test_voxel_fusion__the_page_has_the_seconds_of_the_logs() -> None:
+    page = (RESULTS / "voxel_fusion" / "README.md").read_text()
+    for name, rows, said in (("second", 590, "took {} s of a core"), ("wide_unet", 480, "7.9 M parameters {} s (")):
+        with (RESULTS / "voxel_fusion/test" / name / "metrics.csv").open(newline="") as file:
+            logged = [row for row in csv.DictReader(file) if row["superpatches_per_s"]]
+        seconds = sum(80 / float(row["superpatches_per_s"]) for row in logged)
+        assert len(logged) == rows
+        assert said.format(f"{seconds:,.0f}") in page
 
 
 def test_voxel_fusion__the_page_has_the_differences() -> None:
@@ -457,11 +510,11 @@ def test_readme__has_the_means_of_three_seeds() -> None:
     root = RESULTS.parent
     for model, line in {
         "unet:ssim_weight=1": (
-            "| 3D U-Net of equal FLOPs, with SSIM in its loss | {psnr:.2f} | **{ssim:.3f}** | **{lpips:.3f}** |"
+            "| 3D U-Net of equal FLOPs, with SSIM in its loss | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |"
         ),
         "unet": "| the same U-Net, squared error alone | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
         "maesil + fusion": "| maesil, preset `demo` | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
-        PLAIN: "| the same network with the paper's head, no fusion | **{psnr:.2f}** | {ssim:.3f} | {lpips:.3f} |",
+        PLAIN: "| the same network with the paper's head, no fusion | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
         "kriging": "| kriging, nothing learnt | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
         "interpolation": "| interpolation | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |",
     }.items():
@@ -510,13 +563,15 @@ def test_transfer__weights_and_readme_have_the_numbers_of_the_tables() -> None:
     root = RESULTS.parent
     card, readme = (root / "src/maesil/weights/headneck-4mm/README.md").read_text(), (root / "README.md").read_text()
     for line in (RESULTS / "transfer/headneck/table.md").read_text().splitlines():
+        if not re.match(r"\| \d+ scans? \|", line):
+            continue
+        ours, theirs, difference = (cell.strip() for cell in line.split("|")[3:6])
+        assert f"({ours[:5]} vs {theirs[:5]}" in readme
         if line.startswith(("| 1 scan ", "| 5 scans ")):
-            ours, theirs, difference = (cell.strip() for cell in line.split("|")[3:6])
             low, high = re.findall(r"\+([\d.]+)", difference.split("[")[1])
             assert f"({low} to {high}" in card.replace("95 % interval of the difference ", "")
             assert ours[:5] in card
             assert theirs[:5] in card
-            assert f"({ours[:5]} vs {theirs[:5]}" in readme
     scores = read_scores(RESULTS / "transfer/reconstruction/scores.jsonl")
     means = {}
     for metric, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
@@ -543,3 +598,27 @@ def test_transfer__the_pages_have_the_rows_of_the_table() -> None:
         cells = [re.sub(r" ± [\d.]+", "", cell.strip()) for cell in line.split("|")[3:6]]
         assert f"Dice {cells[0]} | {cells[1]} | {cells[2]} |" in page
         assert cells[2] in overview
+
+
+def test_transfer__the_page_has_what_frozen_features_tell() -> None:
+    """Rows of the probes, all at once and in groups, and in how many of them pre-training is ahead."""
+    page, lab = (RESULTS / "transfer" / "README.md").read_text(), LAB.read_text()
+    units = {"patch": "in a patch of 32 mm", "superpatch": "in a superpatch of 256 mm"}
+    probes = {"linear": "linear", "5 nearest neighbours": "nearest neighbours"}
+    ahead = {}
+    for folder, part in zip(("test", "test_groups"), page.split("**In groups**"), strict=True):
+        lines = (RESULTS / "transfer/features" / folder / "table.md").read_text().splitlines()
+        rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| organ |")]
+        assert len(rows) == 15
+        ahead[folder] = sum(row[6].startswith("+") for row in rows)
+        assert sum("[+" in row[6] for row in rows) == {"test": 1, "test_groups": 4}[folder]
+        known = [
+            rf"\| {units[unit]}, {probes[kind]}, block {blocks}\b[^|]*\| "
+            + re.escape(f"{own[:5]} | {random[:5]} | {difference} |")
+            for _, unit, kind, blocks, own, random, difference in rows
+        ]
+        shown = [line for line in part.splitlines() if line.startswith("| in a ")]
+        assert shown
+        assert all(any(re.fullmatch(one, line) for one in known) for line in shown)
+    assert f"ahead in {ahead['test_groups']} of 15 rows" in page
+    assert f"in {ahead['test_groups']} of 15 rows, where it was in\n{ahead['test']} without groups" in lab

@@ -88,6 +88,10 @@ def demo() -> RunConfig:
 
     Superpatches of the same scan are held out, and no training crop touches them: this shows that the method learns,
     and says nothing about unseen patients.
+
+    With patients held out and 4,000 steps on 25 scans at 2 mm, in about 20 minutes of a core with bf16: 19.8 dB, SSIM
+    0.68 and LPIPS 0.27 on masked voxels of unseen patients, where kriging has 18.0, 0.62 and 0.34. With a fusion on
+    voxels and 5,900 steps, in about 42 minutes: 20.3 dB, 0.72 and 0.20 (`results/comparison`, `results/voxel_fusion`).
     """
     model = MAEConfig(
         superpatch=(64, 64, 64),
