@@ -49,6 +49,23 @@ def test_pace__an_item_may_take_longer_than_the_window(clock: Clock) -> None:
     assert pace.seconds_left(10) == pytest.approx(3000)
 
 
+def test_pace__begins_anew_after_a_pause(clock: Clock) -> None:
+    """Not after a long validation, which comes again."""
+    pace = Pace()
+    for step in range(1, 11):
+        clock.now += 10
+        pace.update(step)
+    clock.now += 250
+    pace.update(11)
+    assert pace.seconds_left(111) == pytest.approx(100 * 300 / 6), "the last six items took 300 s"
+    clock.now += 36_000
+    pace.update(12)
+    assert pace.seconds_left(112) is None
+    clock.now += 10
+    pace.update(13)
+    assert pace.seconds_left(113) == pytest.approx(100 * 10)
+
+
 def test_pace__the_time_before_the_work_does_not_count(clock: Clock) -> None:
     pace = Pace()
     for wait in (4000, 9000):  # a training before each of two models is scored

@@ -31,9 +31,15 @@ WINDOW_S = 300.0
 """Time over which the speed is averaged, so that the time left follows a machine that becomes slower or faster."""
 
 
+PAUSE = 20
+"""Number of usual intervals between items after which one that is longer than `WINDOW_S` was a pause."""
+
+
 @final
 class Pace:
     """The speed of work that goes on: that of the last `WINDOW_S`, or of the last item if it takes longer.
+
+    After a pause, it begins anew.
 
     Args:
         done: Number of items done before this call.
@@ -45,13 +51,20 @@ class Pace:
     def update(self, done: int) -> None:
         """Notes the number of items done now; with none, or fewer than before, other work begins, at its own speed."""
         now = time.monotonic()
-        if done == 0 or done < self._seen[-1][1]:
+        if done == 0 or done < self._seen[-1][1] or self._paused(now):
             self._seen.clear()
         if len(self._seen) > 1 and now - self._seen[-2][0] < WINDOW_S / 100:
             self._seen.pop()  # a hundred notes are enough
         self._seen.append((now, done))
         while len(self._seen) > 2 and self._seen[1][0] <= now - WINDOW_S:
             self._seen.popleft()
+
+    def _paused(self, now: float) -> bool:
+        """Whether nothing was done for far longer than usual: a machine was asleep, or the process stopped."""
+        if len(self._seen) < 3:
+            return False
+        (began, _), (last, _) = self._seen[0], self._seen[-1]
+        return now - last > max(WINDOW_S, PAUSE * (last - began) / (len(self._seen) - 1))
 
     def seconds_left(self, total: int) -> float | None:
         """Seconds until all items are done; None as long as none was done."""
