@@ -306,6 +306,7 @@ def test_voxel_fusion__the_pages_have_the_means_of_the_scores() -> None:
     rows = {
         "`demo`, trunk": ("sharper/preset", "maesil"),
         "`demo`: its fusion on cells, 600 steps": ("sharper/preset", "maesil + fusion"),
+        "`demo`: its fusion on cells, 2,500 steps": ("voxel_fusion/val/cells_2500", "maesil + fusion"),
         "the same trunk, fusion on voxels, 2,500 steps": ("voxel_fusion/val/first", "maesil + fusion"),
         "the same, 2,000 steps at a rate of 3e-3": ("voxel_fusion/val/fast", "maesil + fusion"),
         "`unet:ssim_weight=1`, 4,000 steps": ("sharper/unet", "unet:ssim_weight=1"),
@@ -315,9 +316,11 @@ def test_voxel_fusion__the_pages_have_the_means_of_the_scores() -> None:
         row = page_row(shown, f"{trial}/scores.jsonl", model)
         assert row in page
         assert "the same" not in shown or row in LAB.read_text()
-    assert page_row("", "voxel_fusion/val/first/scores.jsonl", "maesil") == page_row(
-        "", "sharper/preset/scores.jsonl", "maesil"
-    ), "one trunk"
+    trunks = [
+        page_row("", f"{trial}/scores.jsonl", "maesil")
+        for trial in ("sharper/preset", "voxel_fusion/val/first", "voxel_fusion/val/cells_2500")
+    ]
+    assert len(set(trunks)) == 1, "one trunk"
 
 
 VOXEL_SEEDS = ("first", "second", "third")
@@ -437,6 +440,11 @@ def test_voxel_fusion__the_page_has_the_differences() -> None:
     for metric, name in (("ssim", "SSIM"), ("lpips", "LPIPS")):
         gain, interval, ahead = told(demo, metric, 3)
         assert f"{gain} in {name} ({ahead} of 9; {interval})" in page
+    cells = masked_by_scan(RESULTS / "voxel_fusion/val/cells_2500/scores.jsonl", "maesil + fusion")
+    gain, interval, ahead = told(cells, "psnr", 2)
+    rest = [told(cells, metric, 3) for metric in ("ssim", "lpips")]
+    assert f"the network: {gain} dB ({ahead} of 9; {interval}), {rest[0][0]} in SSIM and {rest[1][0]} in LPIPS" in page
+    assert [ahead for _, _, ahead in rest] == [9, 9]
     gain, interval, ahead = told(unet, "psnr", 2)
     assert f"ahead in PSNR by {gain} dB ({ahead} of 9; {interval})" in page
     gain, interval, _ = told(unet, "ssim", 3)
