@@ -156,12 +156,12 @@ def test_pretrain__says_whom_the_weights_saw_and_whom_their_run_held_out(
 
     same, patients = told("same"), tiny_config.data.holdout.patients
     assert "warning: the weights" not in same
-    assert "warning: this run trains" not in same
+    assert "warning: the run of --init" not in same
     swapped = told("swapped", patients=replace(patients, overrides={"a": "val", "b": "test"}))
     assert "warning: the weights of --init were trained on all 2 patients whom this run holds out: scores" in swapped
-    assert "warning: this run trains on all 2 patients whom the run of --init held out: that run's" in swapped
+    assert "warning: the run of --init held out 2 of this run's 2 training patients: its scores on them" in swapped
     by_superpatch = told("all", by="superpatch", patients=replace(patients, overrides={}))
-    assert "warning: this run trains on 2 of the 4 patients whom the run of --init held out" in by_superpatch
+    assert "warning: the run of --init held out 2 of this run's 4 training patients: its scores" in by_superpatch
     assert "were trained on scans of 2 of the 4 patients, and may have seen the superpatches" in by_superpatch
 
 

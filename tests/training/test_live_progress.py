@@ -54,9 +54,11 @@ def test_live_progress__names_the_part_that_alone_learns(tiny_config: RunConfig,
 
 def test_facts__an_older_held_out_score_says_of_when() -> None:
     metrics = {"loss": 0.5, "val_psnr_masked": 18.29, "unknown": 1.0}
-    assert facts(metrics, step=120, validated=120) == "loss 0.5000  held-out 18.29 dB"
-    assert facts(metrics, step=120, validated=100) == "loss 0.5000  held-out 18.29 dB (step 100)"
-    assert facts(metrics, step=120, validated=120, part="fusion") == "loss of the fusion 0.5000  held-out 18.29 dB"
+    assert facts(metrics, step=120, validated=120, logged=120) == "loss 0.5000  held-out 18.29 dB"
+    assert facts(metrics, step=120, validated=100, logged=120) == "loss 0.5000  held-out 18.29 dB (step 100)"
+    fused = facts(metrics, step=120, validated=120, logged=120, part="fusion")
+    assert fused == "loss of the fusion 0.5000  held-out 18.29 dB"
+    assert facts(metrics, step=126, validated=126, logged=120) == "loss 0.5000 (step 120)  held-out 18.29 dB"
 
 
 def test_live_progress__a_slow_run_is_never_silent_for_long(

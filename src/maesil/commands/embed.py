@@ -25,7 +25,7 @@ class Embed:
     """
 
     run: tyro.conf.Positional[str]
-    """The encoder: a run, an exported folder, or hf://organisation/name."""
+    """The encoder: a run, an exported folder, published weights, or hf://organisation/name."""
     store: tyro.conf.Positional[Path]
     """The prepared store."""
     out: Path

@@ -34,6 +34,7 @@ class Pretrain:
 
     Examples:
       maesil pretrain base --data.store store --run runs/base
+      maesil pretrain demo --data.store store --run runs/mine --data.holdout.by patient --data.padded-crops   (on a CPU)
       maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile
       maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
       maesil pretrain demo --data.store store --run runs/sharp --train.steps 5900 --model.fusion.network voxels

@@ -159,7 +159,7 @@ def token_groups(grid: PatchGrid, blocks: int, parts: int, *, seed: int = 0) -> 
     if blocks < 1 or parts < 1 or planes % blocks or each % parts:
         raise ConfigError(
             f"{planes} planes of {each} patches cannot be divided into {blocks} blocks of planes and {parts} parts",
-            fix="--groups 2 2, the halves that a dual mask of 75 % leaves visible",
+            fix="groups of 2 and 2: halves, as a dual mask of 75 % leaves visible",
         )
     generator = torch.Generator().manual_seed(seed)
     drawn = torch.stack([torch.randperm(each, generator=generator) for _ in range(planes)])

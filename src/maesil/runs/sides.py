@@ -54,8 +54,9 @@ def _held_and_seen(initial: Initial, store: ScanStore, config: RunConfig, seen: 
     if initial.store != store.fingerprint or not trained - seen:
         return []
     return [
-        f"this run trains on {_of(trained - seen, trained)} whom the run of --init held out: that run's scores on them "
-        "cannot be compared with this one's; to hold out the same patients, repeat its --data.holdout flags"
+        f"the run of --init held out {len(trained - seen)} of this run's {count_of(len(trained), 'training patient')}: "
+        "its scores on them cannot be compared with this one's; to hold out the same patients, repeat its "
+        "--data.holdout flags"
     ]
 
 

@@ -40,6 +40,12 @@ def steps_done(trainer: pl.Trainer, batch_index: int) -> bool:
     return (batch_index + 1) % int(trainer.accumulate_grad_batches) == 0
 
 
+def logged_step(trainer: pl.Trainer) -> int:
+    """The last step that has a row in the logs, whose loss and speed are the latest metrics."""
+    row = int(trainer.log_every_n_steps)  # type: ignore[attr-defined]  # Lightning sets it without declaring it
+    return trainer.global_step // row * row
+
+
 def learning_alone(trainer: pl.Trainer, step: int) -> str:
     """Name of the part that alone learnt in a step; empty if that was the whole network."""
     stage = getattr(trainer.lightning_module, "last_stage", None)
@@ -109,8 +115,7 @@ class Checkpoints(pl.Callback):
 
     def _measured(self, trainer: pl.Trainer, module: Stepper) -> dict[str, float]:
         """The latest metrics; names of those from an earlier step are followed by that step."""
-        step, row = trainer.global_step, int(trainer.log_every_n_steps)  # type: ignore[attr-defined]
-        logged = step // row * row
+        step, logged = trainer.global_step, logged_step(trainer)
         part = learning_alone(trainer, logged)
         found = {}
         for metric, value in trainer.callback_metrics.items():

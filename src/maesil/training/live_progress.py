@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from maesil.progress import PLAIN_LINES, WINDOW_S, Lines, Pace
 from maesil.progress import Progress as Report
-from maesil.training.callbacks import learning_alone, steps_done
+from maesil.training.callbacks import learning_alone, logged_step, steps_done
 
 
 @final
@@ -90,12 +90,9 @@ class LiveProgress(pl.Callback):
         self.console.print(text, highlight=False, markup=False)
 
     def _facts(self, trainer: pl.Trainer) -> str:
-        return facts(
-            trainer.callback_metrics,
-            trainer.global_step,
-            self._validated,
-            part=learning_alone(trainer, trainer.global_step),
-        )
+        logged = logged_step(trainer)
+        part = learning_alone(trainer, logged)
+        return facts(trainer.callback_metrics, trainer.global_step, self._validated, logged, part)
 
     def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
         """Closes the bar, even after an error."""
@@ -113,18 +110,19 @@ def line_every(trainer: pl.Trainer) -> int:
     return max(1, round(trainer.max_steps / PLAIN_LINES / row)) * row
 
 
-def facts(metrics: Mapping[str, Any], step: int, validated: int, part: str = "") -> str:
-    """Formats the most important metrics in one line. A held-out score from an earlier step is followed by that step.
+def facts(metrics: Mapping[str, Any], step: int, validated: int, logged: int, part: str = "") -> str:
+    """Formats the most important metrics in one line. A loss or score from an earlier step is followed by that step.
 
     Args:
         metrics: Metrics by name; those without a format are left out.
         step: Current step of the run.
         validated: Step of the held-out score.
+        logged: Step of the loss.
         part: Part of the network that learns alone, whose loss is another than the network's; empty: none does.
     """
-    since = "" if step == validated else f" (step {validated})"
+    since, then = ("" if step == own else f" (step {own})" for own in (validated, logged))
     formats = (
-        ("loss", f"loss of the {part} {{:.4f}}" if part else "loss {:.4f}"),
+        ("loss", (f"loss of the {part} {{:.4f}}" if part else "loss {:.4f}") + then),
         ("val_psnr_masked", "held-out {:.2f} dB" + since),
         ("val_dice", "held-out Dice {:.3f}" + since),
         ("superpatches_per_s", "{:.1f} superpatches/s"),
