@@ -94,7 +94,17 @@ def test_pretrain__stops_after_the_step_at_the_first_sigterm_and_at_once_at_the_
     signalled_in_step(monkeypatch, at=2, times=times)
     if times == 1:
         assert pipeline.pretrain(tiny_config, tmp_path / "run").status == "interrupted"
+        assert not (tmp_path / "run" / "checkpoints" / "best").exists(), "no validation was due"
     else:
         with pytest.raises(KeyboardInterrupt):
             pipeline.pretrain(tiny_config, tmp_path / "run")
     assert steps_done(tmp_path / "run") == (3 if times == 1 else 0)
+
+
+def test_pretrain__that_stops_where_a_validation_is_due_validates(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files of an interrupted and resumed run are those of one that was not interrupted."""
+    signalled_in_step(monkeypatch, at=3, times=1)
+    assert pipeline.pretrain(tiny_config, tmp_path / "run").status == "interrupted"
+    assert (tmp_path / "run" / "checkpoints" / "best").readlink() == Path("best-0000004")

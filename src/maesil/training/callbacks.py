@@ -186,9 +186,15 @@ class GracefulStop(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Marks this step as the last one; the checkpoint callback comes later in the list, and saves it."""
+        """Marks this step as the last one; the checkpoint callback comes later in the list, and saves it.
+
+        Lightning validates before it stops, which would take time and leave a score that an uninterrupted run lacks.
+        """
         if steps_done(trainer, batch_idx) and self._is_agreed(trainer):
             trainer.should_stop = True
+            every = trainer.val_check_interval
+            if every and (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % every:
+                trainer.limit_val_batches = 0
 
     def _is_agreed(self, trainer: pl.Trainer) -> bool:
         """Whether to stop after this step. Ranks get a signal at different steps, but must stop at the same one."""
