@@ -46,6 +46,8 @@ SEEDED = ("maesil", PLAIN, "unet", "unet:ssim_weight=1", "kriging", "interpolati
 """Models of the comparison's tables of three seeds."""
 SLICES = ("maesil", "slice_mae:masks=shared:patch=[1, 8, 8]", "kriging", "interpolation", "mean", "slice_ceiling")
 """Models of the comparison of 2D and 3D under plane-wise masks."""
+HEAD_NECK = ("maesil", "unet:ssim_weight=1", "kriging", "interpolation", "mean")
+"""Models of the comparison at 4 mm."""
 OURS_THIRD = "models/maesil/seed-2"
 """Our training in bf16, on the machine of the one at equal time."""
 
@@ -179,6 +181,28 @@ def test_slices__the_tables_are_made_from_the_scores() -> None:
     made = "\n".join(map(sheet_to_markdown, table2(comparison)))
     assert table_lines(made) == table_lines((folder / "table2.md").read_text(encoding="utf-8"))
     assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
+
+
+def test_head_neck__tables_and_page_are_made_from_the_scores() -> None:
+    folder = RESULTS / "comparison" / "head_neck"
+    comparison = read_comparison(folder / "models", HEAD_NECK, 4000)
+    made = "\n".join(map(sheet_to_markdown, table2(comparison)))
+    assert table_lines(made) == table_lines((folder / "table2.md").read_text(encoding="utf-8"))
+    assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
+    page, readme = (RESULTS / "comparison" / "README.md").read_text(), README.read_text()
+    for shown, place, model in (
+        ("`unet:ssim_weight=1`", "unet_ssim_weight=1", "unet:ssim_weight=1"),
+        ("`maesil + fusion`", "maesil", "maesil + fusion"),
+        ("`maesil`, its trunk", "maesil", "maesil"),
+        ("`kriging`", "kriging", "kriging"),
+        ("`interpolation`", "interpolation", "interpolation"),
+    ):
+        assert page_row(shown, f"comparison/head_neck/models/{place}/scores.jsonl", model) in page
+    rival, ours = (
+        [f"{masked_mean(comparison, model, metric):.3f}" for metric in ("ssim", "lpips")]
+        for model in ("unet:ssim_weight=1", "maesil + fusion")
+    )
+    assert f"SSIM {rival[0]} vs {ours[0]}, LPIPS {rival[1]} vs {ours[1]}, PSNR level" in readme
 
 
 def test_slices__the_pages_have_the_scores() -> None:
