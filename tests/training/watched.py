@@ -28,6 +28,7 @@ from safetensors.torch import save_file
 from torch.distributed.tensor import DTensor
 
 from maesil.cli import main
+from maesil.training.callbacks import GracefulStop
 from maesil.training.module import PretrainModule
 from maesil.training.sharding import gathered
 
@@ -70,9 +71,9 @@ def fail(module: PretrainModule, how: str) -> None:
     if how == "spoil":
         local(module.get_parameter("model.encoder.blocks.0.mlp.0.weight").grad)[-1, -1] = float("nan")
     elif how == "stop job":
-        before = signal.getsignal(signal.SIGTERM)
         os.kill(os.getppid(), signal.SIGTERM)
-        while signal.getsignal(signal.SIGTERM) == before:  # `GracefulStop` puts the former one back
+        (stop,) = (each for each in module.trainer.callbacks if isinstance(each, GracefulStop))  # type: ignore[attr-defined]
+        while not stop.requested:
             time.sleep(0.01)
     else:
         signal.raise_signal({"stop": signal.SIGTERM, "kill": signal.SIGKILL}[how])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ from maesil.ct.geometry import GeometryWarning
 from maesil.ct.readers import read
 from maesil.ct.readers.in_memory import volume_of
 from maesil.ct.volume import TISSUE_HU
+from maesil.files import AnyPath, as_paths
 from maesil.shapes import Shape3
 
 
@@ -58,7 +58,9 @@ class ScanFacts:
         )
 
 
-def examine_scan(scan: Any, *, affine: Any = None, series: str | None = None, files: Sequence[Path] = ()) -> ScanFacts:
+def examine_scan(
+    scan: Any, *, affine: Any = None, series: str | None = None, files: Sequence[AnyPath] = ()
+) -> ScanFacts:
     """Reads one scan and says whether it looks like CT in Hounsfield units, with its axes in the right order.
 
     Args:
@@ -73,7 +75,9 @@ def examine_scan(scan: Any, *, affine: Any = None, series: str | None = None, fi
     """
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GeometryWarning)
-        volume = read(scan, series=series, files=files) if files else volume_of(scan, affine=affine, series=series)
+        volume = (
+            read(scan, series=series, files=as_paths(files)) if files else volume_of(scan, affine=affine, series=series)
+        )
     array = volume.array
     return ScanFacts(
         shape=volume.shape,
