@@ -17,12 +17,16 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     return matches[0] if matches else None
 
 
+def hint(name: str, known: Iterable[str]) -> str:
+    """The beginning of a fix, "did you mean 'x'? "; empty if no known name is close to `name`."""
+    guess = nearest(name, known)
+    return f"did you mean '{guess}'? " if guess else ""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> UnknownNameError:
     """The error for a name that is not in a catalogue; it names the nearest one."""
     names = sorted(known)
-    guess = nearest(name, names)
-    hint = f"did you mean '{guess}'? " if guess else ""
-    return UnknownNameError(f"unknown {kind} '{name}'", fix=f"{hint}known: {', '.join(names)}")
+    return UnknownNameError(f"unknown {kind} '{name}'", fix=f"{hint(name, names)}known: {', '.join(names)}")
 
 
 def listing(purposes: Mapping[str, str]) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from maesil.catalog import nearest
+from maesil.catalog import hint
 from maesil.ct.readers import require_there
 from maesil.ct.write import nifti_ending
 from maesil.encoder.feature_file import require_features, require_table
@@ -117,9 +117,9 @@ def _run_or_published(word: str) -> None:
         return
     if not Path(word).exists():
         names = published_names()
-        guess = nearest(word, names)
-        hint = f"did you mean '{guess}'? " if guess else ""
-        fix = f"{hint}give the folder that `maesil pretrain` wrote, or published weights: {', '.join(names)}"
+        fix = (
+            f"{hint(word, names)}give the folder that `maesil pretrain` wrote, or published weights: {', '.join(names)}"
+        )
         raise CheckpointError("this run does not exist", where=Path(word), fix=fix)
     checkpoint_of(Path(word))
 

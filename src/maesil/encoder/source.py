@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maesil.catalog import nearest
+from maesil.catalog import hint
 from maesil.errors import CheckpointError, ConfigError
 from maesil.runs.published import is_published, published, published_names
 
@@ -32,12 +32,11 @@ def local_folder(source: str) -> Path | None:
         return published(source)
     name = source.removeprefix(HUB)
     if not source.startswith(HUB) and (name.count("/") != 1 or name.startswith((".", "/", "~")) or _is_near(path)):
-        guess = nearest(source, published_names())
-        hint = f"did you mean '{guess}'? " if guess else ""
         raise CheckpointError(
             "there is no such folder, and no published weights have this name",
             where=path,
-            fix=f"{hint}{', '.join(('give a run, an exported folder, hf://organisation/name', *published_names()))}",
+            fix=hint(source, published_names())
+            + ", ".join(("give a run, an exported folder, hf://organisation/name", *published_names())),
         )
     if name.count("/") != 1:
         raise ConfigError(f"'{source}' is not the name of a model on the hub", fix="hf://organisation/name")

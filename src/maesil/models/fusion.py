@@ -159,7 +159,7 @@ class Fusion(nn.Module, ABC):
             hidden: Masked voxels, True = masked.
         """
 
-    def standardised(self, volume: Float[Tensor, ...]) -> Float[Tensor, ...]:
+    def standardised(self, volume: Float[Tensor, "*shape"]) -> Float[Tensor, "*shape"]:
         """Window units as the network sees them."""
         return (volume - self.mean) / self.std
 
