@@ -79,7 +79,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"maesil: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
-        print("\nmaesil: interrupted; the same command continues where it stopped", file=sys.stderr)
+        print("\nmaesil: interrupted; give the same command again: what was finished is kept", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at exit

@@ -13,7 +13,7 @@ import pytest
 
 from maesil.comparison.result import TOLD, VISIBLE, Comparison, Cost, ModelResult
 from maesil.comparison.spec import parse_models
-from maesil.comparison.tables import cost_table, paired_csv, table2, table3
+from maesil.comparison.tables import cost_tables, paired_csv, table2, table3
 from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.sheet import sheet_to_markdown
@@ -91,7 +91,7 @@ def table_lines(text: str) -> list[str]:
 @pytest.mark.parametrize("name", ["table2", "table3", "cost"])
 def test_tables__read_as_they_were_committed(committed: tuple[Path, Comparison], name: str) -> None:
     folder, comparison = committed
-    sheets = {"table2": table2, "table3": table3, "cost": lambda found: [cost_table(found)]}[name](comparison)
+    sheets = {"table2": table2, "table3": table3, "cost": cost_tables}[name](comparison)
     made = "\n".join(map(sheet_to_markdown, sheets))
     assert table_lines(made) == table_lines((folder / f"{name}.md").read_text(encoding="utf-8"))
 

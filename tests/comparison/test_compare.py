@@ -145,6 +145,10 @@ def test_compare__of_rows_that_learn_nothing_claims_nothing(tiny_config: RunConf
         tiny_config, model_set(*words), Budget("steps", 4.0), tmp_path / "out", protocol=PROTOCOL
     )
     assert comparison.budget == "no model is trained"
+    text = (page.parent / "table2.md").read_text() + (page.parent / "table3.md").read_text()
+    assert "Δ PSNR: the row minus mean, mean over scans" in text
+    assert not [word for word in ("paper", "Paper", "ours") if word in text]
+    assert not (page.parent / "cost.md").exists()
     assert standing(comparison) == ""
     shown = (page.parent / "table2.md").read_text(encoding="utf-8") + page.read_text(encoding="utf-8")
     assert not re.search("seen in pre|models saw|has not learnt|optimiser steps|>Training<", shown)

@@ -13,7 +13,7 @@ from comparison_results import COST, comparison, full, score
 from maesil.comparison.paper import TABLE_2
 from maesil.comparison.result import EVERYTHING, OWN_MASKS, TOLD, VISIBLE, Comparison, ModelResult
 from maesil.comparison.spec import parse_models
-from maesil.comparison.tables import cost_csv, cost_table, paired_csv, table2, table2_csv, table3, table3_csv
+from maesil.comparison.tables import cost_csv, cost_tables, paired_csv, table2, table2_csv, table3, table3_csv
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 
 
@@ -79,7 +79,7 @@ def test_tables__show_short_titles() -> None:
     rows = {spec.label: EVERYTHING, f"{spec.label}, masked input": VISIBLE}
     found = beside(ModelResult(spec.label, "ae", rows, title=spec.title, plain=False, cost=COST))
     assert {"ae, latent channels 6", "ae, latent channels 6, masked input"} <= column(table2(found)[0], "sees").keys()
-    assert "ae, latent channels 6" in column(cost_table(found), "steps")
+    assert "ae, latent channels 6" in column(cost_tables(found)[0], "steps")
     assert spec.label in table2_csv(found)  # files for programs keep the whole name
 
 
@@ -102,7 +102,7 @@ def test_table2__a_failure_keeps_its_row_and_reason() -> None:
 
 def test_table2__without_any_score_is_empty() -> None:
     assert table2(comparison(failed="x")) == []
-    assert cost_table(comparison(failed="x")).rows[-1][0] == "vae (failed)"
+    assert cost_tables(comparison(failed="x"))[0].rows[-1][0] == "vae (failed)"
 
 
 def test_table3__a_column_per_dataset_and_both_means() -> None:
@@ -152,7 +152,7 @@ def test_csv__keeps_failed_rows_and_the_papers_figures() -> None:
 
 
 def test_cost_table__of_what_was_trained() -> None:
-    sheet = cost_table(full())
+    sheet = cost_tables(full())[0]
     assert column(sheet, "compression")["ae"] == f"{262144 / 24576:.1f}"
     assert column(sheet, "latent bits")["ae"] == f"{24576 * 32:,}"
     assert column(sheet, "bits per voxel")["ae"] == "3"
@@ -190,12 +190,12 @@ def test_table2__says_on_how_many_scans_a_row_is_ahead() -> None:
 def test_cost_table__says_how_many_times_our_flops_a_row_takes() -> None:
     found = full()
     dear = replace(found.results[1], cost=replace(COST, flops=4.36 * COST.flops))
-    sheet = cost_table(replace(found, results=(found.results[0], dear)))
+    sheet = cost_tables(replace(found, results=(found.results[0], dear)))[0]
     assert column(sheet, "of ours") == {"maesil": "1.00", "ae": "4.36"}
 
 
 def test_cost_table__of_a_model_without_a_bottleneck() -> None:
     found = full()
     unet = replace(found.results[1], cost=replace(COST, latent_elements=None))
-    sheet = cost_table(replace(found, results=(found.results[0], unet)))
+    sheet = cost_tables(replace(found, results=(found.results[0], unet)))[0]
     assert [column(sheet, name)["ae"] for name in ("latent elements", "compression", "latent bits")] == ["–"] * 3

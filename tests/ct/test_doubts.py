@@ -145,6 +145,19 @@ def write_series(folder: Path, number: int) -> None:
         write_slice(folder / f"{index}.dcm", plane, index, {"SeriesInstanceUID": f"1.{number}", "PatientID": "p"})
 
 
+def test_check__takes_the_flags_that_its_fixes_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "one").mkdir()
+    for index, plane in enumerate(trunk(step=2.0).array[:12]):
+        position = [0.0, 0.0, 2.5 * index + (index > 5)]
+        write_slice(tmp_path / "one" / f"{index}.dcm", plane, index, {"ImagePositionPatient": position})
+    for scans in (tmp_path / "one", tmp_path):
+        assert main(["check", str(scans)]) != 0
+        told = capsys.readouterr()
+        assert "--resample-uneven" in told.out + told.err
+        main(["check", str(scans), "--resample-uneven"])
+        assert "they were resampled to every 2.50 mm" in capsys.readouterr().out
+
+
 def test_check__of_a_dicom_folder_and_of_a_folder_of_them(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from maesil.encoder.features import NUMBERS, TEXTS, Features, read_features, write_features
@@ -21,3 +22,14 @@ def test_read_features__keeps_names_that_look_like_numbers_or_like_nothing(endin
     assert found.texts == texts
     assert all((found.numbers[name] == numbers[name]).all() for name in NUMBERS)
     np.testing.assert_array_equal(found.vectors, vectors)
+
+
+def test_read_features__of_a_table_without_the_newer_columns(tmp_path: Path) -> None:
+    path = tmp_path / "features.csv"
+    texts, numbers = {name: ["a"] for name in TEXTS}, {name: np.ones(1) for name in NUMBERS}
+    write_features(Features(texts, numbers, np.ones((1, 2), np.float32)), path)
+    table = pd.read_csv(path).drop(columns=["seen", "groups", "radius_mm"])
+    table.to_csv(path, index=False)
+    found = read_features(path)
+    assert found.texts["seen"] == found.texts["groups"] == ["unknown"]
+    assert np.isinf(found.numbers["radius_mm"]).all()

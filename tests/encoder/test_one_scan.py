@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -21,6 +22,7 @@ from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.encoder.features import embed
 from maesil.encoder.pretrained import PretrainedEncoder
+from maesil.encoder.tokens import require_groups
 from maesil.errors import ConfigError, ScanError
 from maesil.export.targets import export
 from maesil.store.prepare import PrepareConfig, prepare
@@ -54,6 +56,7 @@ def test_embed__equals_the_store(
     found = encoder.embed(scan, groups=groups)
     assert np.array_equal(found.vector, encoder.embed(scan).vector) is (groups == (1, 1))
     np.testing.assert_array_equal(found.vector, table.vectors[table.rows("scan")[0]])
+    assert set(table.texts["groups"]) == {"1 1" if groups == (1, 1) else "2 2"}
     boxes = table.rows("superpatch")
     np.testing.assert_array_equal(found.superpatches, table.vectors[boxes])
     centres = np.stack([table.numbers[name][boxes] for name in ("x_mm", "y_mm", "z_mm")], axis=1)
@@ -93,6 +96,27 @@ def test_embed__a_dicom_folder(encoder: PretrainedEncoder, tmp_path: Path) -> No
     affine = np.array([[0, 0, -2.0, 0], [0, -2.0, 0, 0], [2.5, 0, 0, 0], [0, 0, 0, 1]])  # (k, j, i) to RAS
     np.testing.assert_array_equal(encoder.embed(tmp_path).vector, encoder.embed(body, affine=affine).vector)
     assert encoder.embed(tmp_path, series="3.4").vector.shape == (encoder.width,)
+
+
+def test_embed__a_series_that_is_refused_otherwise(encoder: PretrainedEncoder, tmp_path: Path) -> None:
+    for index, plane in enumerate(blob(3, (40, 60, 72)).array):
+        position = [0.0, 0.0, 2.5 * index + (index > 9)]
+        write_slice(tmp_path / f"{index}.dcm", plane, index, {"ImagePositionPatient": position})
+    with pytest.raises(ScanError, match="unevenly spaced"):
+        encoder.embed(tmp_path)
+    with pytest.warns(GeometryWarning, match="they were resampled"):
+        found = encoder.embed(tmp_path, options=maesil.ReadOptions(resample_uneven=True))
+    assert found.vector.any()
+    with pytest.raises(ConfigError, match="only files are read with options"):
+        encoder.embed(
+            np.zeros((8, 8, 8)), affine=np.eye(4), options=maesil.ReadOptions(missing_spacing_mm=(1.0, 1.0, 1.0))
+        )
+
+
+@pytest.mark.parametrize("groups", [(2,), (2, 2, 1), ("2", "2"), (2.0, 2.0)])
+def test_require_groups__refuses_anything_but_two_whole_numbers(groups: Any) -> None:
+    with pytest.raises(ConfigError, match="groups are two whole numbers"):
+        require_groups(groups)
 
 
 def test_embed__tokens_pool_to_the_vector_and_lie_in_the_scan(encoder: PretrainedEncoder, scan: Path) -> None:

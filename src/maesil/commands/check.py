@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
 from maesil.commands.parsing import parse, print_json
+from maesil.ct.readers.options import ReadOptions
 from maesil.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ class Check:
     """The scans: files, DICOM folders, or folders of scans."""
     series: str | None = None
     """The DICOM series to read, if the folder contains several."""
+    options: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    """Scans that are refused otherwise."""
     json: bool = False
     """Print the facts as JSON on standard output; of several scans, as a list."""
 
@@ -45,21 +48,21 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("no scan is given", fix="maesil check SCAN, a file or a folder")
     one = len(call.scans) == 1
     if one and (call.series is not None or not call.scans[0].is_dir()):
-        return _one(call.scans[0], call.series, call.json)
+        return _one(call.scans[0], call.series, call.options, call.json)
     if call.series is not None:
         raise ConfigError("--series chooses from one DICOM folder, and several scans are given", fix="give the folder")
     from maesil.datasets.find import find_scans  # without pipeline: this needs no torch
 
     found = find_scans(call.scans)
     if one and len(found.scans) == 1 and found.scans[0].path.samefile(call.scans[0]):
-        return _one(call.scans[0], found.scans[0].series, call.json)
-    return _several(found, call.json)
+        return _one(call.scans[0], found.scans[0].series, call.options, call.json)
+    return _several(found, call.options, call.json)
 
 
-def _one(scan: Path, series: str | None, as_json: bool) -> int:
+def _one(scan: Path, series: str | None, options: ReadOptions, as_json: bool) -> int:
     from maesil.ct.examine import examine_scan
 
-    facts = examine_scan(scan, series=series)
+    facts = examine_scan(scan, series=series, options=options)
     if as_json:
         print_json(asdict(facts))
     else:
@@ -67,11 +70,11 @@ def _one(scan: Path, series: str | None, as_json: bool) -> int:
     return 1 if facts.doubts else 0
 
 
-def _several(found: FoundScans, as_json: bool) -> int:
+def _several(found: FoundScans, options: ReadOptions, as_json: bool) -> int:
     from maesil.datasets.checking import check_scans, not_checked, tally
 
     checked = []
-    for one in check_scans(found):
+    for one in check_scans(found, options):
         checked.append(one)
         if not as_json:
             print(*one.lines(), sep="\n", flush=True)  # noqa: T201 (the result, on standard output)

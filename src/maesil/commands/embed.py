@@ -17,7 +17,8 @@ class Embed:
     """Write one vector per scan and per superpatch, with its position in mm.
 
     A superpatch's vector is the mean of its tokens whose patches are not air; a scan's vector is the mean over all such
-    tokens. The column `seen` says whether the encoder was trained on the patient.
+    tokens. The columns `seen` and `groups` say whether the encoder was trained on the patient, and how tokens were
+    divided.
 
     Examples:
       maesil embed runs/base store --out features.parquet        (pandas.read_parquet; needs the extra `tables`)

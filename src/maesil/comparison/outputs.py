@@ -11,7 +11,7 @@ from maesil.comparison.figures import compression_figure, curves_figure, figure3
 from maesil.comparison.page import write_page
 from maesil.comparison.result import Comparison
 from maesil.comparison.standing import standing
-from maesil.comparison.tables import cost_csv, cost_table, paired_csv, table2, table2_csv, table3, table3_csv
+from maesil.comparison.tables import cost_csv, cost_tables, paired_csv, table2, table2_csv, table3, table3_csv
 from maesil.evaluation.sheet import Sheet, sheet_to_latex, sheet_to_markdown
 from maesil.files import write_text
 from maesil.report.case import Case
@@ -30,8 +30,10 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
         Path of the page.
     """
     out.mkdir(parents=True, exist_ok=True)
-    tables = {"table2": table2(comparison), "table3": table3(comparison), "cost": [cost_table(comparison)]}
+    tables = {"table2": table2(comparison), "table3": table3(comparison), "cost": cost_tables(comparison)}
     for name, sheets in tables.items():
+        if not sheets:
+            continue
         verdict = [f"{standing(comparison)}\n"] if name == "table2" and standing(comparison) else []
         write_text(out / f"{name}.md", "\n".join([*map(sheet_to_markdown, _once(sheets)), *verdict]))
         write_text(out / f"{name}.tex", "\n".join(map(sheet_to_latex, _once(sheets))))

@@ -13,6 +13,10 @@ from maesil.comparison.paired import pair
 from maesil.evaluation.scores import Score
 from maesil.evaluation.summary import summarize
 
+OUR_MODEL = "maesil"
+"""Kind of our own model, a name in `maesil.models.MODELS`."""
+OURS = "ours"
+"""The row of our own model, in words."""
 BITS_PER_NUMBER = 32
 """Bits of a latent number that does not come from a codebook: the decoder receives a float."""
 
@@ -151,6 +155,12 @@ class Comparison:
         """Differences of ranked rows from ours, as `pair` returns them; none if ours is not ranked itself."""
         unranked = [entry for entry, sees in self.sees.items() if sees not in RANKED]
         return pair(() if self.ours in unranked else self.scores, self.ours, unranked)
+
+    @property
+    def reference(self) -> str:
+        """The row that the others are tested against, in words: `OURS`, or its name if it is not of our model."""
+        ours = any(self.ours in result.entries and result.model == OUR_MODEL for result in self.results)
+        return OURS if ours else self.shown(self.ours)
 
     def shown(self, entry: str) -> str:
         """The name of a row in tables and figures."""

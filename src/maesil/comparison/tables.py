@@ -10,7 +10,18 @@ from typing import Any
 import pandas as pd
 
 from maesil.comparison.paper import PAPER_NOTE, TABLE_2, TABLE_3
-from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, RANKED, SIGHTS, VISIBLE, Comparison, Cost, ModelResult
+from maesil.comparison.result import (
+    BITS_PER_NUMBER,
+    EVERYTHING,
+    OUR_MODEL,
+    OURS,
+    RANKED,
+    SIGHTS,
+    VISIBLE,
+    Comparison,
+    Cost,
+    ModelResult,
+)
 from maesil.counts import count_of
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import REGION_TEXT, REGIONS
@@ -20,7 +31,7 @@ from maesil.evaluation.tables import CELL, best_cells, metric_notes, shown_metri
 
 CELLS = f"Cells: {CELL}; best of its kind in bold."
 DIFFERENCES = (
-    "Δ PSNR: the row minus ours, mean over scans [95 % bootstrap interval, patients resampled]; "
+    "Δ PSNR: the row minus {reference}, mean over scans [95 % bootstrap interval, patients resampled]; "
     "median; scans on which the row is ahead. p: two-sided Wilcoxon signed-rank test over patients, Holm-corrected; – "
     "with fewer than 6 patients, where p is never below 0.05. Rows with their own masks are scored on other voxels, "
     "and rows with hints are given information about the hidden ones: neither ranked nor tested."
@@ -36,20 +47,22 @@ def _table2(comparison: Comparison, region: str) -> Sheet:
     means = comparison.summaries
     means = means[(means["group"] == ALL_SCANS) & (means["region"] == region)]
     metrics = shown_metrics(means)
-    quotable = [metric for metric in metrics if metric in TABLE_2["maesil"]]
+    printed = {entry: _printed(comparison, result, entry) for result, entry in _rows(comparison, region)}
+    quotable = [metric for metric in metrics if any(metric in values for values in printed.values())]
     tested = comparison.paired.query("region == @region and metric == 'psnr'")
     differences = {row.entry: _difference(row) for row in tested.itertuples()}
     cells, best = _grid(comparison, region, means, "metric", metrics)
     rows = []
-    for (result, entry), row in zip(_rows(comparison, region), cells, strict=True):
-        quoted = _printed(comparison, result, entry)
+    for (entry, quoted), row in zip(printed.items(), cells, strict=True):
         paper = [f"{quoted[metric]:.2f}" if metric in quoted else "–" for metric in quotable]
         rows.append((*row, *differences.get(entry, ("–", "–")), *paper))
     header = ("model", "sees", *(METRICS[metric].title for metric in metrics), "Δ PSNR", "p")
     header += tuple(f"paper: {METRICS[metric].heading}" for metric in quotable)
     title = f"Table II, {region} voxels ({_n(comparison)})"
     about = metric_notes(comparison.summaries)
-    notes = (REGION_TEXT[region] + ".", CELLS, DIFFERENCES, PAPER_NOTE, *_failures(comparison), *about)
+    differences_note = DIFFERENCES.format(reference=comparison.reference)
+    paper_note = (PAPER_NOTE,) if quotable else ()
+    notes = (REGION_TEXT[region] + ".", CELLS, differences_note, *paper_note, *_failures(comparison), *about)
     return Sheet(header, rows, (*notes, *_notes(comparison)), 2, best, title)
 
 
@@ -64,11 +77,12 @@ def _table3(comparison: Comparison, region: str) -> Sheet:
     groups = [*datasets, ALL_SCANS, MEAN_OF_DATASETS] if len(datasets) > 1 else [ALL_SCANS]
     rows, best = _grid(comparison, region, means, "group", groups)
     paper = [f"{TABLE_3[group.lower()]:.2f}" if group.lower() in TABLE_3 else "–" for group in groups]
-    if any(text != "–" for text in paper):
+    quotes = any(text != "–" for text in paper)
+    if quotes:
         rows.append(("MAESIL, as the paper prints it", VISIBLE, *paper))
     counts = means.groupby("group")["n"].max()
     header = ("model", "sees", *(f"{group} (n={counts.get(group, 0)})" for group in groups))
-    notes = (CELLS, PAPER_NOTE, *_failures(comparison), *_entrant_notes(comparison))
+    notes = (CELLS, *((PAPER_NOTE,) if quotes else ()), *_failures(comparison), *_entrant_notes(comparison))
     return Sheet(header, rows, notes, 2, best, f"Table III, PSNR in dB, {region} voxels")
 
 
@@ -92,11 +106,16 @@ def _grid(
     return list(zip(shown, sees, *(texts[name] for name in names), strict=True)), best
 
 
-def cost_table(comparison: Comparison) -> Sheet:
-    """The table of parameters, bottlenecks and training costs."""
+def cost_tables(comparison: Comparison) -> list[Sheet]:
+    """The table of parameters, bottlenecks and training costs; none if no model is trained."""
+    return [_cost_table(comparison)] if any(result.cost or result.failed for result in comparison.results) else []
+
+
+def _cost_table(comparison: Comparison) -> Sheet:
     header = (
         "model", "parameters", "latent elements", "compression", "latent bits", "bits per voxel",
-        "GFLOP per superpatch", "of ours", "seeds", "steps", "superpatches", "seconds", "superpatches/s", "peak GiB",
+        "GFLOP per superpatch", f"of {comparison.reference}",
+        "seeds", "steps", "superpatches", "seconds", "superpatches/s", "peak GiB",
     )  # fmt: skip
     ours = next(
         (result.cost.flops for result in comparison.results if result.cost and result.delivered == comparison.ours),
@@ -110,12 +129,14 @@ def cost_table(comparison: Comparison) -> Sheet:
         for result in comparison.results
         if result.cost or result.failed
     ]
+    whose = "our" if comparison.reference == OURS else "that"
     notes = (
         f"Budget: {comparison.budget}.",
         f"Compression: voxels of a superpatch per latent element. Latent bits: those that encode codes, or "
         f"{BITS_PER_NUMBER} for each free number. FLOPs: of a training step, forward and backward, as PyTorch counts "
-        "them; of ours: as a multiple of our row's. Superpatches: over all devices. Seconds: time of training steps, "
-        "the mean over seeds, on a machine that may have been shared. Peak GiB: memory of the training process.",
+        f"them; of {comparison.reference}: as a multiple of {whose} row's. Superpatches: over all devices. Seconds: "
+        "time of training steps, the mean over seeds, on a machine that may have been shared. Peak GiB: memory of the "
+        "training process.",
         *_failures(comparison),
     )
     return Sheet(header, rows, notes, 1, title="What each model is, and took")
@@ -178,13 +199,13 @@ def _printed(comparison: Comparison, result: ModelResult, entry: str, group: str
 
     In that setting, our model sees the visible voxels, and autoencoders see everything.
     """
-    setting = VISIBLE if result.model == "maesil" else EVERYTHING
+    setting = VISIBLE if result.model == OUR_MODEL else EVERYTHING
     ours = entry == comparison.ours
     if result.entries[entry] != setting or not (result.plain or ours):
         return {}
     if group == ALL_SCANS:
         return TABLE_2.get(result.model, {})
-    return {"psnr": TABLE_3[group.lower()]} if result.model == "maesil" and group.lower() in TABLE_3 else {}
+    return {"psnr": TABLE_3[group.lower()]} if result.model == OUR_MODEL and group.lower() in TABLE_3 else {}
 
 
 def _named(result: ModelResult, entry: str) -> str:

@@ -13,6 +13,7 @@ from maesil.ct.doubts import Doubt, doubts_about
 from maesil.ct.geometry import GeometryWarning
 from maesil.ct.readers import read
 from maesil.ct.readers.in_memory import volume_of
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import TISSUE_HU
 from maesil.files import AnyPath, as_paths
 from maesil.shapes import Shape3
@@ -59,7 +60,12 @@ class ScanFacts:
 
 
 def examine_scan(
-    scan: Any, *, affine: Any = None, series: str | None = None, files: Sequence[AnyPath] = ()
+    scan: Any,
+    *,
+    affine: Any = None,
+    series: str | None = None,
+    files: Sequence[AnyPath] = (),
+    options: ReadOptions = STRICT,
 ) -> ScanFacts:
     """Reads one scan and says whether it looks like CT in Hounsfield units, with its axes in the right order.
 
@@ -68,6 +74,7 @@ def examine_scan(
         affine: (4, 4); maps an index of the array's own axes to mm in RAS.
         series: The DICOM series to read, if the folder contains several.
         files: Files of the scan, if they are known, as `find_scans` lists them; the path is then not searched.
+        options: How to read files that are refused otherwise.
 
     Raises:
         ScanError: The scan cannot be read, or is not sound.
@@ -76,7 +83,9 @@ def examine_scan(
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", GeometryWarning)
         volume = (
-            read(scan, series=series, files=as_paths(files)) if files else volume_of(scan, affine=affine, series=series)
+            read(scan, series=series, files=as_paths(files), options=options)
+            if files
+            else volume_of(scan, affine=affine, series=series, options=options)
         )
     array = volume.array
     return ScanFacts(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maesil.counts import count_of
 from maesil.ct.examine import ScanFacts, examine_scan
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.datasets.scan import FoundScans, Scan
 from maesil.errors import MissingExtraError, ScanError
 
@@ -49,19 +50,21 @@ class CheckedScan:
         return str(self.path) if self.series is None else f"{self.path}, series {self.series}"
 
 
-def check_scans(found: FoundScans) -> Iterator[CheckedScan]:
+def check_scans(found: FoundScans, options: ReadOptions = STRICT) -> Iterator[CheckedScan]:
     """Checks every scan that `find_scans` found, in the order of their paths.
 
     Args:
         found: The scans; what was found and is no scan, or is a copy, is not checked.
+        options: How to read scans that are refused otherwise.
     """
     for scan in sorted(found.scans, key=lambda scan: (scan.path, scan.series or "")):  # their names may be hashes
-        yield _checked(scan)
+        yield _checked(scan, options)
 
 
-def _checked(scan: Scan) -> CheckedScan:
+def _checked(scan: Scan, options: ReadOptions) -> CheckedScan:
     try:
-        return CheckedScan(scan.path, scan.series, examine_scan(scan.path, series=scan.series, files=scan.files))
+        facts = examine_scan(scan.path, series=scan.series, files=scan.files, options=options)
+        return CheckedScan(scan.path, scan.series, facts)
     except (ScanError, MissingExtraError) as error:
         return CheckedScan(scan.path, scan.series, None, _told(error.what, error.fix))
 

@@ -27,9 +27,10 @@ from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.tiling import Tile
 
 LEVELS = ("scan", "superpatch")
-TEXTS = ("level", "scan_id", "dataset", "patient", "seen")
+TEXTS = ("level", "scan_id", "dataset", "patient", "seen", "groups")
 SEEN, UNSEEN, UNKNOWN = "yes", "no", "unknown"
-"""Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint records it."""
+"""Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint records it.
+Groups are unknown, too, in tables that were written before they were recorded."""
 NUMBERS = ("x_mm", "y_mm", "z_mm", "radius_mm", "start_s", "start_p", "start_l", "tissue_share", "tokens")
 
 
@@ -38,8 +39,9 @@ class Features:
     """A table of vectors.
 
     Attributes:
-        texts: Text columns, one list each: level ("scan" or "superpatch"), scan_id, dataset, patient, and whether the
-            encoder was trained on the patient (seen: "yes", "no", "unknown").
+        texts: Text columns, one list each: level ("scan" or "superpatch"), scan_id, dataset, patient, whether the
+            encoder was trained on the patient (seen: "yes", "no", "unknown"), and the groups that its tokens were
+            encoded in, such as "2 2".
         numbers: Number columns, one array each: centre in LPS mm, distance from the centre to a corner in mm, first
             voxel (S, P, L), share of tissue, tokens pooled; a scan's row has its volume's centre.
         vectors: Feature vectors, (rows, e) float32.
@@ -99,6 +101,7 @@ def embed(
             for level, vector, place, count in rows:
                 _append(texts, numbers, entry, level, place, count, store)
                 texts["seen"].append(UNKNOWN if seen is None else SEEN if entry.patient in seen else UNSEEN)
+                texts["groups"].append(" ".join(map(str, groups)))
                 vectors.append(vector)
         if progress is not None:
             progress(done, len(store.entries), entry.scan_id)
@@ -170,6 +173,7 @@ def read_features(path: Path) -> Features:
         names = sorted(name for name in columns if name[0] == "f" and name[1:].isdigit())
         vectors = columns["vectors"] if "vectors" in columns else np.stack([columns[name] for name in names], axis=1)
         columns.setdefault("seen", [UNKNOWN] * len(vectors))  # older tables lack these columns
+        columns.setdefault("groups", [UNKNOWN] * len(vectors))
         columns.setdefault("radius_mm", [np.inf] * len(vectors))
         texts = {name: [str(value) for value in columns[name]] for name in TEXTS}
         numbers = {name: np.asarray(columns[name], dtype=np.float64) for name in NUMBERS}

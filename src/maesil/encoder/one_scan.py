@@ -12,6 +12,7 @@ from jaxtyping import Float, Float32, Float64
 from maesil.ct.doubts import doubts_about, require_hounsfield
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers.in_memory import volume_of
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
 from maesil.encoder.card import Transfer
 from maesil.encoder.tokens import TOGETHER, box_tokens, pooled, weighted_mean
@@ -56,6 +57,7 @@ def embed_scan(
     tokens: bool = False,
     batch: int = 4,
     groups: tuple[int, int] = TOGETHER,
+    options: ReadOptions = STRICT,
     accept_any_values: bool = False,
 ) -> Embedding:
     """Embeds one scan, resampled and windowed as the encoder was trained.
@@ -69,6 +71,7 @@ def embed_scan(
         tokens: Whether to return the vector and the position of every patch, too.
         batch: Superpatches per batch.
         groups: Tokens that are encoded apart, as in `maesil.encoder.tokens.box_layers`.
+        options: How to read a file that is refused otherwise.
         accept_any_values: Whether to embed values that cannot be Hounsfield units.
 
     Warns:
@@ -78,7 +81,7 @@ def embed_scan(
         ScanError: The scan cannot be read, is not sound, is not in HU, or has no tissue.
         ConfigError: The object is not a scan, or an array has no affine.
     """
-    volume = volume_of(scan, affine=affine, series=series)
+    volume = volume_of(scan, affine=affine, series=series, options=options)
     where = scan if isinstance(scan, str) or hasattr(scan, "__fspath__") else None
     if not accept_any_values:
         require_hounsfield(volume.array, where=where, anyway="pass accept_any_values=True")

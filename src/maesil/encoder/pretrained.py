@@ -8,6 +8,7 @@ from typing import Any, final
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.encoder.card import Transfer
 from maesil.encoder.one_scan import Embedding, embed_scan
 from maesil.encoder.tokens import TOGETHER
@@ -68,6 +69,7 @@ class PretrainedEncoder(nn.Module):
         tokens: bool = False,
         batch: int = 4,
         groups: tuple[int, int] = TOGETHER,
+        options: ReadOptions = STRICT,
         accept_any_values: bool = False,
     ) -> Embedding:
         """Embeds one scan: reads it, brings it to the encoder's orientation, spacing and window, and pools its tokens.
@@ -83,6 +85,7 @@ class PretrainedEncoder(nn.Module):
             batch: Superpatches per batch.
             groups: Blocks of planes, and parts of each plane, that are encoded apart; (2, 2) shows the encoder as many
                 tokens at once as a dual mask of 75 % did in pre-training.
+            options: How to read a file that is refused otherwise, such as one without spacing (`maesil.ReadOptions`).
             accept_any_values: Whether to embed values that cannot be Hounsfield units.
 
         Warns:
@@ -101,6 +104,7 @@ class PretrainedEncoder(nn.Module):
             tokens=tokens,
             batch=batch,
             groups=groups,
+            options=options,
             accept_any_values=accept_any_values,
         )
 

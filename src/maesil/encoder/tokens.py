@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 
+from maesil.errors import ConfigError
 from maesil.evaluation.rebuild import inference_precision
 from maesil.models.backbone import Backbone, token_groups
 from maesil.sampling.ahead import ReadsBoxes, tile_batches
@@ -77,14 +79,15 @@ def box_layers(
         groups: Blocks of planes and parts of each plane that are encoded apart, as in `token_groups`.
 
     Raises:
-        ConfigError: The tokens cannot be divided into these groups.
+        ConfigError: The tokens cannot be divided into these groups, or they are not two numbers.
     """
     tiling = Tiling(shape, backbone.config.superpatch)
     tiles = [
         tile for tile in tiling.within() if tissue_share(occupancy, tile.origin, tiling.tile) >= LEAST_TISSUE_TO_EMBED
     ]
     device = next(backbone.parameters()).device
-    divided = None if groups == TOGETHER else token_groups(backbone.config.grid, *groups).to(device)
+    apart = require_groups(groups)
+    divided = None if apart == TOGETHER else token_groups(backbone.config.grid, *apart).to(device)
     for chosen, boxes in tile_batches(reads, tiles, tiling.tile, batch):
         hu = torch.from_numpy(boxes).to(device)
         with torch.inference_mode(), inference_precision(device):
@@ -94,6 +97,21 @@ def box_layers(
         for tile, own, mask in zip(chosen, layers, solid, strict=True):
             if mask.any():
                 yield tile, own.clone(), mask
+
+
+def require_groups(groups: Any) -> tuple[int, int]:
+    """Checks that groups are two whole numbers, and returns them.
+
+    Raises:
+        ConfigError: They are anything else.
+    """
+    match groups:
+        case (int(blocks), int(parts)):
+            return blocks, parts
+    raise ConfigError(
+        f"groups are two whole numbers, of blocks of planes and of parts of each plane, not {groups!r}",
+        fix=f"{TOGETHER}: all tokens together; (2, 2): as many at once as a dual mask of 75 % leaves visible",
+    )
 
 
 def pooled(tokens: Float[Tensor, "n e"], solid: Bool[Tensor, " n"]) -> Float64[np.ndarray, " e"]:

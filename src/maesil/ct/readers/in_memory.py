@@ -12,6 +12,7 @@ import numpy.typing as npt
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers import read
 from maesil.ct.readers.nifti import RAS_TO_LPS, to_mm
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.readers.soundness import array_shape, collect, require_sound
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, ScanError
@@ -19,7 +20,7 @@ from maesil.errors import ConfigError, ScanError
 ACCEPTED = "a path, a SimpleITK or nibabel image, or an array or tensor of voxels with affine=..."
 
 
-def volume_of(scan: Any, *, affine: Any = None, series: str | None = None) -> Volume:
+def volume_of(scan: Any, *, affine: Any = None, series: str | None = None, options: ReadOptions = STRICT) -> Volume:
     """One scan as a volume in HU, from a file or from what other libraries hold in memory.
 
     Args:
@@ -28,17 +29,20 @@ def volume_of(scan: Any, *, affine: Any = None, series: str | None = None) -> Vo
         affine: (4, 4); maps an index along the array's own axes to millimetres in RAS, as nibabel and MONAI have it.
             Only for arrays and tensors; tensors of MONAI carry their own.
         series: Series of a DICOM folder; required if the folder has several.
+        options: How to read a file that is refused otherwise.
 
     Raises:
         NoScanError: The path does not exist.
         ScanError: The scan is not a sound 3D scan.
-        ConfigError: The object is of another kind, or an array has no affine.
+        ConfigError: The object is of another kind, an array has no affine, or only a file could be read with options.
     """
     if isinstance(scan, (str, Path)):
         _require_none(affine, "a file")
-        return read(scan, series=series)
+        return read(scan, series=series, options=options)
     if series is not None:
         raise ConfigError("only a DICOM folder has series", fix="leave series out")
+    if options != STRICT:
+        raise ConfigError("only files are read with options", fix="leave options out, or give the file itself")
     if isinstance(scan, Volume):
         _require_none(affine, "a volume")
         return scan
