@@ -143,10 +143,10 @@ def test_comparison__the_page_has_the_u_net_that_is_trained_on_ssim() -> None:
             for model in ("unet:ssim_weight=1", "maesil + fusion")
         ]
         ahead = int(rows[metric]["larger"]) if metric != "lpips" else 18 - int(rows[metric]["larger"])
-        low, high = sorted(abs(float(rows[metric][bound])) for bound in ("low", "high"))
+        low, high = (float(rows[metric][bound]) for bound in ("low", "high"))
         p = float(rows[metric]["p_holm"])
         shown = f"{p:.3f}" if p >= 0.001 else "< 0.001"
-        interval = f"{low:.{digits}f} to {high:.{digits}f}"
+        interval = f"[{low:+.{digits}f}, {high:+.{digits}f}]"
         assert f"| {means[0]} | {means[1]} | {interval} | on {ahead} of 18 scans | {shown} |" in page
 
 
