@@ -126,6 +126,14 @@ def test_pretrain__ten_superpatches_are_ten_at_any_batch(
     assert scores[0] == pytest.approx(scores[1], rel=1e-5)
 
 
+def test_pretrain__validates_its_last_step_too(tiny_config: RunConfig, tmp_path: Path) -> None:
+    monitor = replace(tiny_config.monitor, validate_every=2)
+    config = replace(tiny_config, train=replace(tiny_config.train, steps=5), monitor=monitor)
+    assert pipeline.pretrain(config, tmp_path).status == "finished"
+    assert curve(tmp_path / "logs" / "metrics.csv", "val_psnr_masked")[0] == [2, 4, 5]
+    assert "val_psnr_masked: " in (tmp_path / "checkpoints" / "last" / "card.md").read_text()
+
+
 def painter() -> Segmenter:
     """Finds its one class everywhere."""
     model = Segmenter(small_backbone(TINY), 1, SegmentationConfig(mode="linear"))

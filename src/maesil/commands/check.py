@@ -35,7 +35,7 @@ class Check:
     """The scans: files, DICOM folders, or folders of scans."""
     series: str | None = None
     """The DICOM series to read, if the folder contains several."""
-    options: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    reading: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     """Scans that are refused otherwise."""
     json: bool = False
     """Print the facts as JSON on standard output; of several scans, as a list."""
@@ -48,15 +48,15 @@ def main(words: Sequence[str]) -> int:
         raise ConfigError("no scan is given", fix="maesil check SCAN, a file or a folder")
     one = len(call.scans) == 1
     if one and (call.series is not None or not call.scans[0].is_dir()):
-        return _one(call.scans[0], call.series, call.options, call.json)
+        return _one(call.scans[0], call.series, call.reading, call.json)
     if call.series is not None:
         raise ConfigError("--series chooses from one DICOM folder, and several scans are given", fix="give the folder")
     from maesil.datasets.find import find_scans  # without pipeline: this needs no torch
 
     found = find_scans(call.scans)
     if one and len(found.scans) == 1 and found.scans[0].path.samefile(call.scans[0]):
-        return _one(call.scans[0], found.scans[0].series, call.options, call.json)
-    return _several(found, call.options, call.json)
+        return _one(call.scans[0], found.scans[0].series, call.reading, call.json)
+    return _several(found, call.reading, call.json)
 
 
 def _one(scan: Path, series: str | None, options: ReadOptions, as_json: bool) -> int:

@@ -63,7 +63,7 @@ class Datasets:
     """Weighting for Table I's share of training draws per dataset; the same as `pretrain`'s --data.weighting."""
     temperature: float = 0.5
     """Exponent of the weighting `temperature`: 1 equals by-scan, 0 equals by-dataset."""
-    options: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    reading: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     """Scans that are refused otherwise; give `prepare` the same options."""
     json: bool = False
     """Print the outcome as JSON on standard output."""
@@ -85,7 +85,7 @@ def main(words: Sequence[str]) -> int:
             out=call.out,
             weighting=call.weighting,
             temperature=call.temperature,
-            options=call.options,
+            options=call.reading,
             progress=progress,
         )
     for match in unified.matched:

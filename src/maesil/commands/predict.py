@@ -33,7 +33,7 @@ class Predict:
     """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints to load."""
-    options: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    reading: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     """Scans that are refused otherwise."""
 
 
@@ -49,7 +49,7 @@ def main(words: Sequence[str]) -> int:
             call.out,
             series=call.series,
             checkpoint=call.checkpoint,
-            options=call.options,
+            options=call.reading,
             progress=progress,
         )
     print(*written, sep="\n")  # noqa: T201 (the result, on standard output)

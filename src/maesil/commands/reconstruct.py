@@ -42,7 +42,7 @@ class Reconstruct:
     """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints to load."""
-    options: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
+    reading: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     """Scans that are refused otherwise."""
     json: bool = False
     """Print the files' paths as JSON on standard output."""
@@ -65,7 +65,7 @@ def main(words: Sequence[str]) -> int:
             whole_scan=call.whole_scan,
             series=call.series,
             checkpoint=call.checkpoint,
-            options=call.options,
+            options=call.reading,
             progress=progress,
         )
     if call.json:

@@ -216,6 +216,18 @@ class GracefulStop(pl.Callback):
 
 
 @final
+class LastScore(pl.Callback):
+    """Has the last step validated, too, whatever the interval: Lightning validates before it stops."""
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Asks for the stop that comes anyway."""
+        if trainer.global_step == trainer.max_steps and steps_done(trainer, batch_idx):
+            trainer.should_stop = True
+
+
+@final
 class LastWord(pl.Callback):
     """Lets the process that started the other ranks say why training failed.
 

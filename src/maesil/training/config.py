@@ -61,7 +61,8 @@ class MonitorConfig:
     """How often a run validates, saves and logs; none of this changes the weights.
 
     Args:
-        validate_every: Number of steps between scores on held-out superpatches; 0 turns validation off.
+        validate_every: Number of steps between scores on held-out superpatches; the last step is scored, too; 0 turns
+            validation off.
         validation_superpatches: Largest number of superpatches to validate on; they and their masks never change.
         checkpoint_every: Number of steps between checkpoints.
         image_every: Number of steps between reconstruction images in TensorBoard; 0 turns images off.

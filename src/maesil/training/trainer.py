@@ -19,7 +19,7 @@ from pytorch_lightning.plugins.precision import MixedPrecision
 from maesil.extras import optional
 from maesil.files import write_text
 from maesil.rank import is_first_rank
-from maesil.training.callbacks import Checkpoints, GracefulStop, LastWord, Meter
+from maesil.training.callbacks import Checkpoints, GracefulStop, LastScore, LastWord, Meter
 from maesil.training.checkpoint import sweep
 from maesil.training.checkpoint_folder import STATE
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
@@ -90,6 +90,7 @@ def fit(
     state = checkpoints / "last" / STATE
     always = [
         LastWord(),
+        LastScore(),
         stop,
         Meter(row_every(job)),
         Checkpoints(checkpoints, job.monitor.checkpoint_every, job.record, job.card),
