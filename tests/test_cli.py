@@ -215,6 +215,7 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["pretrain", "demo", "--run", "x"], "no store is given"),
         (["pretrain", "demo", "--run", "x", "--data.store", "nowhere"], "there is no store here"),
         (["pretrain", "demo", "--run", "x", "--masking.name", "duel"], "did you mean 'dual'?"),
+        (["pretrain", "demo", "--run", "x", "--no-model.visible-head"], "did you mean --model.no-visible-head?"),
         (["prepare", "nowhere", "--out", "store"], "nowhere"),
         (["evaluate", "nowhere"], "this run does not exist"),
         (["export", "nowhere", "--to", "moani", "--out", "x"], "did you mean 'monai'?"),

@@ -115,15 +115,21 @@ def _check_flags(words: Sequence[str], run: partial[Any]) -> None:
         flag, equals, value = word.partition("=")
         flag = flag.replace("_", "-")
         if flag.startswith("--") and flag not in known:
-            guess = nearest(flag, known)
+            off = _off(f"--{flag.removeprefix('--no-')}")
+            guess = off if off in known else nearest(flag, known)
             hint = f": did you mean {guess}?" if guess else ""
             raise ConfigError(f"unknown flag {flag}{hint}", fix=f"{run.keywords['prog']} --help")
-        section, dot, name = flag.removeprefix("--").rpartition(".")
-        off = f"--{section}{dot}no-{name}"
+        off = _off(flag)
         given = value if equals else following
         if off in known and given in TRUTHS:
             new = flag if given == "True" else off
             raise ConfigError(f"a switch takes no value: write {new} in place of {flag} {given}")
+
+
+def _off(flag: str) -> str:
+    """The flag that turns a switch off: "no-" follows the section's name."""
+    section, dot, name = flag.removeprefix("--").rpartition(".")
+    return f"--{section}{dot}no-{name}"
 
 
 def _unboxed(message: str) -> str:
