@@ -59,7 +59,7 @@ def paper_union() -> RunConfig:
 def base() -> RunConfig:
     """Our recommendation: the paper's input and masking in a smaller network that learns faster.
 
-    384 wide and 8 deep with a decoder of 192 x 2, about a tenth of the cost of `paper` per superpatch; position
+    384 wide and 8 deep with a decoder of 192 x 2, a ninth of the operations of `paper` per superpatch; position
     encodings that fit the grid, initial local attention, and Muon: what learned fastest on 64^3 in docs/lab.md.
     Overlapping predictions, which leave no seams, and a fusion with a kriged fill, which the last 15 % of the steps
     train: what rebuilt best there. Neither was compared at 128^3.
