@@ -11,12 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from maesil.comparison.model_sets import MODEL_SETS
 from maesil.comparison.result import TOLD, VISIBLE, Comparison, Cost, ModelResult
-from maesil.comparison.spec import parse_models
+from maesil.comparison.spec import Spec, parse_models
 from maesil.comparison.tables import cost_tables, paired_csv, table2, table3
 from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.sheet import sheet_to_markdown
+from maesil.presets import PRESETS
 
 RESULTS = Path(__file__).parents[2] / "results"
 LAB = RESULTS.parent / "docs" / "lab.md"
@@ -40,6 +42,8 @@ COMMITTED = {
     "seamless": ("maesil", PLAIN, "kriging"),
 }
 """Folder to its models, ours first."""
+SETS = {"ablation": "ablation-masking"}
+"""Folder to the set of its models, after 1,000 steps."""
 SEAMLESS = "seamless/models/maesil/scores.jsonl"
 """Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
 SEEDED = ("maesil", PLAIN, "unet", "unet:ssim_weight=1", "kriging", "interpolation", "mean", "slice_ceiling")
@@ -52,18 +56,31 @@ OURS_THIRD = "models/maesil/seed-2"
 """Our training in bf16, on the machine of the one at equal time."""
 
 
-@pytest.fixture(scope="module", params=COMMITTED)
+@pytest.fixture(scope="module", params=[*COMMITTED, *SETS])
 def committed(request: pytest.FixtureRequest) -> tuple[Path, Comparison]:
     folder = RESULTS / request.param
+    if request.param in SETS:
+        return folder, read_set(request.param)
     steps = 1000 if request.param == "seamless" else 4000
     return folder, read_comparison(folder / "models", COMMITTED[request.param], steps)
 
 
+def read_set(name: str) -> Comparison:
+    """The comparison of a set of models, beside `demo`."""
+    specs = MODEL_SETS[SETS[name]](PRESETS["demo"]()).specs
+    return comparison_of(RESULTS / name / "models", specs, 1000)
+
+
 def read_comparison(folder: Path, models: tuple[str, ...], steps: int, seeds: tuple[int, ...] = (0,)) -> Comparison:
     """The comparison of a folder's models, with the costs of the first seed."""
+    return comparison_of(folder, parse_models(models), steps, seeds)
+
+
+def comparison_of(folder: Path, specs: Sequence[Spec], steps: int, seeds: tuple[int, ...] = (0,)) -> Comparison:
+    """The comparison of models, with the costs of the first seed."""
     results: list[ModelResult] = []
     scores: list[Score] = []
-    for spec in parse_models(models):
+    for spec in specs:
         own = folder / spec.folder
         entrant = json.loads((own / "entrant.json").read_text()) if spec.trained else {}
         entries = entrant.get("entries", {spec.label: TOLD if spec.model == "slice_ceiling" else VISIBLE})
@@ -100,6 +117,43 @@ def test_paired_csv__is_as_it_was_committed(committed: tuple[Path, Comparison]) 
     """To the last bit: the resamples and the order of every sum are the same."""
     folder, comparison = committed
     assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
+
+
+def test_ablation__pages_have_the_means_and_the_differences_of_the_scores() -> None:
+    comparison = read_set("ablation")
+    page, lab = (RESULTS / "ablation" / "README.md").read_text(), LAB.read_text()
+    for shown, dual, own in (
+        ("uniform 75 %", "uniform 75 %", "uniform 75 %, own masks"),
+        ("visible patches count 0.1", "visible patches count 0.1", ""),
+        ("plane-wise 75 %", "plane 75 %", "plane 75 %, own masks"),
+        ("**dual 75 %**, the paper's", "dual 75 %", ""),
+        ("dual 87.5 %", "dual 87.5 %", "dual 87.5 %, own masks"),
+        ("axis-wise 75 %", "axis 75 %", "axis 75 %, own masks"),
+        ("patches of 16, dual 75 %", "", "patch 16"),
+    ):
+        cells = [shown, *(three_means(comparison, model) if model else "" for model in (dual, own))]
+        row = f"| {' | '.join(cells)} |".replace("|  |", "| |")
+        assert row in page
+        assert row in lab
+    assert f"| {three_means(comparison, 'kriging')} | |" in page
+    assert f"told their mean and deviation | {three_means(comparison, 'normalised targets')} | |" in page
+    paired = comparison.paired.query("region == 'masked' and entry == 'uniform 75 %'").set_index("metric")
+    said = " ".join(page.split())
+    for metric, text in (
+        ("psnr", "by {:.2f} dB ({:.2f} to {:.2f}; {} of 9 scans; p = {:.3f} after Holm's correction)"),
+        ("ssim", "{:.3f} in SSIM ({:.3f} to {:.3f}; {} of 9)"),
+        ("lpips", "{:.3f} in LPIPS ({:.3f} to {:.3f}; {} of 9; p = {:.3f})"),
+    ):
+        row = paired.loc[metric]
+        low, high = sorted(abs(row[bound]) for bound in ("low", "high"))
+        ahead = 9 - row["larger"] if metric == "lpips" else row["larger"]
+        assert text.format(abs(row["difference"]), low, high, ahead, row["p_holm"]) in said
+
+
+def three_means(comparison: Comparison, model: str) -> str:
+    """PSNR (SSIM, LPIPS) of masked voxels."""
+    psnr, ssim, lpips = (masked_mean(comparison, model, metric) for metric in ("psnr", "ssim", "lpips"))
+    return f"{psnr:.2f} ({ssim:.3f}, {lpips:.3f})"
 
 
 def test_three_seeds__tables_read_as_they_were_committed() -> None:
