@@ -400,7 +400,7 @@ def test_pretrain__a_loss_that_is_no_number_ends_with_what_caused_it(
     monkeypatch.setattr(MaskedAutoencoder, "loss", spoilt)
     settings = tmp_path / "settings.yaml"
     settings.write_text(dump_yaml(tiny_config))
-    assert main(["pretrain", "--config", str(settings), "--run", str(tmp_path / "run")]) == 1
+    assert main(["pretrain", f"--config={settings}", "--run", str(tmp_path / "run")]) == 1
     printed = capsys.readouterr().err
     assert f"the loss became {value} in step 5" in printed
     store = ScanStore(tiny_config.data.store)  # type: ignore[arg-type]

@@ -68,7 +68,7 @@ def write_log(run: Path) -> None:
 def test_measure__the_logged_rate_is_that_of_all_devices(tmp_path: Path, tiny_config: RunConfig) -> None:
     write_log(tmp_path)
     several = replace(tiny_config, efficiency=replace(tiny_config.efficiency, devices=4, nodes=2))
-    cost = measure(make_model(tiny_config.model, tiny_config.masking), several, 1e6, tmp_path)
+    cost = measure(make_model(tiny_config.model, tiny_config.masking), several, 1e6, tmp_path, 4)
     assert cost.superpatches == 4 * 2 * 8
     assert cost.seconds == pytest.approx(8 * (4 / 4.0 + 4 / 8.0))
     assert seconds_per_step(tmp_path, several) == pytest.approx(2 * 8 / 8.0)
@@ -77,8 +77,10 @@ def test_measure__the_logged_rate_is_that_of_all_devices(tmp_path: Path, tiny_co
 def test_measure__sums_the_log(tmp_path: Path, tiny_config: RunConfig) -> None:
     write_log(tmp_path)
     model = make_model(tiny_config.model, tiny_config.masking)
-    cost = measure(model, tiny_config, 1e6, tmp_path)
+    cost = measure(model, tiny_config, 1e6, tmp_path, 4)
     assert (cost.steps, cost.superpatches) == (4, 8)
+    longer = measure(model, tiny_config, 1e6, tmp_path, 5)
+    assert (longer.steps, longer.superpatches, longer.seconds) == (5, 10, pytest.approx(cost.seconds * 5 / 4))
     assert cost.seconds == pytest.approx(4 / 4.0 + 4 / 8.0)
     assert cost.memory_gib == 0.75
     assert cost.compression == 32**3 / (16 * 24)

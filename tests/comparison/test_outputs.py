@@ -50,6 +50,18 @@ def test_write_all__with_a_part_of_it(tmp_path: Path) -> None:
     assert not (tmp_path / "figure3.png").exists()
 
 
+def test_write_all__of_failures_alone_and_of_rows_that_learn_nothing(tmp_path: Path) -> None:
+    write_all(full(), {}, tmp_path)
+    assert (tmp_path / "cost.md").is_file()
+    untrained = [result for result in full().results if result.model == "interpolation"]
+    scores = tuple(each for each in full().scores if each.model == "interpolation")
+    found = replace(full(), results=tuple(untrained), scores=scores, ours="interpolation")
+    write_all(found, {}, tmp_path)
+    assert not (tmp_path / "cost.md").exists(), "that of the models before"
+    write_all(comparison(failed="no memory"), {}, tmp_path / "failed")
+    assert (tmp_path / "failed" / "table2.md").is_file()
+
+
 def test_compression_figure__needs_a_bottleneck() -> None:
     assert compression_figure(comparison(score("maesil", "a", 20.0))) is None
     assert compression_figure(full()) is not None

@@ -72,6 +72,16 @@ def test_standing__is_left_out_where_there_is_nothing_to_compare(given: Comparis
     assert standing(given) == ""
 
 
+def test_standing__rivals_see_what_the_first_row_sees() -> None:
+    found = compared({"unet": [18.0] * 4, "vae": [19.0] * 4, "kriging": [17.0] * 4})
+    sees = {"maesil": EVERYTHING, "vae": EVERYTHING}
+    results = [replace(one, entries={one.label: sees.get(one.label, VISIBLE)}) for one in found.results]
+    said = standing(replace(found, results=tuple(results)))
+    assert "vae, the best other trained row" in said
+    assert "kriging" not in said
+    assert "unet" not in said
+
+
 def test_standing__ends_the_table_and_is_on_the_page(tmp_path: Path) -> None:
     page = write_all(full(), {}, tmp_path)
     said = standing(full())

@@ -74,6 +74,14 @@ def test_table2__quotes_the_paper_beside_no_variant() -> None:
     assert column(table2(ours)[0], "paper: PSNR (dB)")["maesil:patch=16"] == "30.28"
 
 
+def test_tables__quote_no_maesil_where_it_is_not_compared() -> None:
+    scores = [replace(score("mean", scan, 12.0), dataset="LIDC-IDRI") for scan in "ab"]
+    mean = ModelResult("mean", "mean", {"mean": VISIBLE})
+    found = replace(comparison(*scores), results=(mean,), ours="mean")
+    assert [row[0] for row in table3(found)[0].rows] == ["mean"]
+    assert not any("Paper:" in note for sheet in (*table2(found), *table3(found)) for note in sheet.notes)
+
+
 def test_tables__show_short_titles() -> None:
     (spec,) = parse_models(["ae:latent_channels=6"])
     rows = {spec.label: EVERYTHING, f"{spec.label}, masked input": VISIBLE}

@@ -119,6 +119,16 @@ def test_check__of_a_folder_leaves_labels_and_copies_out(tmp_path: Path, capsys:
     assert capsys.readouterr().out.endswith("1 label file skipped\n2 scans: 2 sound, 0 with doubts, 0 refused\n")
 
 
+def test_check__counts_files_of_a_scan_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in (1, 2):
+        write_series(tmp_path / str(number), number)
+    (tmp_path / "1" / "11.dcm").write_bytes(b"")
+    assert main(["check", str(tmp_path)]) == 1
+    assert f"refused  {tmp_path / '1' / '11.dcm'}\n" in capsys.readouterr().out
+    assert main(["check", str(tmp_path), "--json"]) == 1
+    assert [one["sound"] for one in json.loads(capsys.readouterr().out)] == [True, True, False]
+
+
 def test_check__of_a_scan_without_a_decoder_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -100,6 +100,27 @@ def test_protocol__refuses_masks_that_nobody_draws() -> None:
         Protocol(masks="shared")
 
 
+def test_of_run__takes_its_window_and_refuses_another() -> None:
+    window = Window(-175.0, 250.0)
+    assert Protocol().of_run(window).window == Protocol(window=window).of_run(window).window == window
+    with pytest.raises(ConfigError, match=r"the window \[-200, 1000\] was given, and the run's network sees"):
+        Protocol(window=Window(-200.0, 1000.0)).of_run(window)
+
+
+def test_folder_ending__is_another_for_every_kind_of_masks() -> None:
+    kinds = [
+        Protocol(),
+        Protocol(masks="uniform"),
+        Protocol(masks="shared_plane"),
+        Protocol(whole_scan=True),
+        Protocol(masks="uniform", whole_scan=True),
+        PROTOCOLS["unmasked"](),
+    ]
+    endings = [each.folder_ending for each in kinds]
+    assert endings[0] == ""
+    assert len(set(endings)) == len(endings)
+
+
 def test_masking_of__is_the_runs_own_or_the_named_one() -> None:
     run = DualMasking(plane_ratio=0.75)
     assert Protocol().masking_of(run) is run

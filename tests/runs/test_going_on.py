@@ -20,8 +20,9 @@ from maesil.datasets.splits import SplitConfig
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.files import read_json
 from maesil.models.fusion import FusionConfig
-from maesil.runs.from_weights import initial_of
+from maesil.runs.from_weights import initial_of, other_voxels
 from maesil.runs.load import load_run
+from maesil.runs.pretrain import settle
 from maesil.runs.sides import side_warnings
 from maesil.sampling.config import HoldoutConfig
 from maesil.seen import seen_patients
@@ -198,6 +199,27 @@ def test_pretrain__names_the_spacing_of_weights_of_other_voxels(
     data = replace(tiny_config.data, store=tmp_path / "other")
     shown = shown_by(steps(replace(tiny_config, data=data, init=str(tmp_path / "first")), 1), tmp_path / "run")
     assert "spacing_mm 2.0 against policy spacing, spacing_mm 3.0; `maesil prepare ... --spacing-mm 2` makes" in shown
+
+
+def test_other_voxels__of_weights_and_of_stores_of_several_spacings(tiny_config: RunConfig, tmp_path: Path) -> None:
+    pipeline.pretrain(steps(tiny_config, 1), tmp_path / "first")
+    initial = initial_of(str(tmp_path / "first"))
+    other = {**initial.voxels, "spacing_mm": 3.0}
+    assert other_voxels(initial, initial.voxels) is None
+    assert other_voxels(initial, other) is not None
+    both = replace(initial, voxels={**initial.voxels, "also": [other]})
+    assert other_voxels(both, other) is None
+
+
+def test_settle__refuses_another_number_of_superpatches_per_step(tiny_config: RunConfig, tmp_path: Path) -> None:
+    config = steps(tiny_config, 1)
+    pipeline.pretrain(config, tmp_path)
+    longer = steps(tiny_config, 2)
+    two = replace(longer, efficiency=replace(config.efficiency, devices=2))
+    with pytest.raises(ConfigError, match="superpatches per step 2 -> 4"):
+        settle(two, tmp_path)
+    halved = replace(two, train=replace(two.train, batch=1))
+    assert settle(halved, tmp_path).train.steps == 2, "two devices with half of the batch each"
 
 
 def test_pretrain__starts_from_a_run_with_another_fusion(tiny_config: RunConfig, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,15 @@ def test_pretrain__stops_after_the_step_at_the_first_sigterm_and_at_once_at_the_
         with pytest.raises(KeyboardInterrupt):
             pipeline.pretrain(tiny_config, tmp_path / "run")
     assert steps_done(tmp_path / "run") == (3 if times == 1 else 0)
+
+
+def test_pretrain__that_is_stopped_in_its_last_step_validates(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = replace(tiny_config, train=replace(tiny_config.train, steps=3))
+    signalled_in_step(monkeypatch, at=2, times=1)
+    assert pipeline.pretrain(config, tmp_path / "run").status == "finished"
+    assert (tmp_path / "run" / "checkpoints" / "best").readlink() == Path("best-0000003")
 
 
 def test_pretrain__that_stops_where_a_validation_is_due_validates(

@@ -26,6 +26,7 @@ from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.augmenter import NO_AUGMENTATION, Augmenter
 from maesil.tasks.segmentation.module import SegmentationModule
 from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
+from maesil.training.callbacks import Checkpoints
 from maesil.training.config import TrainConfig
 from maesil.training.logs import curve
 from maesil.training.module import PretrainModule
@@ -132,6 +133,23 @@ def test_pretrain__validates_its_last_step_too(tiny_config: RunConfig, tmp_path:
     assert pipeline.pretrain(config, tmp_path).status == "finished"
     assert curve(tmp_path / "logs" / "metrics.csv", "val_psnr_masked")[0] == [2, 4, 5]
     assert "val_psnr_masked: " in (tmp_path / "checkpoints" / "last" / "card.md").read_text()
+
+
+def test_checkpoints__the_best_score_survives_where_it_came_after_the_step_was_saved(
+    tiny_config: RunConfig, tmp_path: Path
+) -> None:
+    """A run that is made longer, or was killed, goes on from a state that was saved before its validation."""
+    monitor = replace(tiny_config.monitor, validate_every=4, checkpoint_every=4)
+    pipeline.pretrain(
+        replace(tiny_config, train=replace(tiny_config.train, steps=4), monitor=monitor), tmp_path / "run"
+    )
+    (score,) = curve(tmp_path / "run" / "logs" / "metrics.csv", "val_psnr_masked")[1]
+    resumed = Checkpoints(tmp_path / "run" / "checkpoints", 4, {}, lambda step, metrics: "")
+    resumed.load_state_dict({"best": None})
+    assert resumed.best == pytest.approx(score)
+    resumed.load_state_dict({"best": score + 1})
+    assert resumed.best == score + 1
+    Checkpoints(tmp_path / "empty", 4, {}, lambda step, metrics: "").load_state_dict({"best": None})
 
 
 def painter() -> Segmenter:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 
 from rich.console import Console
@@ -98,14 +99,19 @@ def starting_point(words: list[str], command: str = "pretrain") -> tuple[RunConf
     if words and not words[0].startswith("-"):
         preset, rest = PRESETS[words[0]](), words[1:]
         config = with_fusion(preset, rest)
-    elif "--config" in words and words.index("--config") + 1 < len(words):
-        place = words.index("--config")
-        config, rest = load_yaml(Path(words[place + 1])), words[:place] + words[place + 2 :]
+    elif (file := value_of(words, "--config")) is not None:
+        config, rest = load_yaml(Path(file)), _without(words, "--config")
     elif HELP & set(words):
         config, rest = PRESETS["base"](), words
     else:
         config, rest = _settings_of(value_of(words, "--run"), command), words
     return _with_parts(config, rest), rest
+
+
+def _without(words: Sequence[str], flag: str) -> list[str]:
+    """The arguments without a flag and its value, which may follow "=" or be the next argument."""
+    pairs = pairwise(["", *words])
+    return [word for before, word in pairs if flag not in (before, word) and not word.startswith(f"{flag}=")]
 
 
 def _settings_of(run: str | None, command: str) -> RunConfig:

@@ -81,7 +81,7 @@ def compare(
     check_overrides(store, preset.data.holdout)
     regions = regions_of(store, preset.data, preset.model.superpatch, split)
     regions_of(store, preset.data, preset.model.superpatch, "train")  # fail now rather than in every model
-    protocol = replace(protocol or Protocol(), window=preset.data.window)
+    protocol = (protocol or Protocol()).of_run(preset.data.window)
     scorer = Scorer(store, regions, protocol, preset.model.grid, protocol.masking_of(preset.masking))
     shown, screen = shown_regions(regions, pictures), console or Console(quiet=True)
     experiment = Experiment(preset, budget, scorer, shown, out, screen, seeds)

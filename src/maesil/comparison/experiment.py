@@ -120,7 +120,7 @@ class Experiment:
         if steps_done(run) < config.train.steps:
             pretrain_apart(write_text(run / "wanted.yaml", dump_yaml(config)), run)
         loaded = load_run(run)
-        cost = measure(loaded.model, loaded.config, self._flops(spec, config), run)
+        cost = measure(loaded.model, loaded.config, self._flops(spec, config), run, config.train.steps)
         return self._scored(spec, seed, self.scorer.entries(spec.label, loaded.model), stamp, cost, progress)
 
     def _kept(self, spec: Spec, seed: int, stamp: str) -> Entered | None:

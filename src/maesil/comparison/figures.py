@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from maesil.comparison.paper import TABLE_2
-from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, VISIBLE, Comparison
+from maesil.comparison.result import BITS_PER_NUMBER, EVERYTHING, OUR_MODEL, OURS, VISIBLE, Comparison
 from maesil.evaluation.summary import ALL_SCANS
 from maesil.models import MODELS
 from maesil.models.autoencoder import AutoencoderConfig
@@ -92,7 +92,7 @@ def compression_figure(comparison: Comparison) -> Figure | None:
         _draw(axes, points)
         _lines(axes, comparison, region)
         if sees == EVERYTHING:
-            _paper_lines(axes, [kind for kind, *_ in points])
+            _paper_lines(axes, [kind for kind, *_ in points], ours=comparison.reference == OURS)
         axes.set_title(f"{PANELS[sees, region]}\n{region} voxels", fontsize=10)
     handles = {handle.get_label(): handle for axes in figure.axes for handle in axes.get_legend_handles_labels()[0]}
     figure.legend(handles=list(handles.values()), loc="outside lower center", ncols=4, fontsize=8, frameon=False)
@@ -145,8 +145,9 @@ def _draw(axes: Axes, points: Sequence[Point]) -> None:
 def _lines(axes: Axes, comparison: Comparison, region: str) -> None:
     """Lines for our model and the models that learn nothing, which have no choice of bottleneck."""
     means = _means(comparison, region)
+    ours = [(comparison.ours, COLOURS[0], 2.0, "-")] if comparison.reference == OURS else []
     for name, colour, width, dashes in (
-        (comparison.ours, COLOURS[0], 2.0, "-"),
+        *ours,
         ("kriging", "0.35", 1.2, "--"),
         ("interpolation", "0.6", 1.2, "--"),
     ):
@@ -154,11 +155,12 @@ def _lines(axes: Axes, comparison: Comparison, region: str) -> None:
             axes.axhline(means[name], color=colour, lw=width, ls=dashes, label=comparison.shown(name))
 
 
-def _paper_lines(axes: Axes, kinds: Sequence[str]) -> None:
-    """Dotted lines for the paper's figures, in the colour of the kind of model."""
+def _paper_lines(axes: Axes, kinds: Sequence[str], *, ours: bool) -> None:
+    """Dotted lines for the paper's figures, in the colour of the kind of model; for MAESIL's only beside ours."""
     for kind in dict.fromkeys(kind for kind in kinds if kind in TABLE_2):
         axes.axhline(TABLE_2[kind]["psnr"], color=_style(kind)[0], **DOTTED)
-    axes.axhline(TABLE_2["maesil"]["psnr"], color=COLOURS[0], label="as the paper prints it", **DOTTED)
+    if ours:
+        axes.axhline(TABLE_2[OUR_MODEL]["psnr"], color=COLOURS[0], label="as the paper prints it", **DOTTED)
 
 
 def curves_figure(comparison: Comparison) -> Figure | None:

@@ -64,7 +64,7 @@ def _counted(loss: Callable[[], Tensor]) -> float:
     return float(counter.get_total_flops())
 
 
-def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path) -> Cost:
+def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path, steps: int) -> Cost:
     """The cost of a trained model.
 
     Args:
@@ -72,10 +72,10 @@ def measure(model: Pretrainer, config: RunConfig, flops: float, run: Path) -> Co
         config: Its run's settings, for batch and devices: the logged rate is over all devices together.
         flops: FLOPs per superpatch, from `count_flops`.
         run: Its run folder, for the logs.
+        steps: Optimiser steps done; the log may end before the last of them.
     """
     latent = model.latent
     rows = [row for row in read_log(run / "logs" / "metrics.csv") if row.get("superpatches_per_s")]
-    steps = int(rows[-1]["step"]) if rows else 0
     superpatches = steps * config.train.global_batch(world_size(config.efficiency))
     rates = [float(row["superpatches_per_s"]) for row in rows]
     return Cost(

@@ -32,7 +32,9 @@ def write_all(comparison: Comparison, cases: Mapping[str, Sequence[Case]], out: 
     out.mkdir(parents=True, exist_ok=True)
     tables = {"table2": table2(comparison), "table3": table3(comparison), "cost": cost_tables(comparison)}
     for name, sheets in tables.items():
-        if not sheets:
+        if name == "cost" and not sheets:  # no model is trained; an earlier call may have trained one
+            for ending in ("md", "tex"):
+                (out / f"cost.{ending}").unlink(missing_ok=True)
             continue
         verdict = [f"{standing(comparison)}\n"] if name == "table2" and standing(comparison) else []
         write_text(out / f"{name}.md", "\n".join([*map(sheet_to_markdown, _once(sheets)), *verdict]))

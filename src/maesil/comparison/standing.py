@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from maesil.comparison.result import VISIBLE, Comparison
+from maesil.comparison.result import Comparison
 from maesil.counts import count_of
 from maesil.models import UNTRAINED
 
@@ -43,10 +43,11 @@ def standing(comparison: Comparison) -> str:
 def _rivals(comparison: Comparison) -> dict[str, list[str]]:
     """Kind of rival to its rows that see what ours sees; rows of our own model are none."""
     others = [result for result in comparison.results if comparison.ours not in result.entries]
+    same = comparison.sees[comparison.ours]
 
     def rows(untrained: bool) -> list[str]:
         kind: Iterable[Any] = (result for result in others if (result.model in UNTRAINED) == untrained)
-        return [entry for result in kind for entry, sees in result.entries.items() if sees == VISIBLE]
+        return [entry for result in kind for entry, sees in result.entries.items() if sees == same]
 
     return {UNLEARNT: rows(untrained=True), TRAINED: rows(untrained=False)}
 

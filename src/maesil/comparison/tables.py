@@ -77,7 +77,7 @@ def _table3(comparison: Comparison, region: str) -> Sheet:
     groups = [*datasets, ALL_SCANS, MEAN_OF_DATASETS] if len(datasets) > 1 else [ALL_SCANS]
     rows, best = _grid(comparison, region, means, "group", groups)
     paper = [f"{TABLE_3[group.lower()]:.2f}" if group.lower() in TABLE_3 else "–" for group in groups]
-    quotes = any(text != "–" for text in paper)
+    quotes = comparison.reference == OURS and any(text != "–" for text in paper)
     if quotes:
         rows.append(("MAESIL, as the paper prints it", VISIBLE, *paper))
     counts = means.groupby("group")["n"].max()

@@ -15,7 +15,7 @@ from maesil.errors import MissingExtraError, ScanError
 
 @dataclass(frozen=True)
 class CheckedScan:
-    """What `check` found out about one scan of several.
+    """What `check` found out about one scan of several, or about a file that cannot be read.
 
     Attributes:
         path: File, or folder of a DICOM series.
@@ -51,7 +51,7 @@ class CheckedScan:
 
 
 def check_scans(found: FoundScans, options: ReadOptions = STRICT) -> Iterator[CheckedScan]:
-    """Checks every scan that `find_scans` found, in the order of their paths.
+    """Checks every scan that `find_scans` found, in the order of their paths; then follow files that cannot be read.
 
     Args:
         found: The scans; what was found and is no scan, or is a copy, is not checked.
@@ -59,6 +59,9 @@ def check_scans(found: FoundScans, options: ReadOptions = STRICT) -> Iterator[Ch
     """
     for scan in sorted(found.scans, key=lambda scan: (scan.path, scan.series or "")):  # their names may be hashes
         yield _checked(scan, options)
+    for problem in found.problems:
+        if problem.damaged and problem.path is not None:
+            yield CheckedScan(problem.path, None, None, _told(problem.reason, problem.fix))
 
 
 def _checked(scan: Scan, options: ReadOptions) -> CheckedScan:
@@ -75,7 +78,7 @@ def _told(reason: str, fix: str | None) -> str:
 
 def not_checked(found: FoundScans) -> list[str]:
     """Lines on what was found and not checked: what is no CT, copies, and files of labels."""
-    left = [f"left out {problem.path or problem.source}: {problem.reason}" for problem in found.problems]
+    left = [f"left out {one.path or one.source}: {one.reason}" for one in found.problems if not one.damaged]
     labels = found.labels + len(found.taken_for_labels)
     return [*left, f"{count_of(labels, 'label file')} skipped"] if labels else left
 

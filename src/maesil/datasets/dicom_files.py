@@ -171,7 +171,7 @@ def _damaged(reasons: Mapping[Path, str], root: Path, naming: Naming) -> list[Pr
 
 def _unread(path: Path, reason: str, root: Path, naming: Naming) -> Problem:
     name = naming.hashed("file", path.relative_to(root).as_posix())
-    return Problem(f"{HASHED}{name}", reason, "copy or export it again", path)
+    return Problem(f"{HASHED}{name}", reason, "copy or export it again", path, damaged=True)
 
 
 def _split_series(series: Mapping[str, Sequence[_File]]) -> list[list[_File]]:

@@ -45,7 +45,8 @@ def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> 
 def _unreadable(one: Unreadable, root: Path, naming: Naming) -> Problem:
     """A file or folder that cannot be read; its name may identify a patient."""
     name = naming.hashed("file", os.path.relpath(one.path, root))
-    return Problem(f"{HASHED}{name}", f"it cannot be read: {one.reason}", "check its permissions and links", one.path)
+    reason = f"it cannot be read: {one.reason}"
+    return Problem(f"{HASHED}{name}", reason, "check its permissions and links", one.path, damaged=True)
 
 
 def _left_over(strangers: Sequence[Path], root: Path, layout: Layout, naming: Naming) -> Problem:

@@ -60,12 +60,14 @@ class Problem:
         reason: Reason for leaving it out.
         fix: Advice on what to do about it.
         path: Path of it; stays in memory.
+        damaged: Whether it may belong to a scan, and cannot be read.
     """
 
     source: str
     reason: str
     fix: str = ""
     path: Path | None = None
+    damaged: bool = False
 
 
 @dataclass(frozen=True)

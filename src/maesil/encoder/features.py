@@ -231,7 +231,8 @@ def similar(
         same_patient: Whether the query's own patient may be among them.
 
     Raises:
-        ConfigError: The scan is not in the table, no position is given for a region, or no region is at the position.
+        ConfigError: The scan is not in the table, no position is given for a region, no region is at the position, or
+            the table has vectors of different groups.
     """
     rows = features.rows(level)
     own = [at for at in rows if features.texts["scan_id"][at] == scan_id]
@@ -249,6 +250,10 @@ def similar(
     if at_mm is not None:
         _require_near(features, query, places[query], at_mm)
     patient = features.texts["patient"][query]
+    groups = features.texts["groups"]
+    if len({groups[at] for at in rows}) > 1:
+        fix = "embed all scans with the same --groups"
+        raise ConfigError("these vectors were encoded in different groups, and cannot be compared", fix=fix)
     others = [at for at in rows if at != query and (same_patient or features.texts["patient"][at] != patient)]
     centred = features.vectors.astype(np.float64) - features.vectors[rows].mean(axis=0)
     units = centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12)

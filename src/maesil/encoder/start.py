@@ -18,12 +18,12 @@ from maesil.models.mae import MAEConfig
 from maesil.presets import PRESETS
 from maesil.seen import seen_note, seen_patients, trained_on
 from maesil.store.scanstore import ScanEntry, ScanStore
+from maesil.store.settings import grid_of, grids_against, grids_of
 
 PRETRAINED_DECAY = 0.75
 """Ratio of a block's learning rate to that of the block above, for a pre-trained encoder."""
 RANDOM_DECAY = 1.0
 """The same for random weights: the embedding has as much to learn as the head."""
-VOXEL_KEYS = ("policy", "spacing_mm", "cube")
 
 
 def starting_point(init: str, preset: str, store: ScanStore, *, random_start: bool) -> tuple[Backbone, Transfer]:
@@ -74,10 +74,8 @@ def decay_of(setting: float | None, init: str, *, random_start: bool) -> float:
 
 def require_same_voxels(card: Transfer, store: ScanStore) -> None:
     """Raises ConfigError if the store's voxels differ from the pre-training's."""
-    theirs, ours = ({key: settings.get(key) for key in VOXEL_KEYS} for settings in (card.voxels, _settings(store)))
-    also = [{key: settings.get(key) for key in VOXEL_KEYS} for settings in card.voxels.get("also", ())]
-    if ours not in (theirs, *also):
-        both = " against ".join(", ".join(f"{k} {v}" for k, v in d.items() if v is not None) for d in (theirs, ours))
+    if grid_of(_settings(store)) not in grids_of(card.voxels):
+        both = grids_against(card.voxels, _settings(store))
         raise ConfigError(
             f"the encoder was pre-trained on other voxels than the store's: {both}",
             where=store.path,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -71,7 +71,7 @@ def evaluate(
     data = loaded.config.data
     scans = ScanStore(run_store(run) if store is None else as_paths(store))
     regions = regions_of(scans, data, loaded.config.model.superpatch, split)
-    protocol = replace(protocol or Protocol(), window=data.window)
+    protocol = (protocol or Protocol()).of_run(data.window)
     seed = loaded.config.seed
     model, masking = loaded.config.model, protocol.masking_of(loaded.config.masking)
     compared = compared_models(loaded)
@@ -87,8 +87,7 @@ def evaluate(
     notes = (*notes, *verdict_note(scored.scores, own))
     table = tabulate(scored.scores, notes)
     # Scores under other kinds of masks go to folders of their own, so that they never overwrite each other.
-    kind = "-unmasked" if protocol.masking == "off" else "-whole-scan" if protocol.whole_scan else ""
-    folder = run / "evaluation" / f"{split}{kind}"
+    folder = run / "evaluation" / f"{split}{protocol.folder_ending}"
     write_scores(folder / SCORES, scored.scores)
     write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes))
     markdown = sheet_to_markdown(table.sheet)

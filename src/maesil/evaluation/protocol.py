@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import asdict, field
+from dataclasses import asdict, field, replace
 from typing import Literal
 
 from pydantic import ConfigDict, PositiveInt
@@ -119,6 +119,26 @@ class Protocol:
         if self.mask_draws == 1:
             return f"{what}one mask draw, seed {self.mask_seed}"
         return f"{what}{self.mask_draws} mask draws a scan, seed {self.mask_seed}, errors averaged over them"
+
+    def of_run(self, window: Window) -> Protocol:
+        """The protocol with the window of a run, which decides what its network sees.
+
+        Raises:
+            ConfigError: The protocol was given another window.
+        """
+        if self.window not in (Window(), window):
+            raise ConfigError(
+                f"the window {_bounds(self.window)} was given, and the run's network sees {_bounds(window)}",
+                fix="leave --protocol.window out",
+            )
+        return replace(self, window=window)
+
+    @property
+    def folder_ending(self) -> str:
+        """What follows a split in the name of its folder of scores: each kind of masks has its own."""
+        if self.masking == "off":
+            return "-unmasked"
+        return f"{f'-{self.masks}' if self.masks else ''}{'-whole-scan' if self.whole_scan else ''}"
 
     def masking_of(self, run: Masking) -> Masking:
         """The masking used for scoring, given the run's own."""

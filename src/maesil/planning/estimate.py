@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
@@ -205,10 +206,10 @@ def _estimate(
     limit: Literal["step", "loader"] = _limit(measured.seconds(train.batch), train.batch, measured.read_per_s)
     checkpoint_gib = (2 * need.weights + need.moments) / GIB
     training_s = train.steps * train.accumulate * micro_s
-    validations = train.steps // monitor.validate_every if monitor.validate_every else 0
+    validations = math.ceil(train.steps / monitor.validate_every) if monitor.validate_every else 0
     validation_s = validations * validated * measured.validation_s
     # A validation may write the best weights, too.
-    written = train.steps // monitor.checkpoint_every * checkpoint_gib + validations * need.weights / GIB
+    written = math.ceil(train.steps / monitor.checkpoint_every) * checkpoint_gib + validations * need.weights / GIB
     checkpoints_s = written / measured.write_gib_per_s
     hours = (training_s + validation_s + checkpoints_s) / 3600
     device = _device_gib(is_gpu) if device_gib is None else device_gib

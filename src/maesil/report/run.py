@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from maesil.datasets.splits import SPLITS
 from maesil.errors import CheckpointError, ConfigError
 from maesil.evaluation.notes import split_note
 from maesil.evaluation.protocol import Protocol
@@ -93,7 +94,7 @@ def _require_scores(run: Path, split: str, folder: Path) -> None:
     if (folder / SCORES).is_file():
         return
     command = f"maesil evaluate {shlex.quote(str(run))}" + ("" if split == "test" else f" --split {split}")
-    others = sorted(path.parent.name for path in run.glob(f"evaluation/*/{SCORES}"))
+    others = [each for each in SPLITS if (run / "evaluation" / each / SCORES).is_file()]
     hint = "".join(f", or give --split {other}" for other in others)
     raise CheckpointError(f"split '{split}' was not evaluated", where=run, fix=f"{command}{hint}")
 

@@ -12,7 +12,8 @@ from maesil.counts import count_of
 from maesil.sampling.regions import training_scans
 from maesil.seen import trained_on
 from maesil.store.scanstore import ScanEntry, ScanStore
-from maesil.store.settings import voxels
+from maesil.store.settings import grid_of, voxels
+from maesil.training.devices import world_size
 from maesil.version import commit
 
 
@@ -38,18 +39,15 @@ def run_record(config: RunConfig, store: ScanStore, initial: Mapping[str, Any] |
         "datasets": dataset_counts(scans),
         "seen": trained_on(scans, before=before),
         "store": store.fingerprint,
+        "global_batch": config.train.global_batch(world_size(config.efficiency)),
     }
 
 
 def voxel_settings(store: ScanStore) -> dict[str, Any]:
     """How the scans were prepared; of several stores, the first one's settings, and under "also" those that differ."""
     settings = dict(store.manifest["settings"])
-    others = [each for each in store.settings_of_all if _grid_of(each) != _grid_of(settings)]
+    others = [each for each in store.settings_of_all if grid_of(each) != grid_of(settings)]
     return {**settings, "also": others} if others else settings
-
-
-def _grid_of(settings: Mapping[str, Any]) -> tuple[Any, ...]:
-    return tuple(settings.get(key) for key in ("policy", "spacing_mm", "cube"))
 
 
 def store_lines(store: ScanStore) -> list[str]:

@@ -19,13 +19,13 @@ from maesil.models import Pretrainer
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.kinds import EXPORTED
 from maesil.runs.published import is_published, published
+from maesil.store.settings import grid_of, grids_against, grids_of
 from maesil.training.checkpoint_folder import WEIGHTS
 
 NONE = "none"
 """What stands in place of a run: random weights."""
 ENCODER = "encoder."
 """Prefix of the encoder's tensors, in a model and in an export."""
-VOXELS = ("policy", "spacing_mm", "cube")
 SHOWN = 3
 """Number of tensors that an error lists."""
 
@@ -185,10 +185,9 @@ def _last_part(model: Pretrainer) -> set[str]:
 
 def other_voxels(initial: Initial, settings: Mapping[str, Any]) -> str | None:
     """A warning if the weights were trained on other voxels than a store's; None if not."""
-    theirs, ours = ({key: each[key] for key in VOXELS if key in each} for each in (initial.voxels, settings))
-    if theirs == ours:
+    if grid_of(settings) in grids_of(initial.voxels):
         return None
-    both = " against ".join(", ".join(f"{key} {value}" for key, value in each.items()) for each in (theirs, ours))
+    theirs, both = initial.voxels, grids_against(initial.voxels, settings)
     theirs_mm = theirs.get("spacing_mm") if theirs.get("policy", "spacing") == "spacing" else None
     fix = f"; `maesil prepare ... --spacing-mm {theirs_mm:g}` makes a store like theirs" if theirs_mm else ""
     return f"the weights were trained on other voxels than the store's: {both}{fix}"

@@ -174,7 +174,8 @@ def _initial(
     initial = start_from(model, initial_of(config.init), config.init)
     check_same_network(model, initial, config)
     screen.print(f"starts from {initial.loaded} of {config.init}, step {initial.step}", markup=False)
-    warnings = [other_voxels(initial, store.manifest["settings"]), *side_warnings(initial, store, config)]
+    voxels = dict.fromkeys(other_voxels(initial, settings) for settings in store.settings_of_all)
+    warnings = [*voxels, *side_warnings(initial, store, config)]
     for warning in filter(None, warnings):
         screen.print(f"warning: {warning}", markup=False)
     return {"init": initial.record(), "seen": initial.seen}
@@ -235,6 +236,7 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
         ConfigError: The folder contains a run whose result these settings would change.
     """
     kept = run / SETTINGS
+    recorded_batch = checkpoint_of(run)[1].get("global_batch") if steps_done(run) else None
     if kept.is_file():
         config = _lengthened(load_yaml(kept), config, steps_done(run))
 
@@ -242,8 +244,11 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
         old = from_dict(before, where=run)
         keys = changed_keys(old, config)
         # A step uses the same superpatches, however they are divided among devices.
-        if _global_batch(old) == _global_batch(config):
+        batch, wanted = recorded_batch or _global_batch(old), _global_batch(config)
+        if batch == wanted:
             keys = [key for key in keys if key not in ("train.batch", "train.accumulate")]
+        elif not {"train.batch", "train.accumulate"} & set(keys):  # the number of devices is another one
+            return [f"superpatches per step {batch} -> {wanted}"]
         if old.train.steps < config.train.steps:
             keys = [key for key in keys if key not in ("train.steps", "lengthened")]
         if "data.store" in keys and store is not None and _is_same_store(run, old, store):

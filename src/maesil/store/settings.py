@@ -97,6 +97,23 @@ class PrepareConfig:
         }
 
 
+def grid_of(recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """What decides the voxels' size, of settings from `PrepareConfig.recorded`."""
+    return {key: recorded[key] for key in ("policy", "spacing_mm", "cube") if recorded.get(key) is not None}
+
+
+def grids_of(recorded: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The voxels' sizes of one store or, with those under "also", of several."""
+    return [grid_of(each) for each in (recorded, *recorded.get("also", ()))]
+
+
+def grids_against(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    """Two stores' voxel sizes, in words, for a message."""
+    return " against ".join(
+        ", ".join(f"{key} {value}" for key, value in grid_of(each).items()) for each in (theirs, ours)
+    )
+
+
 def voxels(recorded: Mapping[str, Any]) -> str:
     """A description of a store's voxels.
 

@@ -16,16 +16,21 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from torch import Tensor
 
+from maesil.errors import CheckpointError
 from maesil.files import write_text
 from maesil.memory import GIB, peak_resident_gib
 from maesil.sampling.augment import draw_generator
 from maesil.sampling.dataset import Superpatches
 from maesil.training.checkpoint import publish, write_model
-from maesil.training.checkpoint_folder import CARD, STATE
+from maesil.training.checkpoint_folder import CARD, STATE, read_config
 from maesil.training.module import VALIDATION_SEED, PretrainModule
 from maesil.training.sharding import gathered
 from maesil.training.stepper import Stepper
 
+BEST = "best"
+"""Name of the link to the weights with the best score."""
+SCORE = "best_score"
+"""Key of that score in their config.json."""
 STOPPING = "stopping after this step; press Ctrl-C again to stop now"
 
 ECHO_S = 2.0
@@ -102,7 +107,7 @@ class Checkpoints(pl.Callback):
         self._renew_card(trainer, pl_module)
         if self._improves(float(score)):
             self.best = float(score)
-            self._publish(self.folder / f"best-{trainer.global_step:07d}", "best", pl_module, trainer)
+            self._publish(self.folder / f"{BEST}-{trainer.global_step:07d}", BEST, pl_module, trainer)
 
     def _renew_card(self, trainer: pl.Trainer, module: Stepper) -> None:
         """Writes the card of this step's checkpoint again: it was saved before the validation."""
@@ -133,7 +138,8 @@ class Checkpoints(pl.Callback):
         if not trainer.is_global_zero:
             return
         step = trainer.global_step
-        write_model(folder, weights, {**self.config, "step": step}, self.card(step, self._measured(trainer, module)))
+        record = {**self.config, "step": step, **({SCORE: self.best} if link == BEST else {})}
+        write_model(folder, weights, record, self.card(step, self._measured(trainer, module)))
         publish(folder, self.folder / link)
 
     def state_dict(self) -> dict[str, Any]:
@@ -141,8 +147,12 @@ class Checkpoints(pl.Callback):
         return {"best": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Restores the best score."""
+        """Restores the best score: that of `best`, too, as a step is saved before it is validated."""
         self.best = state_dict["best"]
+        with suppress(CheckpointError):  # nothing was validated yet
+            score = read_config(self.folder / BEST).get(SCORE)
+            if score is not None and self._improves(score):
+                self.best = score
 
 
 @final
@@ -193,7 +203,8 @@ class GracefulStop(pl.Callback):
         if steps_done(trainer, batch_idx) and self._is_agreed(trainer):
             trainer.should_stop = True
             every = trainer.val_check_interval
-            if every and (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % every:
+            last = trainer.global_step == trainer.max_steps  # the run is finished, and can't be validated later
+            if not last and every and (trainer.fit_loop.epoch_loop.total_batch_idx + 1) % every:
                 trainer.limit_val_batches = 0
 
     def _is_agreed(self, trainer: pl.Trainer) -> bool:

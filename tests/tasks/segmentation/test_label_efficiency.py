@@ -76,6 +76,22 @@ def test_command__experiment_and_its_continuation(
     assert "an experiment with other settings: scratch, rates" in capsys.readouterr().err, "of an earlier version"
 
 
+def test_command__another_store_is_refused_and_a_moved_one_goes_on(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = words.index("--data.store") + 1
+    store, call = Path(words[place]), [*words, "--scans", "1", "--seeds", "1", "--out", str(tmp_path / "out")]
+    assert main(call) == 0
+    monkeypatch.chdir(store.parent)
+    call[place] = store.name
+    assert main(call) == 0
+    labelled_store(tmp_path / "other", 0.8)
+    monkeypatch.chdir(tmp_path / "other")
+    capsys.readouterr()
+    assert main(call) == 2
+    assert "an experiment with other settings: data" in capsys.readouterr().err
+
+
 def test_command__a_trial_that_cannot_be_is_told(
     words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -32,7 +32,7 @@ from maesil.store.check import remove_scans
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
-from maesil.tasks.segmentation.division import divide, limited
+from maesil.tasks.segmentation.division import divide, limited, regions_to_test
 from maesil.tasks.segmentation.module import SegmentationModule
 from maesil.tasks.segmentation.network import SegmentationConfig
 from maesil.tasks.segmentation.rates import require_validation, validation_dice
@@ -160,6 +160,25 @@ def test_finetune__goes_on_with_a_copy_of_its_store(config: FinetuneConfig, tmp_
         with pytest.raises(ConfigError, match="other settings: data") as refused:
             pipeline.finetune_segmentation(replace(config, data=wrong), run)
         assert "a copy of the store with the same manifest" in str(refused.value)
+
+
+def test_score__a_store_that_is_gone(config: FinetuneConfig, tmp_path: Path) -> None:
+    copy = shutil.copytree(config.data.only_store(""), tmp_path / "store")
+    own = replace(config, data=replace(config.data, store=copy), train=replace(config.train, steps=1))
+    pipeline.finetune_segmentation(own, tmp_path / "run")
+    shutil.rmtree(copy)
+    with pytest.raises(StoreError, match="no longer exists"):
+        score_segmentation(tmp_path / "run")
+
+
+def test_regions_to_test__needs_no_scan_to_train_on(config: FinetuneConfig) -> None:
+    store, superpatch, holdout = ScanStore(config.data.only_store("")), TINY_MODEL.superpatch, config.data.holdout
+    scans = [entry.scan_id for entry in store.entries]
+    split = replace(holdout.patients, overrides=dict.fromkeys(CENTRES, "test"))
+    every = replace(config, data=replace(config.data, holdout=replace(holdout, patients=split)))
+    assert len(regions_to_test(store, scans, every, superpatch)) == 4
+    with pytest.raises(StoreError, match="no labelled scan is in the split 'train'"):
+        divide(store, scans, every, superpatch)
 
 
 def test_finetune__frozen_keeps_the_encoder(config: FinetuneConfig, encoder: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from maesil.errors import ConfigError
 from maesil.training.config import EfficiencyConfig, TrainConfig
 
 
@@ -42,3 +43,7 @@ class ClassificationConfig:
     layer_decay: PositiveFloat | None = None
     efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.layer_decay is not None and self.layer_decay > 1:
+            raise ConfigError(f"layer_decay is {self.layer_decay}, but it is a share", fix="give at most 1")

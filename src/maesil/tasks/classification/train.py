@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ from maesil.metrics.classification import (
 )
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
-from maesil.runs.claim import claim
+from maesil.runs.claim import changed_settings, claim
 from maesil.runs.load import default_device
 from maesil.runs.lock import locked
 from maesil.seen import seen_note
@@ -109,7 +109,7 @@ def _in_folder(
     console: Console | None,
     progress: Progress | None,
 ) -> Classified:
-    _claim(run, config, cases)
+    _claim(run, config, cases, store.fingerprint)
     if config.mode == "full":
         probabilities = _full(config, store, cases, fold, run, console, progress)
     else:
@@ -130,13 +130,20 @@ def _in_folder(
     return Classified(sheet_to_markdown(sheet), scores, run)
 
 
-def _claim(run: Path, config: ClassificationConfig, cases: Cases) -> None:
-    """Writes settings and labels into the folder; refuses a folder with other ones."""
+def _claim(run: Path, config: ClassificationConfig, cases: Cases, store: str) -> None:
+    """Writes settings, labels and the store's fingerprint into the folder; refuses a folder with other ones."""
     wanted = {
-        "settings": TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
+        **TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
         "truth": {scan: cases.classes[k] for scan, k in zip(cases.scans, cases.truth.tolist(), strict=True)},
+        "store": store,
     }
-    claim(run / "config.json", wanted, holds="a classification", fix="give another --run")
+
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+        # Version 0.2 kept the settings under a key of their own, and no store.
+        before = {"store": store, **before.get("settings", {}), **before}
+        return [key for key in changed_settings(before, now) if key not in ("settings", "efficiency")]
+
+    claim(run / "config.json", wanted, holds="a classification", fix="give another --run", changed=changed)
 
 
 def _probed(

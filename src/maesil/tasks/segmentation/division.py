@@ -45,15 +45,22 @@ def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, super
         ConfigError: There are fewer patients than folds.
     """
     data = config.data if config.labels.folds is None else folded(store, scans, config)
-    parts = {split: _labelled(store, scans, data, superpatch, split) for split in ("train", "val", "test")}
-    for split in ("train", "test"):
-        if not parts[split]:
-            raise StoreError(
-                f"no labelled scan is in the split '{split}'",
-                where=store.path,
-                fix=f"set --data.holdout.patients.overrides, or use --labels.folds; {ONE_PATIENT}",
-            )
-    return Division(limited(parts["train"], config.labels, config.seed), parts["val"], parts["test"], data)
+    val = _labelled(store, scans, data, superpatch, "val")
+    train, test = (_required(store, scans, data, superpatch, split) for split in ("train", "test"))
+    return Division(limited(train, config.labels, config.seed), val, test, data)
+
+
+def regions_to_test(
+    store: ScanStore, scans: Sequence[str], config: FinetuneConfig, superpatch: Shape3
+) -> tuple[Region, ...]:
+    """The regions to test on, as `divide` has them; the store may have nothing to train on.
+
+    Raises:
+        StoreError: No labelled scan is left to test on.
+        ConfigError: There are fewer patients than folds.
+    """
+    data = config.data if config.labels.folds is None else folded(store, scans, config)
+    return _required(store, scans, data, superpatch, "test")
 
 
 def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> DataConfig:
@@ -63,8 +70,8 @@ def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> Da
     if len(patients) < folds:
         fix = "use fewer --labels.folds" if len(patients) > 1 else ONE_PATIENT
         raise ConfigError(f"{folds} folds for {count_of(len(patients), 'labelled patient')}", fix=fix)
-    tested = {name: "test" for at, name in enumerate(patients) if at % folds == config.labels.fold}
-    split = SplitConfig(fractions=(1.0, 0.0, 0.0), overrides=tested)
+    held_out = {name: "test" for at, name in enumerate(patients) if at % folds == config.labels.fold}
+    split = SplitConfig(fractions=(1.0, 0.0, 0.0), overrides=held_out)
     return replace(config.data, holdout=replace(config.data.holdout, by="patient", patients=split, given=False))
 
 
@@ -101,6 +108,19 @@ def _inside(region: Region, tile: Tile) -> Tile:
     """
     moved = region.tiling.pushed_back(tile)
     return moved if region.is_allowed(moved.origin) else tile
+
+
+def _required(
+    store: ScanStore, scans: Sequence[str], data: DataConfig, superpatch: Shape3, split: str
+) -> tuple[Region, ...]:
+    regions = _labelled(store, scans, data, superpatch, split)
+    if not regions:
+        raise StoreError(
+            f"no labelled scan is in the split '{split}'",
+            where=store.path,
+            fix=f"set --data.holdout.patients.overrides, or use --labels.folds; {ONE_PATIENT}",
+        )
+    return regions
 
 
 def _labelled(

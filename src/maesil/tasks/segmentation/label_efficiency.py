@@ -24,6 +24,7 @@ from maesil.progress import Progress, scan_bar
 from maesil.runs.claim import changed_settings, claim
 from maesil.runs.lock import locked
 from maesil.seen import seen_note
+from maesil.store.location import is_there
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.arms import STARTS, Arm, arm_of, require_own_settings
 from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig, completed, to_dict
@@ -154,9 +155,17 @@ def _settle(
         common.pop(means)
     common |= {"scratch": asdict(scratch), "rates": list(rates)}
     common["rates_chosen_on"] = str(amounts[-1]) if len(rates) > 1 else None
+    common["data"]["store"] = _fingerprint(common["data"]["store"])
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        return changed_settings(completed(before), now)
+        before = completed(before)
+        before["data"]["store"] = _fingerprint(before["data"]["store"])
+        return changed_settings(before, now)
 
     fix = "give another --out, or the same settings"
     claim(out / "experiment.json", common, holds="an experiment", fix=fix, changed=changed)
+
+
+def _fingerprint(store: str) -> str:
+    """The fingerprint of a store; of a fingerprint, itself: experiments of version 0.2 have a path in its place."""
+    return ScanStore(store).fingerprint if is_there(Path(store)) else store

@@ -14,10 +14,10 @@ from rich.console import Console
 
 from maesil.encoder.load import load_with_card
 from maesil.errors import ConfigError, MaesilError, TrainingError
+from maesil.evaluation.runner import held_out
 from maesil.files import write_json
 from maesil.progress import Progress, scan_bar
 from maesil.sampling.labelled import annotated
-from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.arms import Arm
 from maesil.tasks.segmentation.config import FinetuneConfig
@@ -144,7 +144,7 @@ def validation_dice(run: Path, store: Path, progress: Progress | None = None) ->
     counted = Windows(loaded.model, [region.entry.shape for region in regions], progress)
     for region in regions:
         scan = region.entry.scan_id
-        held = _held(region)
+        held = held_out(region)
         predicted = np.where(held, segment(loaded.model, scans.volume(scan).array, counted.of(scan)), 0)
         truth = np.where(held, loaded.classes.read(scans, scan, (0, 0, 0), region.entry.shape), 0)
         marked = [number for number, told in enumerate(loaded.classes.marked(region.entry), start=1) if told]
@@ -169,15 +169,6 @@ def _attempt(config: FinetuneConfig, arm: Arm, folder: Path, console: Console | 
     if not math.isfinite(dice):
         return Attempt(arm.start, arm.peak_lr, failed="no validation scan has a voxel of the classes")
     return Attempt(arm.start, arm.peak_lr, dice)
-
-
-def _held(region: Region) -> npt.NDArray[np.bool_]:
-    """The voxels of a scan that belong to its split."""
-    held = np.full(region.entry.shape, not region.partial)
-    if region.partial:
-        for tile in region.tiles:
-            held[tile.inside] = True
-    return held
 
 
 def _dice(ours: npt.NDArray[np.bool_], theirs: npt.NDArray[np.bool_]) -> float:

@@ -25,8 +25,9 @@ from maesil.ct.volume import Volume
 from maesil.ct.write import sibling_path, write_nifti
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import seen_notes
-from maesil.errors import CheckpointError
+from maesil.errors import CheckpointError, StoreError
 from maesil.evaluation.rebuild import inference_precision
+from maesil.evaluation.runner import held_out
 from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
 from maesil.files import AnyPath, write_json, write_text
 from maesil.metrics.segmentation import segmentation_scores
@@ -39,9 +40,10 @@ from maesil.sampling.regions import Region
 from maesil.seen import seen_patients
 from maesil.shapes import Shape3
 from maesil.store.conform import conform
+from maesil.store.location import is_there
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, completed, from_dict
-from maesil.tasks.segmentation.division import divide
+from maesil.tasks.segmentation.division import regions_to_test
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.segmentation.tables import segmentation_sheet
 from maesil.tasks.segmentation.train import KIND
@@ -175,7 +177,7 @@ def score_segmentation(
     scans = ScanStore(store or _store_of(run))
     config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
     _, labelled = annotated(scans, loaded.classes.names, partial=config.labels.partial)
-    regions = divide(scans, labelled, config, loaded.model.backbone.config.superpatch).test
+    regions = regions_to_test(scans, labelled, config, loaded.model.backbone.config.superpatch)
     taught = _taught(loaded.record, scans)
     rows: list[dict[str, Any]] = []
     volumes = ahead(lambda region: scans.volume(region.entry.scan_id).array, regions, count=1)
@@ -243,9 +245,7 @@ def _scan_rows(
     predicted = segment(loaded.model, hu, after)
     truth = loaded.classes.read(store, entry.scan_id, (0, 0, 0), entry.shape)
     if region.partial:  # the rest of the scan was trained on
-        held = np.zeros(entry.shape, dtype=bool)
-        for tile in region.tiles:
-            held[tile.inside] = True
+        held = held_out(region)
         predicted, truth = np.where(held, predicted, 0), np.where(held, truth, 0)
     scores = segmentation_scores(
         torch.from_numpy(predicted.astype(np.int64)), torch.from_numpy(truth), len(loaded.classes), entry.spacing_mm
@@ -253,15 +253,18 @@ def _scan_rows(
     marked = loaded.classes.marked(entry)
     scores = [row if told else dict.fromkeys(row, math.nan) for row, told in zip(scores, marked, strict=True)]
     named = {"scan": entry.scan_id, "dataset": entry.dataset, "patient": entry.patient}
-    held_out = {"superpatches": len(region.tiles) if region.partial else None, "trained": trained}
-    return [{**named, **held_out, "class": name, **row} for name, row in zip(loaded.classes.names, scores, strict=True)]
+    split = {"superpatches": len(region.tiles) if region.partial else None, "trained": trained}
+    return [{**named, **split, "class": name, **row} for name, row in zip(loaded.classes.names, scores, strict=True)]
 
 
 def _store_of(run: Path) -> Path:
     path = run / "config.yaml"
     if not path.is_file():
         raise CheckpointError("not a run folder: it has no config.yaml", where=run, fix="give --data.store STORE")
-    return Path(yaml.safe_load(path.read_text())["data"]["store"])
+    store = Path(yaml.safe_load(path.read_text())["data"]["store"])
+    if not is_there(store):
+        raise StoreError("the run's store no longer exists", where=store, fix="give another: --data.store STORE")
+    return store
 
 
 def predict(
