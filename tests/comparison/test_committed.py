@@ -387,6 +387,7 @@ def test_voxel_fusion__the_pages_have_the_means_of_the_scores() -> None:
         "`demo`: its fusion on cells, 2,500 steps": ("voxel_fusion/val/cells_2500", "maesil + fusion"),
         "the same trunk, fusion on voxels, 2,500 steps": ("voxel_fusion/val/first", "maesil + fusion"),
         "the same, 2,000 steps at a rate of 3e-3": ("voxel_fusion/val/fast", "maesil + fusion"),
+        "`demo` with a fusion on voxels, 2,200 and 1,000 steps": ("voxel_fusion/val/equal_time", "maesil + fusion"),
         "`unet:ssim_weight=1`, 4,000 steps": ("sharper/unet", "unet:ssim_weight=1"),
         "`unet:ssim_weight=1` with 7.9 M parameters, 4,800 steps": ("voxel_fusion/val/wide_unet", "unet"),
     }
@@ -491,12 +492,27 @@ def test_voxel_fusion__its_numbers_elsewhere_are_those_of_the_scores() -> None:
 
 def test_voxel_fusion__the_page_has_the_seconds_of_the_logs() -> None:
     page = (RESULTS / "voxel_fusion" / "README.md").read_text()
-    for name, rows, said in (("second", 590, "took {} s of a core"), ("wide_unet", 480, "7.9 M parameters {} s (")):
-        with (RESULTS / "voxel_fusion/test" / name / "metrics.csv").open(newline="") as file:
+    for name, rows, said in (
+        ("test/second", 590, "took {} s of a core"),
+        ("test/wide_unet", 480, "7.9 M parameters {} s ("),
+        ("val/equal_time", 320, "({} s of a core by the [log](val/equal_time/metrics.csv)"),
+    ):
+        with (RESULTS / "voxel_fusion" / name / "metrics.csv").open(newline="") as file:
             logged = [row for row in csv.DictReader(file) if row["superpatches_per_s"]]
         seconds = sum(80 / float(row["superpatches_per_s"]) for row in logged)
         assert len(logged) == rows
         assert said.format(f"{seconds:,.0f}") in page
+
+
+def difference(
+    ours: dict[str, dict[str, float]], other: dict[str, dict[str, float]], metric: str, digits: int
+) -> tuple[str, str, int]:
+    """By how much ours is better on 9 scans of 9 patients, the interval of that, and on how many scans it is."""
+    sign = -1 if metric == "lpips" else 1
+    gains = [sign * (value - other[metric][scan]) for scan, value in ours[metric].items()]
+    low, high = patient_interval(gains, list(ours[metric]))
+    interval = f"{low:.{digits}f} to {high:.{digits}f}"
+    return f"{sum(gains) / 9:.{digits}f}", interval, sum(gain > 0 for gain in gains)
 
 
 def test_voxel_fusion__the_page_has_the_differences() -> None:
@@ -507,11 +523,7 @@ def test_voxel_fusion__the_page_has_the_differences() -> None:
     unet = masked_by_scan(RESULTS / "sharper/unet/scores.jsonl", "unet:ssim_weight=1")
 
     def told(other: dict[str, dict[str, float]], metric: str, digits: int) -> tuple[str, str, int]:
-        sign = -1 if metric == "lpips" else 1
-        gains = [sign * (value - other[metric][scan]) for scan, value in ours[metric].items()]
-        low, high = patient_interval(gains, list(ours[metric]))
-        interval = f"{low:.{digits}f} to {high:.{digits}f}"
-        return f"{sum(gains) / 9:.{digits}f}", interval, sum(gain > 0 for gain in gains)
+        return difference(ours, other, metric, digits)
 
     gain, interval, ahead = told(demo, "psnr", 2)
     assert f"it gains {gain} dB ({ahead} of 9 scans; 95 % interval over patients {interval})" in page
@@ -523,6 +535,13 @@ def test_voxel_fusion__the_page_has_the_differences() -> None:
     rest = [told(cells, metric, 3) for metric in ("ssim", "lpips")]
     assert f"the network: {gain} dB ({ahead} of 9; {interval}), {rest[0][0]} in SSIM and {rest[1][0]} in LPIPS" in page
     assert [ahead for _, _, ahead in rest] == [9, 9]
+    short = masked_by_scan(RESULTS / "voxel_fusion/val/equal_time/scores.jsonl", "maesil + fusion")
+    (psnr, within, ahead), (ssim, beside, _), (lpips, gained, _) = (
+        difference(short, demo, metric, digits) for metric, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3))
+    )
+    low, high = within.replace("-", "").split(" to ")[::-1]
+    assert f"by {psnr.removeprefix('-')} dB ({low} to {high}; on {9 - ahead} of 9 scans), level in SSIM" in page
+    assert f"level in SSIM ({ssim}; {beside}), and {lpips} better in LPIPS ({gained})" in page
     gain, interval, ahead = told(unet, "psnr", 2)
     assert f"ahead in PSNR by {gain} dB ({ahead} of 9; {interval})" in page
     gain, interval, _ = told(unet, "ssim", 3)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from maesil.comparison.paired import pair
+from maesil.evaluation.paired import pair
 from maesil.evaluation.scores import Score
 from maesil.evaluation.summary import summarize
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from typing import Any
 
 from maesil.comparison.result import Comparison
-from maesil.counts import count_of
+from maesil.evaluation.verdict import UNLEARNT, against, not_learnt
 from maesil.models import UNTRAINED
 
-UNLEARNT, TRAINED = "the best row without training", "the best other trained row"
+TRAINED = "the best other trained row"
 
 
 def standing(comparison: Comparison) -> str:
@@ -32,11 +31,11 @@ def standing(comparison: Comparison) -> str:
     ]
     if not found:
         return ""
-    said = "; and ".join(_against(row, comparison.shown(row.entry), rival) for rival, row in found)
+    said = "; and ".join(against(row, comparison.shown(row.entry), rival) for rival, row in found)
     text = f"On masked voxels, {comparison.shown(comparison.ours)} {said}."
     rival, row = found[0]
-    if rival == UNLEARNT and row.difference > 0 and not _is_open(row):
-        text += f" It has not learnt more than {comparison.shown(row.entry)} yet."
+    if rival == UNLEARNT:
+        text += not_learnt(row, comparison.shown(row.entry))
     return text
 
 
@@ -50,25 +49,3 @@ def _rivals(comparison: Comparison) -> dict[str, list[str]]:
         return [entry for result in kind for entry, sees in result.entries.items() if sees == same]
 
     return {UNLEARNT: rows(untrained=True), TRAINED: rows(untrained=False)}
-
-
-def _is_open(row: Any) -> bool:
-    """Whether the interval of the difference contains zero."""
-    return bool(row.low <= 0 <= row.high)
-
-
-def _against(row: Any, name: str, rival: str) -> str:
-    """Ours against one row; the row's differences are the other minus ours."""
-    gain = -row.difference
-    scans = f"with the higher PSNR on {row.n - row.larger} of {count_of(row.n, 'scan')}"
-    if math.isnan(row.low):
-        return f"is {_way(gain)} {name}, {rival}, by {abs(gain):.2f} dB ({scans}), on one patient, which says little"
-    interval = f"95 % interval {-row.high:+.2f} to {-row.low:+.2f} dB"
-    if _is_open(row):
-        patients = count_of(row.patients, "patient shows", "patients show")
-        return f"is level with {name}, {rival}, as far as {patients} ({gain:+.2f} dB, {interval}; {scans})"
-    return f"is {_way(gain)} {name}, {rival}, by {abs(gain):.2f} dB ({interval}; {scans})"
-
-
-def _way(gain: float) -> str:
-    return "ahead of" if gain > 0 else "behind"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-
-import numpy as np
-import pandas as pd
+from typing import Any
 
 from maesil.counts import count_of
-from maesil.evaluation.scores import Score, score_frame
+from maesil.evaluation.paired import pair
+from maesil.evaluation.scores import Score
 from maesil.models import UNTRAINED
+
+UNLEARNT = "the best row without training"
 
 
 def verdict_note(scores: Sequence[Score], model: str) -> tuple[str, ...]:
@@ -19,26 +21,64 @@ def verdict_note(scores: Sequence[Score], model: str) -> tuple[str, ...]:
         scores: Scores of the model and of rows without training, on the same scans.
         model: Name of the model's row.
     """
-    psnr, ssim = (_masked(scores, metric) for metric in ("psnr", "ssim"))
-    others = [name for name in UNTRAINED if name in psnr]
-    if model not in psnr or not others:
+    rows = _rows(scores, model, "psnr")
+    if not rows:
         return ()
-    best = max(others, key=lambda name: float(psnr[name].mean()))
-    lead = (psnr[model] - psnr[best]).dropna()
-    gain = float(lead.mean())
-    sign = "ahead of" if gain > 0 else "behind"
-    count = f"on {int((lead > 0).sum())} of {count_of(len(lead), 'scan')}, it has the higher PSNR"
-    if {model, best} <= set(ssim):
-        count += f"; SSIM is {ssim[model].mean():.4f}, that of {best} {ssim[best].mean():.4f}"
-    unlearnt = "" if gain > 0 else f" It has not learnt more than {best} yet."
-    return (
-        f"On masked voxels, {model} is {sign} {best}, the best row without training, by {abs(gain):.2f} dB on average "
-        f"({count}).{unlearnt}",
-    )
+    row = max(rows.values(), key=lambda row: row.difference)
+    said = f"On masked voxels, {model} {against(row, row.entry, UNLEARNT)}.{not_learnt(row, row.entry)}"
+    ssim = _means(scores, "ssim")
+    if row.entry in _rows(scores, model, "ssim"):
+        said += f" Its SSIM is {ssim[model]:.4f}, that of {row.entry} {ssim[row.entry]:.4f}."
+    return (said,)
 
 
-def _masked(scores: Sequence[Score], metric: str) -> pd.DataFrame:
-    """Scores of a metric on masked voxels, a scan per row and a model per column."""
-    frame = score_frame(scores)
-    masked = frame[(frame["metric"] == metric) & (frame["region"] == "masked") & np.isfinite(frame["value"])]
-    return masked.pivot_table(index="scan", columns="model", values="value")
+def against(row: Any, name: str, rival: str) -> str:
+    """A model against one row, as "is ahead of kriging, the best row without training, by 1.12 dB (...)".
+
+    Args:
+        row: The row of `pair`, whose differences in PSNR are the rival's minus the model's.
+        name: Name of the rival.
+        rival: What the rival is.
+    """
+    gain = -row.difference
+    scans = f"with the higher PSNR on {row.n - row.larger} of {count_of(row.n, 'scan')}"
+    if math.isnan(row.low):
+        return f"is {_way(gain)} {name}, {rival}, by {abs(gain):.2f} dB ({scans}), on one patient, which says little"
+    interval = f"95 % interval {-row.high:+.2f} to {-row.low:+.2f} dB"
+    if _is_open(row):
+        patients = count_of(row.patients, "patient shows", "patients show")
+        return f"is level with {name}, {rival}, as far as {patients} ({gain:+.2f} dB, {interval}; {scans})"
+    return f"is {_way(gain)} {name}, {rival}, by {abs(gain):.2f} dB ({interval}; {scans})"
+
+
+def not_learnt(row: Any, name: str) -> str:
+    """A sentence, after a space, if a model is behind a row without training; empty otherwise."""
+    return f" It has not learnt more than {name} yet." if row.difference > 0 and not _is_open(row) else ""
+
+
+def _is_open(row: Any) -> bool:
+    """Whether the interval of the difference contains zero."""
+    return bool(row.low <= 0 <= row.high)
+
+
+def _way(gain: float) -> str:
+    return "ahead of" if gain > 0 else "behind"
+
+
+def _rows(scores: Sequence[Score], model: str, metric: str) -> dict[str, Any]:
+    """Rows without training to their difference from a model, in a metric on masked voxels."""
+    compared = [each for each in _masked(scores, metric) if each.model == model or each.model in UNTRAINED]
+    return {row.entry: row for row in pair(compared, model).itertuples()}
+
+
+def _means(scores: Sequence[Score], metric: str) -> dict[str, float]:
+    """Means over scans of a metric on masked voxels, by model."""
+    values: dict[str, list[float]] = {}
+    for each in _masked(scores, metric):
+        if math.isfinite(each.value):
+            values.setdefault(each.model, []).append(each.value)
+    return {model: sum(row) / len(row) for model, row in values.items()}
+
+
+def _masked(scores: Sequence[Score], metric: str) -> list[Score]:
+    return [each for each in scores if (each.metric, each.region) == (metric, "masked")]

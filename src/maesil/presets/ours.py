@@ -62,7 +62,8 @@ def base() -> RunConfig:
     384 wide and 8 deep with a decoder of 192 x 2, a ninth of the operations of `paper` per superpatch; position
     encodings that fit the grid, initial local attention, and Muon: what learned fastest on 64^3 in docs/lab.md.
     Overlapping predictions, which leave no seams, and a fusion with a kriged fill, which the last 15 % of the steps
-    train: what rebuilt best there. Neither was compared at 128^3.
+    train: what rebuilt best there in equal time. Neither was compared at 128^3. With twice the time, a fusion on voxels
+    rebuilds better (`--model.fusion.network voxels`).
     """
     model = MAEConfig(
         encoder_width=384,

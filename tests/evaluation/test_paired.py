@@ -12,8 +12,8 @@ import pytest
 from scipy.stats import wilcoxon
 
 from comparison_results import full, score
-from maesil.comparison.paired import holm
-from maesil.comparison.paired import pair as paired_frame
+from maesil.evaluation.paired import holm
+from maesil.evaluation.paired import pair as paired_frame
 from maesil.evaluation.scores import Score
 
 
