@@ -222,8 +222,10 @@ def test_masking(
     assert "toy masking" in (run / "checkpoints" / "last" / "card.md").read_text()
 
     assert main(["evaluate", str(run), *QUICK, "--protocol.masks", "toy"]) == 0
-    assert "toy masks, one mask draw" in read_scores(run / "evaluation" / "test" / "scores.jsonl")[0].described
-    assert "toy masking of 50.0%" in (run / "evaluation" / "test" / "table.md").read_text()
+    assert "toy masks, one mask draw" in read_scores(run / "evaluation" / "test-toy" / "scores.jsonl")[0].described
+    assert "toy masking of 50.0%" in (run / "evaluation" / "test-toy" / "table.md").read_text()
+    assert "split 'test' was not evaluated" in refused("report", str(run))
+    assert main(["evaluate", str(run), *QUICK]) == 0
     assert main(["report", str(run)]) == 0
     assert "toy: how plainly, mask ratio 25%, rounds 3" in (run / "report.html").read_text()
     (spec,) = parse_models(["maesil:masking.name=toy:masking.rounds=5"])

@@ -133,15 +133,15 @@ def _in_folder(
 def _claim(run: Path, config: ClassificationConfig, cases: Cases, store: str) -> None:
     """Writes settings, labels and the store's fingerprint into the folder; refuses a folder with other ones."""
     wanted = {
-        **TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
+        "settings": TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
         "truth": {scan: cases.classes[k] for scan, k in zip(cases.scans, cases.truth.tolist(), strict=True)},
         "store": store,
     }
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        # Version 0.2 kept the settings under a key of their own, and no store.
-        before = {"store": store, **before.get("settings", {}), **before}
-        return [key for key in changed_settings(before, now) if key not in ("settings", "efficiency")]
+        before = {"store": store, **before}  # version 0.2 recorded none
+        old, new = ({**each, **each["settings"]} for each in (before, now))
+        return [key for key in changed_settings(old, new) if key not in ("settings", "efficiency")]
 
     claim(run / "config.json", wanted, holds="a classification", fix="give another --run", changed=changed)
 
