@@ -90,6 +90,24 @@ def test_command__probes(
     assert all(abs(float(row["p_dense"]) + float(row["p_light"]) - 1) < 1e-5 for row in rows)
 
 
+def test_command__does_not_go_on_with_another_store(
+    store: Path,
+    encoder: Path,
+    labels: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = call(store, encoder, labels, tmp_path / "run", "--mode", "knn")
+    assert main(words) == 0
+    monkeypatch.setattr(ScanStore, "fingerprint", "another")
+    assert main(words) == 2
+    assert "a classification with other settings: store" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main([*words, "--pool", "mean_std"]) == 2
+    assert "a classification with other settings: pool" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("more", "decay"), [(("--random-start",), 1.0), ((), 0.75)], ids=["random", "pretrained"])
 def test_command__full_at_the_layer_decay_of_its_start(
     more: tuple[str, ...],
