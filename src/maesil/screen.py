@@ -19,6 +19,16 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     at = f", {report.voxels}" if report.voxels else ""
     lines += [f"{counted}{at}: {out}"]
     lines += [f"{name} was damaged in the store, and is written again: {fault}" for name, fault in report.repaired]
+    lines += [
+        f"warning: {name}: replaced, as this store had it from other files; if these are of another scan, rename it or "
+        "give it another --dataset, and prepare the former one again"
+        for name in report.changed
+    ]
+    lines += [
+        f"warning: {name}: removed from the store, as the files that now have this name are refused; to have it back, "
+        "prepare its own files again"
+        for name in report.removed
+    ]
     if report.hidden:
         lines.append(_hidden_text(report))
     if report.labels:
@@ -48,6 +58,7 @@ def _hidden_text(report: PrepareReport) -> str:
     private = f"{report.names}, as private as the scans, lists them"
     where = private if report.names else "no list of them could be written beside the store"
     return (
-        f"{report.hidden} {names}, as those of DICOM, files and folders may tell who the patient is; {where} "
+        f"{report.hidden} {names} (prepared or left out), because names of DICOM files, files and folders may tell who "
+        f"the patient is; {where} "
         "(--keep-names keeps those of files and folders)"
     )

@@ -150,6 +150,29 @@ def test_ablation__pages_have_the_means_and_the_differences_of_the_scores() -> N
         assert text.format(abs(row["difference"]), low, high, ahead, row["p_holm"]) in said
 
 
+def test_ablation__longer_pages_have_the_scores() -> None:
+    page, lab, overview = (
+        (RESULTS / name).read_text() for name in ("ablation/README.md", "../docs/lab.md", "README.md")
+    )
+    uniform = masked_by_scan(
+        RESULTS / "ablation/longer/scores.jsonl", "maesil:masking.name=uniform:masking.mask_ratio=0.75 + fusion"
+    )
+    dual = masked_by_scan(RESULTS / "sharper/preset/scores.jsonl", "maesil + fusion")
+    for shown, row in (("`demo`", dual), ("`demo`, trained under uniform masks", uniform)):
+        assert f"| {shown} | {' | '.join(shown_means(row))} |" in page
+        assert "{}, {}, {}".format(*shown_means(row)) in overview
+    assert "{} dB, SSIM {} and LPIPS {}, where `demo` has {}, {} and {}.".format(
+        *shown_means(uniform), *shown_means(dual)
+    ) in " ".join(lab.split())
+    cells = []
+    for metric, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
+        gains = [value - dual[metric][scan] for scan, value in uniform[metric].items()]
+        low, high = patient_interval(gains, list(uniform[metric]))
+        ahead = sum(gain > 0 for gain in gains) if metric != "lpips" else sum(gain < 0 for gain in gains)
+        cells.append(f"{sum(gains) / 9:+.{digits}f} [{low:+.{digits}f}, {high:+.{digits}f}], {ahead} of 9")
+    assert f"| difference, 95 % interval, scans on which uniform is ahead | {' | '.join(cells)} |" in page
+
+
 def three_means(comparison: Comparison, model: str) -> str:
     """PSNR (SSIM, LPIPS) of masked voxels."""
     psnr, ssim, lpips = (masked_mean(comparison, model, metric) for metric in ("psnr", "ssim", "lpips"))

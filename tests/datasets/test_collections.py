@@ -139,7 +139,9 @@ def test_lidc__a_series_that_is_not_the_collections_takes_no_ones_name(tmp_path:
         slice_file(tmp_path / "LIDC-IDRI-0001" / "study" / series / "1-001.dcm", series, 0)
     found = find_scans([tmp_path], salt="s")
     assert [scan.scan_id for scan in found.scans] == ["LIDC-IDRI-0001"]
-    assert [problem.reason for problem in found.problems] == ["another scan already has the name LIDC-IDRI-0001"]
+    assert [problem.reason for problem in found.problems] == [
+        "another scan of this call already has the name LIDC-IDRI-0001"
+    ]
 
 
 READING = (
@@ -271,5 +273,5 @@ def test_find_scans__duplicate_ids_are_told(tmp_path: Path) -> None:
         btcv(tmp_path / name)
     found = find_scans([tmp_path / "one", tmp_path / "two"])
     assert len(found.scans) == 3
-    assert all("another scan already has the name" in problem.reason for problem in found.problems)
+    assert all("another scan of this call already has the name" in problem.reason for problem in found.problems)
     assert len(found.problems) == 3

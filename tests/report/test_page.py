@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from torch import nn
 
 from browser import CHROMIUM
 from maesil import pipeline
@@ -27,7 +28,9 @@ from maesil.ct.window import Window
 from maesil.errors import CheckpointError, ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.sheet import Sheet
+from maesil.models.contract import LastStage
 from maesil.report.case import VIEWS, Case, cut
+from maesil.report.describe import curves_of
 from maesil.report.figures import figure3, panels, save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.page import Curve, Page, encode_case, write_page
@@ -331,3 +334,14 @@ def test_write_page__the_legend_of_a_scan_that_was_scored_in_part(page: Page, ca
     for part, count in ((case.held_out, 1), (np.ones_like(case.held_out), 0)):
         path = write_page(tmp_path / "page.html", replace(page, cases=[replace(case, held_out=part)]))
         assert path.read_text(encoding="utf-8").count("Dashed lines") == count
+
+
+def test_curves_of__the_loss_of_the_last_stage_is_another_curve(tmp_path: Path) -> None:
+    log = tmp_path / "metrics.csv"
+    rows = ["step,loss,val_psnr_masked", "2,1.2,", "4,0.8,15.0", "6,0.7,", "8,0.6,16.0", "10,1.7,16.5"]
+    log.write_text("\n".join(rows) + "\n")
+    stage = LastStage("fusion", nn.Identity(), share=0.2, peak_lr=1e-3)
+    shown = {each.name: (list(each.steps), list(each.values)) for each in curves_of(log, stage, 10)}
+    assert shown["training loss"] == ([2, 4, 6, 8], [1.2, 0.8, 0.7, 0.6])
+    assert shown["training loss of the fusion"] == ([10], [1.7])
+    assert [each.name for each in curves_of(log, None, 10)] == ["training loss", "held-out masked PSNR"]

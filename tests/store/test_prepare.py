@@ -15,6 +15,7 @@ from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.datasets import salt as salts
 from maesil.errors import ConfigError, StoreError
+from maesil.screen import prepare_text
 from maesil.store import writing
 from maesil.store.conform import conform
 from maesil.store.prepare import PrepareConfig, PrepareReport, prepare
@@ -142,6 +143,21 @@ def test_prepare__prepares_a_changed_scan_anew(
     assert (report.prepared, report.changed, report.skipped) == (("set-b",), ("set-b",), ("set-a", "set-c"))
     here(sources, tmp_path / "fresh")
     assert hashes(tmp_path / "store") == hashes(tmp_path / "fresh")
+
+
+def test_prepare_text__says_what_was_replaced_and_what_was_removed(
+    sources: Path, tmp_path: Path, make_scan: Callable[..., Volume]
+) -> None:
+    """Perhaps they were other scans of the same name."""
+    here(sources, tmp_path / "store")
+    make_scan("set/b.nii.gz", 99, (20, 20, 20))
+    (sources / "c.nii.gz").write_bytes(b"no scan")
+    report = here(sources, tmp_path / "store")
+    assert (report.changed, report.removed) == (("set-b",), ("set-c",))
+    said = prepare_text(report, tmp_path / "store")
+    assert "warning: set-b: replaced, as this store had it from other files" in said
+    assert "warning: set-c: removed from the store, as the files that now have this name are refused" in said
+    assert here(sources, tmp_path / "store").removed == ()
 
 
 def test_prepare__one_bad_scan_leaves_the_others_alone(sources: Path, tmp_path: Path) -> None:

@@ -11,9 +11,11 @@ import tyro
 
 from maesil.commands.early import value_of
 from maesil.commands.parsing import console, lists, parse
+from maesil.datasets.splits import SPLITS
 from maesil.errors import ConfigError
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
+from maesil.files import quoted
 from maesil.masking import MASKINGS
 from maesil.models import UNTRAINED
 from maesil.screen import scan_bar
@@ -72,4 +74,8 @@ def main(words: Sequence[str]) -> int:
             progress=progress,
         )
     print(evaluation.table)  # noqa: T201 (the result, on standard output)
+    kept, page = f"scores and tables: {evaluation.folder}", ""
+    if evaluation.folder.name in SPLITS:  # those under other masks have no page
+        page = f"; next: maesil report {quoted(call.run)}" + ("" if call.split == "test" else f" --split {call.split}")
+    console().print(kept + page, markup=False)
     return 0

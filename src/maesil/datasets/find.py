@@ -160,13 +160,18 @@ def _require_existing(source: Path) -> None:
 
 
 def _distinct(scans: Iterable[Scan]) -> tuple[tuple[Scan, ...], list[Problem]]:
-    """One scan per name, even on file systems that ignore case; a source given twice is not a problem."""
+    """One scan per name, even on file systems that ignore case; a source given twice is not a problem.
+
+    Of copies of a series, the one with the most files is kept.
+    """
     first: dict[str, Scan] = {}
     twice: list[Problem] = []
-    for scan in sorted(scans, key=lambda scan: (scan.scan_id, scan.files)):
+    for scan in sorted(scans, key=lambda scan: (scan.scan_id, -len(scan.files), scan.files)):
         known = first.setdefault(scan.scan_id.lower(), scan)
         if known.files != scan.files:
-            reason = f"another scan already has the name {known.scan_id}"
-            fix = "rename the file, or give it another --dataset; copies of one series are prepared once"
+            reason = f"another scan of this call already has the name {known.scan_id}"
+            fix = "rename the file, or give it another --dataset"
+            if scan.series is not None:
+                fix = "leave one of the copies out: that with the most files is taken, even if it is refused later"
             twice.append(Problem(scan.shown, reason, fix, scan.path))
     return tuple(sorted(first.values(), key=lambda scan: scan.scan_id)), twice

@@ -41,7 +41,8 @@ class Protocol:
         masking: "drawn" hides tokens; "off" shows the network everything, so that only the region "predicted" is
             meaningful.
         masks: Name of the strategy whose masks are drawn, at its default ratios; None: the run's own masking.
-        window: HU window mapped to [0, 1] for the network; PSNR and SSIM use a data range of 1.
+        window: HU window mapped to [0, 1] for the network; PSNR and SSIM use a data range of 1. It is the run's; any
+            other is refused.
         scored_window: HU window that errors are measured in, mapped to [0, 1] and clipped; None: `window`.
         clip: Clip predictions to the window, like the scan.
         aggregation: Each scan is scored as one volume, then tables take means over scans.
@@ -129,7 +130,7 @@ class Protocol:
         if self.window not in (Window(), window):
             raise ConfigError(
                 f"the window {_bounds(self.window)} was given, and the run's network sees {_bounds(window)}",
-                fix="leave --protocol.window out",
+                fix="leave --protocol.window.low-hu and --protocol.window.high-hu out",
             )
         return replace(self, window=window)
 

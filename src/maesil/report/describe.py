@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from maesil.evaluation.tables import Table
+from maesil.models.contract import LastStage
 from maesil.report.case import Case
 from maesil.report.page import Curve, Page
 from maesil.report.repeat import preset_changes
@@ -22,6 +23,7 @@ def run_page(
     run: Path,
     record: Mapping[str, Any],
     network: Mapping[str, str],
+    stage: LastStage | None,
     parameters: int,
     table: Table,
     cases: Sequence[Case],
@@ -34,6 +36,7 @@ def run_page(
         run: The run folder, for its logs.
         record: Contents of the checkpoint's config.json.
         network: The model's parts, in words.
+        stage: The part that learns alone at the end of the run, with a loss of its own; None: there is none.
         parameters: Number of the model's parameters.
         table: The scores.
         cases: Scans to show.
@@ -53,7 +56,7 @@ def run_page(
         caution=caution,
         facts=_facts(record, network, parameters),
         sheet=replace(table.sheet, best=table.best),
-        curves=_curves(run / "logs" / "metrics.csv"),
+        curves=curves_of(run / "logs" / "metrics.csv", stage, config["train"]["steps"]),
         cases=cases,
         commands=commands,
     )
@@ -106,6 +109,16 @@ def _share(setting: str, value: Any) -> str:
     return f"{value:.0%}" if setting.endswith("ratio") else str(value)
 
 
-def _curves(log: Path) -> list[Curve]:
-    loss, score = curve(log, "loss"), curve(log, "val_psnr_masked")
-    return [Curve("training loss", *loss, unit="standardised units"), Curve("held-out masked PSNR", *score, unit="dB")]
+def curves_of(log: Path, stage: LastStage | None, steps: int) -> list[Curve]:
+    """The loss of the network, that of its last stage, which is another measure, and the held-out score."""
+    loss, score = list(zip(*curve(log, "loss"), strict=True)), curve(log, "val_psnr_masked")
+    first = steps if stage is None else stage.first_step(steps)
+    parts = {"training loss": [row for row in loss if row[0] <= first]}
+    if stage is not None:
+        parts[f"training loss of the {stage.name}"] = [row for row in loss if row[0] > first]
+    losses = [
+        Curve(title, [step for step, _ in rows], [value for _, value in rows], unit="standardised units")
+        for title, rows in parts.items()
+        if rows
+    ]
+    return [*losses, Curve("held-out masked PSNR", *score, unit="dB")]

@@ -79,7 +79,7 @@ def report(
     parameters = sum(parameter.numel() for parameter in loaded.model.parameters())
     network = loaded.config.model.describe()
     again = repeat_commands(run, evaluated, split, scans, stores)
-    page = run_page(run, loaded.record, network, parameters, table, cases, caution, again)
+    page = run_page(run, loaded.record, network, loaded.model.last_stage, parameters, table, cases, caution, again)
     path = write_page(out or run / page_name(split), page)
     save_figure(figure3(cases[0]), path.with_suffix(".png"))
     return path

@@ -36,7 +36,8 @@ class PrepareReport:
         skipped: Scans that were already there, from the same bytes.
         quarantined: Sources that were left out, with reasons.
         labels: Number of label files that were skipped.
-        changed: Scans in `prepared` that replaced an earlier version because their files had changed.
+        changed: Scans in `prepared` that replaced an earlier version, which was made from other files.
+        removed: Scans that were taken out of the store, because the files of this name are now refused.
         repaired: Scans in `prepared` whose files in the store were damaged, and what was wrong with them.
         warnings: Scans and what had to be assumed about them; may contain paths.
         copies: Scans of the store that have the same bytes, a group each.
@@ -52,6 +53,7 @@ class PrepareReport:
     quarantined: tuple[Quarantined, ...]
     labels: int
     changed: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
     copies: tuple[tuple[str, ...], ...] = ()
     matched: tuple[tuple[str, str, str], ...] = ()
@@ -151,6 +153,11 @@ def _report(
         quarantined=tuple(sorted(bad, key=lambda row: (row.source, row.reason))),
         labels=found.labels,
         changed=tuple(name for name in prepared if before[name] is not None and name not in dict(repaired)),
+        removed=tuple(
+            scan.scan_id
+            for scan, outcome in outcomes
+            if isinstance(outcome, ScanError) and before[scan.scan_id] is not None
+        ),
         warnings=tuple((name, text) for name, one in written.items() for text in one.warnings),
         hidden=sum(scan.hashed for scan in found.scans),
         matched=tuple((str(match.source), match.layout, match.because) for match in found.matched),
