@@ -42,7 +42,7 @@ COMMITTED = {
     "seamless": ("maesil", PLAIN, "kriging"),
 }
 """Folder to its models, ours first."""
-SETS = {"ablation": "ablation-masking"}
+SETS = {"ablation": "ablation-masking", "bottlenecks": "bottlenecks"}
 """Folder to the set of its models, after 1,000 steps."""
 SEAMLESS = "seamless/models/maesil/scores.jsonl"
 """Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
@@ -117,6 +117,42 @@ def test_paired_csv__is_as_it_was_committed(committed: tuple[Path, Comparison]) 
     """To the last bit: the resamples and the order of every sum are the same."""
     folder, comparison = committed
     assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
+
+
+def test_bottlenecks__pages_have_the_means_of_the_scores() -> None:
+    comparison = read_set("bottlenecks")
+    page, lab = (RESULTS / "bottlenecks" / "README.md").read_text(), LAB.read_text()
+    bits = {result.label: result.cost.bits_per_voxel for result in comparison.results if result.cost}
+
+    def cell(model: str) -> str:
+        psnr, ssim = (masked_mean(comparison, model, metric) for metric in ("psnr", "ssim"))
+        return f"{psnr:.2f} ({ssim:.3f}) [{bits[model]:.3g}]"
+
+    for shown, models in (
+        ("`ae`", ("ae", "ae:latent_channels=6", "ae:latent_channels=1")),
+        ("`vae`, KL weight 1e-6", ("vae", "vae:latent_channels=6", "vae:latent_channels=1")),
+        ("`vqvae`", ("vqvae:channels=[32, 64]:latent_channels=6", "vqvae", "vqvae:channels=[32, 64, 128, 128]")),
+    ):
+        row = f"| {shown} | {' | '.join(map(cell, models))} |"
+        assert row in page
+        assert row in lab
+    assert f"| `vae`, KL weight 1 | {cell('vae:kl_per_voxel=250000')} | | |" in page
+    for shown, model in (
+        ("`maesil + fusion`", "maesil + fusion"),
+        ("`maesil`, its trunk", "maesil"),
+        ("`kriging`", "kriging"),
+        ("`interpolation`", "interpolation"),
+        ("`ae:corrupt=true`, trained on masked input", "ae:corrupt=true"),
+        ("`ae`, which was not trained on masked input", "ae, masked input"),
+        ("`mean` of the visible voxels", "mean"),
+    ):
+        psnr, ssim, lpips = (masked_mean(comparison, model, metric) for metric in ("psnr", "ssim", "lpips"))
+        assert f"| {shown} | {psnr:.2f} | {ssim:.3f} | {lpips:.3f} |" in page
+    names = [name for name in bits if name not in ("maesil", "ae:corrupt=true")]
+    given = [masked_mean(comparison, f"{name}, masked input", "psnr") for name in names]
+    everything = [masked_mean(comparison, name, "psnr") for name in names]
+    assert f"autoencoders have {min(given):.2f} to {max(given):.2f} dB" in page
+    assert sorted(everything)[1] > masked_mean(comparison, "maesil + fusion", "psnr")
 
 
 def test_ablation__pages_have_the_means_and_the_differences_of_the_scores() -> None:
