@@ -22,11 +22,11 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     lines += [
         f"warning: {name}: replaced, as this store had it from other files; if these are of another scan, rename it or "
         "give it another --dataset, and prepare the former one again"
-        for name in report.changed
+        for name in report.replaced
     ]
     lines += [
-        f"warning: {name}: removed from the store, as the files that now have this name are refused; to have it back, "
-        "prepare its own files again"
+        f"warning: {name}: removed from the store, as the files of this name are refused now; if another scan had this "
+        "name, prepare that one again"
         for name in report.removed
     ]
     if report.hidden:

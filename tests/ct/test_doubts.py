@@ -127,6 +127,8 @@ def test_check__counts_files_of_a_scan_that_cannot_be_read(tmp_path: Path, capsy
     assert f"refused  {tmp_path / '1' / '11.dcm'}\n" in capsys.readouterr().out
     assert main(["check", str(tmp_path), "--json"]) == 1
     assert [one["sound"] for one in json.loads(capsys.readouterr().out)] == [True, True, False]
+    assert main(["check", str(tmp_path / "1")]) == 1, "a folder of one series"
+    assert "refused  " in capsys.readouterr().out
 
 
 def test_check__of_a_scan_without_a_decoder_goes_on(

@@ -162,7 +162,7 @@ def test_prepare__labels_later_and_kept_ever_after(tmp_path: Path, scan: Volume)
     with pytest.raises(StoreError, match="no labels in this store"):
         store.read_labels(store.entries[0].scan_id, (0, 0, 0), (4, 4, 4))
     report, store = made(tmp_path)
-    assert (report.prepared, report.changed) == (("scans-a",), ("scans-a",))
+    assert (report.prepared, report.changed, report.replaced) == (("scans-a",), ("scans-a",), ())
     assert store.entries[0].labels
     for config in (SETTINGS, replace(SETTINGS, labels=False)):
         report, store = made(tmp_path, config)

@@ -153,10 +153,10 @@ def test_prepare_text__says_what_was_replaced_and_what_was_removed(
     make_scan("set/b.nii.gz", 99, (20, 20, 20))
     (sources / "c.nii.gz").write_bytes(b"no scan")
     report = here(sources, tmp_path / "store")
-    assert (report.changed, report.removed) == (("set-b",), ("set-c",))
+    assert (report.changed, report.replaced, report.removed) == (("set-b",), ("set-b",), ("set-c",))
     said = prepare_text(report, tmp_path / "store")
     assert "warning: set-b: replaced, as this store had it from other files" in said
-    assert "warning: set-c: removed from the store, as the files that now have this name are refused" in said
+    assert "warning: set-c: removed from the store, as the files of this name are refused now" in said
     assert here(sources, tmp_path / "store").removed == ()
 
 

@@ -54,7 +54,8 @@ def main(words: Sequence[str]) -> int:
     from maesil.datasets.find import find_scans  # without pipeline: this needs no torch
 
     found = find_scans(call.scans)
-    if one and len(found.scans) == 1 and found.scans[0].path.samefile(call.scans[0]):
+    damaged = any(problem.damaged for problem in found.problems)
+    if one and not damaged and len(found.scans) == 1 and found.scans[0].path.samefile(call.scans[0]):
         return _one(call.scans[0], found.scans[0].series, call.reading, call.json)
     return _several(found, call.reading, call.json)
 

@@ -28,8 +28,9 @@ class Evaluate:
 
     --reading names the protocol: {readings}. Its settings are flags; values of --protocol.masks: {maskings}.
 
-    Writes RUN/evaluation/SPLIT/ (SPLIT-unmasked/ with masking off): scores.jsonl (one row per scan, model, metric and
-    region) and the table as .md, .tex and .csv. Metrics: {metrics}.
+    Writes RUN/evaluation/SPLIT/: scores.jsonl (one row per scan, model, metric and region) and the table as .md, .tex
+    and .csv. Scores under other masks are in SPLIT-unmasked/, SPLIT-MASKS/ and SPLIT-whole-scan/; `maesil report` shows
+    those in SPLIT/. Metrics: {metrics}.
 
     Examples:
       maesil evaluate runs/base
@@ -77,5 +78,6 @@ def main(words: Sequence[str]) -> int:
     kept, page = f"scores and tables: {evaluation.folder}", ""
     if evaluation.folder.name in SPLITS:  # those under other masks have no page
         page = f"; next: maesil report {quoted(call.run)}" + ("" if call.split == "test" else f" --split {call.split}")
+        page += "".join([" --data.store", *(f" {quoted(store)}" for store in call.store)]) if call.store else ""
     console().print(kept + page, markup=False)
     return 0

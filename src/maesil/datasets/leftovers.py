@@ -46,7 +46,8 @@ def _unreadable(one: Unreadable, root: Path, naming: Naming) -> Problem:
     """A file or folder that cannot be read; its name may identify a patient."""
     name = naming.hashed("file", os.path.relpath(one.path, root))
     reason = f"it cannot be read: {one.reason}"
-    return Problem(f"{HASHED}{name}", reason, "check its permissions and links", one.path, damaged=True)
+    damaged = one.path.is_dir() or _may_be_a_scan(root, one.path)
+    return Problem(f"{HASHED}{name}", reason, "check its permissions and links", one.path, damaged)
 
 
 def _left_over(strangers: Sequence[Path], root: Path, layout: Layout, naming: Naming) -> Problem:

@@ -56,7 +56,7 @@ def run_page(
         caution=caution,
         facts=_facts(record, network, parameters),
         sheet=replace(table.sheet, best=table.best),
-        curves=curves_of(run / "logs" / "metrics.csv", stage, config["train"]["steps"]),
+        curves=curves_of(run / "logs" / "metrics.csv", stage, config["train"]["steps"], config.get("lengthened", ())),
         cases=cases,
         commands=commands,
     )
@@ -109,13 +109,26 @@ def _share(setting: str, value: Any) -> str:
     return f"{value:.0%}" if setting.endswith("ratio") else str(value)
 
 
-def curves_of(log: Path, stage: LastStage | None, steps: int) -> list[Curve]:
-    """The loss of the network, that of its last stage, which is another measure, and the held-out score."""
+def curves_of(
+    log: Path, stage: LastStage | None, steps: int, lengthened: Sequence[tuple[int, int]] = ()
+) -> list[Curve]:
+    """The loss of the network, that of its last stage, which is another measure, and the held-out score.
+
+    Args:
+        log: The run's log.
+        stage: The last stage; None: there is none.
+        steps: Steps of the run.
+        lengthened: Steps at which the run was made longer, and its length before.
+    """
     loss, score = list(zip(*curve(log, "loss"), strict=True)), curve(log, "val_psnr_masked")
-    first = steps if stage is None else stage.first_step(steps)
-    parts = {"training loss": [row for row in loss if row[0] <= first]}
+    stages = [] if stage is None else [(stage.first_step(length), end) for end, length in (*lengthened, (steps, steps))]
+
+    def alone(step: int) -> bool:
+        return any(first < step <= end for first, end in stages)
+
+    parts = {"training loss": [row for row in loss if not alone(row[0])]}
     if stage is not None:
-        parts[f"training loss of the {stage.name}"] = [row for row in loss if row[0] > first]
+        parts[f"training loss of the {stage.name}"] = [row for row in loss if alone(row[0])]
     losses = [
         Curve(title, [step for step, _ in rows], [value for _, value in rows], unit="standardised units")
         for title, rows in parts.items()

@@ -64,6 +64,9 @@ def report(
     folder = run / "evaluation" / split
     _require_scores(run, split, folder)
     scores, evaluated = read_scores(folder / SCORES), read_record(folder)
+    if evaluated.protocol.folder_ending:
+        what = "these scores, under other masks than the run's own, are of an earlier version"
+        raise CheckpointError(what, where=folder, fix="run `maesil evaluate` again")
     loaded = _as_scored(run, evaluated)
     held = ScanStore(stores or run_store(run))
     data = loaded.config.data

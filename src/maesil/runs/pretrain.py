@@ -244,21 +244,23 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
         old = from_dict(before, where=run)
         keys = changed_keys(old, config)
         # A step uses the same superpatches, however they are divided among devices.
+        devices: list[str] = []
         batch, wanted = recorded_batch or _global_batch(old), _global_batch(config)
         if batch == wanted:
             keys = [key for key in keys if key not in ("train.batch", "train.accumulate")]
         elif not {"train.batch", "train.accumulate"} & set(keys):  # the number of devices is another one
-            return [f"superpatches per step {batch} -> {wanted}"]
+            devices = [f"superpatches per step {batch} -> {wanted}"]
         if old.train.steps < config.train.steps:
             keys = [key for key in keys if key not in ("train.steps", "lengthened")]
         if "data.store" in keys and store is not None and _is_same_store(run, old, store):
             keys.remove("data.store")
         was, is_now = (dict(flat(to_dict(each))) for each in (old, config))
-        return [f"{key} {was.get(key)} -> {is_now.get(key)}" for key in keys]
+        return [*(f"{key} {was.get(key)} -> {is_now.get(key)}" for key in keys), *devices]
 
     fix = (
         "resume with the same settings (--run alone takes the run's own), or give another --run (for demo: --out); "
-        "--train.steps may become larger, and --data.store may name a copy of the store with the same manifest"
+        "--train.steps may become larger, and --data.store may name a copy of the store with the same manifest; on "
+        "another number of devices, adapt --train.batch or --train.accumulate"
     )
     if is_first_rank():
         claim(kept, to_dict(config), holds="a run", fix=fix, changed=changed)

@@ -36,7 +36,8 @@ class PrepareReport:
         skipped: Scans that were already there, from the same bytes.
         quarantined: Sources that were left out, with reasons.
         labels: Number of label files that were skipped.
-        changed: Scans in `prepared` that replaced an earlier version, which was made from other files.
+        changed: Scans in `prepared` that replaced an earlier version, because files, labels or settings had changed.
+        replaced: Scans in `changed` whose earlier version was made from other files.
         removed: Scans that were taken out of the store, because the files of this name are now refused.
         repaired: Scans in `prepared` whose files in the store were damaged, and what was wrong with them.
         warnings: Scans and what had to be assumed about them; may contain paths.
@@ -53,6 +54,7 @@ class PrepareReport:
     quarantined: tuple[Quarantined, ...]
     labels: int
     changed: tuple[str, ...] = ()
+    replaced: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
     copies: tuple[tuple[str, ...], ...] = ()
@@ -153,6 +155,11 @@ def _report(
         quarantined=tuple(sorted(bad, key=lambda row: (row.source, row.reason))),
         labels=found.labels,
         changed=tuple(name for name in prepared if before[name] is not None and name not in dict(repaired)),
+        replaced=tuple(
+            name
+            for name in prepared
+            if (row := before[name]) is not None and row["source_sha256"] != written[name].row["source_sha256"]
+        ),
         removed=tuple(
             scan.scan_id
             for scan, outcome in outcomes
