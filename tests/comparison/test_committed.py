@@ -209,6 +209,36 @@ def test_ablation__longer_pages_have_the_scores() -> None:
     assert f"| difference, 95 % interval, scans on which uniform is ahead | {' | '.join(cells)} |" in page
 
 
+def test_decoders__the_page_has_the_scores_and_the_costs() -> None:
+    models = {
+        "`decoder=cross`, a quarter of the masked tokens rebuilt": "maesil:decoder=cross:rebuilt_share=0.25",
+        "`decoder=windows`": "maesil:decoder=windows",
+        "`decoder=axial`": "maesil:decoder=axial",
+        "`decoder=self`": "maesil",
+    }
+    folder = RESULTS / "decoders"
+    axial, windows, cross = (f"maesil:decoder={name}" for name in ("axial", "windows", "cross:rebuilt_share=0.25"))
+    names = ("maesil", axial, windows, cross, "kriging")
+    comparison = read_comparison(folder / "models", names, 0)
+    assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
+    page, paired = (
+        (folder / "README.md").read_text(),
+        comparison.paired.query("region == 'masked' and metric == 'psnr'"),
+    )
+    ahead = {
+        row.entry: f"{row.difference:+.2f} [{row.low:+.2f}, {row.high:+.2f}], {row.larger} of 8"
+        for row in paired.itertuples()
+    }
+    for shown, name in models.items():
+        (cost,) = (result.cost for result in comparison.results if result.label == name)
+        assert cost is not None
+        steps = json.loads((folder / "models" / parse_models([name])[0].folder / "budget.json").read_text())["steps"]
+        psnr, ssim = (masked_mean(comparison, name, metric) for metric in ("psnr", "ssim"))
+        row = f"| {shown} | {cost.flops / 1e9:.1f} | {steps:,} | {cost.seconds:.0f} | {psnr:.2f} | {ssim:.3f} |"
+        assert f"{row} {ahead[name]} |" in page if name in ahead else row in page
+        assert f"{psnr:.2f}" in LAB.read_text()
+
+
 def three_means(comparison: Comparison, model: str) -> str:
     """PSNR (SSIM, LPIPS) of masked voxels."""
     psnr, ssim, lpips = (masked_mean(comparison, model, metric) for metric in ("psnr", "ssim", "lpips"))
