@@ -147,11 +147,15 @@ def test_find_scans__a_folder_of_segmentations_holds_no_scan(dicom_header: Make,
 
 
 def test_find_scans__copies_of_a_series_are_one_scan(dicom_header: Make, tmp_path: Path) -> None:
+    """The most complete of them, wherever it lies."""
     dicom_header("one/a/1.dcm")
-    dicom_header("two/a/1.dcm")
-    found = find_scans([tmp_path / "one", tmp_path / "two"], salt="s")
-    assert len(found.scans) == 1
-    assert "once" in found.problems[0].fix
+    for number in (1, 2):
+        dicom_header(f"two/a/{number}.dcm")
+    dicom_header("three/a/1.dcm")
+    found = find_scans([tmp_path / name for name in ("one", "two", "three")], salt="s")
+    assert [scan.path for scan in found.scans] == [tmp_path / "two" / "a"]
+    assert len(found.problems) == 2
+    assert "leave one of the copies out" in found.problems[0].fix
 
 
 def test_find_scans__a_lost_slice_without_an_ending_is_told(dicom_header: Make, touch: Make, tmp_path: Path) -> None:
