@@ -344,7 +344,13 @@ def test_curves_of__the_loss_of_the_last_stage_is_another_curve(tmp_path: Path) 
     shown = {each.name: (list(each.steps), list(each.values)) for each in curves_of(log, stage, 10)}
     assert shown["training loss"] == ([2, 4, 6, 8], [1.2, 0.8, 0.7, 0.6])
     assert shown["training loss of the fusion"] == ([10], [1.7])
-    longer = {each.name: list(each.steps) for each in curves_of(log, stage, 20, ((6, 6),))}
-    assert longer["training loss of the fusion"] == [6], "the end of the shorter run; the longer one's is to come"
-    assert longer["training loss"] == [2, 4, 8, 10]
+    longer = {each.name: list(each.steps) for each in curves_of(log, stage, 20, ((8, 8),))}
+    assert longer["training loss of the fusion"] == [8], "the end of the shorter run; the longer one's is to come"
+    assert longer["training loss"] == [2, 4, 6, 10]
+    mixed = {each.name: list(each.steps) for each in curves_of(log, replace(stage, share=0.3), 10)}
+    assert mixed == {
+        "training loss": [2, 4, 6],
+        "training loss of the fusion": [10],
+        "held-out masked PSNR": [4, 8, 10],
+    }
     assert [each.name for each in curves_of(log, None, 10)] == ["training loss", "held-out masked PSNR"]

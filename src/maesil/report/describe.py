@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -121,14 +122,19 @@ def curves_of(
         lengthened: Steps at which the run was made longer, and its length before.
     """
     loss, score = list(zip(*curve(log, "loss"), strict=True)), curve(log, "val_psnr_masked")
+    # A row is the mean over the steps since the one before it, and belongs to neither part if these are of both.
+    since = {step: last for last, step in pairwise([0, *(step for step, _ in loss)])}
     stages = [] if stage is None else [(stage.first_step(length), end) for end, length in (*lengthened, (steps, steps))]
 
     def alone(step: int) -> bool:
         return any(first < step <= end for first, end in stages)
 
-    parts = {"training loss": [row for row in loss if not alone(row[0])]}
+    def is_pure(step: int) -> bool:
+        return alone(since[step] + 1) == alone(step)
+
+    parts = {"training loss": [row for row in loss if not alone(row[0]) and is_pure(row[0])]}
     if stage is not None:
-        parts[f"training loss of the {stage.name}"] = [row for row in loss if alone(row[0])]
+        parts[f"training loss of the {stage.name}"] = [row for row in loss if alone(row[0]) and is_pure(row[0])]
     losses = [
         Curve(title, [step for step, _ in rows], [value for _, value in rows], unit="standardised units")
         for title, rows in parts.items()
