@@ -243,8 +243,8 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         old = from_dict(before, where=run)
         keys = changed_keys(old, config)
-        # A step uses the same superpatches, however they are divided among devices.
         devices: list[str] = []
+        # A step uses the same superpatches, however they are divided among devices.
         batch, wanted = recorded_batch or _global_batch(old), _global_batch(config)
         if batch == wanted:
             keys = [key for key in keys if key not in ("train.batch", "train.accumulate")]

@@ -44,7 +44,7 @@ def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, super
         StoreError: No labelled scan is left to train or to test on.
         ConfigError: There are fewer patients than folds.
     """
-    data = config.data if config.labels.folds is None else folded(store, scans, config)
+    data = folded(store, scans, config)
     val = _labelled(store, scans, data, superpatch, "val")
     train, test = (_required(store, scans, data, superpatch, split) for split in ("train", "test"))
     return Division(limited(train, config.labels, config.seed), val, test, data)
@@ -59,13 +59,15 @@ def regions_to_test(
         StoreError: No labelled scan is left to test on.
         ConfigError: There are fewer patients than folds.
     """
-    data = config.data if config.labels.folds is None else folded(store, scans, config)
+    data = folded(store, scans, config)
     return _required(store, scans, data, superpatch, "test")
 
 
 def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> DataConfig:
-    """The data settings with one fold of the labelled patients for test, all others for training."""
-    folds, seed = config.labels.folds or 1, SplitConfig(seed=config.data.holdout.patients.seed)
+    """The data settings; if there are folds, with one of the labelled patients for test and all others for training."""
+    folds, seed = config.labels.folds, SplitConfig(seed=config.data.holdout.patients.seed)
+    if folds is None:
+        return config.data
     patients = sorted({store.entry(scan).patient for scan in scans}, key=lambda name: rank_of(name, seed))
     if len(patients) < folds:
         fix = "use fewer --labels.folds" if len(patients) > 1 else ONE_PATIENT
