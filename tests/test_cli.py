@@ -360,6 +360,17 @@ def test_commands__have_the_options_of_their_verb(name: str) -> None:
     assert options <= set(inspect.signature(getattr(pipeline, name)).parameters)
 
 
+@pytest.mark.parametrize("name", sorted({*COMMANDS, *(f"finetune {task}" for task in TASKS)} - {"finetune"}))
+def test_help__names_a_default_that_is_nothing(
+    name: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main([*name.split(), "--help"]) == 0
+    printed = capsys.readouterr().out
+    assert "(default: )" not in printed
+    assert all(len(line) <= 80 for line in printed.splitlines() if line.startswith("│"))
+
+
 def test_console__of_many_processes_the_first_speaks(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,7 @@ def test_delivered__is_the_row_of_what_a_user_gets() -> None:
 def test_standing__says_where_nothing_was_learnt() -> None:
     found = standing(compared({"kriging": [value + 0.5 for value in OURS]}))
     assert "is behind kriging, the best row without training, by 0.50 dB (95 % interval -0.50 to -0.50 dB" in found
-    assert found.endswith("It has not learnt more than kriging yet.")
+    assert found.endswith("So far, kriging, which learns nothing, is better.")
 
 
 def test_standing__of_one_patient_says_little() -> None:

@@ -35,7 +35,7 @@ def test_verdict_note__says_where_a_model_has_not_learnt_enough() -> None:
     assert (
         "behind kriging, the best row without training, by 1.17 dB (95 % interval -2.00 to -0.50 dB; with the" in note
     )
-    assert note.endswith("It has not learnt more than kriging yet.")
+    assert note.endswith("So far, kriging, which learns nothing, is better.")
 
 
 def test_verdict_note__says_what_ssim_says() -> None:

@@ -14,7 +14,7 @@ from maesil.datasets.splits import SplitConfig
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.sampling.plan import make_plan
-from maesil.sampling.regions import check_overrides, overlap, regions_of, solid_tiles, tissue_share
+from maesil.sampling.regions import check_overrides, overlap, regions_of, solid_tiles, split_summary, tissue_share
 from maesil.store.scanstore import ScanStore
 from maesil.tiling import Tiling
 
@@ -25,6 +25,25 @@ def test_check_overrides__of_patients_where_superpatches_are_held_out(tiny_store
     holdout = HoldoutConfig(by="superpatch", patients=SplitConfig(overrides={"d": "test"}))
     with pytest.raises(ConfigError, match=r"add --data\.holdout\.by patient"):
         check_overrides(ScanStore(tiny_store), holdout)
+
+
+@pytest.mark.parametrize(
+    ("val", "expected"),
+    [
+        (1, "4 scans to train on, except for held-out superpatches: 4 for validation, 4 for testing"),
+        (0, "4 scans to train on, except for held-out superpatches: 0 for validation, 4 for testing"),
+    ],
+)
+def test_split_summary__of_held_out_superpatches(tiny_store: Path, val: int, expected: str) -> None:
+    holdout = HoldoutConfig(by="superpatch", test_superpatches=1, val_superpatches=val, held_tissue=0.2)
+    data = DataConfig(store=tiny_store, holdout=holdout)
+    assert split_summary(ScanStore(tiny_store), data, (16, 16, 16)) == expected
+
+
+def test_split_summary__if_no_superpatch_is_held_out(tiny_store: Path) -> None:
+    holdout = HoldoutConfig(by="superpatch", test_superpatches=0, val_superpatches=0)
+    data = DataConfig(store=tiny_store, holdout=holdout)
+    assert split_summary(ScanStore(tiny_store), data, (16, 16, 16)) == "4 scans to train on; no superpatch is held out"
 
 
 def test_regions_of__patients_are_whole(tiny_store: Path, tiny_config: RunConfig) -> None:

@@ -36,10 +36,15 @@ CHOICE = re.compile(
 """What tyro says, on one line, of a value that is none of those that a flag takes."""
 Settings = Annotated[T, tyro.conf.arg(name="")]
 """A run's settings: flags without a prefix."""
+NOTHING = re.compile(r"\(default: \)( {4}|$)", re.MULTILINE)
+"""What tyro prints for a flag that is an empty list by default, with the spaces that a word can take in its box."""
 
 
 class _Wrapping:
-    """Standard output, on which a help's paragraphs are wrapped at the terminal's width, as tyro wraps all else."""
+    """Standard output, on which a help's paragraphs are wrapped at the terminal's width, as tyro wraps all else.
+
+    A default that is an empty list is called "none".
+    """
 
     def __init__(self, output: Any) -> None:
         self._output = output
@@ -54,7 +59,7 @@ class _Wrapping:
             textwrap.fill(line, width, break_on_hyphens=False) if line[:1].isalpha() or line.startswith("--") else line
             for line in text.split("\n")
         )
-        return int(self._output.write("\n".join(lines)))
+        return int(self._output.write(NOTHING.sub("(default: none)", "\n".join(lines))))
 
 
 def parse(kind: type[T], command: str, words: Sequence[str], default: T | None = None) -> T:

@@ -43,6 +43,7 @@ def main(words: Sequence[str]) -> int:
     if call.json:
         print_json({"neighbours": [asdict(match) for match in found]})
         return 0
+    print("similarity, scan, centre in LPS mm; nearest first:")  # noqa: T201 (the result)
     for match in found:
         place = ", ".join(f"{value:.1f}" for value in match.position_mm)
         print(f"{match.similarity:.3f}  {match.scan_id}  ({place}) mm")  # noqa: T201 (the result)

@@ -53,7 +53,7 @@ def against(row: Any, name: str, rival: str) -> str:
 
 def not_learnt(row: Any, name: str) -> str:
     """A sentence, after a space, if a model is behind a row without training; empty otherwise."""
-    return f" It has not learnt more than {name} yet." if row.difference > 0 and not _is_open(row) else ""
+    return f" So far, {name}, which learns nothing, is better." if row.difference > 0 and not _is_open(row) else ""
 
 
 def _is_open(row: Any) -> bool:

@@ -62,7 +62,7 @@ def _memory(estimate: Estimate) -> str:
     listed = ", ".join(f"{name} {size(gib)}" for name, gib in parts.items() if gib)
     return (
         f"{size(memory.total)} with a batch of {estimate.batch} ({how}); by formula {size(memory.formula)}: {listed}\n"
-        f"a batch of {estimate.fitting_batch} fits {size(estimate.device_gib)}"
+        f"largest batch for {size(estimate.device_gib)} of memory: {estimate.fitting_batch}"
     )
 
 

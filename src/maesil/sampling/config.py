@@ -58,7 +58,7 @@ class DataConfig:
             "temperature": in proportion to its superpatches to the power `temperature`, between the two.
         temperature: Exponent for "temperature": 1 is "by-scan", 0 is "by-dataset".
         superpatches_per_pass: Number of random crops in one pass over the store; None: as many as the grid has.
-        flip_axes: Axes flipped at random in training: 0 = S, 1 = P, 2 = L.
+        flip_axes: Axes flipped at random in training; 0: S, 1: P, 2: L.
         window: HU window mapped to [0, 1].
         holdout: Settings of what is held out for validation and test.
     """

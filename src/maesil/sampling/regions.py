@@ -152,11 +152,15 @@ def training_scans(store: ScanStore, holdout: HoldoutConfig) -> tuple[ScanEntry,
     return tuple(entry for entry in store.entries if splits[entry.scan_id] == "train")
 
 
-def split_summary(store: ScanStore, holdout: HoldoutConfig) -> str:
+def split_summary(store: ScanStore, config: DataConfig, superpatch: Shape3) -> str:
     """One line on what is trained on and what is held out."""
-    if holdout.by == "superpatch":
-        return f"{count_of(len(store.entries), 'scan')} to train on, except for held-out superpatches"
-    count = Counter(_splits(store, holdout).values())
+    if config.holdout.by == "superpatch":
+        scans = f"{count_of(len(store.entries), 'scan')} to train on"
+        val, test = (_superpatch_count(store, config, superpatch, split) for split in ("val", "test"))
+        if not val + test:
+            return f"{scans}; no superpatch is held out"
+        return f"{scans}, except for held-out superpatches: {val} for validation, {test} for testing"
+    count = Counter(_splits(store, config.holdout).values())
     return (
         f"{count_of(count['train'], 'patient')} to train on, {count['val']} for validation, {count['test']} for testing"
     )
@@ -169,10 +173,15 @@ def split_to_score(store: ScanStore, config: DataConfig, superpatch: Shape3) -> 
 
 def _has(store: ScanStore, config: DataConfig, superpatch: Shape3, split: str) -> bool:
     """Whether a split has a superpatch."""
+    return _superpatch_count(store, config, superpatch, split) > 0
+
+
+def _superpatch_count(store: ScanStore, config: DataConfig, superpatch: Shape3, split: str) -> int:
+    """Number of superpatches of a split's grid, without those of air."""
     try:
-        return bool(regions_of(store, config, superpatch, split))
+        return sum(len(region.tiles) for region in regions_of(store, config, superpatch, split))
     except EmptySplitError:
-        return False
+        return 0
 
 
 def _splits(store: ScanStore, holdout: HoldoutConfig) -> dict[str, str]:

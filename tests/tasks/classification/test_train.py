@@ -200,7 +200,9 @@ def test_command__embed_and_similar(
     assert neighbours[0]["similarity"] >= neighbours[1]["similarity"]
     place = [str(value) for value in neighbours[0]["position_mm"]]
     assert main(["similar", str(out), "scans-p0", "--at", *place]) == 0
-    assert "mm" in capsys.readouterr().out
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header == "similarity, scan, centre in LPS mm; nearest first:"
+    assert rows and all(row.endswith(" mm") for row in rows)
     assert main(["similar", str(out), "scans-p0", "--at", "9999", "9999", "9999"]) == 2
     assert "no region of 'scans-p0' is at 9999 9999 9999 mm" in capsys.readouterr().err
     older = tmp_path / "older.csv"
