@@ -64,6 +64,10 @@ class NoScanError(ScanError):
     exit_code = 2
 
 
+class NameTakenError(ScanError):
+    """A store has a scan of this name from other files."""
+
+
 class StoreError(MaesilError):
     """A prepared store is missing, incomplete, or does not match the request."""
 

@@ -19,15 +19,9 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     at = f", {report.voxels}" if report.voxels else ""
     lines += [f"{counted}{at}: {out}"]
     lines += [f"{name} was damaged in the store, and is written again: {fault}" for name, fault in report.repaired]
+    lines += [f"warning: {name}: replaced, as this store had it from other files" for name in report.replaced]
     lines += [
-        f"warning: {name}: replaced, as this store had it from other files; if these are of another scan, rename it or "
-        "give it another --dataset, and prepare the former one again"
-        for name in report.replaced
-    ]
-    lines += [
-        f"warning: {name}: removed from the store, as the files of this name are refused now; if another scan had this "
-        "name, prepare that one again"
-        for name in report.removed
+        f"warning: {name}: removed from the store, as the files of this name are refused now" for name in report.removed
     ]
     if report.hidden:
         lines.append(_hidden_text(report))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -133,7 +133,9 @@ def test_prepare__a_change_in_any_file_of_a_scan_is_noticed(one: Foreign, tmp_pa
     content = bytearray(part.read_bytes())
     content[-400] ^= 8
     part.write_bytes(content)
-    report = prepare([source], out, config, workers=0)
+    kept = prepare([source], out, config, workers=0)
+    assert (kept.prepared, [row.scan_id for row in kept.quarantined]) == ((), [name])
+    report = prepare([source], out, replace(config, replace=True), workers=0)
     assert (report.prepared, report.changed) == ((name,), (name,))
     assert (ScanStore(out).volume(name).array != before).sum() == 1
 

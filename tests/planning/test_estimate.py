@@ -91,7 +91,15 @@ def test_plan__the_command(tiny_config: RunConfig, tmp_path: Path, capsys: pytes
     assert "reading 16 superpatches" in said.err
     assert "3/3  steps of 1 superpatch" in said.err
     printed = said.out
-    for part in ("network", "memory", "time     12 steps, about", "data", "disk", "devices  1:", "largest batch for 24.00 GiB of memory: "):
+    for part in (
+        "network",
+        "memory",
+        "time     12 steps, about",
+        "data",
+        "disk",
+        "devices  1:",
+        "largest batch for 24.00 GiB of memory: ",
+    ):
         assert part in printed
 
 

@@ -23,6 +23,7 @@ from maesil.store.scanstore import ScanStore
 
 Hashes = Callable[[Path], dict[str, str]]
 CONFIG = PrepareConfig(spacing_mm=3.0, chunk=16, shard=32, salt="test")
+REPLACING = replace(CONFIG, replace=True)
 
 
 def here(source: Path, out: Path, config: PrepareConfig = CONFIG) -> PrepareReport:
@@ -139,25 +140,43 @@ def test_prepare__prepares_a_changed_scan_anew(
 ) -> None:
     here(sources, tmp_path / "store")
     make_scan("set/b.nii.gz", 99, (20, 20, 20))
-    report = here(sources, tmp_path / "store")
+    report = here(sources, tmp_path / "store", REPLACING)
     assert (report.prepared, report.changed, report.skipped) == (("set-b",), ("set-b",), ("set-a", "set-c"))
     here(sources, tmp_path / "fresh")
     assert hashes(tmp_path / "store") == hashes(tmp_path / "fresh")
 
 
-def test_prepare_text__says_what_was_replaced_and_what_was_removed(
-    sources: Path, tmp_path: Path, make_scan: Callable[..., Volume]
+def test_prepare__keeps_a_scan_whose_name_stands_for_other_files(
+    sources: Path, tmp_path: Path, hashes: Hashes, make_scan: Callable[..., Volume]
 ) -> None:
-    """Perhaps they were other scans of the same name."""
+    """Folders of two hospitals may both have a scan `b`, and neither is lost without a word."""
     here(sources, tmp_path / "store")
+    before = hashes(tmp_path / "store" / "scans")
     make_scan("set/b.nii.gz", 99, (20, 20, 20))
     (sources / "c.nii.gz").write_bytes(b"no scan")
     report = here(sources, tmp_path / "store")
+    assert (report.prepared, report.skipped, report.removed) == ((), ("set-a",), ())
+    assert hashes(tmp_path / "store" / "scans") == before
+    assert [row.scan_id for row in report.quarantined] == ["set-b", "set-c"]
+    said = prepare_text(report, tmp_path / "store")
+    assert "b.nii.gz: the store has set-b from other files, and keeps it (if its files have changed, replace it" in said
+    assert {row["scan_id"] for row in json.loads((tmp_path / "store" / "manifest.json").read_text())["scans"]} == {
+        "set-a", "set-b", "set-c",
+    }  # fmt: skip
+
+
+def test_prepare_text__says_what_was_replaced_and_what_was_removed(
+    sources: Path, tmp_path: Path, make_scan: Callable[..., Volume]
+) -> None:
+    here(sources, tmp_path / "store")
+    make_scan("set/b.nii.gz", 99, (20, 20, 20))
+    (sources / "c.nii.gz").write_bytes(b"no scan")
+    report = here(sources, tmp_path / "store", REPLACING)
     assert (report.changed, report.replaced, report.removed) == (("set-b",), ("set-b",), ("set-c",))
     said = prepare_text(report, tmp_path / "store")
     assert "warning: set-b: replaced, as this store had it from other files" in said
     assert "warning: set-c: removed from the store, as the files of this name are refused now" in said
-    assert here(sources, tmp_path / "store").removed == ()
+    assert here(sources, tmp_path / "store", REPLACING).removed == ()
 
 
 def test_prepare__one_bad_scan_leaves_the_others_alone(sources: Path, tmp_path: Path) -> None:
@@ -184,10 +203,12 @@ def test_prepare__a_bad_scan_that_is_mended_leaves_the_quarantine(
     assert hashes(tmp_path / "store") == hashes(tmp_path / "fresh")
 
 
-def test_prepare__a_scan_that_turns_bad_leaves_the_store(sources: Path, tmp_path: Path, hashes: Hashes) -> None:
+def test_prepare__a_scan_that_turns_bad_leaves_the_store_if_it_may_be_replaced(
+    sources: Path, tmp_path: Path, hashes: Hashes
+) -> None:
     here(sources, tmp_path / "store")
     (sources / "b.nii.gz").write_bytes(b"no scan")
-    assert [row.scan_id for row in here(sources, tmp_path / "store").quarantined] == ["set-b"]
+    assert [row.scan_id for row in here(sources, tmp_path / "store", REPLACING).quarantined] == ["set-b"]
     here(sources, tmp_path / "fresh")
     assert hashes(tmp_path / "store") == hashes(tmp_path / "fresh")
 

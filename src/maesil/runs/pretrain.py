@@ -111,7 +111,9 @@ def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console, p
     config = settle(config, run, store)
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
-    screen.print(f"resumed at step {done}" if done else split_summary(store, config.data, config.model.superpatch), markup=False)
+    screen.print(
+        f"resumed at step {done}" if done else split_summary(store, config.data, config.model.superpatch), markup=False
+    )
     for line in store_lines(store):
         screen.print(line, markup=False)
     if config.lengthened and config.lengthened[-1][0] == done:

@@ -12,7 +12,7 @@ from typing import Any
 
 from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.labels import image_files
-from maesil.errors import ScanError, StoreError
+from maesil.errors import NameTakenError, ScanError, StoreError
 from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 from maesil.store.collection import write_atomically, write_collection, write_group
@@ -77,8 +77,9 @@ def prepare(
 ) -> PrepareReport:
     """Prepares scans into the store `out`, continuing where an interrupted call stopped.
 
-    A scan is written as a draft and moved into place when it is complete; the manifest comes last. So a store that was
-    killed at any point, and prepared again, has the same bytes as one that was not.
+    A stored scan is kept if its name now stands for other files, unless `config.replace` is set: these files are listed
+    as left out. A scan is written as a draft and moved into place when it is complete; the manifest comes last. So a
+    store that was killed at any point, and prepared again, has the same bytes as one that was not.
 
     A process needs less than 4 times the size of the scan that it reads, and at least about 100 MB. The size is that of
     the voxels as int16, or in the file's own type for formats that are read at once (NRRD, compressed MetaImage).
@@ -161,9 +162,7 @@ def _report(
             if (row := before[name]) is not None and row["source_sha256"] != written[name].row["source_sha256"]
         ),
         removed=tuple(
-            scan.scan_id
-            for scan, outcome in outcomes
-            if isinstance(outcome, ScanError) and before[scan.scan_id] is not None
+            scan.scan_id for scan, outcome in outcomes if _is_refused(outcome) and before[scan.scan_id] is not None
         ),
         warnings=tuple((name, text) for name, one in written.items() for text in one.warnings),
         hidden=sum(scan.hashed for scan in found.scans),
@@ -240,13 +239,18 @@ def _require_same_settings(out: Path, before: dict[str, Any], now: dict[str, Any
         raise StoreError(f"the store was prepared with other settings: {listed}", where=out, fix=fix)
 
 
+def _is_refused(outcome: object) -> bool:
+    """Whether an outcome says that a scan's files are not sound."""
+    return isinstance(outcome, ScanError) and not isinstance(outcome, NameTakenError)
+
+
 def _drop_refused(out: Path, outcomes: Sequence[tuple[Scan, Any]]) -> None:
     """Removes scans whose files have changed and are now refused: the stored version is out of date.
 
     A file that could not be opened this time, or a worker that was killed, says nothing about the earlier version.
     """
     for scan, outcome in outcomes:
-        if isinstance(outcome, ScanError):
+        if _is_refused(outcome):
             shutil.rmtree(out / SCANS / scan.scan_id, ignore_errors=True)
 
 

@@ -43,6 +43,8 @@ class PrepareConfig:
             are prepared again.
         accept_any_values: Whether to prepare scans whose values cannot be Hounsfield units, such as other modalities,
             labels, or CT that was clipped at 0 HU or stored with an offset. The manifest records what was seen.
+        replace: Whether to replace scans of the store whose files have changed, or whose name now stands for other
+            files; by default the store keeps what it has, and these files are listed as left out.
         options: Scans that are refused otherwise. The manifest records the options that a scan was read with.
         labels_on_another_grid: What to do with labels whose voxels are not the scan's: refuse the scan, or resample
             them to its voxels by their own affine, to the nearest voxel.
@@ -70,6 +72,7 @@ class PrepareConfig:
     missing_labels: Literal["absent", "unmarked"] = "absent"
     accept_any_values: bool = False
     labels_on_another_grid: Literal["refuse", "resample"] = "refuse"
+    replace: bool = False
     options: ReadOptions = STRICT
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from maesil.ct.volume import TISSUE_HU, Volume
 from maesil.datasets import Scan
 from maesil.datasets.copies import fingerprint
 from maesil.datasets.labels import image_files
-from maesil.errors import StoreError
+from maesil.errors import NameTakenError, StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
 from maesil.store.check import fault_of
@@ -78,12 +78,15 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
 
     Raises:
         ScanError: The scan cannot be read, or is not sound.
+        NameTakenError: The store has this name from other files, and these are not to replace them.
         StoreError: The store cannot be written.
     """
     source, wanted = _source_of(scan), _label_source(scan, config)
     there = _already_there(store, scan, config, source, wanted)
     if there is not None:
         return there
+    if not config.replace:
+        _refuse_other_files(store, scan, source)
     damage = _damage(store, scan, config, source, wanted)
     volume, assumptions = _read(scan, config.options)
     if options := config.options.chosen():
@@ -122,6 +125,17 @@ def _source_of(scan: Scan) -> dict[str, Any]:
     if scan.split is not None:
         names["split"] = scan.split
     return {**names, "source_sha256": fingerprint(scan.files)}
+
+
+def _refuse_other_files(store: Path, scan: Scan, source: dict[str, Any]) -> None:
+    """Raises NameTakenError if the stored scan of this name was made from other files."""
+    known = stored_row(store, scan.scan_id)
+    if known is None or known["source_sha256"] == source["source_sha256"]:
+        return
+    fix = "if its files have changed, replace it with --replace"
+    if scan.series is None:
+        fix += "; if this is another scan, rename it or give it another --dataset"
+    raise NameTakenError(f"the store has {scan.scan_id} from other files, and keeps it", where=scan.path, fix=fix)
 
 
 def _already_there(

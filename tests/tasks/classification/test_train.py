@@ -202,7 +202,8 @@ def test_command__embed_and_similar(
     assert main(["similar", str(out), "scans-p0", "--at", *place]) == 0
     header, *rows = capsys.readouterr().out.splitlines()
     assert header == "similarity, scan, centre in LPS mm; nearest first:"
-    assert rows and all(row.endswith(" mm") for row in rows)
+    assert rows
+    assert all(row.endswith(" mm") for row in rows)
     assert main(["similar", str(out), "scans-p0", "--at", "9999", "9999", "9999"]) == 2
     assert "no region of 'scans-p0' is at 9999 9999 9999 mm" in capsys.readouterr().err
     older = tmp_path / "older.csv"
