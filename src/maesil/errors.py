@@ -74,6 +74,10 @@ class StoreError(MaesilError):
     exit_code = 2
 
 
+class NoStoreError(StoreError):
+    """A folder or an address is not that of a store."""
+
+
 class EmptySplitError(StoreError):
     """A split has no superpatches: the store is too small to spare any, or its settings leave none."""
 

@@ -10,7 +10,9 @@ from maesil.encoder import features as table
 from maesil.encoder.feature_file import require_table
 from maesil.encoder.features import Match, read_features, write_features
 from maesil.encoder.load import load_with_card
+from maesil.encoder.start import flags_of
 from maesil.encoder.tokens import TOGETHER
+from maesil.errors import NoStoreError
 from maesil.files import AnyPath
 from maesil.progress import Progress
 from maesil.runs.load import default_device
@@ -40,12 +42,17 @@ def embed(
 
     Raises:
         ConfigError: The suffix is another one, or the store's voxels differ from the pre-training's.
+        StoreError: There is no store.
         MissingExtraError: Parquet needs pyarrow.
     """
     store, out = Path(store), Path(out)
     require_table(out)
     backbone, card = load_with_card(run)
-    scans = ScanStore(store)
+    try:
+        scans = ScanStore(store)
+    except NoStoreError as error:
+        fix = f"write one for this encoder with `maesil prepare SCANS --out STORE {flags_of(card.voxels)}`"
+        raise NoStoreError(error.what, where=store, fix=fix) from None
     features = table.embed(backbone.to(default_device()), card, scans, groups=groups, progress=progress)
     if console is not None:
         console.print(seen_note(card.seen, scans.entries, whom="embedded", scored=False), markup=False)

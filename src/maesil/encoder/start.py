@@ -79,12 +79,12 @@ def require_same_voxels(card: Transfer, store: ScanStore) -> None:
         raise ConfigError(
             f"the encoder was pre-trained on other voxels than the store's: {both}",
             where=store.path,
-            fix=f"prepare the scans as for the pre-training: maesil prepare SCANS --out OTHER {_flags(card.voxels)}",
+            fix=f"prepare the scans as for the pre-training: maesil prepare SCANS --out OTHER {flags_of(card.voxels)}",
         )
 
 
-def _flags(voxels: Mapping[str, Any]) -> str:
-    """The flags of `maesil prepare` for these voxels."""
+def flags_of(voxels: Mapping[str, Any]) -> str:
+    """The flags of `maesil prepare` for a store's voxels, from `Transfer.voxels`."""
     if voxels["policy"] == "spacing":
         return f"--spacing-mm {voxels['spacing_mm']:g}"
     return f"--policy cube --cube {voxels['cube']}" if voxels["policy"] == "cube" else f"--policy {voxels['policy']}"

@@ -20,7 +20,7 @@ from maesil.catalog import nearest
 from maesil.counts import count_of
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import AIR_HU, Volume
-from maesil.errors import StoreError
+from maesil.errors import NoStoreError, StoreError
 from maesil.shapes import Shape3
 from maesil.store.format import FORMAT, LABELS, MANIFEST, OCCUPANCY, OCCUPANCY_BLOCK, SCANS, files_of
 from maesil.store.location import address_of, kvstore_of
@@ -360,10 +360,10 @@ def _read_manifest(path: Path, kvstore: Mapping[str, Any], context: ts.Context) 
     except (OSError, ValueError) as error:
         raise read_error(error, "the manifest cannot be read", path, again) from error
     if found is None:
-        started = address is None and (path / "zarr.json").exists()
-        what = "this store is not finished" if started else "there is no store here"
-        fix = "run the same `maesil prepare` again" if started else "write one with `maesil prepare SCANS --out STORE`"
-        raise StoreError(what, where=path, fix=fix)
+        if address is None and (path / "zarr.json").exists():
+            raise StoreError("this store is not finished", where=path, fix="run the same `maesil prepare` again")
+        fix = "write one with `maesil prepare SCANS --out STORE`"
+        raise NoStoreError("there is no store here", where=path, fix=fix)
     if manifest.get("format") != FORMAT:
         raise StoreError(
             f"the store has format {manifest.get('format')}, not {FORMAT}", where=path, fix="prepare it again"
