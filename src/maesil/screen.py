@@ -23,6 +23,10 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     lines += [
         f"warning: {name}: removed from the store, as the files of this name are refused now" for name in report.removed
     ]
+    lines += [
+        f"warning: {name}: refused with these settings; its files have not changed, so the store keeps it as it was"
+        for name in report.kept
+    ]
     if report.hidden:
         lines.append(_hidden_text(report))
     if report.labels:

@@ -10,9 +10,11 @@ import pytest
 from conftest import blob
 from maesil.cli import main
 from maesil.ct.geometry import Geometry
+from maesil.ct.readers.options import ReadOptions
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.errors import ConfigError, StoreError
+from maesil.screen import prepare_text
 from maesil.store.prepare import PrepareConfig, PrepareReport, prepare
 from maesil.store.scanstore import ScanStore
 
@@ -168,6 +170,50 @@ def test_prepare__labels_later_and_kept_ever_after(tmp_path: Path, scan: Volume)
         report, store = made(tmp_path, config)
         assert report.skipped == ("scans-a",)
         assert store.entries[0].labels
+
+
+def test_prepare__reading_options_leave_stored_scans_and_their_labels_alone(tmp_path: Path, scan: Volume) -> None:
+    """An option admits scans that are refused otherwise, so one that is stored needs none."""
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    made(tmp_path)
+    report, store = made(tmp_path, replace(SETTINGS, labels=False, options=ReadOptions(resample_tilt=True)))
+    assert (report.prepared, report.skipped) == ((), ("scans-a",))
+    assert store.entries[0].labels
+
+
+def test_prepare__a_scan_that_is_written_again_keeps_its_labels(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    made(tmp_path)
+    damage(tmp_path / "store", split="train")
+    report, store = made(tmp_path, replace(SETTINGS, labels=False))
+    assert (report.prepared, bool(store.entries[0].labels)) == (("scans-a",), True)
+
+
+def test_prepare__labels_of_other_settings_are_not_lost(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    made(tmp_path, replace(SETTINGS, missing_labels="unmarked"))
+    damage(tmp_path / "store", split="train")
+    report, store = made(tmp_path, replace(SETTINGS, labels=False))
+    assert report.kept == ("scans-a",)
+    assert "would lose its labels" in report.quarantined[0].reason
+    assert "the store keeps it as it was" in prepare_text(report, tmp_path / "store")
+    assert store.entries[0].labels
+
+
+def damage(store: Path, **changes: object) -> None:
+    """Changes what the store recorded of its one scan, so that it is written again."""
+    path = store / "scans" / "scans-a" / "zarr.json"
+    group = json.loads(path.read_text())
+    group["attributes"]["maesil"].update(changes)
+    path.write_text(json.dumps(group))
+
+
+def test_prepare__labels_on_another_grid_leave_the_stored_scan_alone(tmp_path: Path, scan: Volume) -> None:
+    made(tmp_path, replace(SETTINGS, labels=False))
+    moved = Geometry.from_parts(scan.shape, scan.geometry.spacing_mm, (4.0, 0.0, 0.0))
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", Volume(marks(scan, **BOXES).array, moved))
+    report, store = made(tmp_path)
+    assert (report.removed, report.kept, len(store.entries)) == ((), ("scans-a",), 1)
 
 
 def test_prepare__names_that_cannot_be_read(tmp_path: Path, scan: Volume, capsys: pytest.CaptureFixture[str]) -> None:

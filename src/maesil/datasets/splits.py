@@ -86,14 +86,13 @@ def divide_together(
         config: Shares, seed and overrides.
 
     Returns:
-        Map from the names that stand for patients to splits. If one of a patient's names has its split already, the
-        others follow.
+        Map from the names that stand for patients to splits. If one of a patient's scans or names has its split
+        already, the others follow; if several have different ones, the others follow the first of test, val, train.
     """
-    given = [(patient, split) for patient, split in patients if split is not None]
-    names = Counter(one_of.values())
-    followed = {one_of[patient]: split for patient, split in given if names[one_of[patient]] > 1}
-    free = {one_of[patient] for patient, split in patients if split is None} - followed.keys()
-    return divide(free, config, tuple(split for _, split in set(given))) | followed
+    given = {(patient, split) for patient, split in patients if split is not None}
+    followed = {one_of[patient]: split for patient, split in sorted(given, key=lambda one: SPLITS.index(one[1]))}
+    free = set(one_of.values()) - followed.keys()
+    return divide(free, config, tuple(split for _, split in given)) | followed
 
 
 def _distance(rank: float, split: str, config: SplitConfig) -> float:

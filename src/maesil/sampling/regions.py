@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -222,11 +222,29 @@ def _some(names: Sequence[str], shown: int = 20) -> str:
 
 
 def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
-    """Warnings about a split: no patient to test on or only one, or patients who could be held out and are not."""
+    """Warnings about a split: patients in several, nobody or only one to test on, or none who is held out."""
     patients = _splits(store, holdout)
     if holdout.by == "superpatch":
         unseen = "scores will say nothing about unseen patients; to hold patients out: --data.holdout.by patient"
         return [f"all {len(patients)} patients are trained on: {unseen}"] if len(patients) > 1 else []
+    return [*_divided_patients(store, holdout), *_untested(patients)]
+
+
+def _divided_patients(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
+    """A warning about patients with scans in several splits, which only splits given with the scans can cause."""
+    of_patient: dict[str, set[str]] = {}
+    splits = scan_splits(store, holdout)
+    for entry in store.entries:
+        of_patient.setdefault(entry.patient, set()).add(splits[entry.scan_id])
+    divided = sorted(name for name, found in of_patient.items() if len(found) > 1)
+    if not divided:
+        return []
+    put = "put each into one with --data.holdout.patients.overrides PATIENT SPLIT, unless these are different people"
+    return [f"scans of {_some(divided)} are in several splits, as their collections or --data.holdout say: {put}"]
+
+
+def _untested(patients: Mapping[str, str]) -> list[str]:
+    """A warning if no patient is for testing, or only one."""
     tested = [name for name, split in patients.items() if split == "test"]
     if len(tested) == 1:
         named = "name more with --data.holdout.patients.overrides PATIENT test"

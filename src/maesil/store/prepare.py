@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
+from maesil.datasets.copies import fingerprint
 from maesil.datasets.labels import image_files
 from maesil.errors import NameTakenError, ScanError, StoreError
 from maesil.files import AnyPath, as_paths
@@ -38,7 +39,8 @@ class PrepareReport:
         labels: Number of label files that were skipped.
         changed: Scans in `prepared` that replaced an earlier version, because files, labels or settings had changed.
         replaced: Scans in `changed` whose earlier version was made from other files.
-        removed: Scans that were taken out of the store, because the files of this name are now refused.
+        removed: Scans that were taken out of the store, because their files have changed and are now refused.
+        kept: Scans that are refused with these settings, although their files have not changed: the store keeps them.
         repaired: Scans in `prepared` whose files in the store were damaged, and what was wrong with them.
         warnings: Scans and what had to be assumed about them; may contain paths.
         copies: Scans of the store that have the same bytes, a group each.
@@ -56,6 +58,7 @@ class PrepareReport:
     changed: tuple[str, ...] = ()
     replaced: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
     copies: tuple[tuple[str, ...], ...] = ()
     matched: tuple[tuple[str, str, str], ...] = ()
@@ -129,13 +132,13 @@ def prepare(
             progress=progress,
             kept=kept_scan,
         )
-        _drop_refused(out, outcomes)
+        removed = _drop_refused(out, outcomes, before)
         bad = [quarantined_problem(problem) for problem in found.problems]
         bad += [quarantined_scan(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, BaseException)]
         rows = _stored_rows(out)
         _guarded(out, lambda: _finish(out, config, rows, bad))
     used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
-    report = _report(found, outcomes, before, bad)
+    report = _report(found, outcomes, before, bad, removed)
     return replace(
         report, labels=found.labels - used, copies=_copies(rows), names=table, voxels=voxels(config.recorded())
     )
@@ -146,6 +149,7 @@ def _report(
     outcomes: Sequence[tuple[Scan, Any]],
     before: Mapping[str, dict[str, Any] | None],
     bad: Sequence[Quarantined],
+    removed: tuple[str, ...],
 ) -> PrepareReport:
     written = {scan.scan_id: outcome for scan, outcome in outcomes if isinstance(outcome, Written)}
     repaired = tuple((name, one.damage) for name, one in written.items() if one.damage is not None)
@@ -161,8 +165,11 @@ def _report(
             for name in prepared
             if (row := before[name]) is not None and row["source_sha256"] != written[name].row["source_sha256"]
         ),
-        removed=tuple(
-            scan.scan_id for scan, outcome in outcomes if _is_refused(outcome) and before[scan.scan_id] is not None
+        removed=removed,
+        kept=tuple(
+            scan.scan_id
+            for scan, outcome in outcomes
+            if _is_refused(outcome) and before[scan.scan_id] is not None and scan.scan_id not in removed
         ),
         warnings=tuple((name, text) for name, one in written.items() for text in one.warnings),
         hidden=sum(scan.hashed for scan in found.scans),
@@ -244,14 +251,33 @@ def _is_refused(outcome: object) -> bool:
     return isinstance(outcome, ScanError) and not isinstance(outcome, NameTakenError)
 
 
-def _drop_refused(out: Path, outcomes: Sequence[tuple[Scan, Any]]) -> None:
+def _drop_refused(
+    out: Path, outcomes: Sequence[tuple[Scan, Any]], before: Mapping[str, dict[str, Any] | None]
+) -> tuple[str, ...]:
     """Removes scans whose files have changed and are now refused: the stored version is out of date.
 
-    A file that could not be opened this time, or a worker that was killed, says nothing about the earlier version.
+    A file that could not be opened this time, a worker that was killed, or a setting of this call says nothing about
+    the earlier version.
+
+    Returns:
+        Names of the scans that were removed.
     """
-    for scan, outcome in outcomes:
-        if _is_refused(outcome):
-            shutil.rmtree(out / SCANS / scan.scan_id, ignore_errors=True)
+    dropped = tuple(
+        scan.scan_id
+        for scan, outcome in outcomes
+        if _is_refused(outcome) and (row := before[scan.scan_id]) is not None and _has_changed(scan, row)
+    )
+    for name in dropped:
+        shutil.rmtree(out / SCANS / name, ignore_errors=True)
+    return dropped
+
+
+def _has_changed(scan: Scan, row: Mapping[str, Any]) -> bool:
+    """Whether a scan's files differ from those of its row; False if they cannot be read."""
+    try:
+        return fingerprint(scan.files) != str(row["source_sha256"])
+    except OSError:
+        return False
 
 
 def _stored_rows(out: Path) -> list[dict[str, Any]]:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ from maesil.ct.volume import TISSUE_HU, Volume
 from maesil.datasets import Scan
 from maesil.datasets.copies import fingerprint
 from maesil.datasets.labels import image_files
-from maesil.errors import NameTakenError, StoreError
+from maesil.errors import NameTakenError, ScanError, StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
 from maesil.store.check import fault_of
@@ -87,6 +87,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         return there
     if not config.replace:
         _refuse_other_files(store, scan, source)
+    config, wanted = _with_stored_labels(store, scan, config, wanted)
     damage = _damage(store, scan, config, source, wanted)
     volume, assumptions = _read(scan, config.options)
     if options := config.options.chosen():
@@ -127,6 +128,25 @@ def _source_of(scan: Scan) -> dict[str, Any]:
     return {**names, "source_sha256": fingerprint(scan.files)}
 
 
+def _with_stored_labels(
+    store: Path, scan: Scan, config: PrepareConfig, wanted: str | None
+) -> tuple[PrepareConfig, str | None]:
+    """The settings and the labels' fingerprint, with labels if the stored scan has some: written again, it keeps them.
+
+    Raises:
+        ScanError: The labels were stored with other settings than these, or from other files.
+    """
+    known = stored_row(store, scan.scan_id)
+    if config.labels or known is None or "labels" not in known:
+        return config, wanted
+    config = replace(config, labels=True)
+    wanted = _label_source(scan, config)
+    if wanted != known["labels"]["source"]:
+        fix = "add --labels, and the options for labels of the call that stored them"
+        raise ScanError(f"{scan.scan_id} has to be written again, and would lose its labels", where=scan.path, fix=fix)
+    return config, wanted
+
+
 def _refuse_other_files(store: Path, scan: Scan, source: dict[str, Any]) -> None:
     """Raises NameTakenError if the stored scan of this name was made from other files."""
     known = stored_row(store, scan.scan_id)
@@ -161,9 +181,12 @@ def _damage(store: Path, scan: Scan, config: PrepareConfig, source: dict[str, An
 def _is_current(
     known: dict[str, Any], source: dict[str, Any], split: str | None, labels: str | None, config: PrepareConfig
 ) -> bool:
-    """Whether a stored scan has these bytes, names and options; labels that were not asked for are kept."""
+    """Whether a stored scan has these bytes, names and options; labels that were not asked for are kept.
+
+    Options only admit scans that are refused otherwise, so one that was read with fewer of them is read alike.
+    """
     same = known.get("split") == split and source.items() <= known.items()
-    same = same and known.get(OPTIONS, {}) == config.options.chosen()
+    same = same and known.get(OPTIONS, {}).items() <= config.options.chosen().items()
     return same and labels in (None, known.get("labels", {}).get("source"))
 
 
