@@ -37,6 +37,7 @@ from maesil.report.page import Curve, Page, encode_case, write_page
 from maesil.report.run import make_case
 from maesil.runs.load import LoadedModel, load_run
 from maesil.sampling.regions import Region
+from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 
 
@@ -287,6 +288,26 @@ def test_report__refuses_a_checkpoint_that_was_not_scored(tiny_config: RunConfig
         pipeline.report(run)
     record.write_text('["a note of an earlier version"]')
     with pytest.raises(CheckpointError, match="does not say what it scored"):
+        pipeline.report(run)
+
+
+def test_report__scores_of_another_store_stay_apart(tiny_config: RunConfig, scans: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=2)), run)
+    protocol = Protocol(lpips=None, mask_draws=1)
+    own = pipeline.evaluate(run, protocol=protocol)
+    before = (own.folder / "scores.jsonl").read_bytes()
+    other = tmp_path / "other"
+    prepare([scans], other, PrepareConfig(spacing_mm=3.0), workers=0)
+    theirs = pipeline.evaluate(run, store=other, protocol=protocol)
+    assert theirs.folder.name == f"test-store-{ScanStore(other).fingerprint[:8]}"
+    assert (own.folder / "scores.jsonl").read_bytes() == before
+    assert pipeline.evaluate(run, store=tiny_config.data.store, protocol=protocol).folder == own.folder
+    pipeline.report(run)
+    pipeline.report(run, store=other)
+    record = own.folder / "notes.json"
+    record.write_text(record.read_text().replace(ScanStore(tiny_config.data.store).fingerprint, "0" * 64))  # type: ignore[arg-type]
+    with pytest.raises(CheckpointError, match="these scores are of another store"):
         pipeline.report(run)
 
 

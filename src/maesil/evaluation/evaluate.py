@@ -10,7 +10,7 @@ from typing import Literal
 from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import checkpoint_note, input_note, split_note, told_note
 from maesil.evaluation.protocol import Protocol
-from maesil.evaluation.record import Evaluated, write_record
+from maesil.evaluation.record import Evaluated, scores_folder, write_record
 from maesil.evaluation.runner import score_models, under
 from maesil.evaluation.scores import SCORES, Score, write_json_scores, write_scores
 from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
@@ -86,10 +86,10 @@ def evaluate(
     notes = (*notes, *constant_note(own, loaded.model, data.window), seen)
     notes = (*notes, *verdict_note(scored.scores, own))
     table = tabulate(scored.scores, notes)
-    # Scores under other kinds of masks go to folders of their own, so that they never overwrite each other.
-    folder = run / "evaluation" / f"{split}{protocol.folder_ending}"
+    given = None if store is None else scans.fingerprint
+    folder = scores_folder(run, split, protocol.folder_ending, given=given, own=loaded.record.get("store"))
     write_scores(folder / SCORES, scored.scores)
-    write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes))
+    write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes, scans.fingerprint))
     markdown = sheet_to_markdown(table.sheet)
     write_text(folder / "table.md", markdown)
     write_text(folder / "table.tex", sheet_to_latex(table.sheet))

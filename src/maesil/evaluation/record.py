@@ -24,15 +24,31 @@ class Evaluated:
         step: The checkpoint's optimiser steps; its name may refer to a newer checkpoint by now.
         protocol: The protocol it was scored under.
         notes: Lines below the table.
+        store: Fingerprint of the store whose scans were scored; None in earlier versions, which did not record it.
     """
 
     checkpoint: Literal["last", "best"]
     step: int
     protocol: Protocol
     notes: tuple[str, ...]
+    store: str | None = None
 
 
 _ADAPTER = TypeAdapter(Evaluated)
+
+
+def scores_folder(run: Path, split: str, ending: str, *, given: str | None, own: str | None) -> Path:
+    """Folder of a run's scores; those on another store, or under other masks, never overwrite the standard ones.
+
+    Args:
+        run: The run folder.
+        split: Split that is scored.
+        ending: `Protocol.folder_ending`.
+        given: Fingerprint of the store that the caller named; None: the run's own is scored.
+        own: Fingerprint of the store that the run was trained on.
+    """
+    other = "" if given in (None, own) else f"-store-{given[:8]}"
+    return run / "evaluation" / f"{split}{ending}{other}"
 
 
 def write_record(folder: Path, evaluated: Evaluated) -> None:

@@ -12,7 +12,7 @@ from maesil.datasets.splits import SPLITS
 from maesil.errors import CheckpointError, ConfigError
 from maesil.evaluation.notes import split_note
 from maesil.evaluation.protocol import Protocol
-from maesil.evaluation.record import Evaluated, read_record
+from maesil.evaluation.record import Evaluated, read_record, scores_folder
 from maesil.evaluation.runner import held_out, rebuild_region, under
 from maesil.evaluation.scores import SCORES, Score, read_scores
 from maesil.evaluation.tables import tabulate
@@ -60,15 +60,19 @@ def report(
     run = Path(run)
     out = None if out is None else Path(out)
     stores = () if store is None else tuple(as_paths(store))
-    checkpoint_of(run)  # raises a clear error if there is no such run
-    folder = run / "evaluation" / split
+    record = checkpoint_of(run)[1]
+    given = ScanStore(stores).fingerprint if stores else None
+    folder = scores_folder(run, split, "", given=given, own=record.get("store"))
     _require_scores(run, split, folder)
     scores, evaluated = read_scores(folder / SCORES), read_record(folder)
     if evaluated.protocol.folder_ending:
         what = "these scores, under other masks than the run's own, are of an earlier version"
         raise CheckpointError(what, where=folder, fix="run `maesil evaluate` again")
-    loaded = _as_scored(run, evaluated)
     held = ScanStore(stores or run_store(run))
+    if evaluated.store not in (None, held.fingerprint):
+        fix = f"run `maesil evaluate` again, or give the store that was scored: maesil report {run} --data.store STORE"
+        raise CheckpointError("these scores are of another store, or the store has changed", where=folder, fix=fix)
+    loaded = _as_scored(run, evaluated)
     data = loaded.config.data
     regions = regions_of(held, data, loaded.config.model.superpatch, split)
     chosen = _chosen(regions, scans, scores)
