@@ -14,13 +14,14 @@ import pytest
 
 from dicom_slices import write_slice
 from maesil.cli import main
-from maesil.ct.doubts import doubts_about
+from maesil.ct.doubts import ValuesWarning, doubts_about, warn_of_doubts
 from maesil.ct.examine import ScanFacts, examine_scan
-from maesil.ct.geometry import Geometry
+from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers import read
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.errors import MissingExtraError
+from maesil.store.prepare import PrepareConfig, prepare
 
 SWAPS = ((2, 1, 0), (1, 0, 2), (0, 2, 1))
 """Exchanges of two axes: Superior and Left, Superior and Posterior, Posterior and Left."""
@@ -53,6 +54,34 @@ def test_doubts_about__air_alone() -> None:
     air.array[0, 0, 0] = -700
     (doubt,) = doubts_about(air)
     assert "air alone" in doubt.what
+
+
+@pytest.mark.parametrize("low", [-400, -160, -1])
+def test_doubts_about__a_scan_clipped_to_a_window(low: int) -> None:
+    body = trunk()
+    body.array[:, 28:32, 38:42] += 300
+    (doubt,) = doubts_about(Volume(body.array.clip(low, 240), body.geometry))
+    assert f"of the voxels are exactly {low} HU: the scan was clipped to a window" in doubt.what
+    inside = body.array[:, 20:40, 30:50]
+    noise = np.arange(inside.size, dtype=np.int16).reshape(inside.shape) % 97 - 80
+    noisy = Volume((inside + noise).astype(np.int16), Geometry.from_parts(inside.shape, (5, 5, 5)))
+    assert not any("clipped" in doubt.what for doubt in doubts_about(noisy)), "a box of tissue has no air either"
+
+
+def test_warn_of_doubts__by_category() -> None:
+    body = trunk()
+    with pytest.warns(GeometryWarning, match=r"^scan: the body is cut along Left .*order of the axes"):
+        warn_of_doubts(swapped(body, SWAPS[0]), "scan")
+    with pytest.warns(ValuesWarning, match="clipped to a window"):
+        warn_of_doubts(Volume(body.array.clip(-160, 240), body.geometry), "scan")
+
+
+def test_prepare__tells_doubts(tmp_path: Path) -> None:
+    write_nifti(tmp_path / "a.nii.gz", swapped(trunk(), SWAPS[0]))
+    report = prepare([tmp_path / "a.nii.gz"], tmp_path / "store", PrepareConfig(salt="test"), workers=0)
+    ((name, warning),) = report.warnings
+    assert name in report.prepared
+    assert "cut along Left" in warning
 
 
 def test_doubts_about__real_ct() -> None:

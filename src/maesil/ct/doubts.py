@@ -9,13 +9,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from maesil.ct.geometry import Number
+from maesil.ct.geometry import GeometryWarning, Number
 from maesil.ct.hounsfield import unlike_hounsfield
 from maesil.ct.volume import TISSUE_HU, Volume
 from maesil.errors import MaesilWarning, ScanError
 
 AIR_FACE, CUT_FACE = 0.005, 0.03
 """Shares of tissue in an outer face: up to the first, the body ends before it; from the second, it is cut there."""
+CLIPPED_SHARE = 0.05
+"""Share of voxels with the lowest value from which a scan without air was clipped; noise rarely repeats a value."""
 LONGEST_HEAD_MM = 280.0
 """No head is longer from front to back; of a trunk that long, the width is larger than the depth."""
 DEEPER_THAN_WIDE = 1.15
@@ -27,16 +29,25 @@ _SWAPPED = (
 )
 
 
+class ValuesWarning(MaesilWarning):
+    """The values of a scan are probably not Hounsfield units as measured; the message says what was seen."""
+
+
 class Doubt(NamedTuple):
     """Something about a scan that is probably wrong.
 
     Attributes:
         what: Observation.
         fix: Advice.
+        category: Category of the warning about it: of values, or of axes.
     """
 
     what: str
     fix: str
+    category: type[MaesilWarning] = ValuesWarning
+
+    def __str__(self) -> str:
+        return f"{self.what} ({self.fix})"
 
 
 def doubts_about(volume: Volume) -> tuple[Doubt, ...]:
@@ -50,28 +61,25 @@ def doubts_about(volume: Volume) -> tuple[Doubt, ...]:
     """
     seen = unlike_hounsfield(volume.array)
     found = [] if seen is None else [Doubt(f"the values are not Hounsfield units: {seen}", stored_as(volume.array))]
-    for doubt in (_of_spacing(volume), None if seen else _of_body(volume)):
+    clipped = None if seen else _of_clipping(volume.array)
+    for doubt in (clipped, _of_spacing(volume), None if seen or clipped else _of_body(volume)):
         found += [] if doubt is None else [doubt]
     return tuple(found)
 
 
-class ValuesWarning(MaesilWarning):
-    """The values of a scan cannot be Hounsfield units; the message says what was seen."""
-
-
-def warn_of_values(array: npt.NDArray[Any], where: object) -> None:
-    """Warns of values that cannot be Hounsfield units.
+def warn_of_doubts(volume: Volume, where: object) -> None:
+    """Warns of what is probably wrong with a scan.
 
     Args:
-        array: The voxels.
+        volume: HU of any orientation and spacing.
         where: The scan, for the message.
 
     Warns:
-        ValuesWarning: They cannot be.
+        ValuesWarning: The values cannot be Hounsfield units, or were clipped.
+        GeometryWarning: The axes seem to be exchanged.
     """
-    if (seen := unlike_hounsfield(array)) is not None:
-        message = f"{where}: the values are not Hounsfield units: {seen} ({stored_as(array)})"
-        warnings.warn(message, ValuesWarning, stacklevel=2)
+    for doubt in doubts_about(volume):
+        warnings.warn(f"{where}: {doubt}", doubt.category, stacklevel=2)
 
 
 def require_hounsfield(array: npt.NDArray[Any], *, where: object = None, anyway: str) -> None:
@@ -113,6 +121,15 @@ def stored_as(array: npt.NDArray[Any]) -> str:
     return "take the scan in HU, as DICOM's rescale slope and intercept give it; leave out labels and other modalities"
 
 
+def _of_clipping(array: npt.NDArray[Any]) -> Doubt | None:
+    """A doubt about a scan without air whose lowest value is that of many voxels: it was clipped to a window."""
+    low = float(array.min())
+    if low <= TISSUE_HU or (share := float((array == array.min()).mean())) < CLIPPED_SHARE:
+        return None
+    what = f"no voxel is air, and {share:.0%} of the voxels are exactly {low:g} HU: the scan was clipped to a window"
+    return Doubt(what, "take the scan from before, whose air is near -1000 HU")
+
+
 def _of_spacing(volume: Volume) -> Doubt | None:
     sizes, steps = volume.shape, volume.spacing_mm
     across, slices = _odd_one(sizes, 0.0), _odd_one(steps, 1e-3)
@@ -122,7 +139,7 @@ def _of_spacing(volume: Volume) -> Doubt | None:
         f"the array has {'x'.join(map(str, sizes))} voxels, but its spacing is {' x '.join(f'{s:.3g}' for s in steps)} "
         f"mm: axis {across} has the other size, axis {slices} the other spacing"
     )
-    return Doubt(what, _SWAPPED)
+    return Doubt(what, _SWAPPED, GeometryWarning)
 
 
 def _odd_one(values: Sequence[Number], tolerance: float) -> int | None:
@@ -143,12 +160,12 @@ def _of_body(volume: Volume) -> Doubt | None:
         what = (
             f"the body is cut along {name} ({max(faces[cut]):.0%} of a face is tissue), yet lies in air along Superior"
         )
-        return Doubt(what, _SWAPPED)
+        return Doubt(what, _SWAPPED, GeometryWarning)
     depth, width = (_extent_mm(tissue, axis, body.spacing_mm[axis]) for axis in (1, 2))
     uncut = max(*faces[1], *faces[2]) < CUT_FACE
     if uncut and depth > LONGEST_HEAD_MM and depth > DEEPER_THAN_WIDE * width:
         what = f"the body is {depth:.0f} mm deep and {width:.0f} mm wide: Left and Posterior may be exchanged"
-        return Doubt(what, _SWAPPED)
+        return Doubt(what, _SWAPPED, GeometryWarning)
     return None
 
 

@@ -55,7 +55,12 @@ def embed(
         raise NoStoreError(error.what, where=store, fix=fix) from None
     features = table.embed(backbone.to(default_device()), card, scans, groups=groups, progress=progress)
     if console is not None:
-        console.print(seen_note(card.seen, scans.entries, whom="embedded", scored=False), markup=False)
+        embedded = set(features.texts["scan_id"])
+        for entry in scans.entries:
+            if entry.scan_id not in embedded:
+                console.print(f"warning: {entry.scan_id}: not in the table, as it is nearly all air", markup=False)
+        there = [entry for entry in scans.entries if entry.scan_id in embedded]
+        console.print(seen_note(card.seen, there, whom="embedded", scored=False), markup=False)
     return write_features(features, out)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float, Float32, Float64
 
 from maesil.ct.doubts import doubts_about, require_hounsfield
-from maesil.ct.geometry import Geometry, GeometryWarning
+from maesil.ct.geometry import Geometry
 from maesil.ct.readers.in_memory import volume_of
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
@@ -76,6 +76,7 @@ def embed_scan(
 
     Warns:
         GeometryWarning: The axes of the scan seem to be exchanged.
+        ValuesWarning: The values were clipped to a window.
 
     Raises:
         ScanError: The scan cannot be read, is not sound, is not in HU, or has no tissue.
@@ -86,7 +87,7 @@ def embed_scan(
     if not accept_any_values:
         require_hounsfield(volume.array, where=where, anyway="pass accept_any_values=True")
         for doubt in doubts_about(volume)[:1]:
-            warnings.warn(f"{doubt.what}; {doubt.fix}", GeometryWarning, stacklevel=2)
+            warnings.warn(f"{doubt.what}; {doubt.fix}", doubt.category, stacklevel=2)
     return embed_volume(
         backbone,
         conform(volume, {**PrepareConfig().recorded(), **card.voxels}, where=where),

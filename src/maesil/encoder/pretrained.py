@@ -90,6 +90,7 @@ class PretrainedEncoder(nn.Module):
 
         Warns:
             GeometryWarning: The axes of the scan seem to be exchanged.
+            ValuesWarning: The values were clipped to a window.
 
         Raises:
             ScanError: The scan cannot be read, is not sound, is not in HU, or has no tissue.

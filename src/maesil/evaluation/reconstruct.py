@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from maesil.ct.doubts import warn_of_values
+from maesil.ct.doubts import warn_of_doubts
 from maesil.ct.readers import read
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
@@ -62,7 +62,7 @@ def reconstruct(
     mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
     loaded = load_run(run, checkpoint=checkpoint)
     original = read(scan, series=series, options=options)
-    warn_of_values(original.array, scan)
+    warn_of_doubts(original, scan)
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"], where=scan)
     if whole_scan:

@@ -66,13 +66,26 @@ def load_weights(model: nn.Module, folder: Path) -> None:
     """Loads a checkpoint's weights into a model. Every name and shape must match.
 
     Raises:
-        CheckpointError: The file is damaged, or names or shapes differ; the message lists them.
+        CheckpointError: The file is damaged, or names or shapes differ; the message says how.
     """
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS), strict=True)
+        weights = load_file(folder / WEIGHTS)
     except SafetensorError as error:
         raise CheckpointError(
             f"damaged weights: {error}", where=folder / WEIGHTS, fix="copy the folder again"
         ) from error
-    except RuntimeError as error:
-        raise CheckpointError(f"the weights do not fit the model: {error}", where=folder) from error
+    if misfits := _misfits(model.state_dict(), weights):
+        more = f", and {len(misfits) - 1} more" if len(misfits) > 1 else ""
+        fix = "use the config.json and the weights of one checkpoint"
+        raise CheckpointError(f"the weights do not fit the model: {misfits[0]}{more}", where=folder, fix=fix)
+    model.load_state_dict(weights, strict=True)
+
+
+def _misfits(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> list[str]:
+    """What keeps weights from fitting a model: a phrase for each tensor."""
+    differ = [name for name in expected if name in weights and weights[name].shape != expected[name].shape]
+    return [
+        *(f"{name} is {list(weights[name].shape)}, not {list(expected[name].shape)}" for name in differ),
+        *(f"{name} is missing" for name in expected if name not in weights),
+        *(f"{name} is in no such model" for name in weights if name not in expected),
+    ]

@@ -72,7 +72,7 @@ def probe(
         out: Folder for the table and the scores, created if absent.
         classes: Organs; none: all that every labelled scan names. Of a scan in which some are not marked, only the
             others are asked.
-        split: Split to test on.
+        split: Split to test on: "val" or "test".
         starts: Number of random starts to compare with.
         groups: Blocks of planes and parts of each plane that are encoded apart, for all starts: (2, 2) shows the
             encoder as many tokens at once as a dual mask of 75 % did.
@@ -85,6 +85,8 @@ def probe(
     """
     if str(run) == NONE or starts < 1:
         raise ConfigError("a pre-trained encoder is compared with random starts", fix="give a run, and --starts 1")
+    if split == "train":
+        raise ConfigError("probes are trained on the split 'train', which cannot test them", fix="give val or test")
     scans, out = ScanStore(Path(store)), Path(out)
     backbone, card = starting_point(str(run), "", scans, random_start=False)
     targets, parts = _asked_of(scans, classes, split, backbone.config.superpatch)

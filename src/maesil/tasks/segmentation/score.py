@@ -16,7 +16,7 @@ import yaml
 from monai.inferers.utils import sliding_window_inference
 
 from maesil.counts import count_of
-from maesil.ct.doubts import warn_of_values
+from maesil.ct.doubts import warn_of_doubts
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.readers.options import STRICT, ReadOptions
@@ -300,7 +300,7 @@ def predict(
     names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
     original = read(scan, series=series, options=options)
-    warn_of_values(original.array, scan)
+    warn_of_doubts(original, scan)
     volume = conform(original, loaded.record["prepare"], where=scan)
     after = Windows(loaded.model, [volume.shape], progress).of(scan.name)
     found = segment(loaded.model, volume.array, after)

@@ -27,7 +27,7 @@ class Amount:
     def __str__(self) -> str:
         if self.scans is not None:
             return count_of(self.scans, "scan")
-        return "all scans" if self.share is None else f"{self.share:.0%} of superpatches"
+        return "all scans" if self.share is None else f"{100 * self.share:g}% of superpatches"
 
     @property
     def folder(self) -> str:
