@@ -265,8 +265,7 @@ def test_compare_transfer__says_whom_the_encoder_saw(
     assert "unseen patients" not in page.replace("say nothing about unseen patients", "")
     shutil.rmtree(out / "runs" / "scans-1" / "pre-trained-0" / "checkpoints")
     assert main(words) == 0
-    said = "does not record its training patients"
-    assert said in capsys.readouterr().out, "scores are kept where the checkpoint is not"
+    assert said in capsys.readouterr().out, "the encoder says it where a trial's checkpoint is gone"
 
 
 @pytest.mark.parametrize("mode", ["knn", "full"])

@@ -4,10 +4,32 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from conftest import blob
 from maesil import pipeline
+from maesil.cli import main
+from maesil.ct.volume import Volume
+from maesil.ct.write import write_nifti
 from maesil.errors import NoStoreError
+from maesil.store.prepare import PrepareConfig, prepare
+
+
+def test_embed__names_the_scans_that_are_nearly_all_air(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    body = blob(0, (40, 40, 40))
+    (tmp_path / "scans").mkdir()
+    write_nifti(tmp_path / "scans" / "body.nii.gz", body)
+    air = np.full(body.shape, -1000, np.int16)
+    air[0, 0, 0] = 40
+    write_nifti(tmp_path / "scans" / "s1.nii.gz", Volume(air, body.geometry))
+    prepare([tmp_path / "scans"], tmp_path / "store", PrepareConfig(spacing_mm=2.0), workers=0)
+    table = tmp_path / "table.csv"
+    assert main(["embed", "demo-2mm", str(tmp_path / "store"), "--out", str(table)]) == 0
+    said = capsys.readouterr().err
+    assert "warning: scans-s1: not in the table, as it is nearly all air" in said
+    assert "The embedded patient was not seen in pre-training" in said
+    assert {line.split(",")[1] for line in table.read_text().splitlines()[1:]} >= {"scans-body"}
 
 
 def test_embed__of_scans_names_the_voxels_to_prepare(tmp_path: Path) -> None:

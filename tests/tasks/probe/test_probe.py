@@ -57,6 +57,7 @@ def test_command__every_question_at_every_depth(
     assert len(rows) == len(questions) * len(depths) * 2
     assert sum(line.startswith("| organ |") for line in shown.out.splitlines()) == len(questions) * len(depths)
     assert "tested on 1 scan of the split 'test'" in shown.out
+    assert "The checkpoint does not record its training patients." in shown.out
     again = probe(encoder, store, tmp_path / "again", starts=1)
     assert again.table.strip() == shown.out.strip(), "random starts and patches are drawn from fixed seeds"
     grouped = probe(encoder, store, tmp_path / "grouped", starts=1, groups=(2, 2))
@@ -175,6 +176,8 @@ def test_probe__uses_scans_with_some_of_the_organs_marked(store: Path, encoder: 
 def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'bright'"):
         probe(encoder, store, tmp_path / "out", classes=("brght",))
+    with pytest.raises(ConfigError, match="trained on the split 'train', which cannot test them"):
+        probe(encoder, store, tmp_path / "out", split="train")
     with pytest.raises(ConfigError, match="compared with random starts"):
         probe("none", store, tmp_path / "out")
     with pytest.raises(ConfigError, match="cannot be divided into 3 blocks"):

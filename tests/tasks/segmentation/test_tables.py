@@ -48,6 +48,22 @@ def test_efficiency_sheet__intervals_are_over_patients() -> None:
     efficiency_figure(seeds)
 
 
+def test_efficiency_sheet__close_shares_are_rows_of_their_own() -> None:
+    shares = {0.015: 0.1, 0.02: 0.5, 0.125: 0.6, 0.12: 0.7}
+    trials = [
+        Trial(Amount(share=share), start, 0, (row("a", "a", dice), row("b", "b", dice)))
+        for share, dice in shares.items()
+        for start in ("pre-trained", "scratch")
+    ]
+    found = {line[0]: line[2][:5] for line in efficiency_sheet(trials).rows}
+    assert found == {
+        "1.5% of superpatches": "0.100",
+        "2% of superpatches": "0.500",
+        "12.5% of superpatches": "0.600",
+        "12% of superpatches": "0.700",
+    }
+
+
 def test_segmentation_sheet__says_superpatches_where_superpatches_were_held_out() -> None:
     rows = [{**one, "superpatches": 4, "trained": True} for one in SCANS]
     notes = " ".join(segmentation_sheet(rows, "title").notes)

@@ -17,6 +17,7 @@ from typing import Any
 
 from rich.console import Console
 
+from maesil.encoder.load import load_with_card
 from maesil.encoder.start import seen_notes
 from maesil.errors import ConfigError, MaesilError
 from maesil.files import AnyPath, write_json
@@ -113,18 +114,26 @@ def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:
 
 
 def _seen(config: FinetuneConfig, trials: Sequence[Trial], out: Path) -> tuple[str, ...]:
-    """How many test patients the encoder was trained on, according to the last pre-trained trial's checkpoint."""
+    """How many test patients the encoder was trained on: by the last pre-trained trial's checkpoint, or the encoder's."""
     scored = [trial for trial in trials if trial.start == STARTS[0] and trial.rows]
     if not scored or config.data.store is None:
         return ()
     trial = scored[-1]
     try:
-        record = read_config(checkpoint_folder(_run(trial.amount, trial.seed, trial.start, out)))
         store = ScanStore(config.data.store)
         entries = [store.entry(scan) for scan in dict.fromkeys(str(row["scan"]) for row in trial.rows)]
-    except MaesilError:  # scores are kept even if a checkpoint or a scan is gone
+        record = _record_of(_run(trial.amount, trial.seed, trial.start, out), config.init)
+    except MaesilError:  # scores are kept even if checkpoints or a scan are gone
         return (seen_note(None, ()),)
     return seen_notes(record, entries)
+
+
+def _record_of(run: Path, init: str) -> Mapping[str, Any]:
+    """A trial's record or, if its checkpoint is gone, what it would say of the encoder."""
+    try:
+        return read_config(checkpoint_folder(run))
+    except MaesilError:
+        return {"encoder": {"seen": load_with_card(init)[1].seen}}
 
 
 def _trial(config: FinetuneConfig, amount: Amount, seed: int, arm: Arm, out: Path, console: Console | None) -> Trial:
