@@ -666,10 +666,20 @@ def test_demo__the_notes_have_the_scores() -> None:
     """Ours is first in every score of masked voxels, kriging included."""
     scores = json.loads((RESULTS / "demo.json").read_text())["scores"]
     found = {(row["model"], row["metric"]): row["value"] for row in scores if row["region"] == "masked"}
-    shown = {"`demo`, 1,500 steps, trunk + fusion": "maesil + fusion", "`kriging`": "kriging"}
+    shown = {
+        "`demo`, 1,500 steps, trunk + fusion": "maesil + fusion",
+        "its trunk alone, 1,275 steps": "maesil",
+        "`kriging`": "kriging",
+    }
+    means = {
+        model: [f"{found[model, name]:.{digits}f}" for name, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3))]
+        for model in shown.values()
+    }
     for name, model in shown.items():
-        means = f"{found[model, 'psnr']:.2f} | {found[model, 'ssim']:.3f} | {found[model, 'lpips']:.3f}"
-        assert f"| {name} | {means} |" in LAB.read_text()
+        assert f"| {name} | {' | '.join(means[model])} |" in LAB.read_text()
+    assert f"| with the fusion {means['maesil + fusion'][0]} dB" in (RESULTS / "README.md").read_text()
+    lead = [found["maesil + fusion", name] - found["kriging", name] for name in ("psnr", "ssim", "lpips")]
+    assert f"`demo` is {lead[0]:.2f} dB, {lead[1]:.3f} in SSIM and {-lead[2]:.3f} in LPIPS ahead" in LAB.read_text()
     for rival in ("kriging", "interpolation", "mean"):
         assert all(found["maesil + fusion", metric] > found[rival, metric] for metric in ("psnr", "ssim"))
         assert found["maesil + fusion", "lpips"] < found[rival, "lpips"]
