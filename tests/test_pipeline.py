@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from maesil import pipeline
+from maesil.cli import main
 from maesil.config import RunConfig
 from maesil.evaluation.protocol import Protocol
 from maesil.store.prepare import PrepareConfig
@@ -78,6 +79,10 @@ def test_pipeline__from_scans_to_a_page_with_strings(tiny_config: RunConfig, sca
     assert [done for done, _, _ in told] == [1, 2, 3, 4]
     separate, _ = pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "b.nii.gz"), whole_scan=False)
     assert rebuilt.read_bytes() != separate.read_bytes()
+    for flags, same in (((), rebuilt), (("--no-whole-scan",), separate)):
+        words = ["reconstruct", str(run), str(scans / "a.nii.gz"), "--out", str(tmp_path / "c.nii.gz"), *flags]
+        assert main(words) == 0
+        assert (tmp_path / "c.nii.gz").read_bytes() == same.read_bytes()
     pipeline.embed(run, store, table)
     scan = ScanStore(store).entries[0].scan_id
     assert len(pipeline.similar(table, scan)) == 3

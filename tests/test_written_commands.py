@@ -19,6 +19,9 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [
     ROOT / "README.md",
     ROOT / "CONTRIBUTING.md",
+    ROOT / "RELEASING.md",
+    ROOT / "SECURITY.md",
+    *sorted((ROOT / "src" / "maesil" / "weights").glob("*/README.md")),
     *sorted((ROOT / "docs").rglob("*.md")),
     *sorted((ROOT / "results").rglob("*.md")),
     *sorted((ROOT / "benchmarks").glob("*.md")),

@@ -9,6 +9,8 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import SimpleITK
@@ -90,6 +92,36 @@ def test_trainer__of_another_version(exported: Path, installed: str, monkeypatch
     code = compile(path.read_text(), path, "exec")
     with pytest.raises(RuntimeError, match=rf"is for nnU-Net 2\.8\.x, and {installed} is installed"):
         exec(code, {"__file__": str(path), "__name__": "maesil_trainer"})
+
+
+def test_trainer__doubts_plans_of_another_spacing_or_scheme(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The file is executed without nnU-Net: a class stands for the trainer that it extends."""
+    primus = ModuleType("nnunetv2.training.nnUNetTrainer.primus.primus_trainers")
+    primus.AbstractPrimus = type("AbstractPrimus", (), {})  # type: ignore[attr-defined]
+    parts = primus.__name__.split(".")
+    for end in range(1, len(parts)):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:end]), ModuleType(".".join(parts[:end])))
+    monkeypatch.setitem(sys.modules, primus.__name__, primus)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.8.1")
+    monkeypatch.syspath_prepend(str(exported))
+    space: dict[str, Any] = {"__file__": str(exported / "maesil_trainer.py"), "__name__": "maesil_trainer"}
+    exec((exported / "maesil_trainer.py").read_text(), space)
+    card = json.loads((exported / "transfer.json").read_text())
+    spacing, low, high = card["voxels"]["spacing_mm"], card["low_hu"], card["high_hu"]
+
+    def plans(step: float, scheme: str, mean: float, std: float) -> dict[str, Any]:
+        chosen = {"spacing": [step] * 3, "normalization_schemes": [scheme]}
+        properties = {"0": {"mean": mean, "std": std}}
+        return {"configurations": {"x": chosen}, "foreground_intensity_properties_per_channel": properties}
+
+    assert space["doubts"](plans(spacing, "CTNormalization", low, high - low), "x") == []
+    (other,) = space["doubts"](plans(2 * spacing, "CTNormalization", low, high - low), "x")
+    assert f"{[2 * spacing] * 3} mm, the encoder was trained at {spacing} mm" in other
+    (scheme,) = space["doubts"](plans(spacing, "ZScoreNormalization", low, high - low), "x")
+    assert (
+        f"normalise by ZScoreNormalization, the encoder was trained with HU {low:g} to {high:g} mapped to 0 to 1"
+        in scheme
+    )
 
 
 @pytest.mark.slow

@@ -154,6 +154,30 @@ def test_visible_head__asks_nothing_of_the_network() -> None:
     assert all(torch.equal(gradients[1][name], gradient) for name, gradient in gradients[0].items())
 
 
+def test_visible_head__its_error_counts_a_tenth() -> None:
+    x, model = blobs(2, 0), make(replace(SMALL, visible_head=True))
+    mask = model.draw_mask(2, torch.Generator().manual_seed(0))
+    whole = model.loss(x, mask)
+    assert model.visible_head is not None
+    nn.init.zeros_(model.visible_head.weight)
+    nn.init.zeros_(model.visible_head.bias)  # it predicts the mean of the data, 0 in normalised units
+    seen = ~model.voxel_mask(mask)
+    error = ((x - model.config.input_mean) / model.config.input_std)[seen].square().mean()
+    without = model.loss(x, mask) - 0.1 * error
+    model.visible_head = None
+    torch.testing.assert_close(model.loss(x, mask), without)
+    assert whole > without
+
+
+def test_constant_volumes__come_back_without_a_pattern_before_training() -> None:
+    for hu_share in (0.0, 0.5, 0.9):
+        model = make(replace(SMALL, visible_head=True))
+        x = torch.full((1, 1, *model.grid.superpatch), hu_share)
+        mask = model.draw_mask(1, torch.Generator().manual_seed(0))
+        rebuilt = model.reconstruct(x, mask)
+        assert float(rebuilt.volume[rebuilt.mask].std()) * 2000.0 < 5.0, "HU, of a window of 2000"
+
+
 def test_visible_head__rebuilds_visible_voxels_and_no_masked_one() -> None:
     x, steps = blobs(2, 100), (0, 40)
     for n in steps:

@@ -114,7 +114,7 @@ def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:
 
 
 def _seen(config: FinetuneConfig, trials: Sequence[Trial], out: Path) -> tuple[str, ...]:
-    """How many test patients the encoder was trained on: by the last pre-trained trial's checkpoint, or the encoder's."""
+    """How many test patients the encoder was trained on, by a pre-trained trial's checkpoint or by the encoder."""
     scored = [trial for trial in trials if trial.start == STARTS[0] and trial.rows]
     if not scored or config.data.store is None:
         return ()
