@@ -1,8 +1,10 @@
-"""The commit of the running package."""
+"""The commit of the running package, and the software around it."""
 
 from __future__ import annotations
 
+import platform
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 
@@ -13,3 +15,12 @@ def commit() -> str | None:
         return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip() or None
     except (OSError, subprocess.SubprocessError):
         return None
+
+
+def software() -> dict[str, str]:
+    """Versions of torch and Python, and the kind of machine that run this process."""
+    return {
+        "torch": version("torch"),
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+    }

@@ -274,6 +274,8 @@ def test_report__shows_what_was_scored(tiny_config: RunConfig, tmp_path: Path, m
     text = pipeline.report(run).read_text(encoding="utf-8")
     assert shown == [((run / "checkpoints" / "best").resolve(), protocol)]
     assert f"Checkpoint &#39;best&#39;, step {best}." in text
+    assert "Software of the training" in text
+    assert "Software of this page" in text
     with pytest.raises(ConfigError, match="no such scan was scored: x"):
         pipeline.report(run, scans=["x"])
 

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import platform
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import torch
-
+import maesil
 from maesil.evaluation.tables import Table
 from maesil.models.contract import LastStage
 from maesil.report.case import Case
@@ -18,6 +16,7 @@ from maesil.report.page import Curve, Page
 from maesil.report.repeat import preset_changes
 from maesil.store.settings import voxels
 from maesil.training.logs import curve
+from maesil.version import software
 
 
 def run_page(
@@ -90,12 +89,11 @@ def _facts(record: Mapping[str, Any], network: Mapping[str, str], parameters: in
             "learning rate": str(train["peak_lr"] or f"{train['base_lr']} x batch / 256"),
             "seed": str(config["seed"]),
         },
-        "Software": {
+        "Software of the training": {
             "maesil": f"{record['maesil']}" + (f" ({record['commit']})" if record["commit"] else ""),
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-            "machine": f"{platform.system()} {platform.machine()}",
+            **record.get("software", {}),
         },
+        "Software of this page": {"maesil": maesil.__version__, **software()},
         **_changes(config),
     }
 

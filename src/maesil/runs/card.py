@@ -14,7 +14,7 @@ from maesil.seen import trained_on
 from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.store.settings import grid_of, voxels
 from maesil.training.devices import world_size
-from maesil.version import commit
+from maesil.version import commit, software
 
 
 def run_record(config: RunConfig, store: ScanStore, initial: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -34,6 +34,7 @@ def run_record(config: RunConfig, store: ScanStore, initial: Mapping[str, Any] |
         **({} if initial is None else {"init": initial["init"]}),
         "maesil": maesil.__version__,
         "commit": commit(),
+        "software": software(),
         "config": settings,
         "prepare": voxel_settings(store),
         "datasets": dataset_counts(scans),

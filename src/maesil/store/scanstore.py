@@ -181,7 +181,7 @@ class ScanStore:
 
     @cached_property
     def entries(self) -> tuple[ScanEntry, ...]:
-        """All scans, sorted by name."""
+        """All scans, sorted by name; those of several stores, store by store."""
         return tuple(ScanEntry.from_dict(row) for row in self.manifest["scans"])
 
     @cached_property
