@@ -13,6 +13,8 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.readers.options import ReadOptions
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
+from maesil.datasets import find_scans
+from maesil.datasets.labels import classes_of
 from maesil.errors import ConfigError, StoreError
 from maesil.screen import prepare_text
 from maesil.store.prepare import PrepareConfig, PrepareReport, prepare
@@ -133,6 +135,29 @@ def test_prepare__a_lone_mask_is_named_by_its_file(tmp_path: Path, scan: Volume)
     write_nifti(tmp_path / "scans" / "a_tumour.nii.gz", marks(scan, one=BOXES["low"]))
     _, store = made(tmp_path)
     assert store.entries[0].labels == {"tumour": 1}
+
+
+def test_prepare__no_label_is_named_after_a_patient(tmp_path: Path) -> None:
+    for number, patient in enumerate(("Mueller_Hans", "Schmidt_Eva")):
+        volume = blob(number)
+        (tmp_path / "scans").mkdir(exist_ok=True)
+        write_nifti(tmp_path / "scans" / f"{patient}.nii.gz", volume)
+        write_nifti(tmp_path / "scans" / f"{patient}_mask.nii.gz", marks(volume, one=BOXES["low"]))
+        write_nifti(tmp_path / "scans" / f"{patient}_tumour.nii.gz", marks(volume, one=BOXES["high"]))
+    assert {len(classes_of(scan)) for scan in find_scans([tmp_path / "scans"], salt="test").scans} == {2}
+    _, store = made(tmp_path)
+    assert [entry.labels for entry in store.entries] == [{"mask": 1, "tumour": 2}] * 2
+
+
+def test_prepare__a_lone_number_of_nnunet_is_not_named_after_the_patient(tmp_path: Path) -> None:
+    volume, root = blob(0), tmp_path / "scans"
+    for folder in ("imagesTr", "labelsTr"):
+        (root / folder).mkdir(parents=True)
+    write_nifti(root / "imagesTr" / "Mueller_Hans_0000.nii.gz", volume)
+    write_nifti(root / "labelsTr" / "Mueller_Hans.nii.gz", marks(volume, one=BOXES["low"]))
+    (root / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}}))
+    _, store = made(tmp_path)
+    assert store.entries[0].labels == {"label_1": 1}
 
 
 def test_prepare__another_grid_is_told_and_the_rest_goes_on(tmp_path: Path, scan: Volume) -> None:

@@ -13,6 +13,9 @@ from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError, reason
 from maesil.walk import files_in
 
+STRUCTURES = "segmentations"
+"""TotalSegmentator's folder of a case in which every file is named after the structure that it marks."""
+
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SUFFIX = re.compile(r"[._-](labels?|tumou?r|mask|seg|segmentation|gt)$", re.IGNORECASE)
 
@@ -46,7 +49,7 @@ def classes_of(scan: Scan) -> frozenset[str]:
         return frozenset(name for _, name in scan.label_names)
     files = image_files(scan.labels)
     if len(files) > 1:
-        return frozenset(class_name(stem_of(path.name)) for path in files)
+        return frozenset(structure_of(path, scan) or path.name for path in files)
     return frozenset({"unnamed"} if scan.labels else ())
 
 
@@ -60,10 +63,17 @@ def without_image(folder: Path, used: Iterable[Path], root: Path) -> list[Proble
     ]
 
 
-def suffix_of(path: Path) -> str:
-    """The structure in a label file's suffix: "tumour" for scan_tumour.nii.gz."""
-    found = _SUFFIX.search(stem_of(path.name))
-    return class_name(found.group(1)) if found else class_name(stem_of(path.name))
+def structure_of(path: Path, scan: Scan) -> str | None:
+    """The structure that the name of one of a scan's label files says; None if it says none.
+
+    In TotalSegmentator's tree it is all of the name: `liver` for segmentations/liver.nii.gz. Elsewhere it is the suffix
+    alone, as the rest is the scan's own name, which may be a patient's: `tumour` for scan_tumour.nii.gz.
+    """
+    stem = stem_of(path.name)
+    if path.parent == scan.path.parent / STRUCTURES:
+        return class_name(stem)
+    found = _SUFFIX.search(stem)
+    return class_name(found.group(1)) if found else None
 
 
 def read_names(path: Path) -> dict[int, str]:

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import final
 
 from maesil.counts import count_of
+from maesil.datasets.labels import STRUCTURES
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import stem_of
 from maesil.datasets.naming import Naming
@@ -94,7 +95,7 @@ def _image(folder: Path) -> Path | None:
 
 
 def _masks(folder: Path) -> list[Path]:
-    return [path for path in files_in(folder / "segmentations") if ".nii" in path.name]
+    return [path for path in files_in(folder / STRUCTURES) if ".nii" in path.name]
 
 
 def _lacks(names: Collection[str]) -> str:

@@ -14,8 +14,7 @@ from maesil.ct.readers import read
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.datasets import Scan
-from maesil.datasets.labels import class_name, image_files, suffix_of
-from maesil.datasets.names import stem_of
+from maesil.datasets.labels import image_files, structure_of
 from maesil.errors import ScanError
 from maesil.store.arrays import blosc
 from maesil.store.format import LABELS
@@ -35,7 +34,8 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
 
     With a file per structure, numbers follow the order of the file names. A single file of numbers takes its names from
     `--label-names`, then from the layout; if 1 is its only number and unnamed, it takes the file's suffix, and other
-    unnamed numbers become label_3. With `missing_labels` "unmarked", structures without a voxel are left out.
+    unnamed numbers become label_3. No name has a part of the scan's own, which may be a patient's. With
+    `missing_labels` "unmarked", structures without a voxel are left out.
 
     Raises:
         ScanError: A label file cannot be read, has values other than whole numbers, or is not on the scan's grid.
@@ -44,7 +44,7 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
     if len(files) == 1:
         array, names = _numbers(files[0], scan, source, config)
     else:
-        array, names = _merged(files, source, config)
+        array, names = _merged(files, scan, source, config)
     volume = Volume(array, source).reorient("SPL")
     placed = resample_to(volume, target, fill=0, order="nearest").array
     dtype = np.uint8 if placed.max(initial=0) < 256 else np.uint16
@@ -62,22 +62,26 @@ def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) ->
     present = [int(number) for number in np.unique(array) if number]
     marked = present if config.missing_labels == "unmarked" else named
     names = {name: number for number, name in sorted(named.items()) if number in marked}
-    if not named and present == [1]:
-        names = {suffix_of(path): 1}
+    if not named and present == [1] and (structure := structure_of(path, scan)) is not None:
+        names = {structure: 1}
     unnamed = {f"label_{number}": number for number in present if number not in names.values()}
     return array, {**names, **unnamed}
 
 
-def _merged(files: Sequence[Path], source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
+def _merged(
+    files: Sequence[Path], scan: Scan, source: Geometry, config: PrepareConfig
+) -> tuple[Array, dict[str, int]]:
     """Merges one file per structure into one array; where two overlap, the later name wins."""
     array = np.zeros(source.shape, dtype=np.int16)
-    names = {}
-    for number, path in enumerate(files, start=1):
+    numbers, found_in = dict[str, int](), set[str]()
+    for place, path in enumerate(files, start=1):
         found = _read(path, source, config) > 0
-        array[found] = number
-        if config.missing_labels == "absent" or found.any():
-            names[class_name(stem_of(path.name))] = number
-    return array, names
+        name = structure_of(path, scan) or f"label_{place}"
+        array[found] = numbers.setdefault(name, place)
+        if found.any():
+            found_in.add(name)
+    kept = numbers if config.missing_labels == "absent" else found_in
+    return array, {name: number for name, number in numbers.items() if name in kept}
 
 
 def _read(path: Path, source: Geometry, config: PrepareConfig) -> Array:
