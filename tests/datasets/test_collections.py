@@ -106,6 +106,14 @@ def test_nnunet__a_description_that_cannot_be_read_is_told(tmp_path: Path, text:
     assert told.startswith("dataset.json: it cannot be read")
 
 
+def test_nnunet__regions_of_several_numbers_are_told(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    labels = {"background": 0, "liver": 1, "both_kidneys": [9, 10]}
+    (tmp_path / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}, "labels": labels}))
+    assert {scan.label_names for scan in find_scans([tmp_path]).scans if scan.labels} == {((1, "liver"),)}
+    assert notices(tmp_path) == ["dataset.json: its labels of several numbers are not read: both_kidneys"]
+
+
 def test_lidc__patients_with_two_scans_have_one_name_and_radiographs_none(tmp_path: Path) -> None:
     lidc(tmp_path)
     scans = by_id(tmp_path)

@@ -64,6 +64,19 @@ def test_prepare__one_file_of_numbers(tmp_path: Path, scan: Volume) -> None:
     assert not store.read_labels(entry.scan_id, (-50, 0, 0), (40, 8, 8)).any()
 
 
+def test_prepare__numbers_of_one_name_are_one_structure(tmp_path: Path, scan: Volume) -> None:
+    labels = marks(scan, **BOXES)
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", labels)
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"2": "Kidney", "1": "kidney"}))
+    for meaning in ("absent", "unmarked"):
+        _, store = made(tmp_path, replace(SETTINGS, label_names=names, missing_labels=meaning))
+        (entry,) = store.entries
+        assert entry.labels == {"kidney": 1}
+        stored = store.read_labels(entry.scan_id, (0, 0, 0), entry.shape)
+        assert np.bincount(stored.ravel()).tolist() == [(labels.array == 0).sum(), (labels.array > 0).sum()]
+
+
 def test_prepare__a_number_without_a_voxel_is_absent_or_unmarked(tmp_path: Path, scan: Volume) -> None:
     write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
     names = tmp_path / "names.json"
@@ -266,3 +279,16 @@ def test_read_names__csv(text: str, tmp_path: Path) -> None:
     path = tmp_path / "names.csv"
     path.write_text(text)
     assert replace(SETTINGS, label_names=path).named_labels() == {1: "liver", 2: "left_kidney"}
+
+
+def test_read_names__regions_of_several_numbers_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {"liver": 1, "both_kidneys": [9, 10]}}))
+    with pytest.raises(ConfigError, match="labels of several numbers are not read: both_kidneys"):
+        replace(SETTINGS, label_names=path).named_labels()
+
+
+def test_read_names__names_without_ascii_stay_apart(tmp_path: Path) -> None:
+    path = tmp_path / "names.json"
+    path.write_text(json.dumps({"1": "간", "2": "비장", "3": "liver"}))
+    assert replace(SETTINGS, label_names=path).named_labels() == {3: "liver"}

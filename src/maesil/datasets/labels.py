@@ -84,13 +84,13 @@ def read_names(path: Path) -> dict[int, str]:
             numbers (id, label or index) and one of names (name or structure).
 
     Raises:
-        ConfigError: The file cannot be read, or has neither format.
+        ConfigError: The file cannot be read, has neither format, or has nnU-Net's regions of several numbers.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the label names cannot be read: {reason(error)}", where=path) from error
-    names = _from_json(text) if path.suffix.lower() == ".json" else _from_csv(text)
+    names = _from_json(text, path) if path.suffix.lower() == ".json" else _from_csv(text)
     if not names:
         fix = 'use JSON such as {"1": "liver"}, or CSV with the columns id and name'
         raise ConfigError("this file names no labels", where=path, fix=fix)
@@ -98,22 +98,35 @@ def read_names(path: Path) -> dict[int, str]:
 
 
 def names_in(described: Mapping[str, object]) -> dict[int, str]:
-    """Names of label numbers in a JSON object that maps either to the other; the background is left out."""
+    """Names of label numbers in a JSON object that maps either to the other.
+
+    The background is left out, as are names without a letter or digit of ASCII: their numbers have no name.
+    """
     names: dict[int, str] = {}
     for key, value in described.items():
         number, name = (key, value) if str(key).isdigit() else (value, key)
         if isinstance(number, int | str) and str(number).isdigit() and int(number) and isinstance(name, str):
             names[int(number)] = class_name(name)
-    return names
+    return {number: name for number, name in names.items() if name}
 
 
-def _from_json(text: str) -> dict[int, str]:
+def regions_in(described: Mapping[str, object]) -> tuple[str, ...]:
+    """The names that stand for several numbers each, as nnU-Net's regions do; `names_in` leaves them out."""
+    return tuple(str(key) for key, value in described.items() if isinstance(value, list))
+
+
+def _from_json(text: str, path: Path) -> dict[int, str]:
     try:
         described = json.loads(text)
     except ValueError:
         return {}
     inner = described.get("labels", described) if isinstance(described, dict) else {}
-    return names_in(inner) if isinstance(inner, dict) else {}
+    if not isinstance(inner, dict):
+        return {}
+    if regions := regions_in(inner):
+        fix = "give each of their numbers one name; numbers of one name become one structure"
+        raise ConfigError(f"labels of several numbers are not read: {', '.join(regions)}", where=path, fix=fix)
+    return names_in(inner)
 
 
 def _from_csv(text: str) -> dict[int, str]:

@@ -6,6 +6,7 @@ Tree::
 
 Channels beyond the first (CASE_0001) belong to the same case and are not separate CT: they are skipped and
 counted. Cases in `imagesTs` are the collection's test split. A dataset whose first channel is not CT is refused.
+Regions (labels that stand for several numbers) are not read, and reported.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Any, final
 
 from maesil.counts import count_of
 from maesil.ct.readers import volume_endings
-from maesil.datasets.labels import names_in, without_image
+from maesil.datasets.labels import names_in, regions_in, without_image
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import ending_of, safe_name, stem_of
 from maesil.datasets.naming import Naming
@@ -57,6 +58,7 @@ class NNUNet(Layout):
             return FoundScans((), (Problem("dataset.json", f"channel 0 is {channel}, not CT", fix, root),), 0)
         labelled = described.get("labels")
         names = names_in(labelled) if isinstance(labelled, dict) else {}
+        notices += _regions(labelled, root)
         collection = safe_name(str(described.get("name") or root.name))
         scans = list[Scan]()
         for images, label_folder, split in _FOLDERS:
@@ -89,6 +91,16 @@ def _other_channels(root: Path) -> list[Problem]:
 def _channel(path: Path) -> str | None:
     found = _CASE.match(stem_of(path.name)) if ending_of(path.name) else None
     return found.group("channel") if found else None
+
+
+def _regions(labelled: Any, root: Path) -> list[Problem]:
+    """A problem about the regions among the labels, each of which stands for several numbers, if there are any."""
+    regions = regions_in(labelled) if isinstance(labelled, dict) else ()
+    if not regions:
+        return []
+    fix = "name their numbers with --label-names; numbers of one name become one structure"
+    what = f"its labels of several numbers are not read: {', '.join(regions)}"
+    return [Problem("dataset.json", what, fix, root / "dataset.json")]
 
 
 def _label_of(folder: Path, case: str) -> Path | None:

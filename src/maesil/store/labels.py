@@ -34,8 +34,8 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
 
     With a file per structure, numbers follow the order of the file names. A single file of numbers takes its names from
     `--label-names`, then from the layout; if 1 is its only number and unnamed, it takes the file's suffix, and other
-    unnamed numbers become label_3. No name has a part of the scan's own, which may be a patient's. With
-    `missing_labels` "unmarked", structures without a voxel are left out.
+    unnamed numbers become label_3. Numbers of one name become the lowest of them. No name has a part of the scan's own,
+    which may be a patient's. With `missing_labels` "unmarked", structures without a voxel are left out.
 
     Raises:
         ScanError: A label file cannot be read, has values other than whole numbers, or is not on the scan's grid.
@@ -58,7 +58,7 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
 
 def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
     array = _read(path, source, config)
-    named = {**dict(scan.label_names), **config.named_labels()}
+    named = _one_number_each(array, {**dict(scan.label_names), **config.named_labels()})
     present = [int(number) for number in np.unique(array) if number]
     marked = present if config.missing_labels == "unmarked" else named
     names = {name: number for number, name in sorted(named.items()) if number in marked}
@@ -68,9 +68,16 @@ def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) ->
     return array, {**names, **unnamed}
 
 
-def _merged(
-    files: Sequence[Path], scan: Scan, source: Geometry, config: PrepareConfig
-) -> tuple[Array, dict[str, int]]:
+def _one_number_each(array: Array, named: dict[int, str]) -> dict[int, str]:
+    """Gives the numbers of one name, such as those of two kidneys, the lowest of them; changes the array."""
+    lowest: dict[str, int] = {}
+    for number, name in sorted(named.items()):
+        if (kept := lowest.setdefault(name, number)) != number:
+            array[array == number] = kept
+    return {number: name for name, number in lowest.items()}
+
+
+def _merged(files: Sequence[Path], scan: Scan, source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
     """Merges one file per structure into one array; where two overlap, the later name wins."""
     array = np.zeros(source.shape, dtype=np.int16)
     numbers, found_in = dict[str, int](), set[str]()

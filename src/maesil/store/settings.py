@@ -49,6 +49,7 @@ class PrepareConfig:
         labels_on_another_grid: What to do with labels whose voxels are not the scan's: refuse the scan, or resample
             them to its voxels by their own affine, to the nearest voxel.
         label_names: File that names the numbers of label files: JSON {"1": "liver"}, or CSV with columns id and name.
+            Numbers of one name become one structure.
         missing_labels: Meaning of a structure that has a name and no voxel in a scan's labels. "absent": it is not in
             the scan; "unmarked": nobody marked it there, as in collections where every patient has some of the
             organs. It is then taught and scored in other scans only (--labels.partial). Not for structures that may
