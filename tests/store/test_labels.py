@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK
 
 from conftest import blob
 from maesil.cli import main
@@ -75,6 +76,49 @@ def test_prepare__numbers_of_one_name_are_one_structure(tmp_path: Path, scan: Vo
         assert entry.labels == {"kidney": 1}
         stored = store.read_labels(entry.scan_id, (0, 0, 0), entry.shape)
         assert np.bincount(stored.ravel()).tolist() == [(labels.array == 0).sum(), (labels.array > 0).sum()]
+
+
+def image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
+    """Writes labels of any type: `Volume` has but some of them."""
+    made = SimpleITK.GetImageFromArray(array)
+    made.SetSpacing(geometry.spacing_mm[::-1])
+    made.SetOrigin(geometry.origin_mm)
+    made.SetDirection(geometry.direction[:, ::-1].ravel().tolist())
+    SimpleITK.WriteImage(made, str(path))
+
+
+@pytest.mark.parametrize("ending", [".nii.gz", ".nrrd", ".mha"])
+@pytest.mark.parametrize("dtype", [np.uint16, np.float32])
+def test_prepare__high_numbers_are_not_clipped(tmp_path: Path, dtype: type, ending: str) -> None:
+    scan = blob(0)
+    (tmp_path / "scans").mkdir()
+    write_nifti(tmp_path / "scans" / "a.nii.gz", scan)
+    array = np.full(scan.shape, 40000, dtype=dtype)  # more than the share of voxels that is clipped in a scan
+    array[BOXES["low"]], array[BOXES["high"]] = 50000, 65535
+    image(tmp_path / "scans" / f"a_seg{ending}", array, scan.geometry)
+    report, store = made(tmp_path)
+    assert report.quarantined == ()
+    (entry,) = store.entries
+    assert entry.labels == {"label_40000": 40000, "label_50000": 50000, "label_65535": 65535}
+    stored = store.read_labels(entry.scan_id, (0, 0, 0), entry.shape)
+    assert np.unique(stored, return_counts=True)[1].tolist() == np.unique(array, return_counts=True)[1].tolist()
+
+
+@pytest.mark.parametrize(
+    ("value", "told"),
+    [
+        (65536, "the label number 65536 is too high"),
+        (-1, "not whole numbers from 0"),
+        (0.5, "not whole numbers from 0"),
+    ],
+)
+def test_prepare__values_that_are_no_label_are_refused(tmp_path: Path, scan: Volume, value: float, told: str) -> None:
+    array = np.zeros(scan.shape, dtype=np.float32 if value == 0.5 else np.int32)
+    array[3, 3, 3] = value
+    image(tmp_path / "scans" / "a_seg.nii.gz", array, scan.geometry)
+    report, _ = made(tmp_path)
+    (row,) = report.quarantined
+    assert told in row.reason
 
 
 def test_prepare__a_number_without_a_voxel_is_absent_or_unmarked(tmp_path: Path, scan: Volume) -> None:

@@ -20,17 +20,18 @@ AIR_HU = -1024
 TISSUE_HU = -500
 """Threshold of tissue: voxels below it are air or lung."""
 
-_DTYPES = ("int16", "float32", "uint8")
+_DTYPES = ("int16", "float32", "uint8", "uint16")
 
 
 @dataclass(frozen=True, eq=False)
 class Volume:
     """An array of HU with its geometry; operations return new volumes and leave this one unchanged.
 
-    `crop` and `reorient` return views: the voxels are shared, not copied. Labels are volumes too (uint8).
+    `crop` and `reorient` return views: the voxels are shared, not copied. Labels are volumes too (uint8
+    or uint16).
 
     Args:
-        array: Voxels (d, h, w): HU as int16 or float32, or labels as uint8.
+        array: Voxels (d, h, w): HU as int16 or float32, or labels as uint8 or uint16.
         geometry: Position in the patient; `geometry.shape` is the shape of the array.
 
     Raises:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from maesil.ct.geometry import Geometry
-from maesil.ct.readers import read
+from maesil.ct.readers import read_labels
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.datasets import Scan
@@ -38,7 +38,8 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
     which may be a patient's. With `missing_labels` "unmarked", structures without a voxel are left out.
 
     Raises:
-        ScanError: A label file cannot be read, has values other than whole numbers, or is not on the scan's grid.
+        ScanError: A label file cannot be read, has values other than whole numbers up to 65535, or is not on the
+            scan's grid.
     """
     files = sorted(image_files(scan.labels))
     if len(files) == 1:
@@ -93,9 +94,7 @@ def _merged(files: Sequence[Path], scan: Scan, source: Geometry, config: Prepare
 
 def _read(path: Path, source: Geometry, config: PrepareConfig) -> Array:
     """The labels in the order of the scan's voxels, whatever the order of the file's axes."""
-    volume = read(path, options=config.options).reorient(source.orientation)
-    if volume.array.dtype.kind == "f" or volume.array.min(initial=0) < 0:
-        raise ScanError("the labels are not whole numbers from 0 upwards", where=path, fix="export them as integers")
+    volume = read_labels(path, config.options).reorient(source.orientation)
     if not _same_grid(volume.geometry, source):
         if config.labels_on_another_grid == "resample":
             return resample_to(volume, source, fill=0, order="nearest").array

@@ -50,6 +50,24 @@ def read(
         raise ScanError(error.what, where=error.where or path, fix=error.fix) from error
 
 
+def read_labels(path: Path, options: ReadOptions = STRICT) -> Volume:
+    """Reads a file of label numbers, as uint16: none is clipped, as another number is another structure.
+
+    Args:
+        path: A file in one of the formats of `READERS`.
+        options: What to do about files that are refused otherwise.
+
+    Raises:
+        NoScanError: The path does not exist.
+        ScanError: The file cannot be read, or a value is not a whole number from 0 to 65535.
+    """
+    reader = reader_of(require_there(path))
+    try:
+        return reader.read_labels(reader.files(path), options)
+    except ScanError as error:
+        raise ScanError(error.what, where=error.where or path, fix=error.fix) from error
+
+
 def require_there(path: str | Path) -> Path:
     """The path of a file or folder.
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from maesil.ct.readers.options import STRICT, ReadOptions
+from maesil.ct.readers.soundness import collect_labels
 from maesil.ct.volume import Volume
 from maesil.shapes import Shape3
 
@@ -79,6 +80,14 @@ class Reader(ABC):
     @abstractmethod
     def read(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
         """Reads a scan, given its files: those that `files` lists."""
+
+    def read_labels(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
+        """Reads a file of label numbers, as uint16; raises a `ScanError` if a value is not such a number.
+
+        Formats whose `read` clips values beyond int16 override this, as another number is another structure.
+        """
+        volume = self.read(files, options)
+        return Volume(collect_labels(volume.shape, lambda: iter([(0, volume.array)])), volume.geometry)
 
     @abstractmethod
     def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:

@@ -33,6 +33,9 @@ SLAB_BYTES = 4 * 2**20
 MOST_CLIPPED = 0.05
 """Share of voxels outside the range of int16 up to which they are clipped."""
 
+HIGHEST_LABEL = 65535
+"""Highest number of a structure: a store holds labels as uint16."""
+
 AGAIN = "copy, download or convert it again"
 """What to do about a file that is damaged."""
 
@@ -204,6 +207,30 @@ def collect(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:
     array = np.empty(shape, dtype=np.float32)
     for start, slab in slabs():
         _require_finite(slab)
+        array[start : start + len(slab)] = slab
+    return array
+
+
+def collect_labels(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:
+    """Puts slabs of label numbers together, as uint16; none is clipped, as another number is another structure.
+
+    Args:
+        shape: Shape of the volume.
+        slabs: Function that starts reading.
+
+    Raises:
+        ScanError: A value is not a whole number from 0 to `HIGHEST_LABEL`.
+    """
+    array = np.empty(shape, dtype=np.uint16)
+    for start, slab in slabs():
+        _require_finite(slab)
+        if not _is_whole(slab) or slab.min(initial=0) < 0:
+            raise ScanError("the labels are not whole numbers from 0 upwards", fix="export them as integers")
+        if (highest := slab.max(initial=0)) > HIGHEST_LABEL:
+            raise ScanError(
+                f"the label number {highest:.0f} is too high: a store holds up to {HIGHEST_LABEL}",
+                fix="give the structures lower numbers",
+            )
         array[start : start + len(slab)] = slab
     return array
 

@@ -15,10 +15,11 @@ import numpy.typing as npt
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers.base import Facts, Reader
 from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.ct.readers.soundness import Slabs, collect, located, require_sound, squared
+from maesil.ct.readers.soundness import Slabs, collect, collect_labels, located, require_sound, squared
 from maesil.ct.readers.stored import BROKEN, Stored, require_complete, slabs
 from maesil.ct.volume import Volume
 from maesil.errors import ScanError
+from maesil.shapes import Shape3
 
 _UNPARSED: tuple[type[Exception], ...] = (ScanError, *BROKEN)
 MOST_WHOLE = 2**14
@@ -62,11 +63,18 @@ class VolumeFile:
         Warns:
             GeometryWarning: Something about the geometry had to be assumed.
         """
-        geometry = self.geometry()
-        for note in self.notes:
-            warnings.warn(f"{self.path}: {note}", GeometryWarning, stacklevel=3)
-        require_complete(self.stored)
-        return Volume(collect(self.stored.shape, self._scaled), geometry)
+        return self._collected(collect)
+
+    def labels(self) -> Volume:
+        """The voxels as label numbers, uint16, and their geometry.
+
+        Raises:
+            ScanError: As for `volume`, or a value is not the number of a label.
+
+        Warns:
+            GeometryWarning: Something about the geometry had to be assumed.
+        """
+        return self._collected(collect_labels)
 
     def facts(self, slices: int = 0) -> Facts:
         """Shape and spacing from the header; `slices` is the axis along which slices are stacked.
@@ -77,6 +85,13 @@ class VolumeFile:
         geometry = self.geometry()
         require_complete(self.stored)
         return Facts.of(geometry.shape, geometry.spacing_mm, slices)
+
+    def _collected(self, together: Callable[[Shape3, Callable[[], Slabs]], npt.NDArray[Any]]) -> Volume:
+        geometry = self.geometry()
+        for note in self.notes:
+            warnings.warn(f"{self.path}: {note}", GeometryWarning, stacklevel=4)
+        require_complete(self.stored)
+        return Volume(together(self.stored.shape, self._scaled), geometry)
 
     def _scaled(self) -> Slabs:
         for start, slab in slabs(self.stored):
@@ -109,6 +124,11 @@ class VolumeFileReader(Reader):
         """Reads a file; raises ScanError if it is damaged, cut short or RGB, or has several frames or NaN values."""
         with located(files[0], BROKEN):
             return self.parsed(files[0], options).volume()
+
+    def read_labels(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Volume:
+        """Reads a file of label numbers; raises ScanError like `read`, or if a value is not such a number."""
+        with located(files[0], BROKEN):
+            return self.parsed(files[0], options).labels()
 
     def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
         """The facts in the header; slices are along the file's slowest axis."""
