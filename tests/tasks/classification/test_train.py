@@ -273,6 +273,29 @@ def test_read_cases__refuses(
         read_cases(path, ScanStore(store))
 
 
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("class,scan_id\na,scans-p0\n\nb\n", "line 4 has 1 cell, the header 2"),
+        ("scan_id,class\nscans-p0,a,x\nscans-p1,b\n", "line 2 has 3 cells, the header 2"),
+        ("scan_id,class\nscans-p0,\nscans-p1, \n", "no row has a class in column 'class'"),
+        ("scan_id,class\n scans-p0,a\n scans-p0,b\n", "'scans-p0' has two classes: a and b"),
+    ],
+)
+def test_read_cases__says_what_is_wrong_with_rows(text: str, said: str, store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match=said):
+        read_cases(path, ScanStore(store))
+
+
+def test_read_cases__blanks_around_names_do_not_matter(store: Path, tmp_path: Path) -> None:
+    path = tmp_path / "labels.csv"
+    path.write_text("scan_id, class\nscans-p0, a \n scans-p1,b\n")
+    cases = read_cases(path, ScanStore(store))
+    assert (cases.scans, cases.classes) == (("scans-p0", "scans-p1"), ("a", "b"))
+
+
 def test_read_cases__by_patient_and_column(store: Path, tmp_path: Path) -> None:
     path = written(tmp_path, [("p0", "a", "7"), ("p1", "b", "8"), ("p2", "", "9")], ("patient", "x", "y"))
     cases = read_cases(path, ScanStore(store), "x")
@@ -318,3 +341,5 @@ def test_fold_of__says_which_fold_cannot_be(store: Path, tmp_path: Path) -> None
         fold_of(cases, 3, 0)
     with pytest.raises(ConfigError, match="leave out or add patients to: rare"):
         fold_of(cases, 2, 0)
+    with pytest.raises(ConfigError, match="a single fold leaves no case to train on"):
+        fold_of(cases, 1, 0)

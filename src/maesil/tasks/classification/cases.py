@@ -42,23 +42,25 @@ def read_cases(path: Path, store: ScanStore, column: str | None = None) -> Cases
         column: The column of classes; None: the only other column.
 
     Raises:
-        ConfigError: The file cannot be read, a column is absent or ambiguous, a scan is unknown or has two classes,
-            or there is only one class.
+        ConfigError: The file cannot be read, a row has not a cell per column, a column is absent or ambiguous, a scan
+            is unknown or has two classes, or there are fewer than two classes.
     """
-    rows, key = _rows(path)
-    others = [name for name in rows[0] if name not in ("scan_id", "patient")]
+    rows, columns, key = _rows(path)
+    others = [name for name in columns if name not in ("scan_id", "patient")]
     if not others:
         raise ConfigError("there is no column of classes", where=path, fix="add one with the class of each row")
     if column is None and len(others) != 1:
         raise ConfigError("several columns could be the classes", where=path, fix=f"--label {' | '.join(others)}")
     chosen = column or others[0]
-    if chosen not in rows[0]:
-        raise ConfigError(f"there is no column '{chosen}'", where=path, fix=f"it has: {', '.join(rows[0])}")
+    if chosen not in columns:
+        raise ConfigError(f"there is no column '{chosen}'", where=path, fix=f"it has: {', '.join(columns)}")
     named: dict[str, str] = {}
     for row in rows:
-        value = (row[chosen] or "").strip()
-        if value and named.setdefault(row[key].strip(), value) != value:
-            raise ConfigError(f"'{row[key]}' has two classes: {named[row[key]]} and {value}", where=path)
+        name, value = row[key], row[chosen]
+        if value and named.setdefault(name, value) != value:
+            raise ConfigError(f"'{name}' has two classes: {named[name]} and {value}", where=path)
+    if not named:
+        raise ConfigError(f"no row has a class in column '{chosen}'", where=path, fix="label at least two classes")
     entries = [entry for entry in store.entries if (entry.scan_id if key == "scan_id" else entry.patient) in named]
     known = {entry.scan_id if key == "scan_id" else entry.patient for entry in entries}
     strangers = [name for name in named if name not in known]
@@ -78,10 +80,10 @@ def read_cases(path: Path, store: ScanStore, column: str | None = None) -> Cases
     return Cases(tuple(e.scan_id for e in entries), tuple(e.patient for e in entries), truth, classes)
 
 
-def _rows(path: Path) -> tuple[list[dict[str, str]], str]:
+def _rows(path: Path) -> tuple[list[dict[str, str]], list[str], str]:
+    """The rows with a cell for each column, without blanks around it; the columns; and the one that names the scans."""
     try:
-        table = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
-        rows, columns = list(table), list(table.fieldnames or ())
+        columns, rows = _cells(path)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         fix = "give a CSV file with a column scan_id (or patient) and a column of classes"
         raise ConfigError(f"the labels cannot be read: {reason(error)}", where=path, fix=fix) from error
@@ -94,15 +96,35 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], str]:
         raise ConfigError(f"the labels need a column scan_id or patient, {found}", where=path, fix=fix)
     if not rows:
         raise ConfigError("the labels have no rows", where=path, fix="add one with the class of each scan")
-    return rows, key
+    return rows, columns, key
+
+
+def _cells(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    table = csv.reader(path.read_text(encoding="utf-8-sig").splitlines())
+    columns = [name.strip() for name in next(table, [])]
+    rows = list[dict[str, str]]()
+    for cells in table:
+        if not cells:  # an empty line
+            continue
+        if len(cells) != len(columns):
+            raise ConfigError(
+                f"line {table.line_num} has {count_of(len(cells), 'cell')}, the header {len(columns)}",
+                where=path,
+                fix="give every row a cell for each column; quote cells that contain a comma",
+            )
+        rows.append({name: cell.strip() for name, cell in zip(columns, cells, strict=True)})
+    return columns, rows
 
 
 def fold_of(cases: Cases, folds: int, seed: int) -> Int[np.ndarray, " s"]:
     """Assigns every case a fold: by patient, each class dealt out in turn.
 
     Raises:
-        ConfigError: A fold would lack a class to train on, or have only one class to test; the message says which.
+        ConfigError: There are fewer than two folds, or a fold would lack a class to train on, or have only one class to
+            test; the message says which.
     """
+    if folds < 2:
+        raise ConfigError("a single fold leaves no case to train on", fix="use --folds 2 or more")
     order = SplitConfig(seed=seed)
     of_patient = {patient: int(k) for patient, k in zip(cases.patients, cases.truth, strict=True)}
     dealt: dict[str, int] = {}
@@ -119,6 +141,7 @@ def fold_of(cases: Cases, folds: int, seed: int) -> Int[np.ndarray, " s"]:
             listed = ", ".join(f"{name}: {n}" for name, n in sorted(counts.items()))
             what = f"no case of '{absent[0]}' to train on" if absent else "only one class to test"
             alone = [name for name, n in sorted(counts.items()) if n == 1]
-            fix = f"leave out or add patients to: {', '.join(alone)}" if alone else "use fewer --folds"
+            fewer = "use fewer --folds" if folds > 2 else "label more patients of each class"
+            fix = f"leave out or add patients to: {', '.join(alone)}" if alone else fewer
             raise ConfigError(f"fold {number} of {folds} has {what}; patients per class: {listed}", fix=fix)
     return fold
