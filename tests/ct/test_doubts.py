@@ -160,6 +160,36 @@ def test_check__counts_files_of_a_scan_that_cannot_be_read(tmp_path: Path, capsy
     assert "refused  " in capsys.readouterr().out
 
 
+def test_check__of_a_folder_that_cannot_be_checked(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "brain.mgz").touch()
+    assert main(["check", str(tmp_path / "a")]) == 1
+    shown = capsys.readouterr().out
+    assert f"refused  {tmp_path / 'a' / 'brain.mgz'}\n" in shown
+    assert shown.endswith("1 scan: 0 sound, 0 with doubts, 1 refused\n")
+    assert main(["check", str(tmp_path / "a"), "--json"]) == 1
+    assert [one["sound"] for one in json.loads(capsys.readouterr().out)] == [False]
+    write_nifti(tmp_path / "a" / "ct.nii.gz", trunk())
+    assert main(["check", str(tmp_path / "a")]) == 1, "a scan was left out"
+
+
+def test_check__of_slices_that_are_a_series_each(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for index, plane in enumerate(trunk(step=2.0).array[:6]):
+        write_slice(tmp_path / f"{index}.dcm", plane, index, {"SeriesInstanceUID": f"1.{index + 1}", "PatientID": "p"})
+    assert main(["check", str(tmp_path)]) == 1
+    assert "refused" in capsys.readouterr().out
+
+
+def test_check__of_a_folder_without_ct(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "mr").mkdir()
+    for index, plane in enumerate(trunk(step=2.0).array[:6]):
+        write_slice(tmp_path / "mr" / f"{index}.dcm", plane, index, {"Modality": "MR"})
+    assert main(["check", str(tmp_path)]) == 1
+    assert capsys.readouterr().out.endswith("0 scans: 0 sound, 0 with doubts, 0 refused\n")
+    write_series(tmp_path / "ct", 1)
+    assert main(["check", str(tmp_path)]) == 0, "what is no CT is left out"
+
+
 def test_check__of_a_scan_without_a_decoder_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -23,7 +23,8 @@ class Check:
 
     Values that are not Hounsfield units (windowed to 0..1 or 0..255, stored with an offset) and axes that seem to be
     exchanged are named, with what to do. One scan gets its facts; several, or a folder of them, get a line each; what
-    is no CT, copies and labels are left out. Exit code 0: nothing speaks against the scans; 1: something does.
+    is no CT, copies and labels are left out. Exit code 0: nothing speaks against the scans; 1: something does, what may
+    be a scan cannot be read, or there is no scan to check.
 
     Examples:
       maesil check scan.nii.gz
@@ -42,7 +43,7 @@ class Check:
 
 
 def main(words: Sequence[str]) -> int:
-    """Prints the facts; returns 1 if there are doubts."""
+    """Prints the facts; returns 1 if there are doubts, or something that may be a scan was not checked."""
     call = parse(Check, "check", words)
     if not call.scans:
         raise ConfigError("no scan is given", fix="maesil check SCAN, a file or a folder")
@@ -51,11 +52,11 @@ def main(words: Sequence[str]) -> int:
         return _one(call.scans[0], call.series, call.reading, call.json)
     if call.series is not None:
         raise ConfigError("--series chooses from one DICOM folder, and several scans are given", fix="give the folder")
+    from maesil.datasets.checking import unread
     from maesil.datasets.find import find_scans  # without pipeline: this needs no torch
 
     found = find_scans(call.scans)
-    damaged = any(problem.damaged for problem in found.problems)
-    if one and not damaged and len(found.scans) == 1 and found.scans[0].path.samefile(call.scans[0]):
+    if one and not unread(found) and len(found.scans) == 1 and found.scans[0].path.samefile(call.scans[0]):
         return _one(call.scans[0], found.scans[0].series, call.reading, call.json)
     return _several(found, call.reading, call.json)
 
@@ -83,4 +84,4 @@ def _several(found: FoundScans, options: ReadOptions, as_json: bool) -> int:
         print_json([{**asdict(one), "sound": one.is_sound} for one in checked])
     else:
         print(*not_checked(found), tally(checked), sep="\n")  # noqa: T201
-    return 0 if all(one.is_sound for one in checked) else 1
+    return 0 if checked and all(one.is_sound for one in checked) else 1

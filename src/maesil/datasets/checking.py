@@ -9,7 +9,7 @@ from pathlib import Path
 from maesil.counts import count_of
 from maesil.ct.examine import ScanFacts, examine_scan
 from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.datasets.scan import FoundScans, Scan
+from maesil.datasets.scan import FoundScans, Problem, Scan
 from maesil.errors import MissingExtraError, ScanError
 
 
@@ -51,7 +51,7 @@ class CheckedScan:
 
 
 def check_scans(found: FoundScans, options: ReadOptions = STRICT) -> Iterator[CheckedScan]:
-    """Checks every scan that `find_scans` found, in the order of their paths; then follow files that cannot be read.
+    """Checks every scan that `find_scans` found, in the order of their paths; then follow those that cannot be read.
 
     Args:
         found: The scans; what was found and is no scan, or is a copy, is not checked.
@@ -59,9 +59,13 @@ def check_scans(found: FoundScans, options: ReadOptions = STRICT) -> Iterator[Ch
     """
     for scan in sorted(found.scans, key=lambda scan: (scan.path, scan.series or "")):  # their names may be hashes
         yield _checked(scan, options)
-    for problem in found.problems:
-        if problem.damaged and problem.path is not None:
-            yield CheckedScan(problem.path, None, None, _told(problem.reason, problem.fix))
+    for problem in unread(found):
+        yield CheckedScan(problem.path or Path(problem.source), None, None, _told(problem.reason, problem.fix))
+
+
+def unread(found: FoundScans) -> list[Problem]:
+    """What was found and cannot be read, but may be a scan or belong to one."""
+    return [problem for problem in found.problems if problem.damaged or problem.may_be_scan]
 
 
 def _checked(scan: Scan, options: ReadOptions) -> CheckedScan:
@@ -78,7 +82,7 @@ def _told(reason: str, fix: str | None) -> str:
 
 def not_checked(found: FoundScans) -> list[str]:
     """Lines on what was found and not checked: what is no CT, copies, and files of labels."""
-    left = [f"left out {one.path or one.source}: {one.reason}" for one in found.problems if not one.damaged]
+    left = [f"left out {one.path or one.source}: {one.reason}" for one in found.problems if one not in unread(found)]
     labels = found.labels + len(found.taken_for_labels)
     return [*left, f"{count_of(labels, 'label file')} skipped"] if labels else left
 

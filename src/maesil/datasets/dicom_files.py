@@ -186,7 +186,8 @@ def _split_series(series: Mapping[str, Sequence[_File]]) -> list[list[_File]]:
 def _split(files: Sequence[_File], naming: Naming) -> Problem:
     source = f"{HASHED}{naming.hashed('scan', files[0].series)}"
     reason = f"{len(files)} CT series of one image each: perhaps the slices of one, each with its own SeriesInstanceUID"
-    return Problem(source, reason, "give the slices of a series the same SeriesInstanceUID", files[0].path.parent)
+    fix = "give the slices of a series the same SeriesInstanceUID"
+    return Problem(source, reason, fix, files[0].path.parent, may_be_scan=True)
 
 
 def _not_ct(files: Sequence[_File], naming: Naming) -> Problem:

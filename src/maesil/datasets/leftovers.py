@@ -54,7 +54,7 @@ def _left_over(strangers: Sequence[Path], root: Path, layout: Layout, naming: Na
     count = count_of(len(strangers), "file that may be a scan is", "files that may be scans are")
     reason = f"{count} not part of this {layout.name} tree{_names(strangers, root, naming)}"
     fix = "give their folder as a source of its own, or use --layout folder"
-    return Problem(".", reason, fix, Path(os.path.commonpath(strangers)))
+    return Problem(".", reason, fix, Path(os.path.commonpath(strangers)), may_be_scan=True)
 
 
 def _may_be_a_scan(root: Path, path: Path) -> bool:

@@ -61,6 +61,7 @@ class Problem:
         fix: Advice on what to do about it.
         path: Path of it; stays in memory.
         damaged: Whether it may belong to a scan, and cannot be read.
+        may_be_scan: Whether it may be a scan that was not looked at: it has a format, name or place that is not read.
     """
 
     source: str
@@ -68,6 +69,7 @@ class Problem:
     fix: str = ""
     path: Path | None = None
     damaged: bool = False
+    may_be_scan: bool = False
 
 
 @dataclass(frozen=True)

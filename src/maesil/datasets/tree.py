@@ -71,7 +71,9 @@ def _unread(files: Iterable[Path]) -> list[Problem]:
         if (kind := unread_format(path)) is not None:
             kinds.setdefault(kind, []).append(path)
     return [
-        Problem(".", f"{count_of(len(paths), 'file')} of a format that is not read: {what}", fix, paths[0])
+        Problem(
+            ".", f"{count_of(len(paths), 'file')} of a format that is not read: {what}", fix, paths[0], may_be_scan=True
+        )
         for (what, fix), paths in kinds.items()
     ]
 
