@@ -144,10 +144,16 @@ def test_mask_of__an_outline_outside_the_image_is_of_another_series() -> None:
 
 
 def test_read_xml__damaged_or_of_another_kind_is_refused(tmp_path: Path) -> None:
+    without_edges = (
+        "<LidcReadMessage><ResponseHeader><SeriesInstanceUid>1.2</SeriesInstanceUid></ResponseHeader><readingSession>"
+        "<unblindedReadNodule><noduleID>n</noduleID><roi><imageZposition>0</imageZposition><imageSOP_UID>s</imageSOP_UID>"
+        "<inclusion>TRUE</inclusion></roi></unblindedReadNodule></readingSession></LidcReadMessage>"
+    )
     for text, message in (
         ("<a", "cannot be read"),
         ("<IdriReadMessage/>", "not of CT readers"),
         ("<LidcReadMessage/>", "lacks"),
+        (without_edges, "lacks required parts"),
     ):
         path = tmp_path / "x.xml"
         path.write_text(text)

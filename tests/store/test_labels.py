@@ -336,3 +336,17 @@ def test_read_names__names_without_ascii_stay_apart(tmp_path: Path) -> None:
     path = tmp_path / "names.json"
     path.write_text(json.dumps({"1": "간", "2": "비장", "3": "liver"}))
     assert replace(SETTINGS, label_names=path).named_labels() == {3: "liver"}
+
+
+@pytest.mark.parametrize("row", ["2", "2,", "2, "])
+def test_read_names__a_number_without_a_name_is_refused(row: str, tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text(f"id,name\n0\n1,liver\n{row}\n")
+    with pytest.raises(ConfigError, match="line 4 has the number 2, but no name"):
+        replace(SETTINGS, label_names=path).named_labels()
+
+
+def test_read_names__csv_rows_without_a_number_are_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "names.csv"
+    path.write_text("name,id\nliver,1\nspleen\nbackground,0\n")
+    assert replace(SETTINGS, label_names=path).named_labels() == {1: "liver"}

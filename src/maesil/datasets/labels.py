@@ -84,13 +84,14 @@ def read_names(path: Path) -> dict[int, str]:
             numbers (id, label or index) and one of names (name or structure).
 
     Raises:
-        ConfigError: The file cannot be read, has neither format, or has nnU-Net's regions of several numbers.
+        ConfigError: The file cannot be read, has neither format, has a number without a name, or has nnU-Net's regions
+            of several numbers.
     """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"the label names cannot be read: {reason(error)}", where=path) from error
-    names = _from_json(text, path) if path.suffix.lower() == ".json" else _from_csv(text)
+    names = _from_json(text, path) if path.suffix.lower() == ".json" else _from_csv(text, path)
     if not names:
         fix = 'use JSON such as {"1": "liver"}, or CSV with the columns id and name'
         raise ConfigError("this file names no labels", where=path, fix=fix)
@@ -129,12 +130,19 @@ def _from_json(text: str, path: Path) -> dict[int, str]:
     return names_in(inner)
 
 
-def _from_csv(text: str) -> dict[int, str]:
-    rows = list(csv.DictReader(text.splitlines()))
-    columns = set(rows[0]) if rows else set()
+def _from_csv(text: str, path: Path) -> dict[int, str]:
+    table = csv.DictReader(text.splitlines())
+    columns = set(table.fieldnames or ())
     number = next((name for name in ("id", "label", "index", "number") if name in columns), None)
     named = next((name for name in ("name", "structure", "class") if name in columns), None)
     if number is None or named is None:
         return {}
-    found = {int(row[number]): class_name(row[named]) for row in rows if row[number] and row[number].isdigit()}
-    return {value: name for value, name in found.items() if value}
+    found: dict[int, str] = {}
+    for row in table:
+        if not (row[number] or "").isdigit() or not int(row[number]):
+            continue
+        if not (row[named] or "").strip():
+            fix = f"add the name in the column '{named}', or leave the line out"
+            raise ConfigError(f"line {table.line_num} has the number {row[number]}, but no name", where=path, fix=fix)
+        found[int(row[number])] = class_name(row[named])
+    return {value: name for value, name in found.items() if name}

@@ -128,6 +128,8 @@ def _marks(session: ElementTree.Element, reader: int) -> Iterator[Mark]:
 
 def _outline(roi: ElementTree.Element) -> Outline:
     points = tuple(_point(node) for node in roi if _plain(node) == "edgeMap")
+    if not points:
+        raise ValueError("an outline without a point")
     inclusion = _text(roi, "inclusion").upper() != "FALSE"
     return Outline(_text(roi, "imageSOP_UID"), float(_text(roi, "imageZposition")), points, inclusion)
 
