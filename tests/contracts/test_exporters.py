@@ -69,6 +69,24 @@ def test_folder__is_replaced_only_if_nothing_else_is_in_it(target: str, tmp_path
     assert not list(tmp_path.glob(".*")), "a draft was left behind"
 
 
+@pytest.mark.parametrize("earlier", [False, True])
+def test_export__into_the_working_folder_and_through_a_link(
+    earlier: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = tmp_path / "place"
+    place.mkdir()
+    (tmp_path / "link").symlink_to("place")
+    if earlier:
+        export(small_backbone(), small_card(), "safetensors", place)
+    monkeypatch.chdir(place)
+    for out in (Path(), tmp_path / "link"):
+        folder = export(small_backbone(), small_card(), "safetensors", out)
+        assert folder.samefile(place)
+        assert Transfer.read(Path()).target == "safetensors"
+    assert (tmp_path / "link").is_symlink()
+    assert not list(tmp_path.glob(".*")), "a draft was left behind"
+
+
 @pytest.mark.parametrize("target", [name for name in TARGETS if name != "nnunet"])
 @torch.no_grad()
 def test_card__its_lines_run(target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,6 +114,19 @@ def test_publish__refuses_what_it_must_not_write(run: Path, tmp_path: Path) -> N
         publish(run, tmp_path / "out", about)
 
 
+def test_publish__into_the_working_folder_and_through_a_link(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "about.md").write_text(ABOUT)
+    (tmp_path / "place").mkdir()
+    (tmp_path / "link").symlink_to("place")
+    monkeypatch.chdir(tmp_path / "place")
+    for out in (Path(), tmp_path / "link"):
+        assert publish(run, out, tmp_path / "about.md").folder.name == "place"
+        assert Transfer.read(Path()).target == "maesil.load"
+    assert 'maesil.load("place")' in Path("README.md").read_text()
+
+
 def test_publish__the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "about.md").write_text(ABOUT)
     assert main(["publish", str(run), "--out", str(tmp_path / "x"), "--about", str(tmp_path / "about.md")]) == 0

@@ -65,7 +65,7 @@ def publish(run: AnyPath, out: AnyPath, about: AnyPath, *, checkpoint: Literal["
         CheckpointError: The run has no encoder of the masked autoencoder, or its weights are too large or not finite.
         ConfigError: The text does not name a licence, or the folder has something else in it.
     """
-    out, text = Path(out), _text(Path(about))
+    out, text = Path(out).resolve(), _text(Path(about))  # "." has no name, and a link is not a folder to replace
     if out.is_dir() and any(out.iterdir()) and not (out / TRANSFER).is_file():
         raise ConfigError("this folder is neither empty nor published weights", where=out, fix="give a new one")
     loaded = load_run(Path(run), checkpoint=checkpoint, device="cpu")

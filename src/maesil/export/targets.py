@@ -30,12 +30,16 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         backbone: The encoder, on any device; it is moved to the CPU.
         transfer: The description of the encoder.
         target: A name in `TARGETS`.
-        out: The output folder: new, empty, or an earlier export with the same files, which is replaced.
+        out: The output folder: new, empty, or an earlier export with the same files, which are replaced.
+
+    Returns:
+        The absolute path of the folder.
 
     Raises:
         ConfigError: The output folder contains something else.
         MissingExtraError: The target needs a package that is not installed.
     """
+    out = out.resolve()  # "." has no name, and a link is not a folder to replace
     _, writer = TARGETS[target]
     write: Writer = resolve_name(f"{__package__}.{writer}")
     if out.exists() and not out.is_dir():
@@ -59,6 +63,8 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
 def replace_folder(out: Path, draft: Path) -> None:
     """Moves a written folder to its place, where an earlier one with no other files may be.
 
+    An earlier folder stays and gets the new files, as it may be the working folder.
+
     Args:
         out: The place.
         draft: The folder, in the same parent.
@@ -72,8 +78,16 @@ def replace_folder(out: Path, draft: Path) -> None:
         raise ConfigError(
             f"'{others[0]}'{more} would be lost: this command does not write it", where=out, fix=NEW_FOLDER
         )
-    shutil.rmtree(out, ignore_errors=True)
-    draft.rename(out)
+    if not out.is_dir():
+        draft.rename(out)
+        return
+    for entry in list(out.iterdir()):
+        if entry.is_dir() and not entry.is_symlink():
+            shutil.rmtree(entry, ignore_errors=True)
+        else:
+            entry.unlink()
+    for entry in list(draft.iterdir()):
+        entry.rename(out / entry.name)
 
 
 def _files(folder: Path) -> set[str]:
