@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
@@ -43,6 +48,33 @@ def test_huggingface__transformers_gives_the_same_tokens(exported: Path) -> None
     torch.testing.assert_close(load_file(exported / "tokens.safetensors")["tokens"], tokens, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize(
+    ("voxels", "size"),
+    [
+        ({"policy": "cube", "cube": 12}, (16, 16, 16)),
+        ({"policy": "spacing", "spacing_mm": 2.0}, (16, 8, 8)),
+        ({"policy": "native"}, (8, 8, 16)),
+    ],
+)
+def test_huggingface__the_processor_makes_the_voxels_of_the_pre_training(
+    voxels: dict[str, object], size: tuple[int, int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The class alone, on a stub of transformers."""
+    folder = export(small_backbone(), replace(small_card(), voxels=voxels), "huggingface", tmp_path / "encoder")
+    stub = SimpleNamespace(BaseImageProcessor=type("Base", (), {"__init__": lambda self, **_: None}), BatchFeature=dict)
+    monkeypatch.setitem(sys.modules, "transformers", stub)
+    code: dict[str, Any] = {"__name__": "image_processing_maesil"}
+    exec((folder / "image_processing_maesil.py").read_text(), code)
+    processor = code["MaesilImageProcessor"](**json.loads((folder / "preprocessor_config.json").read_text()))
+    hu = np.full((5, 7, 9), 100, dtype=np.int16)
+    ready = processor.preprocess(hu, spacing_mm=(4.0, 2.0, 1.0))["pixel_values"]
+    assert ready.shape == (1, 1, *size)
+    assert ready[0, 0, 2, 2, 2] == pytest.approx(0.55)
+    assert processor.preprocess(hu)["pixel_values"].shape == (1, 1, 8, 8, 16), (
+        "without a spacing, it is as it should be"
+    )
+
+
 def test_huggingface__the_folder_and_its_card(exported: Path) -> None:
     assert all((exported / name).is_file() for name in (*FILES, "preprocessor_config.json", "model.safetensors"))
     assert HubBackbone.from_pretrained(exported).transfer.step == small_card().step
@@ -52,4 +84,7 @@ def test_huggingface__the_folder_and_its_card(exported: Path) -> None:
     assert about["library_name"] == "maesil"
     assert about["pipeline_tag"] == "image-feature-extraction"
     assert about["datasets"] == ["thorax"]
+    text = (exported / "README.md").read_text()
+    assert "one box (superpatch) of" in text
+    assert "without those of air" in text
     assert "arxiv:2604.00514" in about["tags"]

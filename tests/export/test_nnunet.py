@@ -77,6 +77,39 @@ def test_adapted__has_the_encoder_s_voxels_and_window(exported: Path) -> None:
     assert PLANS["plans_name"] == "nnUNetPlans"
 
 
+@pytest.mark.parametrize(
+    ("voxels", "told"),
+    [
+        ({"policy": "cube", "cube": 128}, "trained on whole scans resampled to 128x128x128 voxels"),
+        ({"policy": "native"}, "trained on the voxels that scans have"),
+        ({"policy": "spacing", "spacing_mm": 4.0}, None),
+    ],
+)
+def test_doubts__name_voxels_that_plans_cannot_ask_for(
+    voxels: dict[str, object], told: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The trainer's own list, on stubs of nnU-Net."""
+    folder = export(small_backbone(CUBE), replace(small_card(CUBE), voxels=voxels), "nnunet", tmp_path / "encoder")
+    trainers = "nnunetv2.training.nnUNetTrainer.primus.primus_trainers"
+    for name in ("nnunetv2", "nnunetv2.training", "nnunetv2.training.nnUNetTrainer", trainers.rpartition(".")[0]):
+        monkeypatch.setitem(sys.modules, name, ModuleType(name))
+    stub: Any = ModuleType(trainers)
+    stub.AbstractPrimus = object
+    monkeypatch.setitem(sys.modules, trainers, stub)
+    for name in ("maesil_network", "maesil_plans"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.syspath_prepend(folder)
+    monkeypatch.setattr(importlib.metadata, "version", lambda name: "2.8.0")
+    path = folder / "maesil_trainer.py"
+    code: dict[str, Any] = {"__file__": str(path), "__name__": "maesil_trainer"}
+    exec(compile(path.read_text(), path, "exec"), code)
+    card = json.loads((folder / "transfer.json").read_text())
+    found = code["doubts"](adapted(PLANS, card), "3d_fullres")
+    assert [told in doubt for doubt in found] == [True] if told else found == []
+    for name in ("maesil_network", "maesil_plans"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+
+
 def test_turned__names_images_with_other_axes(tmp_path: Path) -> None:
     image = SimpleITK.Image(4, 5, 6, SimpleITK.sitkInt16)
     SimpleITK.WriteImage(image, str(tmp_path / "lps.nii.gz"))

@@ -159,7 +159,7 @@ def model_card(transfer: Transfer, usage: str, licence: str = "other") -> str:
         "The encoder of a 3D masked autoencoder, pre-trained on unlabeled CT (arXiv:2604.00514) with "
         f"maesil {transfer.maesil}{commit}; exported for `{transfer.target}`.\n\n"
         "| | |\n|---|---|\n"
-        f"| input | one channel, superpatches of {shape} voxels, {axes} |\n"
+        f"| input | one channel, {axes}; one box (superpatch) of {shape} voxels per call |\n"
         f"| intensities | HU [{transfer.low_hu:g}, {transfer.high_hu:g}] mapped to [0, 1] and clipped |\n"
         f"| voxels | {voxels(transfer.voxels)} |\n"
         f"| tokens | {model.grid.tokens} patches of {'x'.join(map(str, model.patch))}, row-major over the axes |\n"
@@ -167,6 +167,9 @@ def model_card(transfer: Transfer, usage: str, licence: str = "other") -> str:
         f"| masking | {transfer.masking.get('name', 'dual')}{f' ({masking})' if masking else ''} |\n"
         f"| trained on | scans per dataset: {datasets} |\n\n"
         f"```python\n{usage.strip()}\n```\n\n"
+        f"Give the encoder boxes of {shape} voxels, as in pre-training: a scan takes several. maesil's vector of a "
+        "whole scan (`embed`) is the mean over the tokens of all boxes without those of air; a mean over all tokens "
+        "differs.\n\n"
         "Not a medical device.\n"
     )
 

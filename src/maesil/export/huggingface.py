@@ -69,13 +69,14 @@ def write_huggingface(backbone: Backbone, transfer: Transfer, out: Path) -> str:
     hub.load_state_dict(backbone.state_dict())
     hub.save_pretrained(out, config={**asdict(transfer), **AUTO})
     as_umask_allows(out / WEIGHTS)
-    spacing = transfer.voxels.get("spacing_mm") if transfer.voxels.get("policy") == "spacing" else None
+    policy = transfer.voxels.get("policy")
     processor = {
         "image_processor_type": "MaesilImageProcessor",
         "auto_map": {"AutoImageProcessor": PROCESSOR},
         "low_hu": transfer.low_hu,
         "high_hu": transfer.high_hu,
-        "spacing_mm": spacing,
+        "spacing_mm": transfer.voxels.get("spacing_mm") if policy == "spacing" else None,
+        "cube": transfer.voxels.get("cube") if policy == "cube" else None,
         "patch": list(backbone.patch),
     }
     write_json(out / "preprocessor_config.json", processor)

@@ -12,12 +12,14 @@ from transformers import BaseImageProcessor, BatchFeature
 
 
 class MaesilImageProcessor(BaseImageProcessor):  # type: ignore[misc]
-    """Brings CT volumes in Hounsfield units to the encoder's spacing and window.
+    """Brings CT volumes in Hounsfield units to the encoder's voxels and window.
 
     Args:
         low_hu: HU that becomes 0.
         high_hu: HU that becomes 1.
-        spacing_mm: Voxel size of the pre-training; None: volumes are taken as they are.
+        spacing_mm: Voxel size of the pre-training, if it had one.
+        cube: Number of voxels along each axis that whole scans of the pre-training were resampled to, if they were;
+            with neither, volumes are taken as they are.
         patch: Voxels of a patch; volumes are padded with air at their far ends to multiples of it.
     """
 
@@ -29,10 +31,12 @@ class MaesilImageProcessor(BaseImageProcessor):  # type: ignore[misc]
         high_hu: float = 1000.0,
         spacing_mm: float | None = None,
         patch: Sequence[int] = (8, 8, 8),
+        cube: int | None = None,
         **named: Any,
     ) -> None:
         super().__init__(**named)
         self.low_hu, self.high_hu, self.spacing_mm, self.patch = low_hu, high_hu, spacing_mm, list(patch)
+        self.cube = cube
 
     def preprocess(
         self, images: Any, spacing_mm: Sequence[float] | None = None, return_tensors: Any = None, **_: Any
@@ -41,7 +45,8 @@ class MaesilImageProcessor(BaseImageProcessor):  # type: ignore[misc]
 
         Args:
             images: Volume (d, h, w) in HU with axes Superior, Posterior, Left, or a list or batch of them.
-            spacing_mm: Voxel size along the axes; None: that of the pre-training already.
+            spacing_mm: Voxel size along the axes; None: the voxels are those of the pre-training already. A volume with
+                it has to be a whole scan if the pre-training's scans were resampled to a cube.
             return_tensors: Accepted for compatibility; the result has PyTorch tensors.
 
         Returns:
@@ -54,13 +59,19 @@ class MaesilImageProcessor(BaseImageProcessor):  # type: ignore[misc]
 
     def _ready(self, hu: torch.Tensor, spacing_mm: Sequence[float] | None) -> torch.Tensor:
         unit = ((hu - self.low_hu) / (self.high_hu - self.low_hu)).clamp(0, 1)[None, None]
-        if spacing_mm is not None and self.spacing_mm is not None:
-            steps = [float(step) for step in spacing_mm]
-            size = [max(1, round(n * step / self.spacing_mm)) for n, step in zip(hu.shape, steps, strict=True)]
-            if size != list(hu.shape):
-                unit = F.interpolate(unit, size=size, mode="trilinear")
+        size = list(hu.shape) if spacing_mm is None else self._size(list(hu.shape), [float(mm) for mm in spacing_mm])
+        if size != list(hu.shape):
+            unit = F.interpolate(unit, size=size, mode="trilinear")
         short = [-n % edge for n, edge in zip(unit.shape[2:], self.patch, strict=True)]
         return F.pad(unit, [0, short[2], 0, short[1], 0, short[0]])[0]
+
+    def _size(self, shape: list[int], steps_mm: list[float]) -> list[int]:
+        """Number of voxels along each axis after resampling."""
+        if self.cube is not None:
+            return [self.cube] * 3
+        if self.spacing_mm is None:
+            return shape
+        return [max(1, round(n * step / self.spacing_mm)) for n, step in zip(shape, steps_mm, strict=True)]
 
 
 def _listed(images: Any) -> list[Any]:

@@ -45,6 +45,24 @@ def adapted(plans: dict[str, Any], card: dict[str, Any]) -> dict[str, Any]:
     return plans
 
 
+def unplanned(card: dict[str, Any], spacing: Sequence[float]) -> str | None:
+    """What the plans cannot say of the encoder's voxels; None if it was trained at one spacing, which they have.
+
+    Args:
+        card: Contents of transfer.json.
+        spacing: Voxel size of the plans.
+    """
+    voxels = card["voxels"]
+    if voxels.get("policy", "spacing") == "spacing":
+        return None
+    cube = voxels.get("cube")
+    trained = f"whole scans resampled to {cube}x{cube}x{cube} voxels" if cube else "the voxels that scans have"
+    return (
+        f"the encoder was trained on {trained}, which plans cannot ask for: they keep a spacing of {list(spacing)} mm, "
+        "so it may see bodies of another size; prefer an encoder that was trained at one spacing"
+    )
+
+
 def turned(files: Sequence[Path]) -> list[str]:
     """Names of the images whose array axes are not Superior, Posterior, Left: nnU-Net does not reorient."""
     import SimpleITK
@@ -80,7 +98,10 @@ def main(words: Sequence[str]) -> int:
         print(f"the plans have no configuration {CONFIGURATION}", file=sys.stderr)  # noqa: T201
         return 2
     path = folder / f"{NAME}.json"
-    path.write_text(json.dumps(adapted(plans, card), indent=4), encoding="utf-8")
+    plans = adapted(plans, card)
+    path.write_text(json.dumps(plans, indent=4), encoding="utf-8")
+    if doubt := unplanned(card, plans["configurations"][CONFIGURATION]["spacing"]):
+        print(f"WARNING: {doubt}")  # noqa: T201
     images = sorted((Path(str(nnUNet_raw)) / dataset / "imagesTr").iterdir())
     if names := turned(images):
         print(  # noqa: T201

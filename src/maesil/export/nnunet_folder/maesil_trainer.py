@@ -25,6 +25,7 @@ if not version("nnunetv2").startswith(SUPPORTED):
     )
 
 from maesil_network import build, description, load  # noqa: E402 (the version comes first)
+from maesil_plans import unplanned  # noqa: E402
 from nnunetv2.training.nnUNetTrainer.primus.primus_trainers import AbstractPrimus  # noqa: E402
 
 
@@ -100,6 +101,8 @@ def doubts(plans: dict[str, Any], configuration: str) -> list[str]:
         found.append(
             f"the plans have a spacing of {chosen['spacing']} mm, the encoder was trained at {spacing} mm: {advice}"
         )
+    if doubt := unplanned(card, chosen["spacing"]):
+        found.append(doubt)
     window = plans["foreground_intensity_properties_per_channel"]["0"]
     mapped = (window["mean"], window["mean"] + window["std"])
     if chosen["normalization_schemes"] != ["CTNormalization"] or mapped != (card["low_hu"], card["high_hu"]):
