@@ -802,6 +802,31 @@ def test_transfer__the_pages_have_the_rows_of_the_table() -> None:
         assert cells[2] in overview
 
 
+def region_rows(name: str) -> list[list[str]]:
+    """The rows of a probe for the region at 2 mm: probe, blocks, AUROC of both, difference."""
+    lines = (RESULTS / "transfer/region" / name / "table.md").read_text().splitlines()
+    return [[cell.strip() for cell in line.split("|")[3:8]] for line in lines if line.startswith("| dataset |")]
+
+
+def test_transfer__the_page_has_what_features_tell_of_the_region() -> None:
+    page = (RESULTS / "transfer" / "README.md").read_text()
+    for kind, blocks, own, random, difference in region_rows("demo_2mm"):
+        shown = kind.removeprefix("5 ")
+        assert f"| {shown} | {blocks} | {own[:5]} | {random[:5]} | {difference} |" in page
+    behind = {name: sum(row[4].startswith("-") for row in region_rows(name)) for name in ("demo_2mm", "demo_2mm_groups")}
+    assert f"behind random weights in {behind['demo_2mm']} of 10 rows" in page
+    assert f"In groups, it is behind in {behind['demo_2mm_groups']}." in page
+    assert sum("[-" in row[4] and ", -" in row[4] for row in region_rows("demo_2mm")) == 1
+    found = {}
+    for name in ("demo_third_seed", "plain_third_seed", "demo_third_seed_groups", "plain_third_seed_groups"):
+        rows = region_rows(name)
+        cells = [", ".join(row[2][:5] for row in rows if (row[0] == "linear") is linear) for linear in (True, False)]
+        assert f"(region/{name}/table.md)) | {cells[0]} | {cells[1]} |" in page
+        found[name] = [float(row[2][:5]) for row in rows]
+    ahead = [ours > plain for ours, plain in zip(found["demo_third_seed"], found["plain_third_seed"], strict=True)]
+    assert (sum(ahead[:5]), sum(ahead[5:])) == (4, 0)
+
+
 def test_transfer__the_page_has_what_frozen_features_tell() -> None:
     """Rows of the probes, all at once and in groups, and in how many of them pre-training is ahead."""
     page, lab = (RESULTS / "transfer" / "README.md").read_text(), LAB.read_text()
