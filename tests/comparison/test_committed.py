@@ -346,6 +346,38 @@ def test_head_neck__tables_and_page_are_made_from_the_scores() -> None:
         for model in ("unet:ssim_weight=1", "maesil + fusion")
     )
     assert f"SSIM {rival[0]} vs {ours[0]}, LPIPS {rival[1]} vs {ours[1]}, PSNR level" in readme
+    voxels = "voxel_fusion/head_neck/test/scores.jsonl"
+    row = page_row("the same trunk with a fusion on voxels, 2,500 steps", voxels, "maesil + fusion")
+    assert row in page
+
+
+def test_head_neck__pages_have_the_fusion_on_voxels() -> None:
+    """Means and intervals of the fusion on voxels at 4 mm, on validation and on test patients."""
+    page, comparison = ((RESULTS / name / "README.md").read_text() for name in ("voxel_fusion", "comparison"))
+    own, models = RESULTS / "voxel_fusion/head_neck", RESULTS / "comparison/head_neck/models"
+    rows = {
+        "11 validation patients: fusion on voxels": (own / "val/voxels", "maesil + fusion"),
+        "31 test patients: fusion on voxels": (own / "test", "maesil + fusion"),
+    }
+    rivals = {
+        "fusion on cells, 600 steps": ((own / "val/cells", "maesil + fusion"), (models / "maesil", "maesil + fusion")),
+        "`unet:ssim_weight=1`": ((own / "val/unet", "unet"), (models / "unet_ssim_weight=1", "unet:ssim_weight=1")),
+    }
+    found = {name: masked_by_scan(folder / "scores.jsonl", model) for name, (folder, model) in rows.items()}
+    for name, row in found.items():
+        assert f"| {name} | {' | '.join(shown_means(row))} |" in page
+    voxels = found["31 test patients: fusion on voxels"]
+    for name, places in rivals.items():
+        val, test = (masked_by_scan(folder / "scores.jsonl", model) for folder, model in places)
+        for row in (val, test):
+            assert f"| {name} | {' | '.join(shown_means(row))} |" in page
+        for metric, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
+            differences = [value - test[metric][scan] for scan, value in voxels[metric].items()]
+            ends = sorted(abs(end) for end in patient_interval(differences, list(voxels[metric])))
+            gain = f"{abs(sum(differences) / 31):.{digits}f}"
+            interval = f"({ends[0]:.{digits}f} to {ends[1]:.{digits}f}"
+            for text in (page, comparison) if "unet" in name else (page,):
+                assert re.search(rf"{gain}( dB| in SSIM| in LPIPS)? {re.escape(interval)}", text), (name, metric)
 
 
 def test_slices__the_pages_have_the_scores() -> None:
@@ -813,7 +845,9 @@ def test_transfer__the_page_has_what_features_tell_of_the_region() -> None:
     for kind, blocks, own, random, difference in region_rows("demo_2mm"):
         shown = kind.removeprefix("5 ")
         assert f"| {shown} | {blocks} | {own[:5]} | {random[:5]} | {difference} |" in page
-    behind = {name: sum(row[4].startswith("-") for row in region_rows(name)) for name in ("demo_2mm", "demo_2mm_groups")}
+    behind = {
+        name: sum(row[4].startswith("-") for row in region_rows(name)) for name in ("demo_2mm", "demo_2mm_groups")
+    }
     assert f"behind random weights in {behind['demo_2mm']} of 10 rows" in page
     assert f"In groups, it is behind in {behind['demo_2mm_groups']}." in page
     assert sum("[-" in row[4] and ", -" in row[4] for row in region_rows("demo_2mm")) == 1
