@@ -42,3 +42,14 @@ def test_checkpoint_of__another_kind_of_run(kind: str, tmp_path: Path) -> None:
         checkpoint_of(run)
     assert "started from: 'my runs/base'" in str(refused.value)
     assert checkpoint_of(run, kind=kind)[0] == run
+
+
+def test_checkpoint_of__a_classification(tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps({"settings": {"init": "base"}}))
+    with pytest.raises(CheckpointError, match="this is a classification run, not a pre-training run"):
+        checkpoint_of(run)
+    (run / "checkpoints").mkdir()
+    last = folder(run / "checkpoints" / "last", config={"config": {}})
+    assert checkpoint_of(run)[0] == last, "an earlier version wrote the classification into the run"

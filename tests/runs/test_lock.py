@@ -14,6 +14,15 @@ import pytest
 from maesil import pipeline
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
+from maesil.runs.kinds import (
+    CLASSIFICATION,
+    COMPARISON,
+    LABEL_EFFICIENCY,
+    MADE_BY,
+    PRETRAINING,
+    PROBE,
+    SEGMENTATION,
+)
 from maesil.runs.lock import locked
 
 HOLD = (
@@ -100,3 +109,28 @@ def test_locked__a_run_with_a_reconstruction_in_it_goes_on(tmp_path: Path) -> No
         (run / "rebuilt.nii.gz").touch()
     with locked(run):
         assert (run / "rebuilt.nii.gz").exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "command"),
+    [
+        ("config.yaml", "model: {name: maesil}\n", "pretrain"),
+        ("config.yaml", "labels: {}\n", "finetune segmentation"),
+        ("config.json", '{"settings": {}}', "finetune classification"),
+        ("comparison.json", "{}", "compare"),
+        ("experiment.json", "{}", "compare-transfer"),
+        ("scores.jsonl", '{"target": "organs", "probe": "linear"}\n', "probe"),
+        ("transfer.json", "{}", "export"),
+    ],
+)
+def test_locked__refuses_a_folder_of_another_kind(name: str, content: str, command: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content)
+    for kind in (PRETRAINING, SEGMENTATION, CLASSIFICATION, COMPARISON, LABEL_EFFICIENCY, PROBE):
+        if MADE_BY[kind] == f"maesil {command}":
+            continue
+        with pytest.raises(ConfigError, match=f"what `maesil {command}` wrote"), locked(tmp_path, kind):
+            raise AssertionError("two kinds in a folder")
+    assert [path.name for path in tmp_path.iterdir()] == [name]
+    own = [kind for kind, made_by in MADE_BY.items() if made_by == f"maesil {command}"]
+    with locked(tmp_path, own[0]):
+        pass

@@ -25,6 +25,7 @@ from maesil.files import AnyPath
 from maesil.progress import Progress
 from maesil.runs.card import dataset_counts
 from maesil.runs.from_weights import NONE, initial_of, with_absolute_init
+from maesil.runs.kinds import COMPARISON
 from maesil.runs.lock import locked
 from maesil.sampling.regions import Region, check_overrides, regions_of, training_scans
 from maesil.seen import seen_note, trained_on
@@ -89,7 +90,7 @@ def compare(
     for spec in model_set.specs:
         if spec.trained:
             spec.configure(preset)  # settings that do not fit are refused before there is a folder
-    with locked(out):
+    with locked(out, COMPARISON):
         outcomes = run_models(experiment, model_set, progress)
     results = tuple(result for result, _ in outcomes)
     notes = (

@@ -29,6 +29,7 @@ from maesil.models import CEILINGS, UNTRAINED, Reconstructor, make_model
 from maesil.progress import Progress
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import claim
+from maesil.runs.kinds import COMPARED
 from maesil.runs.load import default_device, load_run
 from maesil.sampling.regions import Region
 from maesil.training.devices import world_size
@@ -78,7 +79,7 @@ class Experiment:
         }
         now = {**equal, "preset": to_dict(anywhere(self.preset))}
         fix = "compare with the same settings, or give another --out"
-        claim(self.out / "comparison.json", now, holds="a comparison", fix=fix, changed=self._changed)
+        claim(self.out / COMPARED, now, holds="a comparison", fix=fix, changed=self._changed)
 
     def _changed(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         """Names of the settings that differ; those that an earlier version did not record count as equal."""

@@ -27,12 +27,13 @@ from maesil.masking import Masking
 from maesil.models import Pretrainer, Reconstructor
 from maesil.progress import Progress
 from maesil.report.case import Case
+from maesil.runs.kinds import SCORES
 from maesil.sampling.regions import Region
 from maesil.store.scanstore import ScanStore
 
 OWN = "own masks"
 """Suffix of a row in which a model is scored under the masks it was trained with, if the other rows' masks differ."""
-SCORES, MARK = "scores.jsonl", "scored.json"
+MARK = "scored.json"
 """Files of a model's scores, and of what was scored."""
 DRAWN = 4
 """Number of masks that are compared to decide whether two models hide the same voxels."""

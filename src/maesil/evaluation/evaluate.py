@@ -12,13 +12,14 @@ from maesil.evaluation.notes import checkpoint_note, input_note, split_note, tol
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated, scores_folder, write_record
 from maesil.evaluation.runner import score_models, under
-from maesil.evaluation.scores import SCORES, Score, write_json_scores, write_scores
+from maesil.evaluation.scores import Score, write_json_scores, write_scores
 from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate
 from maesil.evaluation.verdict import verdict_note
 from maesil.files import AnyPath, as_paths, write_text
 from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
+from maesil.runs.kinds import SCORES
 from maesil.runs.load import LoadedModel, load_run, run_store
 from maesil.sampling.regions import regions_of
 from maesil.seen import seen_note

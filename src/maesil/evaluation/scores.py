@@ -85,10 +85,6 @@ def write_json_scores(path: Path, scores: Iterable[Score], notes: Sequence[str] 
     write_json(path, {"scores": [_plain(score) for score in scores], "notes": list(notes)})
 
 
-SCORES = "scores.jsonl"
-"""The file with the scores of an evaluation in its folder."""
-
-
 def read_scores(path: Path) -> list[Score]:
     """Reads what `write_scores` wrote.
 

@@ -14,7 +14,7 @@ from maesil.evaluation.notes import split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated, read_record, scores_folder
 from maesil.evaluation.runner import held_out, rebuild_region, under
-from maesil.evaluation.scores import SCORES, Score, read_scores
+from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.tables import tabulate
 from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
@@ -24,6 +24,7 @@ from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
 from maesil.report.repeat import repeat_commands
 from maesil.runs.checkpoints import checkpoint_of
+from maesil.runs.kinds import SCORES
 from maesil.runs.load import LoadedModel, load_run, run_store
 from maesil.sampling.regions import Region, regions_of
 from maesil.store.scanstore import ScanStore

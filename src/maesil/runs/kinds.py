@@ -2,22 +2,39 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maesil.errors import CheckpointError
-from maesil.files import quoted, read_json
+import yaml
 
-PRETRAINING = "pre-training"
+from maesil.errors import CheckpointError, ConfigError
+from maesil.files import quoted, read_json
+from maesil.runs.claim import SETTINGS
+
+PRETRAINING, SEGMENTATION, CLASSIFICATION = "pre-training", "segmentation", "classification"
+COMPARISON, LABEL_EFFICIENCY, PROBE, ENCODER = "comparison", "comparison of starts", "probe", "exported encoder"
+COMPARED, EXPERIMENT = "comparison.json", "experiment.json"
+"""The files with the settings of `maesil compare` and of `maesil compare-transfer` in their folders."""
+SCORES = "scores.jsonl"
+"""The file with scores in the folder of an evaluation, a fine-tuning or a probe."""
 EXPORTED = "transfer.json"
 """The file that an exported encoder has beside its weights."""
-MADE_BY: Mapping[str, str] = {"segmentation": "maesil finetune segmentation"}
-"""Kind of run to the command that makes it; those that are not listed are of `maesil pretrain`."""
+MADE_BY: Mapping[str, str] = {
+    PRETRAINING: "maesil pretrain",
+    SEGMENTATION: "maesil finetune segmentation",
+    CLASSIFICATION: "maesil finetune classification",
+    COMPARISON: "maesil compare",
+    LABEL_EFFICIENCY: "maesil compare-transfer",
+    PROBE: "maesil probe",
+    ENCODER: "maesil export",
+}
+"""Kind of results in a folder to the command that writes them."""
 FITTING: Mapping[str, str] = {
     PRETRAINING: "maesil evaluate {run} scores it, and maesil finetune segmentation --init {run} ... trains from it",
-    "segmentation": "maesil predict {run} SCAN --out FILE segments a scan, and {run}/table.md has the scores",
-    "classification": "{run}/table.md has the scores, and {run}/predictions.csv the predictions",
+    SEGMENTATION: "maesil predict {run} SCAN --out FILE segments a scan, and {run}/table.md has the scores",
+    CLASSIFICATION: "{run}/table.md has the scores, and {run}/predictions.csv the predictions",
 }
 """Kind of run to what to do with it; the error for a kind that is not listed does not say this."""
 
@@ -40,6 +57,65 @@ def require_kind(run: Path, record: Mapping[str, Any], wanted: str = PRETRAINING
         raise CheckpointError(f"this is not a {wanted} run: config.json has no settings of a run", where=run)
 
 
+def refuse_other_kind(folder: Path, kind: str) -> None:
+    """Checks that a folder is new or holds results of this kind: those of two kinds would make it unreadable.
+
+    A folder that holds both already may be finished.
+
+    Raises:
+        ConfigError: It holds results of another kind only.
+    """
+    held = kinds_in(folder)
+    if held and kind not in held:
+        what = f"this folder holds what `{MADE_BY[held[0]]}` wrote, no place for a {kind}"
+        raise ConfigError(what, where=folder, fix="give a new folder")
+
+
+def kinds_in(folder: Path) -> list[str]:
+    """The kinds of results that a folder holds; none for a new one."""
+    settings = _settings(folder / SETTINGS)
+    run = None if settings is None else SEGMENTATION if "labels" in settings else PRETRAINING
+    found = {
+        str(run): run is not None,
+        CLASSIFICATION: _classification(folder) is not None,
+        COMPARISON: (folder / COMPARED).is_file(),
+        LABEL_EFFICIENCY: (folder / EXPERIMENT).is_file(),
+        PROBE: "probe" in _first_score(folder / SCORES),
+        ENCODER: (folder / EXPORTED).is_file(),
+    }
+    return [kind for kind, there in found.items() if there]
+
+
+def _settings(path: Path) -> Mapping[str, Any] | None:
+    """A run's settings; None if there are none, and nothing of those that cannot be read."""
+    if not path.is_file():
+        return None
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return values if isinstance(values, dict) else {}
+
+
+def _classification(folder: Path) -> Mapping[str, Any] | None:
+    """The settings of a classification; None if a folder holds none."""
+    try:
+        settings = read_json(folder / "config.json")["settings"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def _first_score(path: Path) -> Mapping[str, Any]:
+    """The first row of a file of scores; nothing if there is none."""
+    try:
+        with path.open(encoding="utf-8") as lines:
+            row = json.loads(next(lines, "{}"))
+    except (OSError, ValueError):
+        return {}
+    return row if isinstance(row, dict) else {}
+
+
 def holds_run(folder: Path) -> bool:
     """Whether a folder has the settings of a run beside its weights, as checkpoints and published weights have."""
     try:
@@ -55,16 +131,15 @@ def refuse_without_checkpoint(run: Path, wanted: str = PRETRAINING) -> None:
         CheckpointError: There is none, or it is one of them; the message says what fits.
     """
     if not run.exists():
-        fix = f"give the folder that `{MADE_BY.get(wanted, 'maesil pretrain')}` wrote"
+        fix = f"give the folder that `{MADE_BY[wanted]}` wrote"
         raise CheckpointError("this run does not exist", where=run, fix=fix)
     if (run / EXPORTED).is_file() and not holds_run(run):
         fix = "give the run that it was exported from; an encoder alone is for maesil embed and maesil finetune --init"
         raise CheckpointError(f"this is an exported encoder, not a {wanted} run", where=run, fix=fix)
-    try:
-        settings = read_json(run / "config.json")["settings"]
-    except (OSError, ValueError, KeyError, TypeError):
-        return
-    raise _other(run, "classification", wanted, settings.get("init"))
+    settings = _classification(run)
+    # Earlier versions wrote one into a run's folder, too, whose checkpoints can still be read.
+    if settings is not None and not (run / "checkpoints").is_dir():
+        raise _other(run, CLASSIFICATION, wanted, settings.get("init"))
 
 
 def _other(run: Path, kind: str, wanted: str, init: str | None) -> CheckpointError:

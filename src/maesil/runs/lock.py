@@ -11,20 +11,25 @@ from maesil.ct.readers import volume_endings
 from maesil.errors import ConfigError
 from maesil.files import make_folder
 from maesil.rank import is_first_rank
+from maesil.runs.kinds import PRETRAINING, refuse_other_kind
 from maesil.store.format import MANIFEST
 
 NAME = ".lock"
 
 
 @contextmanager
-def locked(run: Path) -> Iterator[None]:
+def locked(run: Path, kind: str = PRETRAINING) -> Iterator[None]:
     """Locks a run folder for one call, whose first rank holds the lock for all of its ranks.
 
     The system releases the lock with its process, even if that is killed: the same call can then resume.
 
+    Args:
+        run: The folder, created if absent.
+        kind: The kind of results that the call writes, one of `maesil.runs.kinds.MADE_BY`.
+
     Raises:
-        ConfigError: The folder is a store or holds scans, it cannot be written, or another call holds it; the message
-            says which process.
+        ConfigError: The folder is a store or holds scans or results of another kind, it cannot be written, or another
+            call holds it; the message says which process.
     """
 
     def refused(holder: str) -> ConfigError:
@@ -35,6 +40,7 @@ def locked(run: Path) -> Iterator[None]:
     with ExitStack() as held:
         if is_first_rank():
             refuse_data(run)
+            refuse_other_kind(run, kind)
             make_folder(run)
             try:
                 held.enter_context(oslock.locked(run / NAME, refused))

@@ -32,6 +32,7 @@ from maesil.runs.from_weights import (
     start_from,
     with_absolute_init,
 )
+from maesil.runs.kinds import PRETRAINING
 from maesil.runs.lock import locked
 from maesil.runs.sides import side_warnings
 from maesil.sampling.config import DataConfig
@@ -96,7 +97,7 @@ def pretrain(
     config = with_absolute_init(config)
     if not steps_done(run):  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
-    with locked(run):
+    with locked(run, PRETRAINING):
         return _continue(config, store, run, console or Console(quiet=True), progress)
 
 

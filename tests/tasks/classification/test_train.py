@@ -108,6 +108,17 @@ def test_command__does_not_go_on_with_another_store(
     assert "a classification with other settings: pool" in capsys.readouterr().err
 
 
+def test_command__refuses_the_folder_of_another_run(
+    store: Path, encoder: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.yaml").write_text("preset: base\n")
+    assert main(call(store, encoder, labels, run, "--mode", "knn")) == 2
+    assert "what `maesil pretrain` wrote, no place for a classification" in capsys.readouterr().err
+    assert [path.name for path in run.iterdir()] == ["config.yaml"]
+
+
 @pytest.mark.parametrize(("more", "decay"), [(("--random-start",), 1.0), ((), 0.75)], ids=["random", "pretrained"])
 def test_command__full_at_the_layer_decay_of_its_start(
     more: tuple[str, ...],

@@ -37,6 +37,7 @@ from maesil.metrics.classification import (
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
 from maesil.runs.claim import changed_settings, claim
+from maesil.runs.kinds import CLASSIFICATION
 from maesil.runs.load import default_device
 from maesil.runs.lock import locked
 from maesil.seen import seen_note
@@ -94,7 +95,7 @@ def classify(
     fold = fold_of(cases, config.folds, config.seed)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
-    with locked(run):
+    with locked(run, CLASSIFICATION):
         return _in_folder(config, store, cases, fold, backbone, card, run, console, progress)
 
 

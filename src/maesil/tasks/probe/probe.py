@@ -18,6 +18,7 @@ from maesil.evaluation.sheet import sheet_to_csv, sheet_to_markdown
 from maesil.files import AnyPath, write_text
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
+from maesil.runs.kinds import PROBE, SCORES
 from maesil.runs.load import default_device
 from maesil.runs.lock import locked
 from maesil.sampling.config import DataConfig
@@ -91,7 +92,7 @@ def probe(
     backbone, card = starting_point(str(run), "", scans, random_start=False)
     targets, parts = _asked_of(scans, classes, split, backbone.config.superpatch)
     counted = _counted(progress, (1 + starts) * (len(parts[0]) + len(parts[1])))
-    with locked(out):
+    with locked(out, PROBE):
         answers = list(_answers(backbone, scans, targets, parts, PRETRAINED, groups, counted))
         for seed in range(starts):
             torch.manual_seed(seed)
@@ -103,7 +104,7 @@ def probe(
         if not targets.organs.names:
             notes.append("No organ was asked for: the store has no labels (maesil prepare --labels).")
         sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes)
-        write_text(out / "scores.jsonl", "".join(f"{json.dumps(row)}\n" for row in _rows(answers)))
+        write_text(out / SCORES, "".join(f"{json.dumps(row)}\n" for row in _rows(answers)))
         write_text(out / "table.csv", sheet_to_csv(sheet))
         write_text(out / "table.md", sheet_to_markdown(sheet))
     return Probed(tuple(answers), sheet_to_markdown(sheet), out)

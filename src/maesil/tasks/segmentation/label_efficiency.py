@@ -23,6 +23,7 @@ from maesil.errors import ConfigError, MaesilError
 from maesil.files import AnyPath, write_json
 from maesil.progress import Progress, scan_bar
 from maesil.runs.claim import changed_settings, claim
+from maesil.runs.kinds import EXPERIMENT, LABEL_EFFICIENCY
 from maesil.runs.lock import locked
 from maesil.seen import seen_note
 from maesil.store.location import is_there
@@ -87,7 +88,7 @@ def compare_transfer(
     searched = len(rates) > 1
     if searched:
         require_validation(config)
-    with locked(out):
+    with locked(out, LABEL_EFFICIENCY):
         _settle(config, scratch, rates, amounts, out)
         search = None
         if searched:
@@ -172,7 +173,7 @@ def _settle(
         return changed_settings(before, now)
 
     fix = "give another --out, or the same settings"
-    claim(out / "experiment.json", common, holds="an experiment", fix=fix, changed=changed)
+    claim(out / EXPERIMENT, common, holds="an experiment", fix=fix, changed=changed)
 
 
 def _fingerprint(store: str) -> str:

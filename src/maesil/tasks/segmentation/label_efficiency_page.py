@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.files import write_json, write_text
+from maesil.runs.kinds import SCORES
 from maesil.tasks.segmentation.arms import STARTS
 from maesil.tasks.segmentation.tables import INTERVALS, mean_cell, mean_of, tested_note, tested_on
 from maesil.tasks.segmentation.trials import Experiment, Trial
@@ -39,7 +40,7 @@ def write_results(experiment: Experiment, out: Path) -> Path:
         write_text(out / f"table.{name}", text)
     FigureCanvasAgg(figure)
     figure.savefig(out / "curve.png", dpi=130)
-    write_text(out / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows_of(experiment.trials)))
+    write_text(out / SCORES, "".join(json.dumps(row) + "\n" for row in rows_of(experiment.trials)))
     search = None if experiment.search is None else asdict(experiment.search)
     arms = {start: asdict(arm) for start, arm in experiment.arms.items()}
     settings = {"commit": experiment.commit, "settings": experiment.settings, "arms": arms, "search": search}

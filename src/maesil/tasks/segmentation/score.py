@@ -33,6 +33,7 @@ from maesil.files import AnyPath, write_json, write_text
 from maesil.metrics.segmentation import segmentation_scores
 from maesil.progress import Progress
 from maesil.runs.checkpoints import checkpoint_of
+from maesil.runs.kinds import SCORES, SEGMENTATION
 from maesil.runs.load import default_device
 from maesil.sampling.ahead import ahead
 from maesil.sampling.labelled import Classes, annotated
@@ -46,7 +47,6 @@ from maesil.tasks.segmentation.config import FinetuneConfig, completed, from_dic
 from maesil.tasks.segmentation.division import regions_to_test
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.segmentation.tables import segmentation_sheet
-from maesil.tasks.segmentation.train import KIND
 from maesil.training.checkpoint import load_weights
 
 WINDOWS = 2
@@ -78,7 +78,7 @@ def load_segmenter(run: Path, *, checkpoint: Literal["last", "best"] = "last") -
     Raises:
         CheckpointError: The checkpoint does not exist, is damaged, or is not a segmentation checkpoint.
     """
-    folder, record = checkpoint_of(run, checkpoint, KIND)
+    folder, record = checkpoint_of(run, checkpoint, SEGMENTATION)
     config = from_dict(completed(record["config"]), where=folder)
     card = Transfer(**record["encoder"])
     classes = Classes(tuple(record["classes"]))
@@ -187,7 +187,7 @@ def score_segmentation(
         rows += _scan_rows(loaded, scans, region, hu, after, trained=region.entry.patient in taught)
     sheet = segmentation_sheet(rows, f"Segmentation, {loaded.config.model.mode}, step {loaded.record['step']}")
     sheet = replace(sheet, notes=(*sheet.notes, *seen_notes(loaded.record, [region.entry for region in regions])))
-    write_text(run / "scores.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    write_text(run / SCORES, "".join(json.dumps(row) + "\n" for row in rows))
     write_text(run / "table.md", sheet_to_markdown(sheet))
     write_text(run / "table.tex", sheet_to_latex(sheet))
     return Scored(tuple(rows), sheet_to_markdown(sheet))

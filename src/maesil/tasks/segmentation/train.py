@@ -22,6 +22,7 @@ from maesil.models.transformer import recompute_blocks
 from maesil.progress import Progress
 from maesil.rank import is_first_rank
 from maesil.runs.checkpoints import steps_done
+from maesil.runs.kinds import SEGMENTATION
 from maesil.runs.lock import locked
 from maesil.runs.pretrain import Outcome
 from maesil.sampling.labelled import Classes, ForegroundPlan, LabelledDataset, Marks, annotated, marks_of
@@ -40,8 +41,6 @@ from maesil.training.batches import Batches
 from maesil.training.live_progress import LiveProgress
 from maesil.training.trainer import Card, Job, fit, prepare_process
 from maesil.version import commit
-
-KIND = "segmentation"
 
 
 class MissingLabelsWarning(MaesilWarning):
@@ -77,7 +76,7 @@ def finetune_segmentation(
     config = _settled(config, card)
     classes, scans = annotated(store, config.labels.classes, partial=config.labels.partial)
     division = divide(store, scans, config, card.config().superpatch)
-    with locked(run):
+    with locked(run, SEGMENTATION):
         if is_first_rank():
             settle(config, run, store.fingerprint)
         bar = LiveProgress(console or Console(quiet=True), "fine-tuning", progress)
@@ -181,7 +180,7 @@ def _record(
     settings = to_dict(config)
     settings["data"].pop("store")  # a local path
     return {
-        "kind": KIND,
+        "kind": SEGMENTATION,
         "maesil": __version__,
         "commit": commit(),
         "config": settings,
