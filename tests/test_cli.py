@@ -235,6 +235,10 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "x.png"], "not the name of a NIfTI file"),
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "missing/x.nii.gz"], "mkdir -p missing"),
         (["reconstruct", "nowhere", "x.nii.gz", "--out", "my scans/x.nii.gz"], "mkdir -p 'my scans'"),
+        (["datasets", ".", "--out", "there"], "this is a folder, and a file would be written"),
+        (["datasets", ".", "--table", "there"], "this is a folder"),
+        (["masks", "--out", "there"], "this is a folder"),
+        (["embed", "nowhere", "store", "--out", "table.csv"], "this is a folder"),
         (["embed", "nowhere", "store", "--out", "my scans/x.csv"], "mkdir -p 'my scans'"),
         (["prepare", "x", "--out", "store", "--spacing-mm", "-1"], "--spacing-mm is -1.0: it should be greater than 0"),
         (["pretrain", "demo", "--run", "x", "--train.steps", "0"], "--train.steps is 0: it should be greater than 0"),
@@ -247,6 +251,7 @@ def test_errors__are_messages_with_exit_code_2(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "there").mkdir()
     (tmp_path / "there" / "manifest.json").touch()
+    (tmp_path / "table.csv").mkdir()
     for run in ("first", "second"):
         (tmp_path / "runs" / run / "checkpoints").mkdir(parents=True)
     (tmp_path / "runs" / "list.json").touch()
@@ -495,6 +500,10 @@ def test_datasets__prints_table_1_and_writes_the_list(
     assert f"maesil prepare {out}" in printed.err.replace("\n", " ")
     assert main(["datasets", str(scans), "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["collections"][0]["scans"] == 4
+    other = tmp_path / "other.json"
+    assert main(["datasets", str(scans), "--out", str(other), "--table", str(tmp_path / "t.xlsx")]) == 2
+    assert "a table can't be a '.xlsx' file" in capsys.readouterr().err
+    assert not other.exists(), "refused before the work"
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from maesil.errors import ConfigError
-from maesil.files import read_json, replacing, write_json, write_text
+from maesil.files import read_json, replacing, require_output, write_json, write_text
 
 
 def test_replacing__a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -30,3 +30,23 @@ def test_write_json__a_folder_that_is_a_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="the folder cannot be created"):
         write_json(tmp_path / "file" / "a.json", {})
     assert read_json(write_json(tmp_path / "a.json", {"a": 1})) == {"a": 1}
+
+
+def test_require_output__tells_before_the_work_what_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path, message in (
+        (tmp_path, "this is a folder"),
+        (tmp_path / "file" / "new" / "a.txt", "a file has its name"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            require_output(path)
+    assert require_output(tmp_path / "new" / "folder" / "a.txt") == tmp_path / "new" / "folder" / "a.txt"
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_replacing__what_the_system_refuses_is_a_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="the file cannot be written: Is a directory"):
+        write_text(tmp_path, "x")
+    with pytest.raises(ConfigError, match="No space left"), replacing(tmp_path / "a"):
+        raise OSError(28, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

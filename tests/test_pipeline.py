@@ -14,6 +14,7 @@ import pytest
 from maesil import pipeline
 from maesil.cli import main
 from maesil.config import RunConfig
+from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.store.prepare import PrepareConfig
 from maesil.store.scanstore import ScanStore
@@ -83,6 +84,10 @@ def test_pipeline__from_scans_to_a_page_with_strings(tiny_config: RunConfig, sca
         words = ["reconstruct", str(run), str(scans / "a.nii.gz"), "--out", str(tmp_path / "c.nii.gz"), *flags]
         assert main(words) == 0
         assert (tmp_path / "c.nii.gz").read_bytes() == same.read_bytes()
+    before = rebuilt.read_bytes()
+    with pytest.raises(ConfigError, match="the scan's own"):
+        pipeline.reconstruct(run, rebuilt, rebuilt)
+    assert rebuilt.read_bytes() == before
     pipeline.embed(run, store, table)
     scan = ScanStore(store).entries[0].scan_id
     assert len(pipeline.similar(table, scan)) == 3

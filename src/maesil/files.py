@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shlex
 import stat
@@ -12,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, reason
 
 AnyPath = str | Path
 """A path as a caller of a public function may give it."""
@@ -34,15 +35,34 @@ def replacing(path: Path) -> Iterator[Path]:
         path: Path of the file; its folder is created if missing.
 
     Raises:
-        ConfigError: The folder cannot be created.
+        ConfigError: The folder cannot be created, or the file cannot be written.
     """
     make_folder(path.parent)
     fresh = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
     try:
         yield fresh
         fresh.replace(path)
+    except OSError as error:
+        fix = "make room, or give another"
+        raise ConfigError(f"the file cannot be written: {reason(error)}", where=path, fix=fix) from error
     finally:
         fresh.unlink(missing_ok=True)
+
+
+def require_output(path: Path) -> Path:
+    """Checks, before the work, that a file can be written; returns its path.
+
+    Raises:
+        ConfigError: A folder has its name, or its folder cannot be created or written.
+    """
+    if path.is_dir():
+        raise ConfigError("this is a folder, and a file would be written", where=path, fix="give the name of a file")
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir():
+        raise ConfigError("the folder cannot be created: a file has its name", where=path.parent, fix="give another")
+    if not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError("its folder cannot be written", where=path, fix="give another")
+    return path
 
 
 def make_folder(path: Path) -> Path:

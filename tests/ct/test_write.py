@@ -11,7 +11,7 @@ from maesil.ct import write as module
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.volume import Volume
-from maesil.ct.write import write_nifti
+from maesil.ct.write import nifti_ending, read_apart, sibling_path, write_nifti
 from maesil.errors import ConfigError, ScanError
 
 ORIENTATIONS = ["".join(letters) for axes in permutations(("SI", "PA", "LR")) for letters in product(*axes)]
@@ -94,3 +94,33 @@ def test_write_nifti__refuses_what_nifti_cannot_say(tmp_path: Path) -> None:
     tilted[1, 0] = 0.3
     with pytest.raises(ScanError, match="sheared"):
         write_nifti(tmp_path / "v.nii", Volume(np.zeros((2, 2, 2), np.int16), Geometry((2, 2, 2), tilted)))
+
+
+def test_read_apart__refuses_to_replace_a_file_of_the_scan(tmp_path: Path) -> None:
+    scan, free = tmp_path / "v.nii", tmp_path / "found.nii"
+    write_nifti(scan, oblique_volume())
+    (tmp_path / "link.nii").symlink_to(scan)
+    (tmp_path / "folder").mkdir()
+    for own in (scan, tmp_path / "link.nii", tmp_path / "folder" / ".." / "v.nii"):
+        for at, name in ((scan, own), (own, scan)):
+            with pytest.raises(ConfigError, match="the scan's own"):
+                read_apart(at, (free, name))
+    assert read_apart(scan, (free,)).shape == (3, 4, 5)
+    with pytest.raises(ScanError, match="no such file"):
+        read_apart(free, (free,))
+
+
+def test_read_apart__knows_the_data_files_of_a_header(tmp_path: Path) -> None:
+    image = SimpleITK.GetImageFromArray(np.zeros((3, 4, 5), dtype=np.int16))
+    SimpleITK.WriteImage(image, tmp_path / "v.mhd")
+    with pytest.raises(ConfigError, match="the scan's own"):
+        read_apart(tmp_path / "v.mhd", (tmp_path / "v.raw",))
+
+
+def test_nifti_ending__a_folder_of_that_name(tmp_path: Path) -> None:
+    (tmp_path / "v.nii").mkdir()
+    (tmp_path / "w_mask.nii").mkdir()
+    with pytest.raises(ConfigError, match="this is a folder"):
+        nifti_ending(tmp_path / "v.nii")
+    with pytest.raises(ConfigError, match="this is a folder"):
+        sibling_path(tmp_path / "w.nii", "_mask.nii")

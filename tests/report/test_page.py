@@ -34,7 +34,7 @@ from maesil.report.describe import curves_of
 from maesil.report.figures import figure3, panels, save_figure
 from maesil.report.gallery import mask_gallery
 from maesil.report.page import Curve, Page, encode_case, write_page
-from maesil.report.run import make_case
+from maesil.report.run import make_case, picture_beside
 from maesil.runs.load import LoadedModel, load_run
 from maesil.sampling.regions import Region
 from maesil.store.prepare import PrepareConfig, prepare
@@ -242,6 +242,15 @@ def test_page__of_a_run_works_in_a_browser(tiny_config: RunConfig, tmp_path: Pat
     for view, (down, across) in {"axial": (1, 2), "coronal": (0, 2), "sagittal": (0, 1)}.items():
         ratio = [float(part) for part in found[view][2].split("/")]
         assert ratio == [2.0 * shape[across], 2.0 * shape[down]], view
+
+
+def test_report__refuses_outputs_that_cannot_be_written_before_the_work(tmp_path: Path) -> None:
+    (tmp_path / "page.png").mkdir()
+    for name, message in ((".", "this is a folder"), ("other.png", "has this name"), ("page.html", "this is a folder")):
+        with pytest.raises(ConfigError, match=message):
+            picture_beside(tmp_path / name)
+    with pytest.raises(ConfigError, match="this is a folder"):
+        pipeline.evaluate("nowhere", json_path=tmp_path)
 
 
 def test_report__of_a_split_that_was_not_evaluated_says_what_to_run(

@@ -73,7 +73,10 @@ def main(words: Sequence[str]) -> int:
     """Reads the folders, prints Table I, and writes the list of scans."""
     call = parse(Datasets, "datasets", words)
     from maesil import pipeline
+    from maesil.report.table1 import require_table1
 
+    if call.table is not None:
+        require_table1(call.table)
     screen = console()
     with scan_bar(screen, "looking") as progress:
         unified = pipeline.datasets(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from maesil.ct.geometry import MAX_SHEAR
-from maesil.ct.readers import READERS
+from maesil.ct.readers import READERS, read, reader_of, require_there
+from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, ScanError
-from maesil.files import quoted
+from maesil.files import quoted, require_output
 
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SCANNER = 1
@@ -25,7 +27,7 @@ def write_nifti(path: str | Path, volume: Volume) -> None:
     (k, j, i), which `read` reverses.
 
     Raises:
-        ConfigError: The path ends in neither .nii nor .nii.gz, or its folder does not exist.
+        ConfigError: The path ends in neither .nii nor .nii.gz, its folder does not exist, or it is a folder.
         ScanError: The geometry is sheared, which a qform cannot represent, or is too large for NIfTI-1.
     """
     path = Path(path)
@@ -60,7 +62,7 @@ def nifti_ending(path: Path) -> str:
     """The ending of the name of a NIfTI file; call it before long work to check that the file can be written.
 
     Raises:
-        ConfigError: The name ends in neither .nii nor .nii.gz, or its folder does not exist.
+        ConfigError: The name ends in neither .nii nor .nii.gz, its folder does not exist, or it is a folder.
     """
     ending = READERS["NIfTI"].ending_of(path.name)
     if ending is None:
@@ -69,12 +71,43 @@ def nifti_ending(path: Path) -> str:
         )
     if not path.parent.is_dir():
         raise ConfigError("the folder of the file does not exist", where=path, fix=f"mkdir -p {quoted(path.parent)}")
+    require_output(path)
     return ending
 
 
 def sibling_path(path: Path, suffix: str) -> Path:
     """The path NAME and a suffix, next to a NIfTI file NAME.nii.gz; raises like `nifti_ending`."""
-    return path.with_name(path.name[: -len(nifti_ending(path))] + suffix)
+    return require_output(path.with_name(path.name[: -len(nifti_ending(path))] + suffix))
+
+
+def read_apart(
+    scan: Path, outputs: Sequence[Path], *, series: str | None = None, options: ReadOptions = STRICT
+) -> Volume:
+    """Reads a scan from which other files are made, none of which may take the place of its own.
+
+    Args:
+        scan: The scan: a file or DICOM folder.
+        outputs: The files that will be written.
+        series: The DICOM series to read, if the folder contains several.
+        options: What to do about scans that are refused otherwise.
+
+    Raises:
+        ScanError: The scan cannot be read, or is invalid.
+        ConfigError: A file to be written is one of the scan's, by this or another name; nothing is written.
+    """
+    files = _files_of(scan, series)
+    for out in outputs:
+        if out.exists() and any(out.samefile(file) for file in files):
+            raise ConfigError("this file is the scan's own, and would be replaced", where=out, fix="give another --out")
+    return read(scan, series=series, files=files, options=options)
+
+
+def _files_of(scan: Path, series: str | None) -> tuple[Path, ...]:
+    """The files of a scan; none if they cannot be found: reading the scan says why."""
+    try:
+        return reader_of(require_there(scan)).files(scan, series)
+    except ScanError:
+        return ()
 
 
 def _require_writable(volume: Volume, path: Path | None) -> None:

@@ -20,7 +20,7 @@ from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
 from maesil.datasets.weighting import Weighting
-from maesil.files import AnyPath, as_paths
+from maesil.files import AnyPath, as_paths, require_output
 from maesil.progress import Progress
 
 
@@ -73,10 +73,11 @@ def unify(
         progress: Function called after every inspected scan.
 
     Raises:
-        ConfigError: A root does not exist, none holds a scan, or the temperature is not in [0, 1].
+        ConfigError: A root does not exist, none holds a scan, the list cannot be written, or the temperature is not in
+            [0, 1].
     """
     roots = as_paths(roots)
-    out = None if out is None else Path(out)
+    out = None if out is None else require_output(Path(out))
     known = {scan.scan_id: scan.dataset for scan in earlier_scans(out)} if out is not None else {}
     found = find_scans(roots, dataset, kept_salt, keep_names=keep_names, known=known.get, layout=layout)
     looked = facts_of_all(found.scans, progress, options)

@@ -8,11 +8,10 @@ from typing import Literal
 import numpy as np
 
 from maesil.ct.doubts import warn_of_doubts
-from maesil.ct.readers import read
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
-from maesil.ct.write import nifti_ending, sibling_path, write_nifti
+from maesil.ct.write import nifti_ending, read_apart, sibling_path, write_nifti
 from maesil.evaluation.rebuild import rebuild
 from maesil.evaluation.whole_scan import rebuild_whole
 from maesil.files import AnyPath
@@ -56,12 +55,13 @@ def reconstruct(
 
     Raises:
         ScanError: The scan cannot be read, or is invalid.
-        ConfigError: `out` is not a NIfTI file name.
+        ConfigError: `out` is not a NIfTI file name, cannot be written, or is a file of the scan, as may be the file
+            next to it.
     """
     run, scan, out = Path(run), Path(scan), Path(out)
     mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
     loaded = load_run(run, checkpoint=checkpoint)
-    original = read(scan, series=series, options=options)
+    original = read_apart(scan, (out, mask_out), series=series, options=options)
     warn_of_doubts(original, scan)
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"], where=scan)

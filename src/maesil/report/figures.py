@@ -14,6 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import View
+from maesil.files import replacing
 from maesil.report.case import EDGES, VIEWS, Case, cut, pixel_mm
 
 PICTURES = (".png", ".svg", ".pdf")
@@ -100,11 +101,11 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
     """Writes a figure in the format of the file's suffix; needs no display.
 
     Raises:
-        ConfigError: The suffix is not an image format.
+        ConfigError: The suffix is not an image format, or the file cannot be written.
     """
     if path.suffix.lower() not in PICTURES:
         fix = f"use one of: {', '.join(PICTURES)}"
         raise ConfigError(f"figures can't be written as '{path.suffix}'", where=path, fix=fix)
-    path.parent.mkdir(parents=True, exist_ok=True)
     FigureCanvasAgg(figure)
-    figure.savefig(path, dpi=dpi)
+    with replacing(path) as fresh:
+        figure.savefig(fresh, dpi=dpi)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from maesil.files import AnyPath
+from maesil.files import AnyPath, require_output
 from maesil.grid import PatchGrid
 from maesil.masking import MASKINGS
 from maesil.report.figures import save_figure
@@ -21,8 +21,11 @@ def masks(out: AnyPath, grid: Shape3 = (16, 16, 16), seed: int = 0) -> None:
         out: The image file: .png, .svg or .pdf.
         grid: Number of patches along (S, P, L).
         seed: Seed of the masks.
+
+    Raises:
+        ConfigError: The suffix is another one, or the file cannot be written.
     """
-    out = Path(out)
+    out = require_output(Path(out))
     patches = PatchGrid(grid, (1, 1, 1))
     drawn = {}
     for name, kind in MASKINGS.items():

@@ -16,7 +16,7 @@ from maesil.evaluation.record import Evaluated, read_record, scores_folder
 from maesil.evaluation.runner import held_out, rebuild_region, under
 from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.tables import tabulate
-from maesil.files import AnyPath, as_paths
+from maesil.files import AnyPath, as_paths, require_output
 from maesil.progress import Progress
 from maesil.report.case import Case
 from maesil.report.describe import run_page
@@ -56,12 +56,13 @@ def report(
 
     Raises:
         CheckpointError: The run was not evaluated, or its checkpoint has changed since.
-        ConfigError: None of the scans was scored.
+        ConfigError: None of the scans was scored, or `out` or the picture next to it cannot be written.
     """
     run = Path(run)
-    out = None if out is None else Path(out)
+    path = run / page_name(split) if out is None else Path(out)
     stores = () if store is None else tuple(as_paths(store))
-    record = checkpoint_of(run)[1]
+    record = checkpoint_of(run)[1]  # raises a clear error if there is no such run
+    picture = picture_beside(path)
     given = ScanStore(stores).fingerprint if stores else None
     folder = scores_folder(run, split, "", given=given, own=record.get("store"))
     _require_scores(run, split, folder)
@@ -88,9 +89,22 @@ def report(
     network = loaded.config.model.describe()
     again = repeat_commands(run, evaluated, split, scans, stores)
     page = run_page(run, loaded.record, network, loaded.model.last_stage, parameters, table, cases, caution, again)
-    path = write_page(out or run / page_name(split), page)
-    save_figure(figure3(cases[0]), path.with_suffix(".png"))
+    write_page(path, page)
+    save_figure(figure3(cases[0]), picture)
     return path
+
+
+def picture_beside(page: Path) -> Path:
+    """The picture that is written next to a page, once both are sure to be written.
+
+    Raises:
+        ConfigError: One of them cannot be written, or they have the same name.
+    """
+    picture = page.with_suffix(".png")
+    if picture == page:
+        raise ConfigError("the picture next to the page has this name", where=page, fix="end the page's name in .html")
+    require_output(page)
+    return require_output(picture)
 
 
 def page_name(split: str) -> str:

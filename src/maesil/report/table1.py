@@ -8,18 +8,28 @@ from maesil.datasets.overview import HEADER, rows_of
 from maesil.datasets.unify import Unified
 from maesil.errors import ConfigError
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
-from maesil.files import AnyPath, write_text
+from maesil.files import AnyPath, require_output, write_text
+
+WRITERS = {".md": sheet_to_markdown, ".tex": sheet_to_latex, ".csv": sheet_to_csv}
 
 
 def write_table1(unified: Unified, path: AnyPath) -> None:
     """Writes Table I in the format of the file's suffix: .md, .tex or .csv.
 
     Raises:
-        ConfigError: The suffix is another one.
+        ConfigError: The suffix is another one, or the file cannot be written.
     """
-    path = Path(path)
+    path = require_table1(Path(path))
     sheet = Sheet(HEADER, rows_of(unified.collections, unified.patients), texts=3, title="Table I")
-    writers = {".md": sheet_to_markdown, ".tex": sheet_to_latex, ".csv": sheet_to_csv}
-    if path.suffix not in writers:
+    write_text(path, WRITERS[path.suffix](sheet))
+
+
+def require_table1(path: Path) -> Path:
+    """Checks, before the work, that `write_table1` can write here; returns the path.
+
+    Raises:
+        ConfigError: The suffix is another one, or the file cannot be written.
+    """
+    if path.suffix not in WRITERS:
         raise ConfigError(f"a table can't be a '{path.suffix}' file", where=path, fix="use .md, .tex or .csv")
-    write_text(path, writers[path.suffix](sheet))
+    return require_output(path)

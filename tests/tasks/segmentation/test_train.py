@@ -111,6 +111,10 @@ def test_commands__train_score_predict(
     overlap = 2 * ((marked == 1) & (labels == 1)).sum() / ((marked == 1).sum() + (labels == 1).sum())
     assert overlap == pytest.approx(rows[0]["dice"], abs=0.02), "on the scan's own grid, the same structure"
     assert json.loads((tmp_path / "found_classes.json").read_text()) == {"1": "bright", "2": "dark"}
+    before = out.read_bytes()
+    assert main(["predict", str(run), str(out), "--out", str(out)]) == 2
+    assert "the scan's own" in capsys.readouterr().err
+    assert out.read_bytes() == before
     assert "segmentation" in (run / "checkpoints" / "last" / "card.md").read_text().lower()
     assert main(flags(store, encoder, run)) == 0
     assert "already finished" in capsys.readouterr().err

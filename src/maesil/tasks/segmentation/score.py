@@ -18,11 +18,10 @@ from monai.inferers.utils import sliding_window_inference
 from maesil.counts import count_of
 from maesil.ct.doubts import warn_of_doubts
 from maesil.ct.geometry import Geometry
-from maesil.ct.readers import read
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
-from maesil.ct.write import sibling_path, write_nifti
+from maesil.ct.write import read_apart, sibling_path, write_nifti
 from maesil.encoder.card import Transfer
 from maesil.encoder.start import seen_notes
 from maesil.errors import CheckpointError, StoreError
@@ -294,12 +293,13 @@ def predict(
     Raises:
         CheckpointError: The run is not a segmentation run.
         ScanError: The scan cannot be read, or is invalid.
-        ConfigError: `out` is not a NIfTI file name.
+        ConfigError: `out` is not a NIfTI file name, cannot be written, or is a file of the scan, as may be the file
+            next to it.
     """
     run, scan, out = Path(run), Path(scan), Path(out)
     names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
-    original = read(scan, series=series, options=options)
+    original = read_apart(scan, (out, names), series=series, options=options)
     warn_of_doubts(original, scan)
     volume = conform(original, loaded.record["prepare"], where=scan)
     after = Windows(loaded.model, [volume.shape], progress).of(scan.name)
