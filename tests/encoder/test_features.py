@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from maesil.encoder.features import NUMBERS, TEXTS, Features, read_features, write_features
+from maesil.errors import ConfigError
 
 
 @pytest.mark.parametrize("ending", [".npz", ".csv", ".parquet"])
@@ -33,3 +34,26 @@ def test_read_features__of_a_table_without_the_newer_columns(tmp_path: Path) -> 
     found = read_features(path)
     assert found.texts["seen"] == found.texts["groups"] == ["unknown"]
     assert np.isinf(found.numbers["radius_mm"]).all()
+
+
+def test_read_features__damaged_or_foreign_files(tmp_path: Path) -> None:
+    texts, numbers = {name: ["a", "b"] for name in TEXTS}, {name: np.ones(2) for name in NUMBERS}
+    sound = write_features(Features(texts, numbers, np.ones((2, 2), np.float32)), tmp_path / "sound.npz").read_bytes()
+    table = write_features(Features(texts, numbers, np.ones((2, 2), np.float32)), tmp_path / "sound.csv").read_bytes()
+    np.save(tmp_path / "array.npy", np.ones(3))
+    np.savez(tmp_path / "short.npz", vectors=np.ones((3, 2)), **texts, **numbers)
+    files = {
+        "empty.npz": b"",
+        "cut.npz": sound[:-100],
+        "flipped.npz": sound[:100] + bytes(100) + sound[200:],
+        "array.npz": (tmp_path / "array.npy").read_bytes(),
+        "short.npz": (tmp_path / "short.npz").read_bytes(),
+        "header.csv": table.splitlines(keepends=True)[0],
+        "empty.csv": b"",
+        "binary.csv": sound,
+        "words.csv": b"a,b\n1,2\n",
+    }
+    for name, content in files.items():
+        (tmp_path / name).write_bytes(content)
+        with pytest.raises(ConfigError, match="not a table of features"):
+            read_features(tmp_path / name)

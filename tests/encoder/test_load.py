@@ -17,6 +17,7 @@ from maesil.encoder.card import Transfer
 from maesil.errors import CheckpointError, DownloadError
 from maesil.export.targets import export
 from maesil.presets.baselines import baseline
+from maesil.runs.from_weights import initial_of
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +71,17 @@ def test_load__truncated_weights(copied: Path) -> None:
 def test_load__another_format(copied: Path) -> None:
     with pytest.raises(CheckpointError, match="format 99; this maesil reads 1 and 2"):
         maesil.load(edited(copied, format=99))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [("", "cannot be read"), ("[]", "not written by maesil"), ('{"format": 2}', "no sound model"), ("{", "cannot be")],
+)
+def test_load__a_foreign_description(text: str, says: str, copied: Path) -> None:
+    (copied / "transfer.json").write_text(text)
+    for read in (maesil.load, Transfer.read, lambda folder: initial_of(str(folder))):
+        with pytest.raises(CheckpointError, match=says):
+            read(copied)
 
 
 def test_load__wrong_patch_size(copied: Path) -> None:

@@ -137,7 +137,9 @@ def test_scan_store__an_unfinished_store_is_not_opened(sources: Path, tmp_path: 
         ScanStore(tmp_path / "store")
 
 
-@pytest.mark.parametrize(("text", "says"), [("{", "cannot be read"), ('{"format": 99}', "format 99")])
+@pytest.mark.parametrize(
+    ("text", "says"), [("{", "cannot be read"), ("[]", "not written by maesil"), ('{"format": 99}', "format 99")]
+)
 def test_scan_store__a_manifest_of_another_kind(tmp_path: Path, text: str, says: str) -> None:
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(StoreError, match=says):

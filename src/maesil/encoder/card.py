@@ -13,18 +13,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from maesil.config import explain
-from maesil.errors import CheckpointError, reason
+from maesil.errors import CheckpointError
 from maesil.files import as_umask_allows, write_text
 from maesil.models import MAEConfig
 from maesil.models.backbone import Backbone
+from maesil.runs.exported import FORMAT, read_exported
+from maesil.runs.kinds import EXPORTED
 from maesil.store.settings import voxels
 
-TRANSFER = "transfer.json"
 WEIGHTS = "model.safetensors"
-FORMAT = 2
-"""Format version of transfer.json, raised whenever old versions of maesil could not read a new file."""
-READABLE = (1, 2)
-"""Format versions that can be read; version 1 does not record which patients the encoder was trained on."""
 
 _MODEL = TypeAdapter(MAEConfig)
 
@@ -103,25 +100,14 @@ class Transfer:
         Raises:
             CheckpointError: The file is absent, damaged, or in a newer format.
         """
-        path = folder / TRANSFER
         try:
-            values = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise CheckpointError(f"{TRANSFER} cannot be read: {reason(error)}", where=folder) from error
-        if values.get("format") not in READABLE:
-            raise CheckpointError(
-                f"{TRANSFER} has format {values.get('format')}; this maesil reads {' and '.join(map(str, READABLE))}",
-                where=path,
-                fix="export the run again with this version, or install the version that wrote it",
-            )
-        try:
-            return Transfer(**{**values, "format": FORMAT})
+            return Transfer(**{**read_exported(folder), "format": FORMAT})
         except TypeError as error:
-            raise CheckpointError(f"{TRANSFER} was not written by maesil: {error}", where=path) from error
+            raise CheckpointError(f"{EXPORTED} was not written by maesil: {error}", where=folder / EXPORTED) from error
 
     def write(self, folder: Path) -> None:
         """Writes transfer.json."""
-        write_text(folder / TRANSFER, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
+        write_text(folder / EXPORTED, json.dumps(asdict(self), indent=2, sort_keys=True) + "\n")
 
     def config(self) -> MAEConfig:
         """The network's settings, validated."""
@@ -129,7 +115,7 @@ class Transfer:
             return _MODEL.validate_python(dict(self.model))
         except ValidationError as error:
             wrong = explain(error, MAEConfig)
-            raise CheckpointError(f"{TRANSFER}: model: {wrong.what}", fix=wrong.fix) from error
+            raise CheckpointError(f"{EXPORTED}: model: {wrong.what}", fix=wrong.fix) from error
 
     def backbone(self) -> Backbone:
         """The network, with random weights."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -16,7 +18,7 @@ from maesil.encoder.card import Transfer
 from maesil.encoder.feature_file import require_features, require_table
 from maesil.encoder.start import require_same_voxels
 from maesil.encoder.tokens import TOGETHER, pooled, scan_tokens, weighted_mean
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, reason
 from maesil.extras import optional
 from maesil.files import replacing
 from maesil.models.backbone import Backbone
@@ -32,6 +34,8 @@ SEEN, UNSEEN, UNKNOWN = "yes", "no", "unknown"
 """Whether the encoder was trained on a row's patient, as far as the encoder's checkpoint records it.
 Groups are unknown, too, in tables that were written before they were recorded."""
 NUMBERS = ("x_mm", "y_mm", "z_mm", "radius_mm", "start_s", "start_p", "start_l", "tissue_share", "tokens")
+BROKEN = (KeyError, ValueError, TypeError, OSError, EOFError, BadZipFile, zlib.error)
+"""What reading a damaged file, or one of another kind, raises."""
 
 
 @dataclass(frozen=True)
@@ -172,19 +176,23 @@ def read_features(path: Path) -> Features:
         columns = _read_columns(path)
         names = sorted(name for name in columns if name[0] == "f" and name[1:].isdigit())
         vectors = columns["vectors"] if "vectors" in columns else np.stack([columns[name] for name in names], axis=1)
+        if not vectors.size or {len(columns[name]) for name in columns} != {len(vectors)}:
+            raise ValueError("it has no vectors, or not one of every row")
         columns.setdefault("seen", [UNKNOWN] * len(vectors))  # older tables lack these columns
         columns.setdefault("groups", [UNKNOWN] * len(vectors))
         columns.setdefault("radius_mm", [np.inf] * len(vectors))
         texts = {name: [str(value) for value in columns[name]] for name in TEXTS}
         numbers = {name: np.asarray(columns[name], dtype=np.float64) for name in NUMBERS}
         return Features(texts, numbers, np.asarray(vectors, dtype=np.float32))
-    except (KeyError, ValueError, OSError) as error:
-        raise ConfigError(f"not a table of features: {error}", where=path, fix="write one: maesil embed") from error
+    except BROKEN as error:
+        raise ConfigError(
+            f"not a table of features: {reason(error)}", where=path, fix="write one: maesil embed"
+        ) from error
 
 
 def _read_columns(path: Path) -> dict[str, Any]:
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
+        with path.open("rb") as stored, np.load(stored, allow_pickle=False) as file:
             return dict(file)
     if path.suffix == ".parquet":
         optional("pyarrow", "tables")

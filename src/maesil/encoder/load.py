@@ -9,14 +9,14 @@ from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer
+from maesil.encoder.card import WEIGHTS, Transfer
 from maesil.encoder.pretrained import PretrainedEncoder
 from maesil.encoder.source import HUB, local_folder
 from maesil.errors import CheckpointError, DownloadError
 from maesil.models.backbone import Backbone, backbone_of
 from maesil.models.mae import MaskedAutoencoder
 from maesil.models.transfer import transfer
-from maesil.runs.kinds import holds_run
+from maesil.runs.kinds import EXPORTED, holds_run
 from maesil.runs.load import load_run
 from maesil.runs.published import require_sums
 
@@ -45,7 +45,7 @@ def load_with_card(source: str | Path, *, checkpoint: Literal["last", "best"] = 
     """Like `load`, but also returns the description of the weights."""
     folder = local_folder(str(source)) or _downloaded(str(source).removeprefix(HUB))
     require_sums(folder)
-    if (folder / TRANSFER).is_file() and not holds_run(folder):
+    if (folder / EXPORTED).is_file() and not holds_run(folder):
         return _exported(folder)
     loaded = load_run(folder, checkpoint=checkpoint, device="cpu")
     card = Transfer.from_record(loaded.record)

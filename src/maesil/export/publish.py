@@ -12,11 +12,12 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from maesil.encoder.card import TRANSFER, WEIGHTS, Transfer, model_card
+from maesil.encoder.card import WEIGHTS, Transfer, model_card
 from maesil.errors import CheckpointError, ConfigError
 from maesil.export.targets import replace_folder
 from maesil.files import AnyPath, as_umask_allows, write_text
 from maesil.models.mae import MaskedAutoencoder
+from maesil.runs.kinds import EXPORTED
 from maesil.runs.load import load_run
 from maesil.runs.published import LARGEST_BYTES, write_sums
 from maesil.training.checkpoint_folder import CONFIG
@@ -66,7 +67,7 @@ def publish(run: AnyPath, out: AnyPath, about: AnyPath, *, checkpoint: Literal["
         ConfigError: The text does not name a licence, or the folder has something else in it.
     """
     out, text = Path(out).resolve(), _text(Path(about))  # "." has no name, and a link is not a folder to replace
-    if out.is_dir() and any(out.iterdir()) and not (out / TRANSFER).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).is_file():
         raise ConfigError("this folder is neither empty nor published weights", where=out, fix="give a new one")
     loaded = load_run(Path(run), checkpoint=checkpoint, device="cpu")
     card = replace(Transfer.from_record(loaded.record), target="maesil.load", weights={WEIGHTS: "encoder."})

@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from pkgutil import resolve_name
 
-from maesil.encoder.card import TRANSFER, Transfer, model_card
+from maesil.encoder.card import Transfer, model_card
 from maesil.errors import ConfigError
 from maesil.export import TARGETS
 from maesil.files import write_text
 from maesil.models.backbone import Backbone
+from maesil.runs.kinds import EXPORTED
 
 Writer = Callable[[Backbone, Transfer, Path], str]
 """(backbone, its description, folder) -> lines of Python that load the folder, for its model card.
@@ -44,7 +45,7 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
     write: Writer = resolve_name(f"{__package__}.{writer}")
     if out.exists() and not out.is_dir():
         raise ConfigError("this is a file", where=out, fix="give a folder: --out DIR")
-    if out.is_dir() and any(out.iterdir()) and not (out / TRANSFER).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).is_file():
         raise ConfigError("this folder is neither empty nor an export", where=out, fix=NEW_FOLDER)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)

@@ -14,9 +14,10 @@ from torch import Tensor
 from maesil.config import RunConfig, flat, to_dict
 from maesil.counts import count_of
 from maesil.errors import CheckpointError, ConfigError, reason
-from maesil.files import read_json, sha256_of
+from maesil.files import sha256_of
 from maesil.models import Pretrainer
 from maesil.runs.checkpoints import checkpoint_of
+from maesil.runs.exported import read_exported
 from maesil.runs.kinds import EXPORTED
 from maesil.runs.published import is_published, published
 from maesil.store.settings import grid_of, grids_against, grids_of
@@ -80,7 +81,7 @@ def initial_of(source: str) -> Initial:
     """
     folder = published(source) if is_published(source) else Path(source)
     if (folder / EXPORTED).is_file():
-        card = read_json(folder / EXPORTED)
+        card = read_exported(folder)
         model, window = card["model"], {end: card[end] for end in ("low_hu", "high_hu")}
         about = {"preset": card["preset"], "voxels": card["voxels"], "seen": card.get("seen")}
         step = card["step"]

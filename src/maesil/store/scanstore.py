@@ -356,7 +356,7 @@ def _read_manifest(path: Path, kvstore: Mapping[str, Any], context: ts.Context) 
     address, again = address_of(path), "run `maesil prepare` again"
     try:
         found = read_file(kvstore, MANIFEST, context)
-        manifest: dict[str, Any] = {} if found is None else json.loads(found)
+        manifest: Any = {} if found is None else json.loads(found)
     except (OSError, ValueError) as error:
         raise read_error(error, "the manifest cannot be read", path, again) from error
     if found is None:
@@ -364,10 +364,12 @@ def _read_manifest(path: Path, kvstore: Mapping[str, Any], context: ts.Context) 
             raise StoreError("this store is not finished", where=path, fix="run the same `maesil prepare` again")
         fix = "write one with `maesil prepare SCANS --out STORE`"
         raise NoStoreError("there is no store here", where=path, fix=fix)
+    if not isinstance(manifest, dict):
+        raise StoreError("the manifest was not written by maesil", where=path, fix="prepare it again")
     if manifest.get("format") != FORMAT:
         raise StoreError(
             f"the store has format {manifest.get('format')}, not {FORMAT}", where=path, fix="prepare it again"
         )
     if address is not None:
         require_ranges(f"{address}/{MANIFEST}")
-    return manifest
+    return dict(manifest)

@@ -46,7 +46,9 @@ def checkpoint_folder(path: Path, which: str = "last") -> Path:
 def read_config(folder: Path) -> dict[str, Any]:
     """Reads a checkpoint's config.json."""
     try:
-        config: dict[str, Any] = json.loads((folder / CONFIG).read_text())
+        config = json.loads((folder / CONFIG).read_text())
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{CONFIG} cannot be read: {reason(error)}", where=folder) from error
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{CONFIG} was not written by maesil", where=folder)
     return config
