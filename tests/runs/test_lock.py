@@ -14,6 +14,7 @@ import pytest
 from maesil import pipeline
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
+from maesil.rank import GLOBAL, NODES, VARIABLES, is_first_rank
 from maesil.runs.kinds import (
     CLASSIFICATION,
     COMPARISON,
@@ -56,6 +57,31 @@ def test_locked__ranks_share_the_lock_of_the_first(
         monkeypatch.setenv(variable, "0")
         with pytest.raises(ConfigError, match="another call"), locked(tmp_path):
             raise AssertionError("two first ranks")
+
+
+@pytest.mark.parametrize(
+    ("given", "first"),
+    [
+        ({}, True),
+        ({"NODE_RANK": "0"}, True),
+        ({"NODE_RANK": "1"}, False),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0"}, False),
+        ({"NODE_RANK": "0", "LOCAL_RANK": "1"}, False),
+        ({"GROUP_RANK": "1"}, False),
+        ({"GROUP_RANK": "1", "LOCAL_RANK": "0", "RANK": "2"}, False),
+        ({"GROUP_RANK": "0", "LOCAL_RANK": "0", "RANK": "0"}, True),
+        ({"NODE_RANK": "1", "LOCAL_RANK": "0", "RANK": "0"}, True),  # torchrun knows best
+        ({"SLURM_PROCID": "0"}, True),
+        ({"SLURM_PROCID": "3"}, False),
+    ],
+    ids=str,
+)
+def test_is_first_rank__of_all_machines(given: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in (GLOBAL, *VARIABLES, *NODES):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    assert is_first_rank() == first
 
 
 def test_locked__a_place_that_cannot_be_written(tmp_path: Path) -> None:
