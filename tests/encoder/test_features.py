@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
 
-from maesil.encoder.features import NUMBERS, TEXTS, Features, read_features, write_features
+from maesil.encoder.features import NUMBERS, TEXTS, Features, read_features, similar, write_features
 from maesil.errors import ConfigError
 
 
@@ -57,3 +59,25 @@ def test_read_features__damaged_or_foreign_files(tmp_path: Path) -> None:
         (tmp_path / name).write_bytes(content)
         with pytest.raises(ConfigError, match="not a table of features"):
             read_features(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("asked", "says"),
+    [
+        ({"count": 0}, "count is 0"),
+        ({"count": -1}, "count is -1"),
+        ({"level": "superpatch", "at_mm": (math.nan, 0.0, 0.0)}, "the position nan 0 0 is none"),
+        ({"level": "superpatch", "at_mm": (0.0, 0.0, math.inf)}, "the position 0 0 inf is none"),
+        ({"level": "superpatch"}, "a region needs a position"),
+        ({"level": "organ"}, "use one of: scan, superpatch"),
+    ],
+    ids=str,
+)
+def test_similar__refuses_what_cannot_be_asked(asked: dict[str, Any], says: str) -> None:
+    texts = {name: ["a", "b", "a", "b"] for name in TEXTS} | {"level": ["scan", "scan", "superpatch", "superpatch"]}
+    texts["groups"] = ["1 1"] * 4
+    features = Features(texts, {name: np.ones(4) for name in NUMBERS}, np.eye(4, dtype=np.float32))
+    assert len(similar(features, "a")) == 1
+    with pytest.raises(ConfigError, match=says) as refused:
+        similar(features, "a", **asked)
+    assert "--level" not in str(refused.value)

@@ -119,6 +119,12 @@ def test_require_groups__refuses_anything_but_two_whole_numbers(groups: Any) -> 
         require_groups(groups)
 
 
+@pytest.mark.parametrize("batch", [0, -1])
+def test_embed__a_batch_of_nothing(batch: int, encoder: PretrainedEncoder, scan: Path) -> None:
+    with pytest.raises(ConfigError, match=f"batch is {batch}"):
+        encoder.embed(scan, batch=batch)
+
+
 def test_embed__tokens_pool_to_the_vector_and_lie_in_the_scan(encoder: PretrainedEncoder, scan: Path) -> None:
     found = encoder.embed(scan, tokens=True)
     assert found.tokens is not None

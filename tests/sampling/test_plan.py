@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 
 from maesil.ct.geometry import Geometry
-from maesil.errors import StoreError
+from maesil.errors import ConfigError, StoreError
 from maesil.sampling.augment import draw_generator, draw_generators, random_flips
+from maesil.sampling.config import DataConfig
 from maesil.sampling.plan import GridPlan, OnePass, Order, Place, RandomPlan
 from maesil.sampling.regions import Region, overlap, tissue_share
 from maesil.shapes import Shape3
@@ -149,6 +153,13 @@ def test_random_flips__of_a_superpatch_do_not_depend_on_those_beside_it() -> Non
     both = random_flips(x, (0, 1, 2), draw_generators(x.device, 0, range(6)))
     alone = [random_flips(x[n : n + 1], (0, 1, 2), draw_generators(x.device, 0, [n])) for n in range(6)]
     assert torch.equal(both, torch.cat(alone))
+
+
+@pytest.mark.parametrize("axes", [(0, 0), (0, 1, 0), (3,), (-1,)])
+def test_data_config__flips_each_axis_once(axes: tuple[Any, ...]) -> None:
+    with pytest.raises((ConfigError, ValidationError), match=r"two flips of an axis are none|should be 0, 1 or 2"):
+        DataConfig(flip_axes=axes)
+    assert DataConfig(flip_axes=(2, 0)).flip_axes == (2, 0)
 
 
 def test_draw_generator__neighbouring_numbers_give_unrelated_streams() -> None:

@@ -17,7 +17,7 @@ from maesil.counts import count_of
 from maesil.encoder.card import Transfer
 from maesil.encoder.feature_file import require_features, require_table
 from maesil.encoder.start import require_same_voxels
-from maesil.encoder.tokens import TOGETHER, pooled, scan_tokens, weighted_mean
+from maesil.encoder.tokens import TOGETHER, pooled, require_batch, scan_tokens, weighted_mean
 from maesil.errors import ConfigError, reason
 from maesil.extras import optional
 from maesil.files import replacing
@@ -85,8 +85,9 @@ def embed(
         progress: Called after every scan.
 
     Raises:
-        ConfigError: The store's voxels differ from the pre-training's, or no scan has tissue.
+        ConfigError: The store's voxels differ from the pre-training's, no scan has tissue, or `batch` is less than 1.
     """
+    require_batch(batch)
     require_same_voxels(card, store)
     texts: dict[str, list[str]] = {name: [] for name in TEXTS}
     numbers: dict[str, list[float]] = {name: [] for name in NUMBERS}
@@ -239,9 +240,10 @@ def similar(
         same_patient: Whether the query's own patient may be among them.
 
     Raises:
-        ConfigError: The scan is not in the table, no position is given for a region, no region is at the position, or
-            the table has vectors of different groups.
+        ConfigError: The scan is not in the table, no position is given for a region, no region is at the position, the
+            table has vectors of different groups, or a value is out of range.
     """
+    _require_query(level, at_mm, count)
     rows = features.rows(level)
     own = [at for at in rows if features.texts["scan_id"][at] == scan_id]
     if not own:
@@ -251,8 +253,6 @@ def similar(
             f"no scan '{scan_id}' in these features",
             fix=f"did you mean '{guess}'?" if guess else f"it has {count_of(len(known), 'scan')}, such as {known[0]}",
         )
-    if level == "superpatch" and at_mm is None:
-        raise ConfigError("a region needs a position", fix="--at X Y Z in mm (LPS), or --level scan")
     places = np.stack([features.numbers[name] for name in ("x_mm", "y_mm", "z_mm")], axis=1)
     query = own[0] if at_mm is None else min(own, key=lambda at: float(np.linalg.norm(places[at] - np.array(at_mm))))
     if at_mm is not None:
@@ -275,6 +275,19 @@ def similar(
         )
         for at in ordered
     ]
+
+
+def _require_query(level: str, at_mm: tuple[float, float, float] | None, count: int) -> None:
+    """Checks what `similar` is asked."""
+    if level not in LEVELS:
+        raise ConfigError(f"level is {level!r}", fix=f"use one of: {', '.join(LEVELS)}")
+    if count < 1:
+        raise ConfigError(f"count is {count}", fix="list at least 1 neighbour")
+    if level == "superpatch" and at_mm is None:
+        raise ConfigError("a region needs a position", fix="give one, x, y and z in LPS mm, or compare whole scans")
+    if at_mm is not None and not np.isfinite(at_mm).all():
+        place = " ".join(f"{value:g}" for value in at_mm)
+        raise ConfigError(f"the position {place} is none", fix="give x, y and z in LPS mm")
 
 
 def _require_near(

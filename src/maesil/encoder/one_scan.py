@@ -15,7 +15,7 @@ from maesil.ct.readers.in_memory import volume_of
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
 from maesil.encoder.card import Transfer
-from maesil.encoder.tokens import TOGETHER, box_tokens, pooled, weighted_mean
+from maesil.encoder.tokens import TOGETHER, box_tokens, pooled, require_batch, weighted_mean
 from maesil.errors import ScanError
 from maesil.models.backbone import Backbone
 from maesil.sampling.ahead import box_reader
@@ -80,8 +80,9 @@ def embed_scan(
 
     Raises:
         ScanError: The scan cannot be read, is not sound, is not in HU, or has no tissue.
-        ConfigError: The object is not a scan, or an array has no affine.
+        ConfigError: The object is not a scan, an array has no affine, or `batch` is less than 1.
     """
+    require_batch(batch)
     volume = volume_of(scan, affine=affine, series=series, options=options)
     where = scan if isinstance(scan, str) or hasattr(scan, "__fspath__") else None
     if not accept_any_values:

@@ -94,7 +94,7 @@ class PretrainedEncoder(nn.Module):
 
         Raises:
             ScanError: The scan cannot be read, is not sound, is not in HU, or has no tissue.
-            ConfigError: The object is not a scan, or an array has no affine.
+            ConfigError: The object is not a scan, an array has no affine, or `batch` is less than 1.
         """
         return embed_scan(
             self.backbone,

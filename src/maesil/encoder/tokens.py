@@ -99,6 +99,12 @@ def box_layers(
                 yield tile, own.clone(), mask
 
 
+def require_batch(batch: int) -> None:
+    """Raises ConfigError if a number of superpatches per batch is less than 1."""
+    if batch < 1:
+        raise ConfigError(f"batch is {batch}", fix="give the number of superpatches per batch, at least 1")
+
+
 def require_groups(groups: Any) -> tuple[int, int]:
     """Checks that groups are two whole numbers, and returns them.
 
