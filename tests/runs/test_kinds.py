@@ -42,6 +42,10 @@ def test_checkpoint_of__another_kind_of_run(kind: str, tmp_path: Path) -> None:
         checkpoint_of(run)
     assert "started from: 'my runs/base'" in str(refused.value)
     assert checkpoint_of(run, kind=kind)[0] == run
+    (run / "config.json").write_text(json.dumps({"kind": kind, "config": {}}))
+    (run / "config.yaml").write_text("init: /runs/base\n")
+    with pytest.raises(CheckpointError, match="started from: /runs/base"):
+        checkpoint_of(run)
 
 
 def test_checkpoint_of__a_classification(tmp_path: Path) -> None:

@@ -43,6 +43,11 @@ def local_folder(source: str) -> Path | None:
     return None
 
 
+def absolute_source(source: str) -> str:
+    """The absolute path of an encoder's local folder; a name stays as it is."""
+    return str(Path(source).resolve()) if source != NONE and Path(source).exists() else source
+
+
 def _is_near(path: Path) -> bool:
     """Whether the path's parent folder exists, as in runs/WRONG: then it is a mistyped path, not a name on the hub."""
     return path.parent.is_dir()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from typing import Any
+
+import torch
 
 from maesil import __version__
 from maesil.encoder.card import Transfer
@@ -44,6 +47,15 @@ def starting_point(init: str, preset: str, store: ScanStore, *, random_start: bo
     backbone, card = load_with_card(init)
     require_same_voxels(card, store)
     return _fresh(card) if random_start else (backbone, card)
+
+
+def digest_of(backbone: Backbone) -> str:
+    """SHA-256 of an encoder's weights, in hexadecimal, wherever they were read from."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(backbone.state_dict().items()):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\0".encode())
+        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def seen_notes(record: Mapping[str, Any], scans: Sequence[ScanEntry]) -> tuple[str, ...]:

@@ -68,7 +68,7 @@ def with_absolute_init(config: RunConfig) -> RunConfig:
     """The configuration with the absolute path of the weights that it starts from; a name stays as it is."""
     if config.init == NONE or is_published(config.init):
         return config
-    return replace(config, init=str(Path(config.init).absolute()))
+    return replace(config, init=str(Path(config.init).resolve()))
 
 
 def initial_of(source: str) -> Initial:

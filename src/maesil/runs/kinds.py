@@ -52,7 +52,8 @@ def require_kind(run: Path, record: Mapping[str, Any], wanted: str = PRETRAINING
     """
     kind = str(record.get("kind", PRETRAINING))
     if kind != wanted:
-        raise _other(run, kind, wanted, record.get("config", {}).get("init"))
+        settings = {**(_settings(run / SETTINGS) or {}), **record.get("config", {})}  # a path is not in a checkpoint
+        raise _other(run, kind, wanted, settings.get("init"))
     if "config" not in record:
         raise CheckpointError(f"this is not a {wanted} run: config.json has no settings of a run", where=run)
 

@@ -244,7 +244,7 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
         config = _lengthened(load_yaml(kept), config, steps_done(run))
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        old = from_dict(before, where=run)
+        old = with_absolute_init(from_dict(before, where=run))
         keys = changed_keys(old, config)
         devices: list[str] = []
         # A step uses the same superpatches, however they are divided among devices.

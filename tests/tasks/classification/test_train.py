@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +12,7 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 
 from backbones import small_backbone, small_card
 from conftest import TINY_MODEL, blob
@@ -106,6 +108,31 @@ def test_command__does_not_go_on_with_another_store(
     monkeypatch.undo()
     assert main([*words, "--pool", "mean_std"]) == 2
     assert "a classification with other settings: pool" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("mode", ["knn", "full"])
+def test_command__does_not_go_on_with_another_encoder(
+    mode: str, store: Path, labels: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A run that was made longer meanwhile has the same path, and other weights."""
+    run, source = tmp_path / "run", tmp_path / "encoder"
+    words = call(store, source, labels, run, "--mode", mode, "--folds", "2")
+    words += ["--train.steps", "1", "--train.batch", "1"] if mode == "full" else []
+    export(small_backbone(TINY_MODEL), small_card(TINY_MODEL), "safetensors", source)
+    assert main(words) == 0
+    before = (run / "table.md").read_text()
+    shutil.rmtree(source)
+    torch.manual_seed(99)
+    backbone = small_backbone(TINY_MODEL)
+    with torch.no_grad():
+        next(backbone.parameters()).add_(1.0)
+    export(backbone, small_card(TINY_MODEL), "safetensors", source)
+    assert main(words) == 2
+    assert "a classification with other settings: encoder" in capsys.readouterr().err
+    assert (run / "table.md").read_text() == before
+    told = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({key: value for key, value in told.items() if key != "encoder"}))
+    assert main(words) == 0, "begun by a version that did not record it"
 
 
 def test_command__refuses_the_folder_of_another_run(

@@ -67,6 +67,10 @@ def test_command__experiment_and_its_continuation(
     assert main([*words, "--scans", "1", "--out", str(out), "--train.steps", "3"]) == 2
     assert "an experiment with other settings: train" in capsys.readouterr().err
     told = json.loads((out / "experiment.json").read_text())
+    (out / "experiment.json").write_text(json.dumps({**told, "encoder": "another"}))
+    assert main([*words, "--scans", "1", "--out", str(out)]) == 2
+    assert "an experiment with other settings: encoder" in capsys.readouterr().err
+    told.pop("encoder")  # earlier versions did not record it
     labels = {key: value for key, value in told["labels"].items() if key != "partial"}
     (out / "experiment.json").write_text(json.dumps({**told, "labels": labels}))
     assert main([*words, "--scans", "1", "--out", str(out)]) == 0, "of a version without partly labelled scans"

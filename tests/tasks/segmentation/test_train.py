@@ -166,6 +166,27 @@ def test_finetune__goes_on_with_a_copy_of_its_store(config: FinetuneConfig, tmp_
         assert "a copy of the store with the same manifest" in str(refused.value)
 
 
+def test_finetune__goes_on_from_another_folder(
+    config: FinetuneConfig, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, elsewhere = tmp_path / "run", encoder.parent / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
+    monkeypatch.chdir(encoder.parent)
+    short = replace(config, init=encoder.name, train=replace(config.train, steps=1))
+    pipeline.finetune_segmentation(short, run)
+    assert f"init: {encoder}\n" in (run / "config.yaml").read_text()
+    assert "init" not in json.loads((run / "checkpoints" / "last" / "config.json").read_text())["config"]
+    assert "a pre-trained encoder" in (run / "checkpoints" / "last" / "card.md").read_text()
+    assert score_segmentation(run).rows
+    monkeypatch.chdir(elsewhere)
+    outcome = pipeline.finetune_segmentation(replace(short, init=f"../{encoder.name}"), run)
+    assert outcome.status == "already finished"
+    monkeypatch.chdir(encoder.parent)
+    settings = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(settings.replace(f"init: {encoder}", f"init: {encoder.name}"))
+    assert pipeline.finetune_segmentation(short, run).status == "already finished", "of an earlier version"
+
+
 def test_score__a_store_that_is_gone(config: FinetuneConfig, tmp_path: Path) -> None:
     copy = shutil.copytree(config.data.only_store(""), tmp_path / "store")
     own = replace(config, data=replace(config.data, store=copy), train=replace(config.train, steps=1))

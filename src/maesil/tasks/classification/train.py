@@ -18,7 +18,8 @@ from torch import Tensor
 
 from maesil.counts import count_of
 from maesil.encoder.card import Transfer
-from maesil.encoder.start import decay_of, starting_point
+from maesil.encoder.source import NONE, absolute_source
+from maesil.encoder.start import decay_of, digest_of, starting_point
 from maesil.encoder.tokens import region_tokens, scan_tokens
 from maesil.errors import ConfigError
 from maesil.evaluation.intervals import interval_of, patient_interval, resampled_statistics
@@ -91,7 +92,7 @@ def classify(
     """
     refuse_in_classification(config)
     decay = decay_of(config.layer_decay, config.init, random_start=config.random_start)
-    config = replace(config, layer_decay=decay)
+    config = replace(config, layer_decay=decay, init=absolute_source(config.init))
     fold = fold_of(cases, config.folds, config.seed)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
@@ -110,9 +111,9 @@ def _in_folder(
     console: Console | None,
     progress: Progress | None,
 ) -> Classified:
-    _claim(run, config, cases, store.fingerprint)
+    _claim(run, config, cases, store.fingerprint, _encoder_of(config, backbone))
     if config.mode == "full":
-        probabilities = _full(config, store, cases, fold, run, console, progress)
+        probabilities = _full(config, store, cases, fold, _encoder_of(config, backbone), run, console, progress)
     else:
         probabilities = _probed(config, backbone.to(default_device()), store, cases, fold, progress)
     scores = scored(probabilities, cases, fold)
@@ -131,16 +132,24 @@ def _in_folder(
     return Classified(sheet_to_markdown(sheet), scores, run)
 
 
-def _claim(run: Path, config: ClassificationConfig, cases: Cases, store: str) -> None:
-    """Writes settings, labels and the store's fingerprint into the folder; refuses a folder with other ones."""
+def _encoder_of(config: ClassificationConfig, backbone: Backbone) -> str | None:
+    """Digest of the encoder to start from; None for random weights."""
+    return None if config.random_start or config.init == NONE else digest_of(backbone)
+
+
+def _claim(run: Path, config: ClassificationConfig, cases: Cases, store: str, encoder: str | None) -> None:
+    """Writes settings, labels, and what tells store and encoder into the folder; refuses a folder with other ones."""
     wanted = {
         "settings": TypeAdapter(ClassificationConfig).dump_python(config, mode="json"),
         "truth": {scan: cases.classes[k] for scan, k in zip(cases.scans, cases.truth.tolist(), strict=True)},
         "store": store,
+        "encoder": encoder,
     }
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        before = {"store": store, **before}  # version 0.2 recorded none
+        before = {"store": store, "encoder": encoder, **before}  # version 0.2 recorded neither
+        settings = before["settings"]
+        before["settings"] = {**settings, "init": absolute_source(settings["init"])}  # nor where a relative path begins
         old, new = ({**each, **each["settings"]} for each in (before, now))
         return [key for key in changed_settings(old, new) if key not in ("settings", "efficiency")]
 
@@ -192,6 +201,7 @@ def _full(
     store: ScanStore,
     cases: Cases,
     fold: Int[np.ndarray, " s"],
+    encoder: str | None,
     run: Path,
     console: Console | None,
     progress: Progress | None,
@@ -207,6 +217,9 @@ def _full(
     for number in range(config.folds):
         torch.manual_seed(config.seed)
         start = starting_point(config.init, config.preset, store, random_start=config.random_start)
+        if _encoder_of(config, start[0]) != encoder:
+            fix = "give a checkpoint that is not trained further, and another --run"
+            raise ConfigError("the encoder was trained further meanwhile", where=config.init, fix=fix)
         taught, tested = np.flatnonzero(fold != number), np.flatnonzero(fold == number)
         known = {cases.scans[at]: int(cases.truth[at]) for at in taught}
         asked = [cases.scans[at] for at in tested]

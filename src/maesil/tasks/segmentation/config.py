@@ -11,6 +11,7 @@ from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, Typ
 from pydantic.dataclasses import dataclass
 
 from maesil.config import explain
+from maesil.encoder.source import NONE, absolute_source
 from maesil.errors import ConfigError
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import changed_settings, claim
@@ -149,6 +150,7 @@ def settle(config: FinetuneConfig, run: Path, store: str) -> None:
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         before = completed(before)
+        before = {**before, "init": absolute_source(before.get("init", NONE))}  # up to version 0.2.0, as it was typed
         keys = [key for key in changed_settings(before, now) if key not in ("monitor", "efficiency")]
         if "data" in keys and changed_settings(before["data"], now["data"]) == ["store"] and _trained_on(run, store):
             keys.remove("data")

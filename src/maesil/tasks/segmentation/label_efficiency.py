@@ -18,7 +18,8 @@ from typing import Any
 from rich.console import Console
 
 from maesil.encoder.load import load_with_card
-from maesil.encoder.start import seen_notes
+from maesil.encoder.source import NONE, absolute_source
+from maesil.encoder.start import digest_of, seen_notes
 from maesil.errors import ConfigError, MaesilError
 from maesil.files import AnyPath, write_json
 from maesil.progress import Progress, scan_bar
@@ -74,8 +75,8 @@ def compare_transfer(
             patient to choose a rate on, or the folder contains another experiment.
         TrainingError: A start fails at every rate.
     """
-    out = Path(out)
-    if config.init == "none":
+    out, config = Path(out), replace(config, init=absolute_source(config.init))
+    if config.init == NONE:
         raise ConfigError("there is nothing to compare with", fix="--init RUN, a pre-trained encoder")
     if not amounts or seeds < 1:
         raise ConfigError("no amounts of labels, or no seeds", fix="--scans 1 2 5, or --shares 0.1 0.3 1.0; --seeds 1")
@@ -165,11 +166,14 @@ def _settle(
         common.pop(means)
     common |= {"scratch": asdict(scratch), "rates": list(rates)}
     common["rates_chosen_on"] = str(amounts[-1]) if len(rates) > 1 else None
+    common["encoder"] = digest_of(load_with_card(config.init)[0])
     common["data"]["store"] = _fingerprint(common["data"]["store"])
 
     def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
         before = completed(before)
         before["data"]["store"] = _fingerprint(before["data"]["store"])
+        before["init"] = absolute_source(before["init"])
+        before = {"encoder": common["encoder"], **before}  # up to version 0.2.0, none was recorded
         return changed_settings(before, now)
 
     fix = "give another --out, or the same settings"

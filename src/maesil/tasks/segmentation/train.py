@@ -14,6 +14,7 @@ from rich.console import Console
 
 from maesil import __version__
 from maesil.encoder.card import Transfer
+from maesil.encoder.source import NONE, absolute_source
 from maesil.encoder.start import decay_of, starting_point
 from maesil.errors import MaesilWarning
 from maesil.files import AnyPath
@@ -68,7 +69,8 @@ def finetune_segmentation(
     run = Path(run)
     refuse_in_segmentation(config)
     store = _open(config)
-    config = replace(config, data=replace(config.data, store=absolute(store.path)))
+    data = replace(config.data, store=absolute(store.path))
+    config = replace(config, data=data, init=absolute_source(config.init))
     if not steps_done(run):  # only new runs: a run that has begun may always be finished
         check_overrides(store, config.data.holdout)
     torch.manual_seed(config.seed)
@@ -179,6 +181,8 @@ def _record(
 ) -> dict[str, Any]:
     settings = to_dict(config)
     settings["data"].pop("store")  # a local path
+    if Path(config.init).is_absolute():  # another
+        settings.pop("init")
     return {
         "kind": SEGMENTATION,
         "maesil": __version__,
@@ -197,7 +201,7 @@ def _card(record: Mapping[str, Any]) -> Card:
     def written(step: int, metrics: Mapping[str, float]) -> str:
         scores = "".join(f"- {name}: {value:.4g}\n" for name, value in sorted(metrics.items()))
         config = record["config"]
-        start = "random weights" if config["random_start"] or config["init"] == "none" else "a pre-trained encoder"
+        start = "random weights" if config["random_start"] or config.get("init") == NONE else "a pre-trained encoder"
         return (
             f"# Segmentation by maesil {record['maesil']}, step {step}\n\n"
             f"- starts from: {start} (preset `{record['encoder']['preset']}`), mode {config['model']['mode']}\n"
