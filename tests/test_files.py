@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from maesil.errors import ConfigError
-from maesil.files import read_json, replacing, require_output, write_json, write_text
+from maesil.files import read_json, replacing, require_output, write_json, write_json_lines, write_text
 
 
 def test_replacing__a_failure_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:
@@ -50,3 +52,9 @@ def test_replacing__what_the_system_refuses_is_a_clear_error(tmp_path: Path) -> 
     with pytest.raises(ConfigError, match="No space left"), replacing(tmp_path / "a"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_write_json_lines__has_no_number_that_json_has_not(tmp_path: Path) -> None:
+    rows = [{"dice": math.nan, "each": (1.0, np.float64("inf"))}, {"low": {"end": -math.inf}, "name": "a", "n": 2}]
+    told = write_json_lines(tmp_path / "rows.jsonl", rows).read_text()
+    assert told == '{"dice": "nan", "each": [1.0, "inf"]}\n{"low": {"end": "-inf"}, "name": "a", "n": 2}\n'

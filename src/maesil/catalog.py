@@ -10,6 +10,9 @@ from maesil.errors import UnknownNameError
 
 T = TypeVar("T")
 
+NONE = "none"
+"""What stands in place of a run or an encoder to start from: random weights."""
+
 
 def nearest(name: str, known: Iterable[str]) -> str | None:
     """The known name closest to `name`, or None if nothing is close."""

@@ -12,7 +12,7 @@ import yaml
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
-from maesil.catalog import unknown_name
+from maesil.catalog import NONE, unknown_name
 from maesil.errors import ConfigError, UnknownNameError
 from maesil.files import read_yaml
 from maesil.masking import MASKINGS, DualMasking, Masking
@@ -49,7 +49,7 @@ class RunConfig:
     monitor: MonitorConfig = field(default_factory=MonitorConfig)
     efficiency: EfficiencyConfig = field(default_factory=EfficiencyConfig)
     seed: int = 0
-    init: str = "none"
+    init: str = NONE
     lengthened: Annotated[tuple[tuple[int, int], ...], tyro.conf.Suppress] = ()
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import secrets
 import shlex
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,20 @@ def write_text(path: Path, text: str) -> Path:
 def write_json(path: Path, value: Any) -> Path:
     """Writes a value as indented JSON atomically; returns the path."""
     return write_text(path, json.dumps(value, indent=1) + "\n")
+
+
+def write_json_lines(path: Path, rows: Iterable[Any]) -> Path:
+    """Writes values as JSON, one in a line, atomically; returns the path."""
+    return write_text(path, "".join(f"{json.dumps(finite(row), allow_nan=False)}\n" for row in rows))
+
+
+def finite(value: Any) -> Any:
+    """A plain value with the names of numbers that JSON does not have in their places: "inf", "-inf" and "nan"."""
+    if isinstance(value, dict):
+        return {key: finite(each) for key, each in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(each) for each in value]
+    return str(float(value)) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256_of(path: Path) -> str | None:

@@ -21,7 +21,6 @@ from maesil.ct.geometry import Geometry
 from maesil.ct.readers import READERS, read, readable, reader_of
 from maesil.ct.readers.base import Facts, Reader
 from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.ct.readers.soundness import require_whole
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.datasets import Scan, find_scans
@@ -153,9 +152,9 @@ class Toy(Reader):
         return Volume(np.frombuffer(voxels, dtype=np.int16).reshape(geometry.shape).copy(), geometry)
 
     def facts(self, files: Sequence[Path], options: ReadOptions = STRICT) -> Facts:
-        geometry, _ = self._parse(files[0])
-        header = files[0].read_bytes().index(b"\n") + 1
-        require_whole(files[0], header + 2 * int(np.prod(geometry.shape)))
+        geometry, voxels = self._parse(files[0])
+        if len(voxels) < 2 * int(np.prod(geometry.shape)):
+            raise ScanError("the file is cut short", where=files[0])
         return Facts.of(geometry.shape, geometry.spacing_mm)
 
     def _parse(self, path: Path) -> tuple[Geometry, bytes]:

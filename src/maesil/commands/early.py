@@ -8,11 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from maesil.catalog import hint
+from maesil.catalog import NONE, hint
 from maesil.ct.readers import require_there
 from maesil.ct.write import nifti_ending
 from maesil.encoder.feature_file import require_features, require_table
-from maesil.encoder.source import NONE, local_folder
+from maesil.encoder.source import local_folder
 from maesil.errors import CheckpointError, ConfigError
 from maesil.export import TARGETS
 from maesil.extras import require

@@ -10,6 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from maesil.catalog import NONE
 from maesil.comparison.budget import Budget
 from maesil.comparison.experiment import Entered, Experiment
 from maesil.comparison.model_sets import ModelSet
@@ -24,7 +25,7 @@ from maesil.evaluation.runner import lpips_or_reason
 from maesil.files import AnyPath
 from maesil.progress import Progress
 from maesil.runs.card import dataset_counts
-from maesil.runs.from_weights import NONE, initial_of, with_absolute_init
+from maesil.runs.from_weights import initial_of, with_absolute_init
 from maesil.runs.kinds import COMPARISON
 from maesil.runs.lock import locked
 from maesil.sampling.regions import Region, check_overrides, regions_of, training_scans

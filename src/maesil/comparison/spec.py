@@ -9,12 +9,11 @@ from typing import Any
 
 import yaml
 
-from maesil.catalog import unknown_name
+from maesil.catalog import NONE, unknown_name
 from maesil.config import RunConfig, from_dict, to_dict
 from maesil.errors import ConfigError
 from maesil.models import CEILINGS, MODELS, UNTRAINED
 from maesil.presets.baselines import baseline
-from maesil.runs.from_weights import NONE
 
 SECTIONS = ("data", "masking", "model", "train", "efficiency", "monitor")
 _COMMA = re.compile(r",(?![^\[\]]*\])")

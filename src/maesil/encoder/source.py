@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maesil.catalog import hint
+from maesil.catalog import NONE, hint
 from maesil.errors import CheckpointError, ConfigError
 from maesil.runs.published import is_published, published, published_names
 
 HUB = "hf://"
-NONE = "none"
-"""What stands in place of an encoder: the same architecture with random weights."""
 
 
 def local_folder(source: str) -> Path | None:

@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from maesil import __version__
+from maesil.catalog import NONE
 from maesil.encoder.card import Transfer
 from maesil.encoder.load import load_with_card
-from maesil.encoder.source import NONE
 from maesil.errors import ConfigError
 from maesil.masking import DualMasking
 from maesil.models import MaskedAutoencoder

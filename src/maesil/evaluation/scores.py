@@ -13,7 +13,7 @@ import pandas as pd
 
 from maesil.errors import CheckpointError, reason
 from maesil.evaluation.protocol import RegionName
-from maesil.files import write_json, write_text
+from maesil.files import finite, write_json, write_json_lines
 
 EARLIER_REGIONS = ("composite",)
 """Regions of version 0.1 that have since been renamed; the scores' protocol lines explain them."""
@@ -76,8 +76,8 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
         if score.described in described:
             del plain["described"]
         described.add(score.described)
-        lines.append(f"{json.dumps(plain)}\n")
-    write_text(path, "".join(lines))
+        lines.append(plain)
+    write_json_lines(path, lines)
 
 
 def write_json_scores(path: Path, scores: Iterable[Score], notes: Sequence[str] = ()) -> None:
@@ -103,8 +103,8 @@ def read_scores(path: Path) -> list[Score]:
 
 
 def _plain(score: Score) -> dict[str, Any]:
-    plain = asdict(score)
-    return plain | {name: str(plain[name]) for name in NUMBERS if not math.isfinite(plain[name])}
+    plain: dict[str, Any] = finite(asdict(score))
+    return plain
 
 
 def _score(line: str, path: Path, number: int) -> Score:

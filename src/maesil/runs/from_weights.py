@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from maesil.catalog import NONE
 from maesil.config import RunConfig, flat, to_dict
 from maesil.counts import count_of
 from maesil.errors import CheckpointError, ConfigError, reason
@@ -23,8 +24,6 @@ from maesil.runs.published import is_published, published
 from maesil.store.settings import grid_of, grids_against, grids_of
 from maesil.training.checkpoint_folder import WEIGHTS
 
-NONE = "none"
-"""What stands in place of a run: random weights."""
 ENCODER = "encoder."
 """Prefix of the encoder's tensors, in a model and in an export."""
 SHOWN = 3

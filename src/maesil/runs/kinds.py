@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from maesil.catalog import NONE
 from maesil.errors import CheckpointError, ConfigError
 from maesil.files import quoted, read_json
 from maesil.runs.claim import SETTINGS
@@ -145,7 +146,7 @@ def refuse_without_checkpoint(run: Path, wanted: str = PRETRAINING) -> None:
 
 def _other(run: Path, kind: str, wanted: str, init: str | None) -> CheckpointError:
     advice = [FITTING[kind].format(run=quoted(run))] if kind in FITTING else []
-    began = wanted == PRETRAINING and init not in (None, "none")
+    began = wanted == PRETRAINING and init not in (None, NONE)
     start = f", such as the one it started from: {quoted(str(init))}" if began else ""
     advice.append(f"this command needs a {wanted} run{start}")
     return CheckpointError(f"this is a {kind} run, not a {wanted} run", where=run, fix="; ".join(advice))

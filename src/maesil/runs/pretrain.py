@@ -12,6 +12,7 @@ import torch
 from pytorch_lightning import Callback
 from rich.console import Console
 
+from maesil.catalog import NONE
 from maesil.config import RunConfig, changed_keys, flat, from_dict, load_yaml, to_dict
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.files import AnyPath
@@ -24,7 +25,6 @@ from maesil.runs.card import model_card, run_record, store_lines
 from maesil.runs.checkpoints import checkpoint_of, steps_done
 from maesil.runs.claim import SETTINGS, claim
 from maesil.runs.from_weights import (
-    NONE,
     check_network_learns,
     check_same_network,
     initial_of,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import fields, replace
 from typing import Any, NamedTuple
 
+from maesil.catalog import NONE
 from maesil.ct.window import Window
 from maesil.encoder.card import Transfer
 from maesil.errors import ConfigError
@@ -83,7 +84,7 @@ def _common(init: str, preset: str, train: TrainConfig, efficiency: EfficiencyCo
     base = train.base_lr != TrainConfig().base_lr and train.peak_lr is not None
     yield Rule("--train.base-lr", base, f"the peak rate is {train.peak_lr}", "--train.peak-lr None")
     yield Rule("--efficiency.compile", efficiency.compile, "torch.compile is only used for pre-training")
-    named = preset != "base" and init != "none"
+    named = preset != "base" and init != NONE
     yield Rule("--preset", named, "the encoder has its own architecture", "leave it out, or --init none")
 
 
@@ -130,7 +131,7 @@ def _modelled(config: FinetuneConfig) -> Iterator[Rule]:
     model, own = config.model, type(config)().model
     fixed = model.mode != "full" and model.layer_decay is not None
     # The architecture of --init gives the superpatch, so it may be given with random weights.
-    started = model.mode == "unet" and config.init != "none" and not config.random_start
+    started = model.mode == "unet" and config.init != NONE and not config.random_start
     yield Rule("--init", started, 'mode "unet" does not use the encoder', "add --random-start, or --init none")
     why = f'mode "{model.mode}" does not train the encoder'
     yield Rule("--model.layer-decay", fixed, why, "--model.mode full")

@@ -164,23 +164,6 @@ def require_body_sized(shape: Sequence[int], spacing_mm: Sequence[float]) -> Non
     )
 
 
-def require_whole(path: Path, expected: int, named: str = "the file") -> None:
-    """Refuses a file with fewer bytes than `expected`, which counts them before compression with gzip.
-
-    Raises:
-        ScanError: The file is cut short.
-    """
-    packed = path.suffix.lower() == ".gz"
-    with path.open("rb") as file:
-        if packed:
-            file.seek(-4, 2)  # gzip ends with the size modulo 2^32
-            held, expected = int.from_bytes(file.read(4), "little"), expected % 2**32
-        else:
-            held = file.seek(0, 2)
-    if held < expected or (packed and held != expected):
-        raise ScanError(f"{named} is cut short", where=path, fix=AGAIN)
-
-
 def collect(shape: Shape3, slabs: Callable[[], Slabs]) -> npt.NDArray[Any]:
     """Puts slabs of any numeric type together: int16 if all values are whole numbers, else float32.
 

@@ -8,6 +8,7 @@ from typing import Literal
 from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
+from maesil.catalog import NONE
 from maesil.errors import ConfigError
 from maesil.training.config import EfficiencyConfig, TrainConfig
 
@@ -33,7 +34,7 @@ class ClassificationConfig:
         seed: Seed of folds, initial weights and data order.
     """
 
-    init: str = "none"
+    init: str = NONE
     random_start: bool = False
     preset: str = "base"
     mode: Literal["linear", "knn", "attentive", "full"] = "linear"

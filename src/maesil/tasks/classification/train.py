@@ -16,9 +16,10 @@ from pydantic import TypeAdapter
 from rich.console import Console
 from torch import Tensor
 
+from maesil.catalog import NONE
 from maesil.counts import count_of
 from maesil.encoder.card import Transfer
-from maesil.encoder.source import NONE, absolute_source
+from maesil.encoder.source import absolute_source
 from maesil.encoder.start import decay_of, digest_of, starting_point
 from maesil.encoder.tokens import region_tokens, scan_tokens
 from maesil.errors import ConfigError

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
@@ -10,12 +9,12 @@ from pathlib import Path
 
 import torch
 
-from maesil.encoder.source import NONE
+from maesil.catalog import NONE
 from maesil.encoder.start import starting_point
 from maesil.encoder.tokens import TOGETHER
 from maesil.errors import ConfigError, StoreError
 from maesil.evaluation.sheet import sheet_to_csv, sheet_to_markdown
-from maesil.files import AnyPath, write_text
+from maesil.files import AnyPath, write_json_lines, write_text
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
 from maesil.runs.kinds import PROBE, SCORES
@@ -104,7 +103,7 @@ def probe(
         if not targets.organs.names:
             notes.append("No organ was asked for: the store has no labels (maesil prepare --labels).")
         sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes)
-        write_text(out / SCORES, "".join(f"{json.dumps(row)}\n" for row in _rows(answers)))
+        write_json_lines(out / SCORES, _rows(answers))
         write_text(out / "table.csv", sheet_to_csv(sheet))
         write_text(out / "table.md", sheet_to_markdown(sheet))
     return Probed(tuple(answers), sheet_to_markdown(sheet), out)

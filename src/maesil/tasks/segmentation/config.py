@@ -10,8 +10,9 @@ from typing import Any
 from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
+from maesil.catalog import NONE
 from maesil.config import explain
-from maesil.encoder.source import NONE, absolute_source
+from maesil.encoder.source import absolute_source
 from maesil.errors import ConfigError
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import changed_settings, claim
@@ -73,7 +74,7 @@ class FinetuneConfig:
         seed: Seed of decoder weights, data order and flips.
     """
 
-    init: str = "none"
+    init: str = NONE
     random_start: bool = False
     preset: str = "base"
     data: DataConfig = field(default_factory=lambda: DataConfig(flip_axes=(), padded_crops=False))

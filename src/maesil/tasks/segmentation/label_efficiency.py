@@ -17,8 +17,9 @@ from typing import Any
 
 from rich.console import Console
 
+from maesil.catalog import NONE
 from maesil.encoder.load import load_with_card
-from maesil.encoder.source import NONE, absolute_source
+from maesil.encoder.source import absolute_source
 from maesil.encoder.start import digest_of, seen_notes
 from maesil.errors import ConfigError, MaesilError
 from maesil.files import AnyPath, write_json

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from importlib import resources
@@ -18,7 +17,7 @@ from matplotlib.figure import Figure
 
 from maesil.evaluation.intervals import patient_interval
 from maesil.evaluation.sheet import Sheet, sheet_to_csv, sheet_to_latex, sheet_to_markdown
-from maesil.files import write_json, write_text
+from maesil.files import write_json, write_json_lines, write_text
 from maesil.runs.kinds import SCORES
 from maesil.tasks.segmentation.arms import STARTS
 from maesil.tasks.segmentation.tables import INTERVALS, mean_cell, mean_of, tested_note, tested_on
@@ -40,7 +39,7 @@ def write_results(experiment: Experiment, out: Path) -> Path:
         write_text(out / f"table.{name}", text)
     FigureCanvasAgg(figure)
     figure.savefig(out / "curve.png", dpi=130)
-    write_text(out / SCORES, "".join(json.dumps(row) + "\n" for row in rows_of(experiment.trials)))
+    write_json_lines(out / SCORES, rows_of(experiment.trials))
     search = None if experiment.search is None else asdict(experiment.search)
     arms = {start: asdict(arm) for start, arm in experiment.arms.items()}
     settings = {"commit": experiment.commit, "settings": experiment.settings, "arms": arms, "search": search}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +27,7 @@ from maesil.errors import CheckpointError, StoreError
 from maesil.evaluation.rebuild import inference_precision
 from maesil.evaluation.runner import held_out
 from maesil.evaluation.sheet import sheet_to_latex, sheet_to_markdown
-from maesil.files import AnyPath, write_json, write_text
+from maesil.files import AnyPath, write_json, write_json_lines, write_text
 from maesil.metrics.segmentation import segmentation_scores
 from maesil.progress import Progress
 from maesil.runs.checkpoints import checkpoint_of
@@ -186,7 +185,7 @@ def score_segmentation(
         rows += _scan_rows(loaded, scans, region, hu, after, trained=region.entry.patient in taught)
     sheet = segmentation_sheet(rows, f"Segmentation, {loaded.config.model.mode}, step {loaded.record['step']}")
     sheet = replace(sheet, notes=(*sheet.notes, *seen_notes(loaded.record, [region.entry for region in regions])))
-    write_text(run / SCORES, "".join(json.dumps(row) + "\n" for row in rows))
+    write_json_lines(run / SCORES, rows)
     write_text(run / "table.md", sheet_to_markdown(sheet))
     write_text(run / "table.tex", sheet_to_latex(sheet))
     return Scored(tuple(rows), sheet_to_markdown(sheet))

@@ -13,8 +13,9 @@ import torch
 from rich.console import Console
 
 from maesil import __version__
+from maesil.catalog import NONE
 from maesil.encoder.card import Transfer
-from maesil.encoder.source import NONE, absolute_source
+from maesil.encoder.source import absolute_source
 from maesil.encoder.start import decay_of, starting_point
 from maesil.errors import MaesilWarning
 from maesil.files import AnyPath
