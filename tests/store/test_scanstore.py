@@ -3,6 +3,7 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -159,7 +160,7 @@ def test_read__a_scan_prepared_anew_behind_the_manifest(
     prepare([sources], tmp_path / "store", CONFIG, workers=0)
     opened = ScanStore(tmp_path / "store")
     make_scan("set/a.nii.gz", 8, (24, 24, 24))
-    prepare([sources], tmp_path / "store", CONFIG, workers=0)
+    prepare([sources], tmp_path / "store", replace(CONFIG, replace=True), workers=0)
     with pytest.raises(StoreError, match="prepared again"):
         opened.read("set-a", (0, 0, 0), (8, 8, 8))
     assert ScanStore(tmp_path / "store").volume("set-a").shape == (24, 24, 24)
