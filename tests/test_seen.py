@@ -18,7 +18,7 @@ from conftest import TINY_MODEL
 from labelled import CENTRES, with_inclusion
 from maesil import pipeline
 from maesil.cli import main
-from maesil.config import RunConfig
+from maesil.config import RunConfig, from_dict
 from maesil.ct.geometry import Geometry
 from maesil.ct.write import write_nifti
 from maesil.datasets.splits import SplitConfig
@@ -26,6 +26,7 @@ from maesil.encoder.card import Transfer
 from maesil.encoder.features import UNKNOWN, read_features
 from maesil.evaluation.protocol import Protocol
 from maesil.export.targets import export
+from maesil.runs.sides import moved_warnings
 from maesil.sampling.config import DataConfig, HoldoutConfig
 from maesil.seen import seen_note, seen_patients, trained_on
 from maesil.store.prepare import PrepareConfig, prepare
@@ -131,6 +132,18 @@ def run(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def record_of(run: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads((run / "checkpoints" / "last" / "config.json").read_text())
     return found
+
+
+def test_moved_warnings__of_patients_who_change_sides_while_a_run_goes_on(run: Path, store: Path) -> None:
+    record = json.loads((run / "checkpoints" / "last" / "config.json").read_text())
+    scans, config = ScanStore(store), from_dict(record["config"])
+    assert moved_warnings(record["seen"], scans, config) == []
+    assert moved_warnings(None, scans, config) == []
+    holdout = replace(
+        config.data.holdout, patients=SplitConfig(fractions=(1.0, 0.0, 0.0), overrides={TESTED[0]: "test"})
+    )
+    (warning,) = moved_warnings(record["seen"], scans, replace(config, data=replace(config.data, holdout=holdout)))
+    assert warning.startswith(f"{TESTED[1]}: in training when this run began and held out now, or the reverse")
 
 
 def test_evaluate__says_whom_the_model_saw(run: Path, tmp_path: Path) -> None:

@@ -64,8 +64,12 @@ class NoScanError(ScanError):
     exit_code = 2
 
 
-class NameTakenError(ScanError):
-    """A store has a scan of this name from other files."""
+class KeptScanError(ScanError):
+    """A scan is not written, because a store would lose what it has under this name."""
+
+
+class OutputError(MaesilError, OSError):
+    """A file or folder cannot be written: there is no room, or no permission."""
 
 
 class StoreError(MaesilError):

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from maesil.errors import ConfigError, reason
+from maesil.errors import ConfigError, OutputError, reason
 
 AnyPath = str | Path
 """A path as a caller of a public function may give it."""
@@ -36,7 +36,8 @@ def replacing(path: Path) -> Iterator[Path]:
         path: Path of the file; its folder is created if missing.
 
     Raises:
-        ConfigError: The folder cannot be created, or the file cannot be written.
+        ConfigError: The folder cannot be created.
+        OutputError: The file cannot be written.
     """
     make_folder(path.parent)
     fresh = path.with_name(f".{path.stem}-{secrets.token_hex(8)}{path.suffix}")
@@ -44,8 +45,8 @@ def replacing(path: Path) -> Iterator[Path]:
         yield fresh
         fresh.replace(path)
     except OSError as error:
-        fix = "make room, or give another"
-        raise ConfigError(f"the file cannot be written: {reason(error)}", where=path, fix=fix) from error
+        fix = "make room on the disk, or choose another folder"
+        raise OutputError(f"the file cannot be written: {reason(error)}", where=path, fix=fix) from error
     finally:
         fresh.unlink(missing_ok=True)
 
@@ -56,13 +57,18 @@ def require_output(path: Path) -> Path:
     Raises:
         ConfigError: A folder has its name, or its folder cannot be created or written.
     """
-    if path.is_dir():
+    other = "choose another folder"
+    try:
+        is_folder = path.is_dir()
+        above = next((each for each in path.absolute().parents if each.exists()), None)
+    except OSError as error:
+        raise ConfigError(f"this cannot be a file: {reason(error)}", where=path, fix=other) from error
+    if is_folder:
         raise ConfigError("this is a folder, and a file would be written", where=path, fix="give the name of a file")
-    above = next(each for each in path.absolute().parents if each.exists())
-    if not above.is_dir():
-        raise ConfigError("the folder cannot be created: a file has its name", where=path.parent, fix="give another")
+    if above is None or not above.is_dir():
+        raise ConfigError("the folder cannot be created: a file has its name", where=path.parent, fix=other)
     if not os.access(above, os.W_OK | os.X_OK):
-        raise ConfigError("its folder cannot be written", where=path, fix="give another")
+        raise ConfigError("its folder cannot be written", where=path, fix=other)
     return path
 
 

@@ -36,6 +36,7 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
             f"{count_of(len(report.taken_for_labels), 'file')} taken for labels because of the name or folder, without "
             f"a scan: {', '.join(report.taken_for_labels[:SHOWN])}; rename a CT among them, or give it by its own name"
         )
+    lines += [f"note: {text}" for text in report.notices]
     lines += [f"warning: {name}: {text}" for name, text in report.warnings]
     lines += [
         f"warning: {len(names)} scans have the same bytes: {', '.join(names)}; remove the copies (maesil store remove; "

@@ -314,8 +314,13 @@ def test_report__scores_of_another_store_stay_apart(tiny_config: RunConfig, scan
     assert theirs.folder.name == f"test-store-{ScanStore(other).fingerprint[:8]}"
     assert (own.folder / "scores.jsonl").read_bytes() == before
     assert pipeline.evaluate(run, store=tiny_config.data.store, protocol=protocol).folder == own.folder
-    pipeline.report(run)
-    pipeline.report(run, store=other)
+    page = pipeline.report(run)
+    before = page.read_bytes()
+    assert pipeline.report(run, store=other).name == f"report-{theirs.folder.name}.html"
+    assert page.read_bytes() == before
+    with pytest.raises(CheckpointError) as raised:
+        pipeline.report(run, split="val", store=other)
+    assert str(raised.value.fix).endswith(f"--split val --data.store {other}, or give --split test")
     record = own.folder / "notes.json"
     record.write_text(record.read_text().replace(ScanStore(tiny_config.data.store).fingerprint, "0" * 64))  # type: ignore[arg-type]
     with pytest.raises(CheckpointError, match="these scores are of another store"):

@@ -261,6 +261,9 @@ def test_prepare__reading_options_leave_stored_scans_and_their_labels_alone(tmp_
     report, store = made(tmp_path, replace(SETTINGS, labels=False, options=ReadOptions(resample_tilt=True)))
     assert (report.prepared, report.skipped) == ((), ("scans-a",))
     assert store.entries[0].labels
+    tolerant = ReadOptions(slice_tolerance_mm=3.0)
+    report, store = made(tmp_path, replace(SETTINGS, labels=False, options=tolerant))
+    assert (report.prepared, bool(store.entries[0].labels)) == (("scans-a",), True), "it may be read in another way"
 
 
 def test_prepare__a_scan_that_is_written_again_keeps_its_labels(tmp_path: Path, scan: Volume) -> None:
@@ -276,10 +279,13 @@ def test_prepare__labels_of_other_settings_are_not_lost(tmp_path: Path, scan: Vo
     made(tmp_path, replace(SETTINGS, missing_labels="unmarked"))
     damage(tmp_path / "store", split="train")
     report, store = made(tmp_path, replace(SETTINGS, labels=False))
-    assert report.kept == ("scans-a",)
-    assert "would lose its labels" in report.quarantined[0].reason
-    assert "the store keeps it as it was" in prepare_text(report, tmp_path / "store")
+    assert report.removed == ()
+    assert "scans-a would lose its labels if it was written again" in prepare_text(report, tmp_path / "store")
     assert store.entries[0].labels
+    (tmp_path / "scans" / "a_labels.nii.gz").unlink()
+    write_nifti(tmp_path / "scans" / "a.nii.gz", blob(1))
+    report, store = made(tmp_path, replace(SETTINGS, labels=False, replace=True))
+    assert (report.removed, len(report.quarantined), bool(store.entries[0].labels)) == ((), 1, True)
 
 
 def damage(store: Path, **changes: object) -> None:

@@ -161,7 +161,7 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _run_or_published, 1: require_there},
     "predict": {"--out": lambda word: nifti_ending(Path(word)), 0: _SEGMENTATION, 1: require_there},
     "export": {"--to": TARGETS.__getitem__, 0: local_folder},
-    "embed": {2: _further_store, "--out": lambda word: require_table(Path(word)), 0: local_folder, 1: _store},
+    "embed": {2: _further_store, "--out": lambda word: require_table(Path(word)), 0: local_folder},
     "probe": {2: _further_store, 0: local_folder, 1: _store},
     "similar": {0: lambda word: require_features(Path(word))},
     "compare": {1: _further_store, "--beside": PRESETS.__getitem__, 0: _store, "--init": _weights},

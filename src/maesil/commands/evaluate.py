@@ -11,7 +11,6 @@ import tyro
 
 from maesil.commands.early import value_of
 from maesil.commands.parsing import console, lists, parse
-from maesil.datasets.splits import SPLITS
 from maesil.errors import ConfigError
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
@@ -29,8 +28,8 @@ class Evaluate:
     --reading names the protocol: {readings}. Its settings are flags; values of --protocol.masks: {maskings}.
 
     Writes RUN/evaluation/SPLIT/: scores.jsonl (one row per scan, model, metric and region) and the table as .md, .tex
-    and .csv. Scores under other masks are in SPLIT-unmasked/, SPLIT-MASKS/ and SPLIT-whole-scan/; `maesil report` shows
-    those in SPLIT/. Metrics: {metrics}.
+    and .csv. Scores on another store than the run's are in SPLIT-store-FINGERPRINT/; `maesil report` shows both. Scores
+    under other masks are in SPLIT-unmasked/, SPLIT-MASKS/ and SPLIT-whole-scan/. Metrics: {metrics}.
 
     Examples:
       maesil evaluate runs/base
@@ -76,7 +75,7 @@ def main(words: Sequence[str]) -> int:
         )
     print(evaluation.table)  # noqa: T201 (the result, on standard output)
     kept, page = f"scores and tables: {evaluation.folder}", ""
-    if evaluation.folder.name in SPLITS:  # those under other masks have no page
+    if not call.protocol.folder_ending:  # scores under other masks have no page
         page = f"; next: maesil report {quoted(call.run)}" + ("" if call.split == "test" else f" --split {call.split}")
         page += "".join([" --data.store", *(f" {quoted(store)}" for store in call.store)]) if call.store else ""
     console().print(kept + page, markup=False)

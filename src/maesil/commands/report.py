@@ -27,7 +27,8 @@ class Report:
     run: tyro.conf.Positional[Path]
     """The run folder; it must have been evaluated."""
     out: Path | None = None
-    """The page; by default RUN/report.html, or RUN/report-SPLIT.html for another split than test."""
+    """The page; by default RUN/report.html, or RUN/report-SPLIT.html for another split than test; of another store than
+    the run's, RUN/report-SPLIT-store-FINGERPRINT.html."""
     split: Literal["train", "val", "test"] = "test"
     """The split whose evaluation is shown."""
     scans: tuple[str, ...] = ()

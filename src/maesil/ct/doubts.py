@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -39,15 +39,20 @@ class Doubt(NamedTuple):
     Attributes:
         what: Observation.
         fix: Advice.
-        category: Category of the warning about it: of values, or of axes.
+        about: Subject: the scan's values, or its axes.
     """
 
     what: str
     fix: str
-    category: type[MaesilWarning] = ValuesWarning
+    about: Literal["values", "axes"] = "values"
 
     def __str__(self) -> str:
         return f"{self.what} ({self.fix})"
+
+    @property
+    def category(self) -> type[MaesilWarning]:
+        """Category of the warning about it."""
+        return GeometryWarning if self.about == "axes" else ValuesWarning
 
 
 def doubts_about(volume: Volume) -> tuple[Doubt, ...]:
@@ -72,14 +77,14 @@ def warn_of_doubts(volume: Volume, where: object) -> None:
 
     Args:
         volume: HU of any orientation and spacing.
-        where: The scan, for the message.
+        where: The scan, for the message; None: it has no name.
 
     Warns:
         ValuesWarning: The values cannot be Hounsfield units, or were clipped.
         GeometryWarning: The axes seem to be exchanged.
     """
     for doubt in doubts_about(volume):
-        warnings.warn(f"{where}: {doubt}", doubt.category, stacklevel=2)
+        warnings.warn(str(doubt) if where is None else f"{where}: {doubt}", doubt.category, stacklevel=2)
 
 
 def require_hounsfield(array: npt.NDArray[Any], *, where: object = None, anyway: str) -> None:
@@ -139,7 +144,7 @@ def _of_spacing(volume: Volume) -> Doubt | None:
         f"the array has {'x'.join(map(str, sizes))} voxels, but its spacing is {' x '.join(f'{s:.3g}' for s in steps)} "
         f"mm: axis {across} has the other size, axis {slices} the other spacing"
     )
-    return Doubt(what, _SWAPPED, GeometryWarning)
+    return Doubt(what, _SWAPPED, "axes")
 
 
 def _odd_one(values: Sequence[Number], tolerance: float) -> int | None:
@@ -160,12 +165,12 @@ def _of_body(volume: Volume) -> Doubt | None:
         what = (
             f"the body is cut along {name} ({max(faces[cut]):.0%} of a face is tissue), yet lies in air along Superior"
         )
-        return Doubt(what, _SWAPPED, GeometryWarning)
+        return Doubt(what, _SWAPPED, "axes")
     depth, width = (_extent_mm(tissue, axis, body.spacing_mm[axis]) for axis in (1, 2))
     uncut = max(*faces[1], *faces[2]) < CUT_FACE
     if uncut and depth > LONGEST_HEAD_MM and depth > DEEPER_THAN_WIDE * width:
         what = f"the body is {depth:.0f} mm deep and {width:.0f} mm wide: Left and Posterior may be exchanged"
-        return Doubt(what, _SWAPPED, GeometryWarning)
+        return Doubt(what, _SWAPPED, "axes")
     return None
 
 

@@ -82,7 +82,8 @@ def _told(reason: str, fix: str | None) -> str:
 
 def not_checked(found: FoundScans) -> list[str]:
     """Lines on what was found and not checked: what is no CT, copies, and files of labels."""
-    left = [f"left out {one.path or one.source}: {one.reason}" for one in found.problems if one not in unread(found)]
+    told = unread(found)
+    left = [f"left out {one.path or one.source}: {one.reason}" for one in found.problems if one not in told]
     labels = found.labels + len(found.taken_for_labels)
     return [*left, f"{count_of(labels, 'label file')} skipped"] if labels else left
 

@@ -49,7 +49,9 @@ def classes_of(scan: Scan) -> frozenset[str]:
         return frozenset(name for _, name in scan.label_names)
     files = image_files(scan.labels)
     if len(files) > 1:
-        return frozenset(structure_of(path, scan) or path.name for path in files)
+        return frozenset(
+            structure_of(path, scan) or f"label_{place}" for place, path in enumerate(sorted(files), start=1)
+        )
     return frozenset({"unnamed"} if scan.labels else ())
 
 

@@ -287,7 +287,7 @@ def _require_query(level: str, at_mm: tuple[float, float, float] | None, count: 
         raise ConfigError("a region needs a position", fix="give one, x, y and z in LPS mm, or compare whole scans")
     if at_mm is not None and not np.isfinite(at_mm).all():
         place = " ".join(f"{value:g}" for value in at_mm)
-        raise ConfigError(f"the position {place} is none", fix="give x, y and z in LPS mm")
+        raise ConfigError(f"the position is {place}", fix="give x, y and z in LPS mm, as finite numbers")
 
 
 def _require_near(

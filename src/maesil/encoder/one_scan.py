@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from maesil.ct.doubts import doubts_about, require_hounsfield
+from maesil.ct.doubts import require_hounsfield, warn_of_doubts
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers.in_memory import volume_of
 from maesil.ct.readers.options import STRICT, ReadOptions
@@ -87,8 +86,7 @@ def embed_scan(
     where = scan if isinstance(scan, str) or hasattr(scan, "__fspath__") else None
     if not accept_any_values:
         require_hounsfield(volume.array, where=where, anyway="pass accept_any_values=True")
-        for doubt in doubts_about(volume)[:1]:
-            warnings.warn(f"{doubt.what}; {doubt.fix}", doubt.category, stacklevel=2)
+        warn_of_doubts(volume, where)
     return embed_volume(
         backbone,
         conform(volume, {**PrepareConfig().recorded(), **card.voxels}, where=where),

@@ -38,13 +38,13 @@ _ADAPTER = TypeAdapter(Evaluated)
 
 
 def scores_folder(run: Path, split: str, ending: str, *, given: str | None, own: str | None) -> Path:
-    """Folder of a run's scores; those on another store, or under other masks, never overwrite the standard ones.
+    """Folder of a run's scores; those on a store that the caller names, or under other masks, are kept apart.
 
     Args:
         run: The run folder.
         split: Split that is scored.
         ending: `Protocol.folder_ending`.
-        given: Fingerprint of the store that the caller named; None: the run's own is scored.
+        given: Fingerprint of the store that the caller named; None: the run's own is scored, even if it has grown.
         own: Fingerprint of the store that the run was trained on.
     """
     other = "" if given in (None, own) else f"-store-{given[:8]}"

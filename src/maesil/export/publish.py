@@ -67,6 +67,8 @@ def publish(run: AnyPath, out: AnyPath, about: AnyPath, *, checkpoint: Literal["
         ConfigError: The text does not name a licence, or the folder has something else in it.
     """
     out, text = Path(out).resolve(), _text(Path(about))  # "." has no name, and a link is not a folder to replace
+    if out.exists() and not out.is_dir():
+        raise ConfigError("this is a file, and a folder would be written", where=out, fix="give the name of a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).is_file():
         raise ConfigError("this folder is neither empty nor published weights", where=out, fix="give a new one")
     loaded = load_run(Path(run), checkpoint=checkpoint, device="cpu")

@@ -82,13 +82,14 @@ def replace_folder(out: Path, draft: Path) -> None:
     if not out.is_dir():
         draft.rename(out)
         return
-    for entry in list(out.iterdir()):
-        if entry.is_dir() and not entry.is_symlink():
-            shutil.rmtree(entry, ignore_errors=True)
-        else:
-            entry.unlink()
-    for entry in list(draft.iterdir()):
-        entry.rename(out / entry.name)
+    # The description comes last: the folder is an export of the new files or, until then, of the earlier ones.
+    for entry in sorted(draft.iterdir(), key=lambda entry: entry.name == EXPORTED):
+        there = out / entry.name
+        if there.is_dir() and not there.is_symlink():
+            shutil.rmtree(there, ignore_errors=True)
+        entry.replace(there)
+    draft.rmdir()
+    shutil.rmtree(out / "__pycache__", ignore_errors=True)  # of the earlier code
 
 
 def _files(folder: Path) -> set[str]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,7 +45,8 @@ def report(
 
     Args:
         run: A run folder that `evaluate` has scored.
-        out: File to write; None: report.html in the run folder, or report-SPLIT.html for another split than "test".
+        out: File to write; None: report.html in the run folder, or report-SPLIT.html for another split than "test";
+            `-store-FINGERPRINT` follows SPLIT if another store than the run's was scored.
         split: The split whose evaluation is shown.
         scans: Scans to show; by default the first two of the split.
         store: The store that was scored, or the stores; None: the run's own.
@@ -59,13 +60,14 @@ def report(
         ConfigError: None of the scans was scored, or `out` or the picture next to it cannot be written.
     """
     run = Path(run)
-    path = run / page_name(split) if out is None else Path(out)
     stores = () if store is None else tuple(as_paths(store))
     record = checkpoint_of(run)[1]  # raises a clear error if there is no such run
-    picture = picture_beside(path)
     given = ScanStore(stores).fingerprint if stores else None
-    folder = scores_folder(run, split, "", given=given, own=record.get("store"))
-    _require_scores(run, split, folder)
+    folders = {each: scores_folder(run, each, "", given=given, own=record.get("store")) for each in SPLITS}
+    folder = folders[split]
+    path = run / page_name(folder.name) if out is None else Path(out)
+    picture = picture_beside(path)
+    _require_scores(run, split, folders, stores)
     scores, evaluated = read_scores(folder / SCORES), read_record(folder)
     if evaluated.protocol.folder_ending:
         what = "these scores, under other masks than the run's own, are of an earlier version"
@@ -107,16 +109,25 @@ def picture_beside(page: Path) -> Path:
     return require_output(picture)
 
 
-def page_name(split: str) -> str:
-    """Name of a split's page in the run folder; the test split, which most readers look for, has the plain one."""
-    return "report.html" if split == "test" else f"report-{split}.html"
+def page_name(scored: str) -> str:
+    """Name in the run folder of the page of a folder of scores; that of the test split has the plain name."""
+    return "report.html" if scored == "test" else f"report-{scored}.html"
 
 
-def _require_scores(run: Path, split: str, folder: Path) -> None:
-    if (folder / SCORES).is_file():
+def _require_scores(run: Path, split: str, folders: Mapping[str, Path], stores: Sequence[Path]) -> None:
+    """Raises CheckpointError if a split was not evaluated, on the run's store or on these.
+
+    Args:
+        run: The run folder.
+        split: The split to show.
+        folders: Map from split to the folder of its scores.
+        stores: The stores that the caller named; empty: the run's own.
+    """
+    if (folders[split] / SCORES).is_file():
         return
     command = f"maesil evaluate {shlex.quote(str(run))}" + ("" if split == "test" else f" --split {split}")
-    others = [each for each in SPLITS if (run / "evaluation" / each / SCORES).is_file()]
+    command += "".join([" --data.store", *(f" {shlex.quote(str(each))}" for each in stores)]) if stores else ""
+    others = [each for each, folder in folders.items() if (folder / SCORES).is_file()]
     hint = "".join(f", or give --split {other}" for other in others)
     raise CheckpointError(f"split '{split}' was not evaluated", where=run, fix=f"{command}{hint}")
 

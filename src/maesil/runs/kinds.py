@@ -69,16 +69,17 @@ def refuse_other_kind(folder: Path, kind: str) -> None:
     """
     held = kinds_in(folder)
     if held and kind not in held:
-        what = f"this folder holds what `{MADE_BY[held[0]]}` wrote, no place for a {kind}"
+        what = f"this folder holds what `{MADE_BY[held[0]]}` wrote, and a {kind} needs a folder of its own"
         raise ConfigError(what, where=folder, fix="give a new folder")
 
 
 def kinds_in(folder: Path) -> list[str]:
     """The kinds of results that a folder holds; none for a new one."""
     settings = _settings(folder / SETTINGS)
-    run = None if settings is None else SEGMENTATION if "labels" in settings else PRETRAINING
+    segmented = settings is not None and "labels" in settings
     found = {
-        str(run): run is not None,
+        PRETRAINING: settings is not None and not segmented,
+        SEGMENTATION: segmented,
         CLASSIFICATION: _classification(folder) is not None,
         COMPARISON: (folder / COMPARED).is_file(),
         LABEL_EFFICIENCY: (folder / EXPERIMENT).is_file(),

@@ -34,7 +34,7 @@ from maesil.runs.from_weights import (
 )
 from maesil.runs.kinds import PRETRAINING
 from maesil.runs.lock import locked
-from maesil.runs.sides import side_warnings
+from maesil.runs.sides import moved_warnings, side_warnings
 from maesil.sampling.config import DataConfig
 from maesil.sampling.dataset import SuperpatchDataset
 from maesil.sampling.plan import GridPlan, make_plan
@@ -122,7 +122,8 @@ def _continue(config: RunConfig, store: ScanStore, run: Path, screen: Console, p
         screen.print(
             f"made longer: from {before} to {config.train.steps} steps; the learning rate moves to the longer schedule"
         )
-    for warning in split_warnings(store, config.data.holdout):
+    moved = moved_warnings(checkpoint_of(run)[1].get("seen"), store, config) if done else []
+    for warning in (*moved, *split_warnings(store, config.data.holdout)):
         screen.print(f"warning: {warning}", markup=False)
     status = _train(config, store, run, screen, progress)
     return Outcome(status, run, steps_done(run), config.train.steps)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from maesil.config import RunConfig, to_dict
 from maesil.counts import count_of
@@ -28,6 +29,25 @@ def side_warnings(initial: Initial, store: ScanStore, config: RunConfig) -> list
     if seen is None:
         return []
     return [*_seen_and_held(initial, store, config, seen), *_held_and_seen(initial, store, config, seen)]
+
+
+def moved_warnings(seen: Mapping[str, Any] | None, store: ScanStore, config: RunConfig) -> list[str]:
+    """Says who changed sides since a run that goes on began, as a later version of maesil draws splits otherwise.
+
+    Args:
+        seen: Record of the training patients in the run's last checkpoint; None: it has none.
+        store: The run's store.
+        config: The run's settings.
+    """
+    own = None if seen is None else {name: value for name, value in seen.items() if name != "before"}
+    trained = seen_patients(own, store.entries)
+    moved = [] if trained is None else sorted(trained ^ _patients(training_scans(store, config.data.holdout)))
+    if not moved:
+        return []
+    return [
+        f"{', '.join(moved)}: in training when this run began and held out now, or the reverse, as splits are drawn "
+        "otherwise in this version: its scores may be on patients that it saw; train anew for scores of unseen patients"
+    ]
 
 
 def _seen_and_held(initial: Initial, store: ScanStore, config: RunConfig, seen: frozenset[str]) -> list[str]:

@@ -79,9 +79,8 @@ class DataConfig:
         if not 0.0 <= self.min_tissue < 1.0:
             raise ConfigError(f"min_tissue is {self.min_tissue}", fix="choose a share of voxels in [0, 1)")
         power_of(self.weighting, self.temperature)
-        if len(set(self.flip_axes)) < len(self.flip_axes):
-            listed = ", ".join(map(str, self.flip_axes))
-            raise ConfigError(f"flip_axes are {listed}: two flips of an axis are none", fix="give each axis once")
+        # Of an axis that is named twice, two flips would be none.
+        object.__setattr__(self, "flip_axes", tuple(dict.fromkeys(self.flip_axes)))
         # A checkpoint keeps the weights, but not the paths of the stores.
         if self.store_weights is not None and self.stores and len(self.store_weights) != len(self.stores):
             raise ConfigError(

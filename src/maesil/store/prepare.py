@@ -13,7 +13,7 @@ from typing import Any
 from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.copies import fingerprint
 from maesil.datasets.labels import image_files
-from maesil.errors import NameTakenError, ScanError, StoreError
+from maesil.errors import KeptScanError, ScanError, StoreError
 from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 from maesil.store.collection import write_atomically, write_collection, write_group
@@ -48,6 +48,7 @@ class PrepareReport:
         voxels: Description of the store's voxels.
         hidden: Number of scans whose names are hashes.
         names: File beside the store that says which scan has which of these names; None if there is none.
+        notices: Notes on the labels of sources, such as regions that are not read; none if no labels are wanted.
         taken_for_labels: Paths of label files that belong to no scan; a CT may be among them, as only names tell.
     """
 
@@ -65,6 +66,7 @@ class PrepareReport:
     voxels: str = ""
     hidden: int = 0
     names: str | None = None
+    notices: tuple[str, ...] = ()
     taken_for_labels: tuple[str, ...] = ()
     repaired: tuple[tuple[str, str], ...] = ()
 
@@ -139,8 +141,14 @@ def prepare(
         _guarded(out, lambda: _finish(out, config, rows, bad))
     used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
     report = _report(found, outcomes, before, bad, removed)
+    notices = [f"{each.path or each.source}: {each.reason} ({each.fix})" for each in found.notices if config.labels]
     return replace(
-        report, labels=found.labels - used, copies=_copies(rows), names=table, voxels=voxels(config.recorded())
+        report,
+        labels=found.labels - used,
+        copies=_copies(rows),
+        names=table,
+        voxels=voxels(config.recorded()),
+        notices=tuple(notices),
     )
 
 
@@ -248,7 +256,7 @@ def _require_same_settings(out: Path, before: dict[str, Any], now: dict[str, Any
 
 def _is_refused(outcome: object) -> bool:
     """Whether an outcome says that a scan's files are not sound."""
-    return isinstance(outcome, ScanError) and not isinstance(outcome, NameTakenError)
+    return isinstance(outcome, ScanError) and not isinstance(outcome, KeptScanError)
 
 
 def _drop_refused(

@@ -44,7 +44,8 @@ class PrepareConfig:
         accept_any_values: Whether to prepare scans whose values cannot be Hounsfield units, such as other modalities,
             labels, or CT that was clipped at 0 HU or stored with an offset. The manifest records what was seen.
         replace: Whether to replace scans of the store whose files have changed, or whose name now stands for other
-            files; by default the store keeps what it has, and these files are listed as left out.
+            files; by default the store keeps what it has, and these files are listed as left out. Changed label files
+            need no such permission.
         options: Scans that are refused otherwise. The manifest records the options that a scan was read with.
         labels_on_another_grid: What to do with labels whose voxels are not the scan's: refuse the scan, or resample
             them to its voxels by their own affine, to the nearest voxel.

@@ -20,7 +20,7 @@ from maesil.ct.volume import TISSUE_HU, Volume
 from maesil.datasets import Scan
 from maesil.datasets.copies import fingerprint
 from maesil.datasets.labels import image_files
-from maesil.errors import NameTakenError, ScanError, StoreError
+from maesil.errors import KeptScanError, StoreError
 from maesil.shapes import product
 from maesil.store.arrays import ScanWriter
 from maesil.store.check import fault_of
@@ -46,6 +46,10 @@ ACCEPTED = "accepted_values"
 
 OPTIONS = "read_options"
 """Key of a manifest row: the options that a scan was read with, if they are not the defaults."""
+
+
+TOLERANCE = "slice_tolerance_mm"
+"""The option of `ReadOptions` that decides how scans are read that are read without it, too."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
 
     Raises:
         ScanError: The scan cannot be read, or is not sound.
-        NameTakenError: The store has this name from other files, and these are not to replace them.
+        KeptScanError: The store has this name from other files, and these are not to replace them; or it would lose
+            labels.
         StoreError: The store cannot be written.
     """
     source, wanted = _source_of(scan), _label_source(scan, config)
@@ -136,7 +141,7 @@ def _with_stored_labels(
     """The settings and the labels' fingerprint, with labels if the stored scan has some: written again, it keeps them.
 
     Raises:
-        ScanError: The labels were stored with other settings than these, or from other files.
+        KeptScanError: The labels were stored with other settings than these, or from other files.
     """
     known = stored_row(store, scan.scan_id)
     if config.labels or known is None or "labels" not in known:
@@ -145,19 +150,20 @@ def _with_stored_labels(
     wanted = _label_source(scan, config)
     if wanted != known["labels"]["source"]:
         fix = "add --labels, and the options for labels of the call that stored them"
-        raise ScanError(f"{scan.scan_id} has to be written again, and would lose its labels", where=scan.path, fix=fix)
+        what = f"{scan.scan_id} would lose its labels if it was written again: the store keeps it as it was"
+        raise KeptScanError(what, where=scan.path, fix=fix)
     return config, wanted
 
 
 def _refuse_other_files(store: Path, scan: Scan, source: dict[str, Any]) -> None:
-    """Raises NameTakenError if the stored scan of this name was made from other files."""
+    """Raises KeptScanError if the stored scan of this name was made from other files."""
     known = stored_row(store, scan.scan_id)
     if known is None or known["source_sha256"] == source["source_sha256"]:
         return
     fix = "if its files have changed, replace it with --replace"
     if scan.series is None:
         fix += "; if this is another scan, rename it or give it another --dataset"
-    raise NameTakenError(f"the store has {scan.scan_id} from other files, and keeps it", where=scan.path, fix=fix)
+    raise KeptScanError(f"the store has {scan.scan_id} from other files, and keeps it", where=scan.path, fix=fix)
 
 
 def _already_there(
@@ -185,10 +191,11 @@ def _is_current(
 ) -> bool:
     """Whether a stored scan has these bytes, names and options; labels that were not asked for are kept.
 
-    Options only admit scans that are refused otherwise, so one that was read with fewer of them is read alike.
+    Most options only admit scans that are refused otherwise, so one that was read with fewer of them is read alike.
     """
     same = known.get("split") == split and source.items() <= known.items()
-    same = same and known.get(OPTIONS, {}).items() <= config.options.chosen().items()
+    before, now = known.get(OPTIONS, {}), config.options.chosen()
+    same = same and before.items() <= now.items() and before.get(TOLERANCE) == now.get(TOLERANCE)
     return same and labels in (None, known.get("labels", {}).get("source"))
 
 

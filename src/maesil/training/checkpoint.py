@@ -87,5 +87,5 @@ def _misfits(expected: Mapping[str, Tensor], weights: Mapping[str, Tensor]) -> l
     return [
         *(f"{name} is {list(weights[name].shape)}, not {list(expected[name].shape)}" for name in differ),
         *(f"{name} is missing" for name in expected if name not in weights),
-        *(f"{name} is in no such model" for name in weights if name not in expected),
+        *(f"the model has no {name}" for name in weights if name not in expected),
     ]

@@ -142,7 +142,7 @@ def test_command__refuses_the_folder_of_another_run(
     run.mkdir()
     (run / "config.yaml").write_text("preset: base\n")
     assert main(call(store, encoder, labels, run, "--mode", "knn")) == 2
-    assert "what `maesil pretrain` wrote, no place for a classification" in capsys.readouterr().err
+    assert "what `maesil pretrain` wrote, and a classification needs a folder of its own" in capsys.readouterr().err
     assert [path.name for path in run.iterdir()] == ["config.yaml"]
 
 

@@ -21,7 +21,7 @@ from maesil.catalog import NONE
 from maesil.encoder.load import load_with_card
 from maesil.encoder.source import absolute_source
 from maesil.encoder.start import digest_of, seen_notes
-from maesil.errors import ConfigError, MaesilError
+from maesil.errors import ConfigError, MaesilError, OutputError
 from maesil.files import AnyPath, write_json
 from maesil.progress import Progress, scan_bar
 from maesil.runs.claim import changed_settings, claim
@@ -152,6 +152,8 @@ def _trial(config: FinetuneConfig, amount: Amount, seed: int, arm: Arm, out: Pat
             raise KeyboardInterrupt
         with scan_bar(console or Console(quiet=True), "scoring") as shown:
             rows = score_segmentation(run, progress=shown).rows
+    except OutputError:
+        raise  # the next trials would fail, too
     except MaesilError as error:
         return Trial(amount, start, seed, failed=str(error))
     write_json(scored, rows)
@@ -175,6 +177,8 @@ def _settle(
         before["data"]["store"] = _fingerprint(before["data"]["store"])
         before["init"] = absolute_source(before["init"])
         before = {"encoder": common["encoder"], **before}  # up to version 0.2.0, none was recorded
+        if before["rates_chosen_on"] == amounts[-1].rounded:  # of that version
+            before["rates_chosen_on"] = now["rates_chosen_on"]
         return changed_settings(before, now)
 
     fix = "give another --out, or the same settings"

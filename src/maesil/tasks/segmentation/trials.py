@@ -30,6 +30,11 @@ class Amount:
         return "all scans" if self.share is None else f"{100 * self.share:g}% of superpatches"
 
     @property
+    def rounded(self) -> str:
+        """The amount as version 0.2.0 wrote it, with shares in whole per cent."""
+        return str(self) if self.share is None else f"{self.share:.0%} of superpatches"
+
+    @property
     def folder(self) -> str:
         """The amount as a folder name."""
         return f"scans-{self.scans}" if self.scans is not None else f"share-{self.share or 'all'}"
