@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maesil.errors import ConfigError
+from maesil.errors import ConfigError, OutputError
 from maesil.files import read_json, replacing, require_output, write_json, write_json_lines, write_text
 
 
@@ -47,9 +47,9 @@ def test_require_output__tells_before_the_work_what_cannot_be_written(tmp_path: 
 
 
 def test_replacing__what_the_system_refuses_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match="the file cannot be written: Is a directory"):
+    with pytest.raises(OutputError, match="the file cannot be written: Is a directory"):
         write_text(tmp_path, "x")
-    with pytest.raises(ConfigError, match="No space left"), replacing(tmp_path / "a"):
+    with pytest.raises(OSError, match="No space left"), replacing(tmp_path / "a"):
         raise OSError(28, "No space left on device")
     assert list(tmp_path.iterdir()) == []
 

@@ -14,7 +14,7 @@ import pytest
 from maesil import pipeline
 from maesil.config import RunConfig
 from maesil.errors import ConfigError
-from maesil.rank import GLOBAL, NODES, VARIABLES, is_first_rank
+from maesil.rank import GLOBAL, VARIABLES, is_first_rank
 from maesil.runs.kinds import (
     CLASSIFICATION,
     COMPARISON,
@@ -73,11 +73,12 @@ def test_locked__ranks_share_the_lock_of_the_first(
         ({"NODE_RANK": "1", "LOCAL_RANK": "0", "RANK": "0"}, True),  # torchrun knows best
         ({"SLURM_PROCID": "0"}, True),
         ({"SLURM_PROCID": "3"}, False),
+        ({"SLURM_PROCID": "4", "LOCAL_RANK": "0"}, False),  # the first of the second machine
     ],
     ids=str,
 )
 def test_is_first_rank__of_all_machines(given: dict[str, str], first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in (GLOBAL, *VARIABLES, *NODES):
+    for name in (GLOBAL, *VARIABLES):
         monkeypatch.delenv(name, raising=False)
     for name, value in given.items():
         monkeypatch.setenv(name, value)

@@ -10,7 +10,7 @@ import torch
 from pydantic import ValidationError
 
 from maesil.ct.geometry import Geometry
-from maesil.errors import ConfigError, StoreError
+from maesil.errors import StoreError
 from maesil.sampling.augment import draw_generator, draw_generators, random_flips
 from maesil.sampling.config import DataConfig
 from maesil.sampling.plan import GridPlan, OnePass, Order, Place, RandomPlan
@@ -155,11 +155,16 @@ def test_random_flips__of_a_superpatch_do_not_depend_on_those_beside_it() -> Non
     assert torch.equal(both, torch.cat(alone))
 
 
-@pytest.mark.parametrize("axes", [(0, 0), (0, 1, 0), (3,), (-1,)])
-def test_data_config__flips_each_axis_once(axes: tuple[Any, ...]) -> None:
-    with pytest.raises((ConfigError, ValidationError), match=r"two flips of an axis are none|should be 0, 1 or 2"):
+@pytest.mark.parametrize("axes", [(3,), (-1,)])
+def test_data_config__knows_three_axes(axes: tuple[Any, ...]) -> None:
+    with pytest.raises(ValidationError, match="should be 0, 1 or 2"):
         DataConfig(flip_axes=axes)
+
+
+def test_data_config__flips_each_axis_once() -> None:
+    """Two flips of an axis would be none."""
     assert DataConfig(flip_axes=(2, 0)).flip_axes == (2, 0)
+    assert DataConfig(flip_axes=(0, 1, 0)).flip_axes == (0, 1)
 
 
 def test_draw_generator__neighbouring_numbers_give_unrelated_streams() -> None:
