@@ -483,6 +483,30 @@ def test_sampling__the_page_has_the_difference_of_the_scores() -> None:
         assert f"{sum(each > 0 for each in differences)} of 9" in page
 
 
+def test_sharper__the_page_has_the_trials_of_1000_steps() -> None:
+    page = (RESULTS / "sharper" / "README.md").read_text()
+    plain = "maesil:model.fusion.width=0"
+    trials = {
+        "trunk of `demo`": ("plain", plain),
+        "rotary positions": ("rotary", f"{plain}:rotary=true"),
+        "inner levels": ("levels", f"{plain}:levels=true"),
+        "mixed masks": ("mixed", f"{plain}:masking.name=mixed"),
+    }
+    own = masked_by_scan(RESULTS / "sharper/thousand/plain/scores.jsonl", plain)
+    for shown, (folder, model) in trials.items():
+        file = f"sharper/thousand/{folder}/scores.jsonl"
+        assert page_row(shown, file, model) in page
+        if folder == "plain":
+            continue
+        found = masked_by_scan(RESULTS / file, model)
+        gains = [value - own["psnr"][scan] for scan, value in found["psnr"].items()]
+        gain = sum(gains) / len(gains)
+        verb = "gain" if gain > 0 else "lose"
+        assert f"{shown[0].upper()}{shown[1:]} {verb} {abs(gain):.2f} dB (" in page
+        alike = sum((each > 0) == (gain > 0) for each in gains)
+        assert f"on {alike} of 9" in page
+
+
 def test_sharper__the_pages_have_the_means_of_the_scores() -> None:
     for shown, (trial, model) in {
         "`demo`, trunk": ("preset", "maesil"),
