@@ -818,6 +818,18 @@ def test_transfer__the_lab_notes_have_the_trials_of_the_recipe() -> None:
             assert f"| {' | '.join(map(str, cells))} | {dice:.3f} |" in notes
 
 
+def test_transfer__pages_say_that_random_weights_catch_up() -> None:
+    trials = json.loads((RESULTS / "transfer/recipe.json").read_text())["trials"]
+    own, random = (trial["dice"] for trial in trials if trial["steps"] == 1600)
+    differences = [value - random[name] for name, value in own.items()]
+    low, high = patient_interval(differences, list(own))
+    means = [sum(dice.values()) / len(dice) for dice in (own, random)]
+    for page in ((RESULTS / "transfer" / "README.md"), README, LAB):
+        assert f"{means[0]:.3f}" in page.read_text()
+        assert f"vs {means[1]:.3f}" in page.read_text()
+    assert f"({low:.3f} to {high:.3f}" in (RESULTS / "transfer" / "README.md").read_text()
+
+
 def test_transfer__weights_and_readme_have_the_numbers_of_the_tables() -> None:
     """Dice of both starts and the interval of their difference, and what the encoder rebuilds of unseen patients."""
     root = RESULTS.parent
