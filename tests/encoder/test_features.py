@@ -66,8 +66,8 @@ def test_read_features__damaged_or_foreign_files(tmp_path: Path) -> None:
     [
         ({"count": 0}, "count is 0"),
         ({"count": -1}, "count is -1"),
-        ({"level": "superpatch", "at_mm": (math.nan, 0.0, 0.0)}, "the position nan 0 0 is none"),
-        ({"level": "superpatch", "at_mm": (0.0, 0.0, math.inf)}, "the position 0 0 inf is none"),
+        ({"level": "superpatch", "at_mm": (math.nan, 0.0, 0.0)}, "the position is nan 0 0"),
+        ({"level": "superpatch", "at_mm": (0.0, 0.0, math.inf)}, "the position is 0 0 inf"),
         ({"level": "superpatch"}, "a region needs a position"),
         ({"level": "organ"}, "use one of: scan, superpatch"),
     ],

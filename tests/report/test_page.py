@@ -246,7 +246,12 @@ def test_page__of_a_run_works_in_a_browser(tiny_config: RunConfig, tmp_path: Pat
 
 def test_report__refuses_outputs_that_cannot_be_written_before_the_work(tmp_path: Path) -> None:
     (tmp_path / "page.png").mkdir()
-    for name, message in ((".", "this is a folder"), ("other.png", "has this name"), ("page.html", "this is a folder")):
+    for name, message in (
+        (".", "this is a folder"),
+        ("other.png", "can't be a '.png' file"),
+        ("scan.nii.gz", "can't be a '.gz' file"),
+        ("page.html", "this is a folder"),
+    ):
         with pytest.raises(ConfigError, match=message):
             picture_beside(tmp_path / name)
     with pytest.raises(ConfigError, match="this is a folder"):

@@ -41,9 +41,8 @@ def test_split_summary__of_held_out_superpatches(tiny_store: Path, val: int, exp
 
 
 def test_split_summary__if_no_superpatch_is_held_out(tiny_store: Path) -> None:
-    holdout = HoldoutConfig(by="superpatch", test_superpatches=0, val_superpatches=0)
-    data = DataConfig(store=tiny_store, holdout=holdout)
-    assert split_summary(ScanStore(tiny_store), data, (16, 16, 16)) == "4 scans to train on; no superpatch is held out"
+    data = DataConfig(store=tiny_store, holdout=HoldoutConfig(by="superpatch", held_tissue=0.999), min_tissue=0.999)
+    assert split_summary(ScanStore(tiny_store), data, (32, 32, 32)) == "4 scans to train on; no superpatch is held out"
 
 
 def test_regions_of__patients_are_whole(tiny_store: Path, tiny_config: RunConfig) -> None:

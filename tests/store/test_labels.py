@@ -229,6 +229,13 @@ def test_prepare__another_grid_is_told_and_the_rest_goes_on(tmp_path: Path, scan
     assert "without --labels" in (row.fix or "")
 
 
+def test_prepare__a_damaged_label_file_is_named(tmp_path: Path, scan: Volume) -> None:
+    labels = tmp_path / "scans" / "a_labels.nii.gz"
+    labels.write_text("no labels")
+    (row,) = made(tmp_path)[0].quarantined
+    assert row.path == str(labels)
+
+
 def test_prepare__another_grid_is_resampled_where_asked(tmp_path: Path, scan: Volume) -> None:
     shifted = marks(scan, **BOXES)
     moved = Geometry.from_parts(scan.shape, scan.geometry.spacing_mm, (4.0, 0.0, 0.0))  # two voxels to the left

@@ -66,8 +66,8 @@ def doubts_about(volume: Volume) -> tuple[Doubt, ...]:
     """
     seen = unlike_hounsfield(volume.array)
     found = [] if seen is None else [Doubt(f"the values are not Hounsfield units: {seen}", stored_as(volume.array))]
-    clipped = None if seen else _of_clipping(volume.array)
-    for doubt in (clipped, _of_spacing(volume), None if seen or clipped else _of_body(volume)):
+    clipped, spacing = None if seen else _of_clipping(volume.array), _of_spacing(volume)
+    for doubt in (clipped, spacing, None if seen or clipped or spacing else _of_body(volume)):
         found += [] if doubt is None else [doubt]
     return tuple(found)
 

@@ -100,13 +100,13 @@ def picture_beside(page: Path) -> Path:
     """The picture that is written next to a page, once both are sure to be written.
 
     Raises:
-        ConfigError: One of them cannot be written, or they have the same name.
+        ConfigError: The page's name is that of another kind of file, which it could replace, or one of them cannot be
+            written.
     """
-    picture = page.with_suffix(".png")
-    if picture == page:
-        raise ConfigError("the picture next to the page has this name", where=page, fix="end the page's name in .html")
     require_output(page)
-    return require_output(picture)
+    if page.suffix not in (".html", ".htm"):
+        raise ConfigError(f"a page can't be a '{page.suffix}' file", where=page, fix="end its name in .html")
+    return require_output(page.with_suffix(".png"))
 
 
 def page_name(scored: str) -> str:

@@ -61,9 +61,9 @@ def quarantined_scan(scan: Scan, error: BaseException) -> Quarantined:
 
 
 def _place(scan: Scan, error: BaseException) -> str:
-    """The file of a scan that an error is about, or the scan's path."""
+    """The file of a scan or of its labels that an error is about, or the scan's path."""
     where = str(getattr(error, "where", None))
-    return where if where in map(str, scan.files) else str(scan.path)
+    return where if where in map(str, (*scan.files, *scan.labels)) else str(scan.path)
 
 
 def _explained(error: BaseException) -> tuple[str, str]:

@@ -187,6 +187,8 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
             ("scratch", 0.001): 0.2, ("scratch", 0.01): 0.5, ("scratch", 0.1): 0.5,
         }
     )  # fmt: skip
+    encoder = (small_backbone(), small_card())
+    monkeypatch.setattr(label_efficiency, "load_with_card", lambda init: encoder)
     monkeypatch.setattr(label_efficiency, "finetune_segmentation", found.finetune)
     monkeypatch.setattr(rates, "finetune_segmentation", found.finetune)
     monkeypatch.setattr(rates, "validation_dice", found.validate)

@@ -93,6 +93,8 @@ def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samp
         told = np.isfinite(values)
         patients = np.array(list(dict.fromkeys(tested.patients)))
         resampled = resampled_means(values[told], patients[told])
+    if len(set(tested.patients)) == 1:  # the same in every resample, which says nothing
+        resampled = np.full_like(resampled, math.nan)
     return Answer(asked, depth, start, dict(zip(names, each, strict=True)), _mean(each), resampled, penalty)
 
 

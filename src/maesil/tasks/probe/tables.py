@@ -42,8 +42,8 @@ def probe_sheet(
             f"Probes are trained on frozen features of {count_of(scans[0], 'training scan')} and tested on "
             f"{count_of(scans[1], 'scan')} of the split '{split}'. blocks: number of encoder blocks before the "
             "features; 0 is the embedding with positions. Cells: AUROC, one target against the rest, mean over targets "
-            "[95 % bootstrap interval, patients resampled]; random weights: mean ± standard deviation over "
-            f"{count_of(starts, 'start')}; difference: pre-trained minus the mean over random starts.",
+            "[95 % bootstrap interval, patients resampled; none for a single patient]; random weights: mean ± standard "
+            f"deviation over {count_of(starts, 'start')}; difference: pre-trained minus the mean over random starts.",
             "Linear probes are ridge regressions on standardised features; the penalty of each is chosen by "
             "cross-validation over the training patients.",
             "A superpatch's vector is the mean of its tokens that are not air; it has an organ if it has a voxel of "
