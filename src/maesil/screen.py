@@ -43,6 +43,13 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         "where training draws the splits, their patients are in one)"
         for names in report.copies
     ]
+    if report.namesakes:
+        shown = ", ".join(f"{name} ({', '.join(datasets)})" for name, datasets in report.namesakes[:SHOWN])
+        more = f" and {len(report.namesakes) - SHOWN} more" if len(report.namesakes) > SHOWN else ""
+        lines.append(
+            f"warning: patients of the same name in several datasets count as one: {shown}{more}; if they are "
+            "different people, rename their files, or find their names with --patient-pattern"
+        )
     if report.quarantined:
         lines.append(f"{len(report.quarantined)} left out (also in {out / 'quarantine.jsonl'}):")
     lines += [

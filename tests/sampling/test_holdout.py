@@ -56,7 +56,10 @@ def two_sets(scans: Path, tmp_path: Path) -> Path:
             for path in folder.glob("*.nii.gz"):
                 image = nibabel.load(path)
                 nibabel.save(nibabel.Nifti1Image(image.dataobj[:] + 1, image.affine), path)
-    prepare([tmp_path / "first", tmp_path / "second"], tmp_path / "store", PrepareConfig(spacing_mm=4.0), workers=0)
+    config = PrepareConfig(spacing_mm=4.0)
+    report = prepare([tmp_path / "first", tmp_path / "second"], tmp_path / "store", config, workers=0)
+    assert report.namesakes == tuple((name, ("first", "second")) for name in "abcd")
+    assert "count as one: a (first, second), b (first, second)" in prepare_text(report, tmp_path / "store")
     return tmp_path / "store"
 
 

@@ -44,6 +44,7 @@ class PrepareReport:
         repaired: Scans in `prepared` whose files in the store were damaged, and what was wrong with them.
         warnings: Scans and what had to be assumed about them; may contain paths.
         copies: Scans of the store that have the same bytes, a group each.
+        namesakes: Patients of the store whose names occur in several datasets, with these; they count as one patient.
         matched: Path of each source, the layout that was recognised, and the reason.
         voxels: Description of the store's voxels.
         hidden: Number of scans whose names are hashes.
@@ -62,6 +63,7 @@ class PrepareReport:
     kept: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
     copies: tuple[tuple[str, ...], ...] = ()
+    namesakes: tuple[tuple[str, tuple[str, ...]], ...] = ()
     matched: tuple[tuple[str, str, str], ...] = ()
     voxels: str = ""
     hidden: int = 0
@@ -146,6 +148,7 @@ def prepare(
         report,
         labels=found.labels - used,
         copies=_copies(rows),
+        namesakes=_namesakes(rows),
         names=table,
         voxels=voxels(config.recorded()),
         notices=tuple(notices),
@@ -300,6 +303,14 @@ def _copies(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
     for row in rows:
         of_source.setdefault(row["source_sha256"], []).append(row["scan_id"])
     return tuple(tuple(names) for names in of_source.values() if len(names) > 1)
+
+
+def _namesakes(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Patients whose names occur in several datasets, with the datasets, sorted by name."""
+    datasets: dict[str, set[str]] = {}
+    for row in rows:
+        datasets.setdefault(row["patient"], set()).add(row["dataset"])
+    return tuple((name, tuple(sorted(found))) for name, found in sorted(datasets.items()) if len(found) > 1)
 
 
 def _finish(out: Path, config: PrepareConfig, rows: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined]) -> None:
