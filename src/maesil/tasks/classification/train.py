@@ -112,9 +112,10 @@ def _in_folder(
     console: Console | None,
     progress: Progress | None,
 ) -> Classified:
-    _claim(run, config, cases, store.fingerprint, _encoder_of(config, backbone))
+    encoder = _encoder_of(config, backbone)
+    _claim(run, config, cases, store.fingerprint, encoder)
     if config.mode == "full":
-        probabilities = _full(config, store, cases, fold, _encoder_of(config, backbone), run, console, progress)
+        probabilities = _full(config, store, cases, fold, encoder, run, console, progress)
     else:
         probabilities = _probed(config, backbone.to(default_device()), store, cases, fold, progress)
     scores = scored(probabilities, cases, fold)
