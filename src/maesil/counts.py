@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def count_of(number: int, thing: str, things: str | None = None) -> str:
     """A count with its noun: "1 scan", "1,200 scans".
@@ -12,3 +14,9 @@ def count_of(number: int, thing: str, things: str | None = None) -> str:
         things: The same for any other count; None: `thing` with an "s".
     """
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
+
+
+def some_of(names: Sequence[str], most: int = 20) -> str:
+    """The first names of a list, and how many more there are: "a, b and 7 more"."""
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.datasets.find import SHOWN
 from maesil.progress import scan_bar
 from maesil.store.prepare import PrepareReport
@@ -44,10 +44,9 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         for names in report.copies
     ]
     if report.namesakes:
-        shown = ", ".join(f"{name} ({', '.join(datasets)})" for name, datasets in report.namesakes[:SHOWN])
-        more = f" and {len(report.namesakes) - SHOWN} more" if len(report.namesakes) > SHOWN else ""
+        named = some_of([f"{name} ({', '.join(datasets)})" for name, datasets in report.namesakes], SHOWN)
         lines.append(
-            f"warning: patients of the same name in several datasets count as one: {shown}{more}; if they are "
+            f"warning: patients of the same name in several datasets count as one: {named}; if they are "
             "different people, rename their files, or find their names with --patient-pattern"
         )
     if report.quarantined:

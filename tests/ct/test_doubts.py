@@ -14,7 +14,7 @@ import pytest
 
 from dicom_slices import write_slice
 from maesil.cli import main
-from maesil.ct.doubts import ValuesWarning, doubts_about, warn_of_doubts
+from maesil.ct.doubts import ValuesWarning, doubts_about, warn_of
 from maesil.ct.examine import ScanFacts, examine_scan
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.readers import read
@@ -68,12 +68,12 @@ def test_doubts_about__a_scan_clipped_to_a_window(low: int) -> None:
     assert not any("clipped" in doubt.what for doubt in doubts_about(noisy)), "a box of tissue has no air either"
 
 
-def test_warn_of_doubts__by_category() -> None:
+def test_warn_of__by_category() -> None:
     body = trunk()
     with pytest.warns(GeometryWarning, match=r"^scan: the body is cut along Left .*order of the axes"):
-        warn_of_doubts(swapped(body, SWAPS[0]), "scan")
+        warn_of(doubts_about(swapped(body, SWAPS[0])), "scan")
     with pytest.warns(ValuesWarning, match="clipped to a window"):
-        warn_of_doubts(Volume(body.array.clip(-160, 240), body.geometry), "scan")
+        warn_of(doubts_about(Volume(body.array.clip(-160, 240), body.geometry)), "scan")
 
 
 def test_prepare__tells_doubts(tmp_path: Path) -> None:

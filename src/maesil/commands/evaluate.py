@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,6 @@ from maesil.commands.parsing import console, lists, parse
 from maesil.errors import ConfigError
 from maesil.evaluation.measures import METRICS
 from maesil.evaluation.protocol import PROTOCOLS, Protocol
-from maesil.files import quoted
 from maesil.masking import MASKINGS
 from maesil.models import UNTRAINED
 from maesil.screen import scan_bar
@@ -62,6 +62,7 @@ def main(words: Sequence[str]) -> int:
     if call.run is None:
         raise ConfigError("no run folder is given", fix="maesil evaluate RUN")
     from maesil import pipeline
+    from maesil.report.repeat import scored_words
 
     with scan_bar(console(), "evaluating") as progress:
         evaluation = pipeline.evaluate(
@@ -76,7 +77,6 @@ def main(words: Sequence[str]) -> int:
     print(evaluation.table)  # noqa: T201 (the result, on standard output)
     kept, page = f"scores and tables: {evaluation.folder}", ""
     if not call.protocol.folder_ending:  # scores under other masks have no page
-        page = f"; next: maesil report {quoted(call.run)}" + ("" if call.split == "test" else f" --split {call.split}")
-        page += "".join([" --data.store", *(f" {quoted(store)}" for store in call.store)]) if call.store else ""
+        page = "; next: " + shlex.join(["maesil", "report", str(call.run), *scored_words(call.split, call.store)])
     console().print(kept + page, markup=False)
     return 0

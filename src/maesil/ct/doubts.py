@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -65,25 +65,31 @@ def doubts_about(volume: Volume) -> tuple[Doubt, ...]:
         volume: HU of any orientation and spacing.
     """
     seen = unlike_hounsfield(volume.array)
-    found = [] if seen is None else [Doubt(f"the values are not Hounsfield units: {seen}", stored_as(volume.array))]
-    clipped, spacing = None if seen else _of_clipping(volume.array), _of_spacing(volume)
-    for doubt in (clipped, spacing, None if seen or clipped or spacing else _of_body(volume)):
-        found += [] if doubt is None else [doubt]
-    return tuple(found)
+    if seen is None:
+        return doubts_about_hounsfield(volume)
+    values, spacing = f"the values are not Hounsfield units: {seen}", _of_spacing(volume)
+    return (Doubt(values, stored_as(volume.array)), *([] if spacing is None else [spacing]))
 
 
-def warn_of_doubts(volume: Volume, where: object) -> None:
+def doubts_about_hounsfield(volume: Volume) -> tuple[Doubt, ...]:
+    """`doubts_about` a scan whose values are known to be possible Hounsfield units."""
+    clipped, spacing = _of_clipping(volume.array), _of_spacing(volume)
+    body = None if clipped or spacing else _of_body(volume)
+    return tuple(doubt for doubt in (clipped, spacing, body) if doubt is not None)
+
+
+def warn_of(doubts: Iterable[Doubt], where: object) -> None:
     """Warns of what is probably wrong with a scan.
 
     Args:
-        volume: HU of any orientation and spacing.
+        doubts: The doubts about it.
         where: The scan, for the message; None: it has no name.
 
     Warns:
         ValuesWarning: The values cannot be Hounsfield units, or were clipped.
         GeometryWarning: The axes seem to be exchanged.
     """
-    for doubt in doubts_about(volume):
+    for doubt in doubts:
         warnings.warn(str(doubt) if where is None else f"{where}: {doubt}", doubt.category, stacklevel=2)
 
 

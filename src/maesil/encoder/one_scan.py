@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float, Float32, Float64
 
-from maesil.ct.doubts import require_hounsfield, warn_of_doubts
+from maesil.ct.doubts import doubts_about_hounsfield, require_hounsfield, warn_of
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers.in_memory import volume_of
 from maesil.ct.readers.options import STRICT, ReadOptions
@@ -86,7 +86,7 @@ def embed_scan(
     where = scan if isinstance(scan, str) or hasattr(scan, "__fspath__") else None
     if not accept_any_values:
         require_hounsfield(volume.array, where=where, anyway="pass accept_any_values=True")
-        warn_of_doubts(volume, where)
+        warn_of(doubts_about_hounsfield(volume), where)
     return embed_volume(
         backbone,
         conform(volume, {**PrepareConfig().recorded(), **card.voxels}, where=where),

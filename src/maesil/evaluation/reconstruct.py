@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from maesil.ct.doubts import warn_of_doubts
+from maesil.ct.doubts import doubts_about, warn_of
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
@@ -62,7 +62,7 @@ def reconstruct(
     mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
     loaded = load_run(run, checkpoint=checkpoint)
     original = read_apart(scan, (out, mask_out), series=series, options=options)
-    warn_of_doubts(original, scan)
+    warn_of(doubts_about(original), scan)
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"], where=scan)
     if whole_scan:

@@ -34,8 +34,7 @@ def repeat_commands(
         scans: Scans that were requested for the page.
         stores: The stores that were scored, if they are not the run's own.
     """
-    where = [] if split == "test" else ["--split", split]
-    where += ["--data.store", *map(str, stores)] if stores else []
+    where = scored_words(split, stores)
     which = [] if evaluated.checkpoint == "last" else ["--checkpoint", evaluated.checkpoint]
     shown = ["--scans", *scans] if scans else []
     return (
@@ -43,6 +42,16 @@ def repeat_commands(
         shlex.join(["maesil", "evaluate", REPEATED, *where, *which, *protocol_flags(evaluated.protocol)]),
         shlex.join(["maesil", "report", REPEATED, *where, *shown]),
     )
+
+
+def scored_words(split: str, stores: Sequence[Path] | None) -> list[str]:
+    """Words that tell `maesil evaluate` and `maesil report` what is scored.
+
+    Args:
+        split: The split.
+        stores: The stores, if they are not the run's own.
+    """
+    return [*([] if split == "test" else ["--split", split]), *(["--data.store", *map(str, stores)] if stores else [])]
 
 
 def protocol_flags(protocol: Protocol) -> list[str]:

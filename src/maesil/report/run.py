@@ -22,7 +22,7 @@ from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
 from maesil.report.page import write_page
-from maesil.report.repeat import repeat_commands
+from maesil.report.repeat import repeat_commands, scored_words
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.kinds import SCORES
 from maesil.runs.load import LoadedModel, load_run, run_store
@@ -125,8 +125,7 @@ def _require_scores(run: Path, split: str, folders: Mapping[str, Path], stores: 
     """
     if (folders[split] / SCORES).is_file():
         return
-    command = f"maesil evaluate {shlex.quote(str(run))}" + ("" if split == "test" else f" --split {split}")
-    command += "".join([" --data.store", *(f" {shlex.quote(str(each))}" for each in stores)]) if stores else ""
+    command = shlex.join(["maesil", "evaluate", str(run), *scored_words(split, stores)])
     others = [each for each, folder in folders.items() if (folder / SCORES).is_file()]
     hint = "".join(f", or give --split {other}" for other in others)
     raise CheckpointError(f"split '{split}' was not evaluated", where=run, fix=f"{command}{hint}")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from maesil.config import RunConfig, to_dict
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.runs.from_weights import Initial
 from maesil.sampling.holdout import scan_splits
 from maesil.sampling.regions import training_scans
@@ -45,7 +45,7 @@ def moved_warnings(seen: Mapping[str, Any] | None, store: ScanStore, config: Run
     if not moved:
         return []
     return [
-        f"{', '.join(moved)}: in training when this run began and held out now, or the reverse, as splits are drawn "
+        f"{some_of(moved)}: in training when this run began and held out now, or the reverse, as splits are drawn "
         "otherwise in this version: its scores may be on patients that it saw; train anew for scores of unseen patients"
     ]
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from jaxtyping import Bool
 
 from maesil.catalog import nearest
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.datasets.splits import SPLITS
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig, HoldoutConfig
@@ -212,13 +212,8 @@ def check_overrides(store: ScanStore, holdout: HoldoutConfig) -> None:
             raise ConfigError(
                 f"no patient is called '{name}', which --data.holdout.patients.overrides assigns to {split}",
                 where=store.path,
-                fix=f"did you mean '{guess}'?" if guess else f"its patients: {_some(patients)}",
+                fix=f"did you mean '{guess}'?" if guess else f"its patients: {some_of(patients)}",
             )
-
-
-def _some(names: Sequence[str], shown: int = 20) -> str:
-    more = f" and {len(names) - shown} more" if len(names) > shown else ""
-    return ", ".join(names[:shown]) + more
 
 
 def split_warnings(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
@@ -240,7 +235,7 @@ def _divided_patients(store: ScanStore, holdout: HoldoutConfig) -> list[str]:
     if not divided:
         return []
     put = "put each into one with --data.holdout.patients.overrides PATIENT SPLIT, unless these are different people"
-    return [f"scans of {_some(divided)} are in several splits, as their collections or --data.holdout say: {put}"]
+    return [f"scans of {some_of(divided)} are in several splits, as their collections or --data.holdout say: {put}"]
 
 
 def _untested(patients: Mapping[str, str]) -> list[str]:
@@ -256,7 +251,7 @@ def _untested(patients: Mapping[str, str]) -> list[str]:
         return [f"the only patient is trained on, so there is nothing to evaluate: {hold_out}"]
     return [
         f"none of the {len(patients)} patients is for testing: name some with --data.holdout.patients.overrides "
-        f"PATIENT test (patients: {_some(sorted(patients))}), or {hold_out}"
+        f"PATIENT test (patients: {some_of(sorted(patients))}), or {hold_out}"
     ]
 
 

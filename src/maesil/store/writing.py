@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from maesil.ct.doubts import doubts_about, not_hounsfield
+from maesil.ct.doubts import doubts_about_hounsfield, not_hounsfield
 from maesil.ct.geometry import Geometry, GeometryWarning
 from maesil.ct.hounsfield import unlike_hounsfield
 from maesil.ct.readers import read
@@ -103,7 +103,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
             raise not_hounsfield(volume.array, seen, where=scan.path, anyway=anyway)
         source[ACCEPTED] = seen
     else:
-        assumptions = (*assumptions, *map(str, doubts_about(volume)))
+        assumptions = (*assumptions, *map(str, doubts_about_hounsfield(volume)))
     geometry = target_geometry(volume.geometry.reorient("SPL"), config)
     draft = store / SCANS / f"{DRAFT}{scan.scan_id}-{os.getpid()}"
     try:

@@ -182,9 +182,15 @@ def test_command__full_at_the_layer_decay_of_its_start(
         ("name,density\nscans-p0,dense\n", "the columns are: 'name', 'density'"),
         ("scan_id,density\n", "the labels have no rows"),
         ("", "the file is empty"),
+        ("class,scan_id\na,scans-p0\n\nb\n", "line 4 has 1 cell, the header 2"),
+        ("scan_id,class\nscans-p0,a,x\nscans-p1,b\n", "line 2 has 3 cells, the header 2"),
+        ("scan_id,class\nscans-p0,\nscans-p1, \n", "no row has a class in column 'class'"),
+        ("scan_id,class\n scans-p0,a\n scans-p0,b\n", "'scans-p0' has two classes: a and b"),
     ],
 )
-def test_read_cases__says_which_columns_were_found(text: str, message: str, store: Path, tmp_path: Path) -> None:
+def test_read_cases__says_what_is_wrong_with_columns_and_rows(
+    text: str, message: str, store: Path, tmp_path: Path
+) -> None:
     path = tmp_path / "labels.csv"
     path.write_text(text)
     with pytest.raises(ConfigError) as refused:
@@ -307,22 +313,6 @@ def test_read_cases__refuses(
     rows: list[tuple[str, str]], header: tuple[str, ...], said: str, store: Path, tmp_path: Path
 ) -> None:
     path = written(tmp_path, rows, header)
-    with pytest.raises(ConfigError, match=said):
-        read_cases(path, ScanStore(store))
-
-
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("class,scan_id\na,scans-p0\n\nb\n", "line 4 has 1 cell, the header 2"),
-        ("scan_id,class\nscans-p0,a,x\nscans-p1,b\n", "line 2 has 3 cells, the header 2"),
-        ("scan_id,class\nscans-p0,\nscans-p1, \n", "no row has a class in column 'class'"),
-        ("scan_id,class\n scans-p0,a\n scans-p0,b\n", "'scans-p0' has two classes: a and b"),
-    ],
-)
-def test_read_cases__says_what_is_wrong_with_rows(text: str, said: str, store: Path, tmp_path: Path) -> None:
-    path = tmp_path / "labels.csv"
-    path.write_text(text)
     with pytest.raises(ConfigError, match=said):
         read_cases(path, ScanStore(store))
 

@@ -177,7 +177,7 @@ def _settle(
         before["data"]["store"] = _fingerprint(before["data"]["store"])
         before["init"] = absolute_source(before["init"])
         before = {"encoder": common["encoder"], **before}  # up to version 0.2.0, none was recorded
-        if before["rates_chosen_on"] == amounts[-1].rounded:  # of that version
+        if before.get("rates_chosen_on") == amounts[-1].rounded:  # of that version
             before["rates_chosen_on"] = now["rates_chosen_on"]
         return changed_settings(before, now)
 

@@ -15,7 +15,7 @@ import yaml
 from monai.inferers.utils import sliding_window_inference
 
 from maesil.counts import count_of
-from maesil.ct.doubts import warn_of_doubts
+from maesil.ct.doubts import doubts_about, warn_of
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
@@ -299,7 +299,7 @@ def predict(
     names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
     original = read_apart(scan, (out, names), series=series, options=options)
-    warn_of_doubts(original, scan)
+    warn_of(doubts_about(original), scan)
     volume = conform(original, loaded.record["prepare"], where=scan)
     after = Windows(loaded.model, [volume.shape], progress).of(scan.name)
     found = segment(loaded.model, volume.array, after)
