@@ -79,7 +79,7 @@ class DataConfig:
         if not 0.0 <= self.min_tissue < 1.0:
             raise ConfigError(f"min_tissue is {self.min_tissue}", fix="choose a share of voxels in [0, 1)")
         power_of(self.weighting, self.temperature)
-        # Of an axis that is named twice, two flips would be none.
+        # Two flips of an axis would be none.
         object.__setattr__(self, "flip_axes", tuple(dict.fromkeys(self.flip_axes)))
         # A checkpoint keeps the weights, but not the paths of the stores.
         if self.store_weights is not None and self.stores and len(self.store_weights) != len(self.stores):
