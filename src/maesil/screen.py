@@ -7,9 +7,13 @@ from pathlib import Path
 from maesil.counts import count_of, some_of
 from maesil.datasets.find import SHOWN
 from maesil.progress import scan_bar
+from maesil.store.label_classes import LabelClass
 from maesil.store.prepare import PrepareReport
 
 __all__ = ["prepare_text", "scan_bar"]
+
+NAMED = 10
+"""Number of label numbers without a name that are listed; more are counted."""
 
 
 def prepare_text(report: PrepareReport, out: Path) -> str:
@@ -31,6 +35,8 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         lines.append(_hidden_text(report))
     if report.labels:
         lines.append(f"{count_of(report.labels, 'label file')} skipped")
+    if report.classes:
+        lines += _classes_text(report)
     if report.taken_for_labels:
         lines.append(
             f"{count_of(len(report.taken_for_labels), 'file')} taken for labels because of the name or folder, without "
@@ -55,6 +61,28 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         f"  {row.path or row.source}: {row.reason}" + (f" ({row.fix})" if row.fix else "") for row in report.quarantined
     ]
     return "\n".join(lines)
+
+
+def _classes_text(report: PrepareReport) -> list[str]:
+    """The label classes, those that no scan has, and how to name the numbers without a name."""
+    found = [_class_text(one) for one in report.classes if one.scans]
+    scans = count_of(len(report.prepared) + len(report.skipped), "scan")
+    has = f"labels of {report.labelled} of {scans}: {count_of(len(found), 'class', 'classes')}"
+    lines = [f"{has}: {some_of(found)}" if found else has]
+    if empty := [one.name for one in report.classes if not one.scans]:
+        lines.append(f"{count_of(len(empty), 'class is', 'classes are')} in no scan: {some_of(empty)}")
+    if unnamed := [str(one.number) for one in report.classes if not one.is_named]:
+        have = count_of(len(unnamed), "label number has", "label numbers have")
+        lines.append(
+            f"{have} no name: {some_of(unnamed, NAMED)}; to name them, run this again with --label-names FILE, "
+            'JSON {"1": "liver"} or CSV with the columns id and name'
+        )
+    return lines
+
+
+def _class_text(one: LabelClass) -> str:
+    number = "of several numbers" if one.number is None else f"= {one.number}"
+    return f"{one.name} {number} ({count_of(one.scans, 'scan')})"
 
 
 def _hidden_text(report: PrepareReport) -> str:

@@ -188,6 +188,48 @@ def test_prepare__a_file_per_structure(tmp_path: Path) -> None:
     assert set(np.unique(store.read_labels(entry.scan_id, (0, 0, 0), entry.shape))) == {0, 2, 3}
 
 
+def test_prepare__tells_which_classes_it_found(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    write_nifti(tmp_path / "scans" / "b.nii.gz", scan)
+    write_nifti(tmp_path / "scans" / "b_labels.nii.gz", marks(scan, none=(slice(0),) * 3, high=BOXES["high"]))
+    write_nifti(tmp_path / "scans" / "c.nii.gz", scan)
+    for _ in ("at first", "again"):
+        said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
+        assert "labels of 2 of 3 scans: 2 classes: label_1 = 1 (1 scan), label_2 = 2 (2 scans)" in said
+        (advice,) = [line for line in said if "--label-names FILE" in line]
+        assert "2 label numbers have no name: 1, 2; " in advice
+    names = tmp_path / "names.json"
+    names.write_text(json.dumps({"1": "low", "2": "high", "3": "nowhere"}))
+    named = prepare_text(made(tmp_path, replace(SETTINGS, label_names=names))[0], tmp_path / "store")
+    assert "2 classes: low = 1 (1 scan), high = 2 (2 scans)\n1 class is in no scan: nowhere" in named
+    assert "--label-names" not in named
+    assert "class" not in prepare_text(made(tmp_path, replace(SETTINGS, labels=False))[0], tmp_path / "store")
+
+
+def test_prepare__a_class_of_several_numbers_is_told(tmp_path: Path) -> None:
+    for case, names in (("s0001", ("liver", "spleen")), ("s0002", ("aorta", "liver"))):
+        folder = tmp_path / "scans" / case / "segmentations"
+        folder.mkdir(parents=True)
+        write_nifti(folder.parent / "ct.nii.gz", blob(int(case[1:])))
+        for name in names:
+            write_nifti(folder / f"{name}.nii.gz", marks(blob(1), one=BOXES["low" if name == "liver" else "high"]))
+    said = prepare_text(made(tmp_path)[0], tmp_path / "store")
+    assert "labels of 2 of 2 scans: 3 classes: aorta = 1 (1 scan), spleen = 2 (1 scan), liver of several" in said
+
+
+def test_prepare__labels_that_cannot_be_read_again_are_written_again(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    made(tmp_path)
+    (shard,) = [
+        path for path in (tmp_path / "store" / "scans" / "scans-a" / "labels" / "c").rglob("*") if path.is_file()
+    ]
+    sound = shard.read_bytes()
+    shard.write_bytes(bytes(len(sound)))
+    report, _ = made(tmp_path)
+    assert [one.scans for one in report.classes] == [1, 1]
+    assert shard.read_bytes() == sound
+
+
 def test_prepare__a_lone_mask_is_named_by_its_file(tmp_path: Path, scan: Volume) -> None:
     write_nifti(tmp_path / "scans" / "a_tumour.nii.gz", marks(scan, one=BOXES["low"]))
     _, store = made(tmp_path)

@@ -25,6 +25,11 @@ def class_name(text: str) -> str:
     return _UNSAFE.sub("_", text.strip().lower()).strip("_")
 
 
+def unnamed_label(number: int) -> str:
+    """The name of a structure of which only the number is known."""
+    return f"label_{number}"
+
+
 def image_files(labels: Sequence[Path]) -> tuple[Path, ...]:
     """The label files of a scan that hold voxels; a reader's XML does not."""
     return tuple(path for path in labels if ending_of(path.name))
@@ -50,7 +55,7 @@ def classes_of(scan: Scan) -> frozenset[str]:
     files = image_files(scan.labels)
     if len(files) > 1:
         return frozenset(
-            structure_of(path, scan) or f"label_{place}" for place, path in enumerate(sorted(files), start=1)
+            structure_of(path, scan) or unnamed_label(place) for place, path in enumerate(sorted(files), start=1)
         )
     return frozenset({"unnamed"} if scan.labels else ())
 

@@ -14,7 +14,7 @@ from maesil.ct.readers import read_labels
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
 from maesil.datasets import Scan
-from maesil.datasets.labels import image_files, structure_of
+from maesil.datasets.labels import image_files, structure_of, unnamed_label
 from maesil.errors import ScanError
 from maesil.store.arrays import blosc
 from maesil.store.format import LABELS
@@ -65,7 +65,7 @@ def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) ->
     names = {name: number for number, name in sorted(named.items()) if number in marked}
     if not named and present == [1] and (structure := structure_of(path, scan)) is not None:
         names = {structure: 1}
-    unnamed = {f"label_{number}": number for number in present if number not in names.values()}
+    unnamed = {unnamed_label(number): number for number in present if number not in names.values()}
     return array, {**names, **unnamed}
 
 
@@ -84,7 +84,7 @@ def _merged(files: Sequence[Path], scan: Scan, source: Geometry, config: Prepare
     numbers, found_in = dict[str, int](), set[str]()
     for place, path in enumerate(files, start=1):
         found = _read(path, source, config) > 0
-        name = structure_of(path, scan) or f"label_{place}"
+        name = structure_of(path, scan) or unnamed_label(place)
         array[found] = numbers.setdefault(name, place)
         if found.any():
             found_in.add(name)

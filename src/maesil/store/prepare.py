@@ -18,6 +18,7 @@ from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 from maesil.store.collection import write_atomically, write_collection, write_group
 from maesil.store.format import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
+from maesil.store.label_classes import LabelClass, classes_among
 from maesil.store.lock import locked
 from maesil.store.names_table import write_names
 from maesil.store.parallel import refuse_in_starting_worker, run_all
@@ -37,6 +38,8 @@ class PrepareReport:
         skipped: Scans that were already there, from the same bytes.
         quarantined: Sources that were left out, with reasons.
         labels: Number of label files that were skipped.
+        labelled: Number of scans in `prepared` and `skipped` that have labels in the store; 0 if none are wanted.
+        classes: Classes of these labels, and in how many of these scans they are.
         changed: Scans in `prepared` that replaced an earlier version, because files, labels or settings had changed.
         replaced: Scans in `changed` whose earlier version was made from other files.
         removed: Scans that were taken out of the store, because their files have changed and are now refused.
@@ -71,6 +74,8 @@ class PrepareReport:
     notices: tuple[str, ...] = ()
     taken_for_labels: tuple[str, ...] = ()
     repaired: tuple[tuple[str, str], ...] = ()
+    labelled: int = 0
+    classes: tuple[LabelClass, ...] = ()
 
 
 def prepare(
@@ -143,6 +148,7 @@ def prepare(
         _guarded(out, lambda: _finish(out, config, rows, bad))
     used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
     report = _report(found, outcomes, before, bad, removed)
+    labelled = _labelled(outcomes) if config.labels else []
     notices = [f"{each.path or each.source}: {each.reason} ({each.fix})" for each in found.notices if config.labels]
     return replace(
         report,
@@ -152,6 +158,8 @@ def prepare(
         names=table,
         voxels=voxels(config.recorded()),
         notices=tuple(notices),
+        labelled=len(labelled),
+        classes=classes_among(labelled),
     )
 
 
@@ -188,6 +196,12 @@ def _report(
         taken_for_labels=tuple(map(str, found.taken_for_labels)),
         repaired=repaired,
     )
+
+
+def _labelled(outcomes: Sequence[tuple[Scan, Any]]) -> list[tuple[dict[str, int], frozenset[int]]]:
+    """The names of each labelled scan's numbers, and its numbers that have a voxel."""
+    written = [one for _, one in outcomes if isinstance(one, Written) and "labels" in one.row]
+    return [(one.row["labels"]["names"], one.marked) for one in written]
 
 
 def _known_dataset(out: Path, scan_id: str) -> str | None:

@@ -35,6 +35,7 @@ from maesil.store.format import (
     multiscales,
     scan_path,
 )
+from maesil.store.label_classes import numbers_in
 from maesil.store.labels import write_labels
 from maesil.store.settings import PrepareConfig
 from maesil.store.shards import record_shards
@@ -60,11 +61,13 @@ class Written:
         row: Row of the scan in the manifest.
         warnings: Assumptions that the reader had to make.
         damage: What was wrong with the files that it had in the store, and that were written again; None: nothing.
+        marked: Numbers of its labels that have a voxel; none if no labels are wanted, or it has none.
     """
 
     row: dict[str, Any]
     warnings: tuple[str, ...] = ()
     damage: str | None = None
+    marked: frozenset[int] = frozenset()
 
 
 def stored_row(store: Path, scan_id: str) -> dict[str, Any] | None:
@@ -113,7 +116,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         raise _unwritable(store, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Written(row, (*assumptions, *_reminder(scan, row)), damage)
+    return Written(row, (*assumptions, *_reminder(scan, row)), damage, _marked(store, row, config))
 
 
 def kept_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written | None:
@@ -175,7 +178,17 @@ def _already_there(
     if _damage(store, scan, config, source, labels) is not None:
         return None
     row = known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config)
-    return Written(row, _reminder(scan, row))
+    try:
+        return Written(row, _reminder(scan, row), marked=_marked(store, row, config))
+    except ValueError:  # its labels are damaged, and are written again
+        return None
+
+
+def _marked(store: Path, row: dict[str, Any], config: PrepareConfig) -> frozenset[int]:
+    """The numbers of a stored scan's labels, if labels are wanted and it has some."""
+    if not config.labels or "labels" not in row:
+        return frozenset()
+    return numbers_in(scan_path(store, row["scan_id"]), config.shard)
 
 
 def _damage(store: Path, scan: Scan, config: PrepareConfig, source: dict[str, Any], labels: str | None) -> str | None:
