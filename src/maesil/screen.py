@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 
 from maesil.counts import count_of, some_of
@@ -21,16 +23,7 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     lines = [f"{source}: {layout} ({because})" for source, layout, because in report.matched]
     counted = f"{count_of(len(report.prepared), 'scan')} prepared, {len(report.skipped)} already there"
     at = f", {report.voxels}" if report.voxels else ""
-    lines += [f"{counted}{at}: {out}"]
-    lines += [f"{name} was damaged in the store, and is written again: {fault}" for name, fault in report.repaired]
-    lines += [f"warning: {name}: replaced, as this store had it from other files" for name in report.replaced]
-    lines += [
-        f"warning: {name}: removed from the store, as the files of this name are refused now" for name in report.removed
-    ]
-    lines += [
-        f"warning: {name}: refused with these settings; its files have not changed, so the store keeps it as it was"
-        for name in report.kept
-    ]
+    lines += [f"{counted}{at}: {out}", *_changes_text(report)]
     if report.hidden:
         lines.append(_hidden_text(report))
     if report.labels:
@@ -43,24 +36,55 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
             f"a scan: {', '.join(report.taken_for_labels[:SHOWN])}; rename a CT among them, or give it by its own name"
         )
     lines += [f"note: {text}" for text in report.notices]
-    lines += [f"warning: {name}: {text}" for name, text in report.warnings]
+    lines += _warnings_text(report)
+    if report.quarantined:
+        lines.append(f"{len(report.quarantined)} left out (also in {out / 'quarantine.jsonl'}):")
     lines += [
-        f"warning: {len(names)} scans have the same bytes: {', '.join(names)}; remove the copies (maesil store remove; "
-        "where training draws the splits, their patients are in one)"
-        for names in report.copies
+        f"  {row.path or row.source}: {row.told}" + (f" ({row.fix})" if row.fix else "") for row in report.quarantined
+    ]
+    return "\n".join(lines)
+
+
+def _changes_text(report: PrepareReport) -> list[str]:
+    """What happened to scans that the store had."""
+    told = partial(_told, report.places)
+    kept = "refused with these settings; its files have not changed, so the store keeps it as it was"
+    removed = "removed from the store, as the files of this name are refused now"
+    return [
+        *(f"{told(name)} was damaged in the store, and is written again: {fault}" for name, fault in report.repaired),
+        *(f"warning: {told(name)}: replaced, as this store had it from other files" for name in report.replaced),
+        *(f"warning: {told(name)}: {removed}" for name in report.removed),
+        *(f"warning: {told(name)}: {kept}" for name in report.kept),
+    ]
+
+
+def _warnings_text(report: PrepareReport) -> list[str]:
+    """What was assumed about scans, which are copies, and which patients have one name."""
+    told = partial(_told, report.places)
+    fix = "remove the copies (maesil store remove; where training draws the splits, their patients are in one)"
+    lines = [
+        *(f"warning: {told(name)}: {text}" for name, text in report.warnings),
+        *(
+            f"warning: {len(names)} scans have the same bytes: {', '.join(map(told, names))}; {fix}"
+            for names in report.copies
+        ),
     ]
     if report.namesakes:
-        named = some_of([f"{name} ({', '.join(datasets)})" for name, datasets in report.namesakes], SHOWN)
+        named = some_of([_namesake_text(name, scans, told) for name, scans in report.namesakes], SHOWN)
         lines.append(
             f"warning: patients of the same name in several datasets count as one: {named}; if they are "
             "different people, rename their files, or find their names with --patient-pattern"
         )
-    if report.quarantined:
-        lines.append(f"{len(report.quarantined)} left out (also in {out / 'quarantine.jsonl'}):")
-    lines += [
-        f"  {row.path or row.source}: {row.reason}" + (f" ({row.fix})" if row.fix else "") for row in report.quarantined
-    ]
-    return "\n".join(lines)
+    return lines
+
+
+def _told(places: Mapping[str, str], name: str) -> str:
+    """A scan's name, and its file if that is known: a name may be a hash."""
+    return f"{name} ({places[name]})" if name in places else name
+
+
+def _namesake_text(patient: str, scans: Mapping[str, str], told: Callable[[str], str]) -> str:
+    return f"{patient} ({'; '.join(f'{dataset}: {told(scan)}' for dataset, scan in scans.items())})"
 
 
 def _classes_text(report: PrepareReport) -> list[str]:

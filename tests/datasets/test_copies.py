@@ -59,7 +59,8 @@ def test_unify__copies_are_told_and_in_one_split_as_in_training(scans: Path, tmp
         (folder / f"{copy}.nii.gz").write_bytes((scans / f"{name}.nii.gz").read_bytes())
     splits = SplitConfig(seed=seed)
     unified = pipeline.datasets([folder], splits=splits, out=tmp_path / "list.json")
-    assert [n.reason for n in unified.notices] == ["2 scans have the same bytes: set-p, set-q"]
+    told = ", ".join(f"set-{copy} ({folder / copy}.nii.gz)" for copy in "pq")
+    assert [n.reason for n in unified.notices] == [f"2 scans have the same bytes: {told}"]
     assert sum(row.patients for row in unified.collections) == len({scan.patient for scan in unified.scans}) - 1
     listed = {scan.patient: scan.split for scan in unified.scans}
     assert listed["p"] == listed["q"]

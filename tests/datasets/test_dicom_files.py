@@ -156,6 +156,8 @@ def test_find_scans__copies_of_a_series_are_one_scan(dicom_header: Make, tmp_pat
     assert [scan.path for scan in found.scans] == [tmp_path / "two" / "a"]
     assert len(found.problems) == 2
     assert "leave one of the copies out" in found.problems[0].fix
+    assert all(str(tmp_path / "two" / "a") in problem.told for problem in found.problems)
+    assert not any(str(tmp_path) in problem.reason for problem in found.problems)
 
 
 def test_find_scans__a_lost_slice_without_an_ending_is_told(dicom_header: Make, touch: Make, tmp_path: Path) -> None:

@@ -28,7 +28,8 @@ def copied(scans: Path, tmp_path: Path) -> Path:
         shutil.copy(folder / f"{name}.nii.gz", folder / f"{copy}.nii.gz")
     report = prepare([folder], tmp_path / "store", PrepareConfig(spacing_mm=4.0), workers=0)
     assert report.copies == (("scans-a", "scans-e", "scans-f"), ("scans-d", "scans-g"))
-    assert "3 scans have the same bytes: scans-a, scans-e, scans-f; remove" in prepare_text(report, tmp_path)
+    copies = ", ".join(f"scans-{name} ({folder / name}.nii.gz)" for name in "aef")
+    assert f"3 scans have the same bytes: {copies}; remove" in prepare_text(report, tmp_path)
     return tmp_path / "store"
 
 
@@ -58,8 +59,9 @@ def two_sets(scans: Path, tmp_path: Path) -> Path:
                 nibabel.save(nibabel.Nifti1Image(image.dataobj[:] + 1, image.affine), path)
     config = PrepareConfig(spacing_mm=4.0)
     report = prepare([tmp_path / "first", tmp_path / "second"], tmp_path / "store", config, workers=0)
-    assert report.namesakes == tuple((name, ("first", "second")) for name in "abcd")
-    assert "count as one: a (first, second), b (first, second)" in prepare_text(report, tmp_path / "store")
+    assert report.namesakes == tuple((name, {"first": f"first-{name}", "second": f"second-{name}"}) for name in "abcd")
+    files = [f"{each}: {each}-a ({tmp_path / each / 'a.nii.gz'})" for each in ("first", "second")]
+    assert f"count as one: a ({'; '.join(files)}), b (" in prepare_text(report, tmp_path / "store")
     return tmp_path / "store"
 
 

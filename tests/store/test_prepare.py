@@ -174,8 +174,11 @@ def test_prepare_text__says_what_was_replaced_and_what_was_removed(
     report = here(sources, tmp_path / "store", REPLACING)
     assert (report.changed, report.replaced, report.removed) == (("set-b",), ("set-b",), ("set-c",))
     said = prepare_text(report, tmp_path / "store")
-    assert "warning: set-b: replaced, as this store had it from other files" in said
-    assert "warning: set-c: removed from the store, as the files of this name are refused now" in said
+    assert f"warning: set-b ({sources / 'b.nii.gz'}): replaced, as this store had it from other files" in said
+    assert (
+        f"warning: set-c ({sources / 'c.nii.gz'}): removed from the store, as the files of this name are refused now"
+        in said
+    )
     assert here(sources, tmp_path / "store", REPLACING).removed == ()
 
 

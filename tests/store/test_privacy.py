@@ -111,6 +111,34 @@ def test_prepare__names_that_may_be_a_patients_are_hashed(sources: Path, tmp_pat
     assert (again.prepared, len(again.skipped)) == ((), 3)
 
 
+def test_prepare__tells_the_files_of_hashed_names(sources: Path, tmp_path: Path) -> None:
+    """A user knows files, not hashes; a later call on other files knows them from the table of names."""
+    folder = sources.rename(tmp_path / "Wu_Li")
+    (folder / "a.nii.gz").rename(folder / "Kim Min-jun.nii.gz")
+    (folder / "b.nii.gz").write_bytes((folder / "Kim Min-jun.nii.gz").read_bytes())
+    shown = list[str]()
+    for source in (folder, folder / "c.nii.gz"):
+        report = prepare([source], tmp_path / "store", CONFIG, workers=0, progress=lambda *call: shown.append(call[2]))
+        (line,) = [line for line in prepare_text(report, tmp_path / "store").splitlines() if "same bytes" in line]
+        assert f"({folder / 'Kim Min-jun.nii.gz'})" in line
+        assert f"({folder / 'b.nii.gz'})" in line
+    assert sorted(shown) == ["", "", "Kim Min-jun.nii.gz", "b.nii.gz", "c.nii.gz", "c.nii.gz"]
+
+
+def test_prepare__names_the_copy_of_a_series_that_it_takes(
+    write_series: Callable[..., Path], tmp_path: Path, secrets: dict[str, str]
+) -> None:
+    for name in ("one", "two"):
+        write_series(f"{name}/s1")
+    report = prepare([tmp_path / "one", tmp_path / "two"], tmp_path / "store", CONFIG, workers=0)
+    (copy,) = report.quarantined
+    line = prepare_text(report, tmp_path / "store").splitlines()[-1]
+    assert line.startswith(f"  {copy.path}: another scan of this call already has the name")
+    (kept,) = {str(tmp_path / name / "s1") for name in ("one", "two")} - {copy.path}
+    assert f": {kept}, series {secrets['SeriesInstanceUID']} (leave one" in line
+    assert_untold(tmp_path / "store", [str(tmp_path)])
+
+
 def test_prepare__scans_of_a_store_keep_the_names_that_it_has(sources: Path, tmp_path: Path) -> None:
     folder = sources.rename(tmp_path / "hosp")
     kept = replace(CONFIG, keep_names=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 from maesil.counts import count_of
 from maesil.ct.examine import ScanFacts, examine_scan
 from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.datasets.scan import FoundScans, Problem, Scan
+from maesil.datasets.scan import FoundScans, Problem, Scan, place_of
 from maesil.errors import MissingExtraError, ScanError
 
 
@@ -47,7 +47,7 @@ class CheckedScan:
 
     @property
     def _name(self) -> str:
-        return str(self.path) if self.series is None else f"{self.path}, series {self.series}"
+        return place_of(self.path, self.series)
 
 
 def check_scans(found: FoundScans, options: ReadOptions = STRICT) -> Iterator[CheckedScan]:
@@ -60,7 +60,7 @@ def check_scans(found: FoundScans, options: ReadOptions = STRICT) -> Iterator[Ch
     for scan in sorted(found.scans, key=lambda scan: (scan.path, scan.series or "")):  # their names may be hashes
         yield _checked(scan, options)
     for problem in unread(found):
-        yield CheckedScan(problem.path or Path(problem.source), None, None, _told(problem.reason, problem.fix))
+        yield CheckedScan(problem.path or Path(problem.source), None, None, _told(problem.told, problem.fix))
 
 
 def unread(found: FoundScans) -> list[Problem]:
@@ -83,7 +83,7 @@ def _told(reason: str, fix: str | None) -> str:
 def not_checked(found: FoundScans) -> list[str]:
     """Lines on what was found and not checked: what is no CT, copies, and files of labels."""
     told = unread(found)
-    left = [f"left out {one.path or one.source}: {one.reason}" for one in found.problems if one not in told]
+    left = [f"left out {one.path or one.source}: {one.told}" for one in found.problems if one not in told]
     labels = found.labels + len(found.taken_for_labels)
     return [*left, f"{count_of(labels, 'label file')} skipped"] if labels else left
 

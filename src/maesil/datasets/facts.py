@@ -55,7 +55,7 @@ def facts_of_all(
         for scan, facts in zip(scans, pool.map(partial(_tried, options=options), scans), strict=True):
             found.append(facts)
             if progress is not None:
-                progress(len(found), len(scans), scan.scan_id)
+                progress(len(found), len(scans), scan.brief)
     return found
 
 

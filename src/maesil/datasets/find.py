@@ -173,5 +173,6 @@ def _distinct(scans: Iterable[Scan]) -> tuple[tuple[Scan, ...], list[Problem]]:
             fix = "rename the file, or give it another --dataset"
             if scan.series is not None:
                 fix = "leave one of the copies out: that with the most files is taken, even if it is refused later"
-            twice.append(Problem(scan.shown, reason, fix, scan.path, may_be_scan=scan.series is None))
+            may_be_scan = scan.series is None
+            twice.append(Problem(scan.shown, reason, fix, scan.path, may_be_scan=may_be_scan, other=known.place))
     return tuple(sorted(first.values(), key=lambda scan: scan.scan_id)), twice

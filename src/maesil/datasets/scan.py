@@ -50,6 +50,21 @@ class Scan:
         """Whether the names are salted hashes, so that another salt would give other names."""
         return _HASH.fullmatch(self.shown) is not None
 
+    @property
+    def place(self) -> str:
+        """The file or folder, and the series in it: how a user knows the scan. May identify a patient."""
+        return place_of(self.path, self.series)
+
+    @property
+    def brief(self) -> str:
+        """A short name that a user knows: the scan's, or that of its file or folder if the scan's is a hash."""
+        return self.path.name if self.hashed else self.scan_id
+
+
+def place_of(path: Path, series: str | None) -> str:
+    """The file or folder of a scan, and the series in it."""
+    return str(path) if series is None else f"{path}, series {series}"
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -62,6 +77,7 @@ class Problem:
         path: Path of it; stays in memory.
         damaged: Whether it may belong to a scan, and cannot be read.
         may_be_scan: Whether it may be a scan that was not looked at: it has a format, name or place that is not read.
+        other: Place of the scan that is taken instead; stays in memory.
     """
 
     source: str
@@ -70,6 +86,12 @@ class Problem:
     path: Path | None = None
     damaged: bool = False
     may_be_scan: bool = False
+    other: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The reason, and the scan that is taken instead. May identify a patient."""
+        return self.reason if self.other is None else f"{self.reason}: {self.other}"
 
 
 @dataclass(frozen=True)

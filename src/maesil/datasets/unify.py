@@ -141,7 +141,8 @@ def _taken_for_labels(files: Sequence[Path]) -> list[Problem]:
 
 
 def _copied(scans: Sequence[Scan]) -> Problem:
-    what = f"{count_of(len(scans), 'scan')} have the same bytes: {', '.join(scan.scan_id for scan in scans)}"
+    named = ", ".join(f"{scan.scan_id} ({scan.place})" for scan in scans)
+    what = f"{count_of(len(scans), 'scan')} have the same bytes: {named}"
     fix = "remove the copies; patients without a split of their own collection are in one"
     return Problem(".", what, fix, scans[0].path)
 

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from maesil.datasets import Scan
+from maesil.datasets.scan import place_of
 from maesil.files import replacing
 
 COLUMNS = ("scan_id", "patient", "source", "series")
@@ -39,6 +40,16 @@ def write_names(store: Path, scans: Iterable[Scan]) -> str | None:
     except OSError:
         return None
     return str(path)
+
+
+def places_in(store: Path) -> dict[str, str]:
+    """Map from hashed name to the place of its scan; empty if there is no table, or it cannot be read."""
+    try:
+        return {
+            name: place_of(Path(row["source"]), row["series"] or None) for name, row in _read(names_path(store)).items()
+        }
+    except (OSError, KeyError):
+        return {}
 
 
 def _row(scan: Scan) -> dict[str, str]:

@@ -69,7 +69,7 @@ def run_all(
             raise outcome
         outcomes[scan] = outcome
         if progress is not None:
-            progress(done, len(scans), scan.scan_id)
+            progress(done, len(scans), scan.brief)
     return [(scan, outcomes[scan]) for scan in scans]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from maesil.store.collection import write_atomically, write_collection, write_gr
 from maesil.store.format import DRAFT, FORMAT, MANIFEST, QUARANTINE, SCANS
 from maesil.store.label_classes import LabelClass, classes_among
 from maesil.store.lock import locked
-from maesil.store.names_table import write_names
+from maesil.store.names_table import places_in, write_names
 from maesil.store.parallel import refuse_in_starting_worker, run_all
 from maesil.store.quarantine import Quarantined, quarantine_text, quarantined_problem, quarantined_scan
 from maesil.store.settings import PrepareConfig, voxels
@@ -47,12 +47,14 @@ class PrepareReport:
         repaired: Scans in `prepared` whose files in the store were damaged, and what was wrong with them.
         warnings: Scans and what had to be assumed about them; may contain paths.
         copies: Scans of the store that have the same bytes, a group each.
-        namesakes: Patients of the store whose names occur in several datasets, with these; they count as one patient.
+        namesakes: Patients of the store whose names occur in several datasets, with the name of a scan in each; they
+            count as one patient.
         matched: Path of each source, the layout that was recognised, and the reason.
         voxels: Description of the store's voxels.
         hidden: Number of scans whose names are hashes.
         names: File beside the store that says which scan has which of these names; None if there is none.
         notices: Notes on the labels of sources, such as regions that are not read; none if no labels are wanted.
+        places: Map from scan to its file or folder: the scans of this call, and those of the table of hashed names.
         taken_for_labels: Paths of label files that belong to no scan; a CT may be among them, as only names tell.
     """
 
@@ -66,7 +68,7 @@ class PrepareReport:
     kept: tuple[str, ...] = ()
     warnings: tuple[tuple[str, str], ...] = ()
     copies: tuple[tuple[str, ...], ...] = ()
-    namesakes: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    namesakes: tuple[tuple[str, Mapping[str, str]], ...] = ()
     matched: tuple[tuple[str, str, str], ...] = ()
     voxels: str = ""
     hidden: int = 0
@@ -76,6 +78,7 @@ class PrepareReport:
     repaired: tuple[tuple[str, str], ...] = ()
     labelled: int = 0
     classes: tuple[LabelClass, ...] = ()
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 def prepare(
@@ -160,6 +163,7 @@ def prepare(
         notices=tuple(notices),
         labelled=len(labelled),
         classes=classes_among(labelled),
+        places={**places_in(out), **{scan.scan_id: scan.place for scan in found.scans}},
     )
 
 
@@ -319,12 +323,12 @@ def _copies(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, ...], ...]:
     return tuple(tuple(names) for names in of_source.values() if len(names) > 1)
 
 
-def _namesakes(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, tuple[str, ...]], ...]:
-    """Patients whose names occur in several datasets, with the datasets, sorted by name."""
-    datasets: dict[str, set[str]] = {}
-    for row in rows:
-        datasets.setdefault(row["patient"], set()).add(row["dataset"])
-    return tuple((name, tuple(sorted(found))) for name, found in sorted(datasets.items()) if len(found) > 1)
+def _namesakes(rows: Sequence[Mapping[str, Any]]) -> tuple[tuple[str, dict[str, str]], ...]:
+    """Patients whose names occur in several datasets, with the first scan in each, sorted by name."""
+    scans: dict[str, dict[str, str]] = {}
+    for row in sorted(rows, key=lambda row: (row["patient"], row["dataset"], row["scan_id"])):
+        scans.setdefault(row["patient"], {}).setdefault(row["dataset"], row["scan_id"])
+    return tuple((name, first) for name, first in scans.items() if len(first) > 1)
 
 
 def _finish(out: Path, config: PrepareConfig, rows: Sequence[Mapping[str, Any]], bad: Sequence[Quarantined]) -> None:

@@ -32,6 +32,7 @@ class Quarantined:
         reason: Reason for leaving it out.
         fix: Advice on what to do about it.
         path: Path of the source, for the caller; not stored.
+        other: Place of the scan that was taken instead, for the caller; not stored.
     """
 
     source: str
@@ -39,6 +40,12 @@ class Quarantined:
     reason: str
     fix: str
     path: str | None = None
+    other: str | None = None
+
+    @property
+    def told(self) -> str:
+        """The reason, and the scan that was taken instead."""
+        return self.reason if self.other is None else f"{self.reason}: {self.other}"
 
     def row(self) -> dict[str, str | None]:
         """The row that the store keeps."""
@@ -47,9 +54,8 @@ class Quarantined:
 
 def quarantined_problem(problem: Problem) -> Quarantined:
     """A source in which no scan was found."""
-    return Quarantined(
-        problem.source, None, problem.reason, problem.fix, None if problem.path is None else str(problem.path)
-    )
+    path = None if problem.path is None else str(problem.path)
+    return Quarantined(problem.source, None, problem.reason, problem.fix, path, problem.other)
 
 
 def quarantined_scan(scan: Scan, error: BaseException) -> Quarantined:

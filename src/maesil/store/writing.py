@@ -116,7 +116,7 @@ def write_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written:
         raise _unwritable(store, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return Written(row, (*assumptions, *_reminder(scan, row)), damage, _marked(store, row, config))
+    return Written(row, (*assumptions, *_reminder(row)), damage, _marked(store, row, config))
 
 
 def kept_scan(store: Path, scan: Scan, config: PrepareConfig) -> Written | None:
@@ -179,7 +179,7 @@ def _already_there(
         return None
     row = known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config)
     try:
-        return Written(row, _reminder(scan, row), marked=_marked(store, row, config))
+        return Written(row, _reminder(row), marked=_marked(store, row, config))
     except ValueError:  # its labels are damaged, and are written again
         return None
 
@@ -236,9 +236,9 @@ def _read(scan: Scan, options: ReadOptions) -> tuple[Volume, tuple[str, ...]]:
     return volume, tuple(str(warning.message) for warning in caught)
 
 
-def _reminder(scan: Scan, row: dict[str, Any]) -> tuple[str, ...]:
+def _reminder(row: dict[str, Any]) -> tuple[str, ...]:
     """A warning about values that were accepted although they are not Hounsfield units; empty if none were."""
-    return (f"{scan.path}: prepared although {row[ACCEPTED]}",) if ACCEPTED in row else ()
+    return (f"prepared although {row[ACCEPTED]}",) if ACCEPTED in row else ()
 
 
 def _write_draft(
