@@ -594,10 +594,12 @@ def test_path__prepare_pretrain_evaluate_report_reconstruct(
     out = tmp_path / "rebuilt.nii.gz"
     assert main(["reconstruct", str(run), str(sources / "d.nii.gz"), "--out", str(out), "--json"]) == 0
     written = json.loads(capsys.readouterr().out)
-    assert written == {"reconstruction": str(out), "mask": str(tmp_path / "rebuilt_mask.nii.gz")}
+    assert written == {"reconstruction": str(out), "mask": str(tmp_path / "rebuilt_maesil_mask.nii.gz")}
     assert main(["reconstruct", str(run), str(tmp_path / "nowhere.nii.gz"), "--out", str(out)]) == 2
     assert "no such file or folder" in capsys.readouterr().err
-    scan, rebuilt, mask = (nibabel.load(path) for path in (sources / "d.nii.gz", out, tmp_path / "rebuilt_mask.nii.gz"))
+    scan, rebuilt, mask = (
+        nibabel.load(path) for path in (sources / "d.nii.gz", out, tmp_path / "rebuilt_maesil_mask.nii.gz")
+    )
     assert rebuilt.shape == scan.shape == mask.shape
     assert abs(rebuilt.affine - scan.affine).max() < 1e-4
     hidden = mask.get_fdata() > 0

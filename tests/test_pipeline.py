@@ -14,6 +14,7 @@ import pytest
 from maesil import pipeline
 from maesil.cli import main
 from maesil.config import RunConfig
+from maesil.ct.write import is_marked
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.store.prepare import PrepareConfig
@@ -71,7 +72,9 @@ def test_pipeline__from_scans_to_a_page_with_strings(tiny_config: RunConfig, sca
     pipeline.evaluate(run, store=store, protocol=Protocol(lpips=None, mask_draws=1), json_path=str(tmp_path / "s.json"))
     assert pipeline.report(run, store=store, out=str(tmp_path / "page.html")) == tmp_path / "page.html"
     told.clear()
-    rebuilt, _ = pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "a.nii.gz"), progress=progress)
+    rebuilt, mask = pipeline.reconstruct(run, str(scans / "a.nii.gz"), str(tmp_path / "a.nii.gz"), progress=progress)
+    assert is_marked(rebuilt)
+    assert is_marked(mask)
     assert told[0][0] == 0
     assert "superpatches" in told[0][2]
     assert told[-1][0] == told[-1][1] == told[0][1]

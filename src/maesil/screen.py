@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maesil.counts import count_of, some_of
 from maesil.datasets.find import SHOWN
+from maesil.datasets.outputs import outputs_text
 from maesil.progress import scan_bar
 from maesil.store.label_classes import LabelClass
 from maesil.store.prepare import PrepareReport
@@ -35,6 +36,8 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
             f"{count_of(len(report.taken_for_labels), 'file')} taken for labels because of the name or folder, without "
             f"a scan: {', '.join(report.taken_for_labels[:SHOWN])}; rename a CT among them, or give it by its own name"
         )
+    if report.outputs:
+        lines.append(outputs_text(report.outputs))
     lines += [f"note: {text}" for text in report.notices]
     lines += _warnings_text(report)
     if report.quarantined:

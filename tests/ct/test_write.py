@@ -11,7 +11,7 @@ from maesil.ct import write as module
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.volume import Volume
-from maesil.ct.write import nifti_ending, read_apart, sibling_path, write_nifti
+from maesil.ct.write import is_marked, nifti_ending, read_apart, sibling_path, write_nifti
 from maesil.errors import ConfigError, ScanError
 
 ORIENTATIONS = ["".join(letters) for axes in permutations(("SI", "PA", "LR")) for letters in product(*axes)]
@@ -74,7 +74,7 @@ def test_write_nifti__a_failure_leaves_the_old_file(tmp_path: Path, monkeypatch:
     path = tmp_path / "v.nii"
     path.write_text("old")
 
-    def cut_off(part: Path, volume: Volume) -> None:
+    def cut_off(part: Path, volume: Volume, made_by: str | None) -> None:
         part.write_bytes(b"half")
         raise OSError("disk full")
 
@@ -108,6 +108,38 @@ def test_read_apart__refuses_to_replace_a_file_of_the_scan(tmp_path: Path) -> No
     assert read_apart(scan, (free,)).shape == (3, 4, 5)
     with pytest.raises(ScanError, match="no such file"):
         read_apart(free, (free,))
+
+
+def test_read_apart__refuses_to_replace_what_maesil_did_not_write(tmp_path: Path) -> None:
+    scan, labels, names = tmp_path / "v.nii", tmp_path / "v_mask.nii.gz", tmp_path / "v_mask_classes.json"
+    write_nifti(scan, oblique_volume())
+    read_apart(scan, (labels, names))
+    write_nifti(labels, oblique_volume())
+    with pytest.raises(ConfigError, match="nothing says that maesil wrote it") as raised:
+        read_apart(scan, (labels, names))
+    assert "--replace" in (raised.value.fix or "")
+    read_apart(scan, (labels, names), replace=True)
+    with pytest.raises(ConfigError, match="the scan's own"):
+        read_apart(scan, (scan,), replace=True)
+
+
+def test_read_apart__replaces_what_maesil_wrote(tmp_path: Path) -> None:
+    scan, found, names = tmp_path / "v.nii", tmp_path / "found.nii", tmp_path / "found_classes.json"
+    write_nifti(scan, oblique_volume())
+    names.write_text("{}")
+    with pytest.raises(ConfigError, match="nothing says"):
+        read_apart(scan, (found, names))
+    write_nifti(found, oblique_volume(), made_by="predict")
+    assert read_apart(scan, (found, names)).shape == (3, 4, 5)
+
+
+def test_is_marked__a_damaged_file_has_no_mark(tmp_path: Path) -> None:
+    path = tmp_path / "v.nii.gz"
+    write_nifti(path, oblique_volume(), made_by="reconstruct")
+    assert is_marked(path)
+    path.write_bytes(path.read_bytes()[:30])
+    assert not is_marked(path)
+    assert not is_marked(tmp_path / "absent.nii")
 
 
 def test_read_apart__knows_the_data_files_of_a_header(tmp_path: Path) -> None:

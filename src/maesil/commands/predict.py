@@ -33,6 +33,8 @@ class Predict:
     """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints to load."""
+    replace: bool = False
+    """Replace files that are there and that maesil did not write."""
     reading: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     """Scans that are refused otherwise."""
 
@@ -49,6 +51,7 @@ def main(words: Sequence[str]) -> int:
             call.out,
             series=call.series,
             checkpoint=call.checkpoint,
+            replace=call.replace,
             options=call.reading,
             progress=progress,
         )

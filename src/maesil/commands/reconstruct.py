@@ -21,7 +21,7 @@ class Reconstruct:
     Visible voxels are copied from the scan: only masked ones are reconstructed.
 
     Examples:
-      maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz      (and rebuilt_mask.nii.gz)
+      maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz      (and rebuilt_maesil_mask.nii.gz)
       maesil reconstruct runs/base dicom-folder/ --out rebuilt.nii.gz --predicted
       maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz --no-whole-scan
     """
@@ -42,6 +42,8 @@ class Reconstruct:
     """The DICOM series to read, if the folder contains several."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints to load."""
+    replace: bool = False
+    """Replace files that are there and that maesil did not write."""
     reading: tyro.conf.OmitArgPrefixes[ReadOptions] = field(default_factory=ReadOptions)
     """Scans that are refused otherwise."""
     json: bool = False
@@ -65,6 +67,7 @@ def main(words: Sequence[str]) -> int:
             whole_scan=call.whole_scan,
             series=call.series,
             checkpoint=call.checkpoint,
+            replace=call.replace,
             options=call.reading,
             progress=progress,
         )

@@ -11,6 +11,7 @@ import numpy as np
 
 from maesil.ct.geometry import MAX_SHEAR
 from maesil.ct.readers import READERS, read, reader_of, require_there
+from maesil.ct.readers.nifti import description
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, ScanError
@@ -19,12 +20,23 @@ from maesil.files import quoted, require_output
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SCANNER = 1
 
+MARK = "written by maesil "
+"""Beginning of the header's field descrip in files that commands write next to scans; the command's name follows."""
+MASK = "_maesil_mask"
+"""End of the name of a file that says which voxels were masked: no collection's labels are named so."""
 
-def write_nifti(path: str | Path, volume: Volume) -> None:
+
+def write_nifti(path: str | Path, volume: Volume, *, made_by: str | None = None) -> None:
     """Writes .nii or .nii.gz; the file appears complete or not at all.
 
     sform and qform are the same, both with code 1 (scanner), in millimetres. Array axes (0, 1, 2) become the file's
     (k, j, i), which `read` reverses.
+
+    Args:
+        path: File to write; one that is there is replaced.
+        volume: Volume to write.
+        made_by: Command that made the volume from a scan: the header then says so (`is_marked`), so that a folder of
+            scans can be read again without it. None: the file is a scan, or labels of one.
 
     Raises:
         ConfigError: The path ends in neither .nii nor .nii.gz, its folder does not exist, or it is a folder.
@@ -36,8 +48,18 @@ def write_nifti(path: str | Path, volume: Volume) -> None:
     # In the same folder, as only a rename within one file system is atomic.
     with tempfile.TemporaryDirectory(prefix=".maesil-", dir=path.parent) as folder:
         part = Path(folder) / f"part{ending}"
-        _write(part, volume)
+        _write(part, volume, made_by)
         part.replace(path)
+
+
+def is_marked(path: Path) -> bool:
+    """Whether a file is NIfTI that a command of maesil wrote next to scans, according to its header."""
+    if READERS["NIfTI"].ending_of(path.name) is None or not path.is_file():
+        return False
+    try:
+        return description(path).startswith(MARK)
+    except Exception:  # libraries may raise anything for a damaged file, which reading it tells
+        return False
 
 
 def nifti_bytes(volume: Volume, *, labels: bool = False) -> bytes:
@@ -81,25 +103,44 @@ def sibling_path(path: Path, suffix: str) -> Path:
 
 
 def read_apart(
-    scan: Path, outputs: Sequence[Path], *, series: str | None = None, options: ReadOptions = STRICT
+    scan: Path,
+    outputs: Sequence[Path],
+    *,
+    replace: bool = False,
+    series: str | None = None,
+    options: ReadOptions = STRICT,
 ) -> Volume:
-    """Reads a scan from which other files are made, none of which may take the place of its own.
+    """Reads a scan from which other files are made, none of which may take the place of a file of someone else.
 
     Args:
         scan: The scan: a file or DICOM folder.
-        outputs: The files that will be written.
+        outputs: The files that will be written, a NIfTI file first; one of another format goes with it.
+        replace: Whether files may be replaced that maesil did not write; never those of the scan.
         series: The DICOM series to read, if the folder contains several.
         options: What to do about scans that are refused otherwise.
 
     Raises:
         ScanError: The scan cannot be read, or is invalid.
-        ConfigError: A file to be written is one of the scan's, by this or another name; nothing is written.
+        ConfigError: A file to be written is one of the scan's, by this or another name, or is there and was not
+            written by maesil; nothing is written.
     """
     files = _files_of(scan, series)
     for out in outputs:
         if out.exists() and any(out.samefile(file) for file in files):
             raise ConfigError("this file is the scan's own, and would be replaced", where=out, fix="give another --out")
+    if not replace:
+        _require_own(outputs)
     return read(scan, series=series, files=files, options=options)
+
+
+def _require_own(outputs: Sequence[Path]) -> None:
+    """Refuses files that are there and that maesil did not write, such as an expert's labels."""
+    earlier = is_marked(outputs[0])  # what is no NIfTI has no mark: it was written with this one
+    for out in outputs:
+        is_own = is_marked(out) if READERS["NIfTI"].ending_of(out.name) else earlier
+        if out.exists() and not is_own:
+            fix = "give another --out, or replace the file with --replace"
+            raise ConfigError("this file is there already, and nothing says that maesil wrote it", where=out, fix=fix)
 
 
 def _files_of(scan: Path, series: str | None) -> tuple[Path, ...]:
@@ -117,10 +158,13 @@ def _require_writable(volume: Volume, path: Path | None) -> None:
         raise ScanError(f"{volume.shape} voxels are too many for NIfTI-1", where=path, fix="crop the volume")
 
 
-def _write(path: Path, volume: Volume) -> None:
+def _write(path: Path, volume: Volume, made_by: str | None) -> None:
     import nibabel
 
-    nibabel.save(_image(volume), path)
+    image = _image(volume)
+    if made_by is not None:
+        image.header["descrip"] = f"{MARK}{made_by}"
+    nibabel.save(image, path)
 
 
 def _image(volume: Volume) -> Any:

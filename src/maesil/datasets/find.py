@@ -17,6 +17,7 @@ from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
 from maesil.datasets.names import ending_of
 from maesil.datasets.naming import Known, Naming, unknown
+from maesil.datasets.outputs import outputs_text, without_outputs
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.tree import EMPTY
 from maesil.errors import ConfigError
@@ -44,7 +45,8 @@ def find_scans(
     Volume files are named by dataset and case if these names are recognisably harmless (see
     `maesil.datasets.harmless`), and by salted hashes if not; DICOM series and their patients always by hashes, except
     in public collections. A scan's name depends only on its own place in its source, not on what else is found. Label
-    files are counted and skipped; hidden files and prepared stores are ignored.
+    files are counted and skipped; hidden files and prepared stores are ignored. Files of a folder that maesil itself
+    wrote, such as reconstructions, are left out, and listed as `outputs`.
 
     Args:
         sources: Volume files, DICOM folders, trees of these, or lists written by `maesil datasets`.
@@ -69,7 +71,7 @@ def find_scans(
     scans, twice = _distinct(scan for one in found for scan in one.scans)
     problems = (*(problem for one in found for problem in one.problems), *twice)
     if not scans and all(problem.reason == EMPTY for problem in problems):
-        raise _nothing(sources, [path for one in found for path in one.taken_for_labels])
+        raise _nothing(sources, found)
     return FoundScans(
         scans,
         problems,
@@ -77,11 +79,15 @@ def find_scans(
         notices=tuple(notice for one in found for notice in one.notices),
         matched=tuple(match for one in found for match in one.matched),
         taken_for_labels=tuple(path for one in found for path in one.taken_for_labels),
+        outputs=tuple(sorted({path for one in found for path in one.outputs})),
     )
 
 
-def _nothing(sources: Sequence[Path], taken_for_labels: Sequence[Path]) -> ConfigError:
+def _nothing(sources: Sequence[Path], found: Sequence[FoundScans]) -> ConfigError:
     where = ", ".join(map(str, sources))
+    if outputs := [path for one in found for path in one.outputs]:
+        return ConfigError("no scan was found", where=where, fix=outputs_text(outputs))
+    taken_for_labels = [path for one in found for path in one.taken_for_labels]
     if not taken_for_labels:
         return ConfigError("no scan was found", where=where, fix=f"readable: {readable()}")
     return ConfigError(
@@ -99,9 +105,11 @@ def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
         return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
     kind, because = _layout_of(source, layout)
     found = kind.find(source, naming)
-    problems = (*found.problems, *left_over(source, kind, found, naming))
+    if source.is_dir():  # a file that is given by name is read, whoever wrote it
+        found = without_outputs(found)
+    problems, outputs = left_over(source, kind, found, naming)
     match = Match(source, kind.name, because)
-    return replace(found, problems=problems, matched=(match,))
+    return replace(found, problems=(*found.problems, *problems), outputs=(*found.outputs, *outputs), matched=(match,))
 
 
 def _is_slice(source: Path) -> bool:

@@ -11,6 +11,7 @@ from maesil.datasets.dicom_files import looks_like_dicom
 from maesil.datasets.layout import Layout
 from maesil.datasets.names import ending_of, holds_labels
 from maesil.datasets.naming import Naming
+from maesil.datasets.outputs import is_output
 from maesil.datasets.scan import HASHED, FoundScans, Problem
 from maesil.walk import Unreadable, walk
 
@@ -18,8 +19,8 @@ NAMED = 5
 """Number of files that are named one by one; the others are counted."""
 
 
-def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> list[Problem]:
-    """The files that are not read, as problems.
+def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> tuple[list[Problem], list[Path]]:
+    """The files that are not read, as problems; and those that maesil itself wrote.
 
     One problem is for all files that may be scans and that the layout neither found, reported, nor owns; one is for
     each file or folder that cannot be opened.
@@ -31,6 +32,7 @@ def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> 
         naming: Rules for names: whether file names may be shown.
     """
     known = {file for scan in found.scans for file in (*scan.files, *scan.labels)}
+    known |= {*found.outputs}
     known |= {problem.path for problem in (*found.problems, *found.notices) if problem.path is not None}
     walked = walk(root)
     strangers = [
@@ -38,8 +40,10 @@ def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> 
         for path in walked.files
         if path not in known and not layout.owns(root, path) and _may_be_a_scan(root, path)
     ]
+    outputs = [path for path in strangers if is_output(path)]
+    others = [path for path in strangers if path not in outputs]
     problems = [_unreadable(one, root, naming) for one in walked.unreadable]
-    return [*problems, _left_over(strangers, root, layout, naming)] if strangers else problems
+    return [*problems, *([_left_over(others, root, layout, naming)] if others else [])], outputs
 
 
 def _unreadable(one: Unreadable, root: Path, naming: Naming) -> Problem:

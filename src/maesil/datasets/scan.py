@@ -105,6 +105,7 @@ class FoundScans:
         notices: Notes for users of the labels, such as a scan without any; they exclude no scan.
         matched: Layout that was recognised for each source, and why.
         taken_for_labels: Label files that belong to no scan; a CT may be among them, as only names tell.
+        outputs: Files that maesil itself wrote; they are neither scans nor labels.
     """
 
     scans: tuple[Scan, ...]
@@ -113,6 +114,7 @@ class FoundScans:
     notices: tuple[Problem, ...] = ()
     matched: tuple[Match, ...] = ()
     taken_for_labels: tuple[Path, ...] = ()
+    outputs: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

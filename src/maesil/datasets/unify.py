@@ -15,6 +15,7 @@ from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.manifest import earlier_scans, kept_splits, with_split, write_manifest
+from maesil.datasets.outputs import outputs_text
 from maesil.datasets.overview import Overview, draw_splits, one_of_copies, overview
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
@@ -100,6 +101,7 @@ def unify(
         notices=(
             *found.notices,
             *_taken_for_labels(found.taken_for_labels),
+            *([Problem(".", outputs_text(found.outputs))] if found.outputs else []),
             *map(_copied, copies),
             *_empty_splits(scans),
         ),

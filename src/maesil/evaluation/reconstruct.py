@@ -11,7 +11,7 @@ from maesil.ct.doubts import doubts_about, warn_of
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.resample import resample_to
 from maesil.ct.volume import Volume
-from maesil.ct.write import nifti_ending, read_apart, sibling_path, write_nifti
+from maesil.ct.write import MASK, nifti_ending, read_apart, sibling_path, write_nifti
 from maesil.evaluation.rebuild import rebuild
 from maesil.evaluation.whole_scan import rebuild_whole
 from maesil.files import AnyPath
@@ -32,6 +32,7 @@ def reconstruct(
     whole_scan: bool = True,
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
+    replace: bool = False,
     options: ReadOptions = STRICT,
     progress: Progress | None = None,
 ) -> tuple[Path, Path]:
@@ -40,13 +41,14 @@ def reconstruct(
     Args:
         run: A run or checkpoint folder.
         scan: The scan: a file or DICOM folder.
-        out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_mask next to it.
+        out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_maesil_mask next to it.
         predicted: Use the network's prediction for the visible voxels, too; otherwise they are copied from the scan.
         seed: Seed of the masks.
         whole_scan: Draw one mask for the scan, and blend superpatches that overlap by half; otherwise each superpatch
             has its own mask, as in training, and steps remain between them.
         series: The DICOM series to read, if the folder contains several.
         checkpoint: Which of the run's checkpoints to load.
+        replace: Replace files that are there and that maesil did not write.
         options: What to do about scans that are refused otherwise.
         progress: Called before the first and after every batch of superpatches.
 
@@ -55,13 +57,13 @@ def reconstruct(
 
     Raises:
         ScanError: The scan cannot be read, or is invalid.
-        ConfigError: `out` is not a NIfTI file name, cannot be written, or is a file of the scan, as may be the file
-            next to it.
+        ConfigError: `out` is not a NIfTI file name, cannot be written, is a file of the scan, or is there and was not
+            written by maesil; the same holds for the file next to it.
     """
     run, scan, out = Path(run), Path(scan), Path(out)
-    mask_out = sibling_path(out, f"_mask{nifti_ending(out)}")
+    mask_out = sibling_path(out, f"{MASK}{nifti_ending(out)}")
     loaded = load_run(run, checkpoint=checkpoint)
-    original = read_apart(scan, (out, mask_out), series=series, options=options)
+    original = read_apart(scan, (out, mask_out), replace=replace, series=series, options=options)
     warn_of(doubts_about(original), scan)
     window = loaded.config.data.window
     volume = conform(original, loaded.record["prepare"], where=scan)
@@ -76,6 +78,6 @@ def reconstruct(
         Volume(rebuilt.mask.astype(np.uint8), volume.geometry), original.geometry, fill=0, order="nearest"
     )
     array = placed.array if predicted else np.where(mask.array > 0, placed.array, original.array)
-    write_nifti(out, Volume(array, original.geometry).astype(np.int16))
-    write_nifti(mask_out, mask)
+    write_nifti(out, Volume(array, original.geometry).astype(np.int16), made_by="reconstruct")
+    write_nifti(mask_out, mask, made_by="reconstruct")
     return out, mask_out

@@ -54,6 +54,7 @@ class PrepareReport:
         hidden: Number of scans whose names are hashes.
         names: File beside the store that says which scan has which of these names; None if there is none.
         notices: Notes on the labels of sources, such as regions that are not read; none if no labels are wanted.
+        outputs: Paths of files that maesil itself wrote, and that are left out.
         places: Map from scan to its file or folder: the scans of this call, and those of the table of hashed names.
         taken_for_labels: Paths of label files that belong to no scan; a CT may be among them, as only names tell.
     """
@@ -79,6 +80,7 @@ class PrepareReport:
     labelled: int = 0
     classes: tuple[LabelClass, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
+    outputs: tuple[str, ...] = ()
 
 
 def prepare(
@@ -199,6 +201,7 @@ def _report(
         matched=tuple((str(match.source), match.layout, match.because) for match in found.matched),
         taken_for_labels=tuple(map(str, found.taken_for_labels)),
         repaired=repaired,
+        outputs=tuple(map(str, found.outputs)),
     )
 
 

@@ -21,6 +21,7 @@ from conftest import TINY_MODEL
 from labelled import CENTRES, labelled_store, with_inclusion
 from maesil import pipeline
 from maesil.cli import main
+from maesil.ct.write import is_marked
 from maesil.errors import CheckpointError, ConfigError, StoreError
 from maesil.export.targets import export
 from maesil.models.transformer import Block
@@ -103,6 +104,7 @@ def test_commands__train_score_predict(
     scan = store.parent / "scans" / "d.nii.gz"
     assert main(["predict", str(run), str(scan), "--out", str(out)]) == 0
     assert f"segmenting {windows}/{windows}  d.nii.gz" in capsys.readouterr().err
+    assert is_marked(out)
     found, original = nibabel.load(out), nibabel.load(scan)
     assert np.allclose(found.affine, original.affine)
     assert found.shape == original.shape

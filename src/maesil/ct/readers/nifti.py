@@ -66,6 +66,15 @@ class Nifti(VolumeFileReader):
         return parsed.facts(next(axis for axis, letter in enumerate(letters) if letter in "SI"))
 
 
+def description(path: Path) -> str:
+    """What a file's header says of its content, in the field descrip.
+
+    Raises:
+        ScanError: The header cannot be read; the libraries' own exceptions of damaged files are passed on.
+    """
+    return bytes(_header(path)["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
+
+
 def _header(path: Path) -> Any:
     """The header as a structure of nibabel, which has not changed any field."""
     from nibabel import Nifti1Header, Nifti2Header

@@ -272,6 +272,7 @@ def predict(
     *,
     series: str | None = None,
     checkpoint: Literal["last", "best"] = "last",
+    replace: bool = False,
     options: ReadOptions = STRICT,
     progress: Progress | None = None,
 ) -> tuple[Path, Path]:
@@ -283,6 +284,7 @@ def predict(
         out: The segmentation file, .nii or .nii.gz; names go to NAME_classes.json.
         series: The DICOM series to read, if the folder contains several.
         checkpoint: Which of the run's checkpoints to load.
+        replace: Replace files that are there and that maesil did not write.
         options: What to do about scans that are refused otherwise.
         progress: Called before the first and after every superpatch of the scan.
 
@@ -292,18 +294,18 @@ def predict(
     Raises:
         CheckpointError: The run is not a segmentation run.
         ScanError: The scan cannot be read, or is invalid.
-        ConfigError: `out` is not a NIfTI file name, cannot be written, or is a file of the scan, as may be the file
-            next to it.
+        ConfigError: `out` is not a NIfTI file name, cannot be written, is a file of the scan, or is there and was not
+            written by maesil; the same holds for the file next to it.
     """
     run, scan, out = Path(run), Path(scan), Path(out)
     names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
-    original = read_apart(scan, (out, names), series=series, options=options)
+    original = read_apart(scan, (out, names), replace=replace, series=series, options=options)
     warn_of(doubts_about(original), scan)
     volume = conform(original, loaded.record["prepare"], where=scan)
     after = Windows(loaded.model, [volume.shape], progress).of(scan.name)
     found = segment(loaded.model, volume.array, after)
-    write_nifti(out, _placed(found, volume.geometry, original.geometry))
+    write_nifti(out, _placed(found, volume.geometry, original.geometry), made_by="predict")
     numbered = {str(number): name for number, name in enumerate(loaded.classes.names, start=1)}
     write_json(names, numbered)
     return out, names

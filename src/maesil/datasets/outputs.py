@@ -1,0 +1,56 @@
+"""Files that maesil itself wrote next to scans: they are neither scans nor labels of a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from maesil.counts import count_of, some_of
+from maesil.ct.write import MASK, is_marked
+from maesil.datasets.labels import STRUCTURES
+from maesil.datasets.names import stem_of
+from maesil.datasets.scan import FoundScans
+
+NAMED = 5
+"""Number of these files that are named; more are counted."""
+
+
+def is_output(path: Path) -> bool:
+    """Whether maesil wrote a file, judging by the mark in its header; a mask of tokens, also by its name."""
+    return stem_of(path.name).endswith(MASK) or is_marked(path)
+
+
+def without_outputs(found: FoundScans) -> FoundScans:
+    """The scans and labels that maesil did not write; `outputs` lists the others.
+
+    A folder of structures is not looked into: it has a hundred files, and maesil writes none of this kind.
+    """
+    labels = [*found.taken_for_labels, *(path for scan in found.scans for path in scan.labels)]
+    looked_at = {*(scan.path for scan in found.scans), *(path for path in labels if path.parent.name != STRUCTURES)}
+    outputs = {path for path in looked_at if is_output(path)}
+    if not outputs:
+        return found
+    lone = [path for scan in found.scans if scan.path in outputs for path in scan.labels]
+    scans = [scan for scan in found.scans if scan.path not in outputs]
+    left = [tuple(_others(scan.labels, outputs)) for scan in scans]
+    return replace(
+        found,
+        scans=tuple(
+            replace(scan, labels=own, label_names=scan.label_names if own else ())
+            for scan, own in zip(scans, left, strict=True)
+        ),
+        labels=found.labels - sum(path in outputs for path in labels),
+        taken_for_labels=tuple(_others([*found.taken_for_labels, *lone], outputs)),
+        outputs=tuple(sorted({*found.outputs, *outputs})),
+    )
+
+
+def outputs_text(outputs: Sequence[Path | str]) -> str:
+    """Which files are left out, as maesil wrote them, and how to read one as a scan."""
+    what = count_of(len(outputs), "file that maesil wrote is", "files that maesil wrote are")
+    return f"{what} left out: {some_of(list(map(str, outputs)), NAMED)}; to read one as a scan, give it by its own name"
+
+
+def _others(paths: Iterable[Path], outputs: set[Path]) -> list[Path]:
+    return [path for path in paths if path not in outputs]
