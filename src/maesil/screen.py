@@ -8,6 +8,7 @@ from pathlib import Path
 
 from maesil.counts import count_of, some_of
 from maesil.datasets.find import SHOWN
+from maesil.datasets.labels import unclaimed_text
 from maesil.datasets.outputs import outputs_text
 from maesil.progress import scan_bar
 from maesil.store.label_classes import LabelClass
@@ -32,10 +33,7 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     if report.classes:
         lines += _classes_text(report)
     if report.taken_for_labels:
-        lines.append(
-            f"{count_of(len(report.taken_for_labels), 'file')} taken for labels because of the name or folder, without "
-            f"a scan: {', '.join(report.taken_for_labels[:SHOWN])}; rename a CT among them, or give it by its own name"
-        )
+        lines.append(unclaimed_text(report.taken_for_labels))
     if report.outputs:
         lines.append(outputs_text(report.outputs))
     lines += [f"note: {text}" for text in report.notices]

@@ -146,6 +146,13 @@ def test_check__of_a_folder_leaves_labels_and_copies_out(tmp_path: Path, capsys:
         write_nifti(tmp_path / f"{name}.nii.gz", trunk())
     main(["check", str(tmp_path)])
     assert capsys.readouterr().out.endswith("1 label file skipped\n2 scans: 2 sound, 0 with doubts, 0 refused\n")
+    lone = tmp_path / "masks" / "ct.nii.gz"
+    lone.parent.mkdir()
+    write_nifti(lone, trunk())
+    main(["check", str(tmp_path)])
+    shown = capsys.readouterr().out
+    assert f"1 file taken for labels because of the name or folder, without a scan: {lone}; rename a CT" in shown
+    assert "2 label files skipped\n" in shown, "each is counted once"
 
 
 def test_check__counts_files_of_a_scan_that_cannot_be_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

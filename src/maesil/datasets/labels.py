@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from maesil.counts import count_of, some_of
 from maesil.datasets.names import ending_of, stem_of
 from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError, reason
@@ -15,6 +16,9 @@ from maesil.walk import files_in
 
 STRUCTURES = "segmentations"
 """TotalSegmentator's folder of a case in which every file is named after the structure that it marks."""
+
+NAMED = 5
+"""Number of files taken for labels that are named; more are counted."""
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SUFFIX = re.compile(r"[._-](labels?|tumou?r|mask|seg|segmentation|gt)$", re.IGNORECASE)
@@ -33,6 +37,14 @@ def unnamed_label(number: int) -> str:
 def image_files(labels: Sequence[Path]) -> tuple[Path, ...]:
     """The label files of a scan that hold voxels; a reader's XML does not."""
     return tuple(path for path in labels if ending_of(path.name))
+
+
+def unclaimed_text(files: Sequence[Path | str]) -> str:
+    """Which files were taken for labels and belong to no scan, and what to do if one is a CT."""
+    return (
+        f"{count_of(len(files), 'file')} taken for labels because of the name or folder, without a scan: "
+        f"{some_of(list(map(str, files)), NAMED)}; rename a CT among them, or give it by its own name"
+    )
 
 
 def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:

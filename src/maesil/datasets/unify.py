@@ -13,6 +13,7 @@ from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.datasets.copies import copies_among
 from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
+from maesil.datasets.labels import unclaimed_text
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.manifest import earlier_scans, kept_splits, with_split, write_manifest
 from maesil.datasets.outputs import outputs_text
@@ -100,7 +101,7 @@ def unify(
         problems=(*found.problems, *broken, *_unknown_patients(found.scans, splits or SplitConfig())),
         notices=(
             *found.notices,
-            *_taken_for_labels(found.taken_for_labels),
+            *([Problem(".", unclaimed_text(found.taken_for_labels))] if found.taken_for_labels else []),
             *([Problem(".", outputs_text(found.outputs))] if found.outputs else []),
             *map(_copied, copies),
             *_empty_splits(scans),
@@ -133,13 +134,6 @@ def _unknown_patients(scans: Sequence[Scan], splits: SplitConfig) -> list[Proble
 def _guess(name: str, known: Collection[str]) -> str:
     guess = nearest(name, known)
     return f"did you mean '{guess}'?" if guess else "use a name from the field patient of the list"
-
-
-def _taken_for_labels(files: Sequence[Path]) -> list[Problem]:
-    if not files:
-        return []
-    what = f"{count_of(len(files), 'file')} taken for labels, because of the name or folder, that belong to no scan"
-    return [Problem(".", what, "if one is a CT, rename it, or give it by its own name", files[0])]
 
 
 def _copied(scans: Sequence[Scan]) -> Problem:
