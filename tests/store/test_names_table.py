@@ -3,12 +3,13 @@ from __future__ import annotations
 import csv
 import stat
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from maesil.datasets import Scan
-from maesil.store.names_table import names_path, write_names
+from maesil.store.names_table import names_path, places_in, write_names
 
 HASH = "0123456789abcdef"
 HIDDEN = Scan(HASH, "scans", "p", Path("/data/Doe Jane/ct.nii.gz"), shown=f"scan {HASH}")
@@ -28,6 +29,17 @@ def test_write_names__lists_hashed_names_beside_the_store(tmp_path: Path) -> Non
     again = write_names(tmp_path / "store", [SERIES])  # a later call adds its own
     assert again == written
     assert [row["series"] for row in rows(written)] == ["", "1.2.3"]
+
+
+def test_write_names__a_name_that_the_store_has_from_other_files_keeps_them(tmp_path: Path) -> None:
+    write_names(tmp_path / "store", [HIDDEN])
+    moved = replace(HIDDEN, path=Path("/data/other/ct.nii.gz"))
+    written = write_names(tmp_path / "store", [moved, SERIES], keep={HASH})
+    assert written is not None
+    assert [row["source"] for row in rows(written)] == ["/data/Doe Jane/ct.nii.gz", "/data/Doe"]
+    assert places_in(tmp_path / "store") == {HASH: "/data/Doe Jane/ct.nii.gz", "f" * 16: "/data/Doe, series 1.2.3"}
+    write_names(tmp_path / "store", [moved])
+    assert rows(written)[0]["source"] == "/data/other/ct.nii.gz"
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such modes")

@@ -125,6 +125,26 @@ def test_prepare__tells_the_files_of_hashed_names(sources: Path, tmp_path: Path)
     assert sorted(shown) == ["", "", "Kim Min-jun.nii.gz", "b.nii.gz", "c.nii.gz", "c.nii.gz"]
 
 
+def test_prepare__names_the_files_that_the_store_has_under_a_hash(sources: Path, tmp_path: Path) -> None:
+    """Folders of one name, in two places: the table goes on naming the files that the store was made from."""
+    first = sources.rename(tmp_path / "Wu_Li")
+    (tmp_path / "other").mkdir()
+    second = tmp_path / "other" / "Wu_Li"
+    second.mkdir()
+    (second / "a.nii.gz").write_bytes((first / "b.nii.gz").read_bytes())
+    prepare([first], tmp_path / "store", CONFIG, workers=0)
+    report = prepare([second], tmp_path / "store", CONFIG, workers=0)
+    line = prepare_text(report, tmp_path / "store").splitlines()[-1]
+    assert line.startswith(f"  {second / 'a.nii.gz'}: the store has ")
+    assert f"from other files, and keeps it: {first / 'a.nii.gz'} (if" in line
+    assert_untold(tmp_path / "store", [str(tmp_path)])
+    table = Path(report.names or "").read_text()
+    assert str(first / "a.nii.gz") in table
+    assert str(second / "a.nii.gz") not in table
+    prepare([second], tmp_path / "store", replace(CONFIG, replace=True), workers=0)
+    assert str(second / "a.nii.gz") in Path(report.names or "").read_text()
+
+
 def test_prepare__names_the_copy_of_a_series_that_it_takes(
     write_series: Callable[..., Path], tmp_path: Path, secrets: dict[str, str]
 ) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from pathlib import Path
 
 from maesil.datasets import Scan
@@ -19,12 +19,13 @@ def names_path(store: Path) -> Path:
     return store.with_name(f"{store.name}-names.private.csv")
 
 
-def write_names(store: Path, scans: Iterable[Scan]) -> str | None:
+def write_names(store: Path, scans: Iterable[Scan], *, keep: Container[str] = ()) -> str | None:
     """Adds the scans with hashed names to the table, which only its owner can read.
 
     Args:
         store: Folder of the store.
         scans: Scans, with the paths that their names stand for.
+        keep: Names that stand for other files as long as these do not replace them: their rows stay as they are.
 
     Returns:
         Path of the table; None if no name is hashed, or if the folder of the store takes no file.
@@ -35,7 +36,8 @@ def write_names(store: Path, scans: Iterable[Scan]) -> str | None:
         return None
     try:
         known = _read(path)
-        if known != (merged := {**known, **rows}):
+        fresh = {name: row for name, row in rows.items() if name not in known or name not in keep}
+        if known != (merged := {**known, **fresh}):
             _write(path, merged)
     except OSError:
         return None

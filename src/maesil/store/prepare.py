@@ -133,9 +133,10 @@ def prepare(
     with locked(out):
         hashing = any(scan.hashed for scan in found.scans)
         _guarded(out, lambda: _open_store(out, config, _check_of(salt) if hashing else None))
-        table = write_names(out, found.scans)
         # Compared with the store before the run, not with what workers saw: a scan may run twice if a worker dies.
         before = {scan.scan_id: stored_row(out, scan.scan_id) for scan in found.scans}
+        table = write_names(out, found.scans, keep={name for name, row in before.items() if row is not None})
+        places = places_in(out)
         outcomes = run_all(
             write_scan,
             out,
@@ -148,7 +149,12 @@ def prepare(
         )
         removed = _drop_refused(out, outcomes, before)
         bad = [quarantined_problem(problem) for problem in found.problems]
-        bad += [quarantined_scan(scan, outcome) for scan, outcome in outcomes if isinstance(outcome, BaseException)]
+        bad += [
+            quarantined_scan(scan, outcome, places.get(scan.scan_id))
+            for scan, outcome in outcomes
+            if isinstance(outcome, BaseException)
+        ]
+        write_names(out, [scan for scan, outcome in outcomes if isinstance(outcome, Written)])
         rows = _stored_rows(out)
         _guarded(out, lambda: _finish(out, config, rows, bad))
     used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
@@ -165,7 +171,7 @@ def prepare(
         notices=tuple(notices),
         labelled=len(labelled),
         classes=classes_among(labelled),
-        places={**places_in(out), **{scan.scan_id: scan.place for scan in found.scans}},
+        places={**places, **{scan.scan_id: scan.place for scan in found.scans}},
     )
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from maesil.datasets import Problem, Scan
 from maesil.datasets.harmless import DATE, harmless
-from maesil.errors import MaesilError
+from maesil.errors import KeptScanError, MaesilError
 
 _PATH = re.compile(r"(?<!\w)(?:/|[A-Za-z]:\\)[^\s'\":,;)]+")
 _SECRETS = (
@@ -58,12 +58,17 @@ def quarantined_problem(problem: Problem) -> Quarantined:
     return Quarantined(problem.source, None, problem.reason, problem.fix, path, problem.other)
 
 
-def quarantined_scan(scan: Scan, error: BaseException) -> Quarantined:
-    """A scan that could not be prepared, described in words that reveal no more than its name."""
-    what, fix = _explained(error)
-    return Quarantined(
-        scan.shown, scan.scan_id, _without_secrets(what, scan), _without_secrets(fix, scan), _place(scan, error)
-    )
+def quarantined_scan(scan: Scan, error: BaseException, stored: str | None = None) -> Quarantined:
+    """A scan that could not be prepared, described in words that reveal no more than its name.
+
+    Args:
+        scan: The scan.
+        error: The reason.
+        stored: Place of the scan that the store has under this name, if it is known.
+    """
+    what, fix = (_without_secrets(text, scan) for text in _explained(error))
+    other = stored if isinstance(error, KeptScanError) and stored != scan.place else None
+    return Quarantined(scan.shown, scan.scan_id, what, fix, _place(scan, error), other)
 
 
 def _place(scan: Scan, error: BaseException) -> str:
