@@ -236,6 +236,7 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["reconstruct", "nowhere", "scan.nii.gz", "--out", "missing/x.nii.gz"], "mkdir -p missing"),
         (["reconstruct", "nowhere", "x.nii.gz", "--out", "my scans/x.nii.gz"], "mkdir -p 'my scans'"),
         (["datasets", ".", "--out", "there"], "this is a folder, and a file would be written"),
+        (["datasets", ".", "--out", "list.txt"], "a JSON file can't be a '.txt' file"),
         (["datasets", ".", "--table", "there"], "this is a folder"),
         (["masks", "--out", "there"], "this is a folder"),
         (["embed", "nowhere", "store", "--out", "table.csv"], "this is a folder"),

@@ -72,6 +72,18 @@ def require_output(path: Path) -> Path:
     return path
 
 
+def require_json(path: Path) -> Path:
+    """Checks, before the work, that a JSON file can be written; returns its path.
+
+    Raises:
+        ConfigError: As `require_output`, or its name is that of another kind of file, which it could replace.
+    """
+    require_output(path)
+    if path.suffix != ".json":
+        raise ConfigError(f"a JSON file can't be a '{path.suffix}' file", where=path, fix="end its name in .json")
+    return path
+
+
 def make_folder(path: Path) -> Path:
     """Creates a folder if missing, with those above it; returns the path.
 

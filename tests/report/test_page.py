@@ -256,6 +256,8 @@ def test_report__refuses_outputs_that_cannot_be_written_before_the_work(tmp_path
             picture_beside(tmp_path / name)
     with pytest.raises(ConfigError, match="this is a folder"):
         pipeline.evaluate("nowhere", json_path=tmp_path)
+    with pytest.raises(ConfigError, match=r"a JSON file can't be a '\.gz' file"):
+        pipeline.evaluate("nowhere", json_path=tmp_path / "scan.nii.gz")
 
 
 def test_report__of_a_split_that_was_not_evaluated_says_what_to_run(

@@ -16,7 +16,7 @@ from maesil.encoder.source import local_folder
 from maesil.errors import CheckpointError, ConfigError
 from maesil.export import TARGETS
 from maesil.extras import require
-from maesil.files import read_yaml, require_output
+from maesil.files import read_yaml, require_json, require_output
 from maesil.presets import PRESETS
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.claim import SETTINGS
@@ -128,6 +128,10 @@ def _output(word: str) -> None:
     require_output(Path(word))
 
 
+def _json(word: str) -> None:
+    require_json(Path(word))
+
+
 def _run(kind: str) -> Check:
     return lambda word: checkpoint_of(Path(word), kind=kind)
 
@@ -154,9 +158,9 @@ _SETTINGS: Mapping[str | int, Check] = {
 CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "pretrain": _SETTINGS,
     "plan": _SETTINGS,
-    "evaluate": {0: _PRETRAINED, "--data.store": _store, "--json": _output},
+    "evaluate": {0: _PRETRAINED, "--data.store": _store, "--json": _json},
     "report": {0: _PRETRAINED, "--data.store": _store, "--out": _output},
-    "datasets": {"--out": _output, "--table": _output},
+    "datasets": {"--out": _json, "--table": _output},
     "masks": {"--out": _output},
     "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _run_or_published, 1: require_there},
     "predict": {"--out": lambda word: nifti_ending(Path(word)), 0: _SEGMENTATION, 1: require_there},

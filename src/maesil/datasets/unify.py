@@ -22,7 +22,7 @@ from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
 from maesil.datasets.weighting import Weighting
-from maesil.files import AnyPath, as_paths, require_output
+from maesil.files import AnyPath, as_paths, require_json
 from maesil.progress import Progress
 
 
@@ -75,11 +75,11 @@ def unify(
         progress: Function called after every inspected scan.
 
     Raises:
-        ConfigError: A root does not exist, none holds a scan, the list cannot be written, or the temperature is not in
-            [0, 1].
+        ConfigError: A root does not exist, none holds a scan, the list cannot be written, its name does not end in
+            .json, or the temperature is not in [0, 1].
     """
     roots = as_paths(roots)
-    out = None if out is None else require_output(Path(out))
+    out = None if out is None else require_json(Path(out))
     known = {scan.scan_id: scan.dataset for scan in earlier_scans(out)} if out is not None else {}
     found = find_scans(roots, dataset, kept_salt, keep_names=keep_names, known=known.get, layout=layout)
     looked = facts_of_all(found.scans, progress, options)
