@@ -9,7 +9,7 @@ from pathlib import Path
 from maesil.counts import count_of, some_of
 from maesil.datasets.find import SHOWN
 from maesil.datasets.labels import unclaimed_text
-from maesil.datasets.outputs import outputs_text
+from maesil.datasets.own_files import outputs_text
 from maesil.progress import scan_bar
 from maesil.store.label_classes import LabelClass
 from maesil.store.prepare import PrepareReport

@@ -10,7 +10,7 @@ from maesil.counts import count_of
 from maesil.ct.examine import ScanFacts, examine_scan
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.datasets.labels import unclaimed_text
-from maesil.datasets.outputs import outputs_text
+from maesil.datasets.own_files import outputs_text
 from maesil.datasets.scan import FoundScans, Problem, Scan, place_of
 from maesil.errors import MissingExtraError, ScanError
 

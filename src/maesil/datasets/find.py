@@ -17,7 +17,7 @@ from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
 from maesil.datasets.names import ending_of
 from maesil.datasets.naming import Known, Naming, unknown
-from maesil.datasets.outputs import outputs_text, without_outputs
+from maesil.datasets.own_files import outputs_text, without_outputs
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.tree import EMPTY
 from maesil.errors import ConfigError

@@ -11,7 +11,7 @@ from maesil.datasets.dicom_files import looks_like_dicom
 from maesil.datasets.layout import Layout
 from maesil.datasets.names import ending_of, holds_labels
 from maesil.datasets.naming import Naming
-from maesil.datasets.outputs import is_output
+from maesil.datasets.own_files import is_output
 from maesil.datasets.scan import HASHED, FoundScans, Problem
 from maesil.walk import Unreadable, walk
 

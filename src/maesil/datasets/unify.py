@@ -16,8 +16,8 @@ from maesil.datasets.find import find_scans
 from maesil.datasets.labels import unclaimed_text
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.manifest import earlier_scans, kept_splits, with_split, write_manifest
-from maesil.datasets.outputs import outputs_text
 from maesil.datasets.overview import Overview, draw_splits, one_of_copies, overview
+from maesil.datasets.own_files import outputs_text
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
