@@ -59,7 +59,8 @@ def from_nnunet(folder: Path, volume: torch.Tensor) -> torch.Tensor:
         pytest.skip("dynamic_network_architectures is not installed in the environment's interop folder")
     save_file({"volume": volume}, folder / "volume.safetensors")
     script = Path(__file__).parent / "export" / "primus_features.py"
-    environment = {**os.environ, "PYTHONPATH": str(packages)}
+    code = Path(maesil.__file__).parents[1]  # that of this checkout, wherever an installed one is
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (packages, code)))}
     done = subprocess.run(
         [sys.executable, script, folder], env=environment, capture_output=True, text=True, timeout=240
     )
