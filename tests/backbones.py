@@ -16,6 +16,9 @@ CONFIG = MAEConfig(
     decoder_width=24, decoder_depth=1, decoder_heads=2, position_wavelengths=(4.0, 40.0),
 )  # fmt: skip
 
+EVA = replace(CONFIG, encoder_block="eva", mlp_ratio=8 / 3)
+"""The same with the blocks of nnU-Net's Primus."""
+
 
 def small_backbone(config: MAEConfig = CONFIG) -> Backbone:
     """Random in every tensor, biases and norms too, so that a tensor in the wrong place shows."""

@@ -29,6 +29,7 @@ from maesil.presets.baselines import baseline
         {"decoder": "windows", "decoder_depth": 2, "superpatch": (32, 64, 64)},
         {"visible_weight": 0.5},
         {"head": "overlap", "visible_head": True},
+        {"encoder_block": "eva", "mlp_ratio": 2.5},
     ],
 )
 def test_count_flops__of_a_masked_autoencoder_equals_the_formula(options: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from backbones import CONFIG, random_volume, small_backbone, small_card, with_patch
+from backbones import CONFIG, EVA, random_volume, small_backbone, small_card, with_patch
 from exported import LOADED_BACK, as_map
 from maesil.encoder.card import Transfer
 from maesil.errors import ConfigError
@@ -31,12 +31,22 @@ def test_every_target_is_loaded_back() -> None:
     assert set(LOADED_BACK) == set(TARGETS)
 
 
+FOR_PLAIN_BLOCKS = {"monai"}
+"""Targets whose networks have only the blocks of a plain ViT."""
+
+
+@pytest.mark.parametrize("config", [CONFIG, EVA], ids=["vit", "eva"])
 @every_target
 @torch.no_grad()
-def test_features__equal_where_it_is_loaded(target: str, tmp_path: Path) -> None:
-    backbone = small_backbone()
+def test_features__equal_where_it_is_loaded(target: str, config: MAEConfig, tmp_path: Path) -> None:
+    backbone = small_backbone(config)
     volume = random_volume(backbone)
-    folder = export(backbone, small_card(), target, tmp_path / target)
+    if config is EVA and target in FOR_PLAIN_BLOCKS:
+        with pytest.raises(ConfigError, match="no blocks of kind 'eva'"):
+            export(backbone, small_card(config), target, tmp_path / target)
+        assert not list(tmp_path.iterdir())
+        return
+    folder = export(backbone, small_card(config), target, tmp_path / target)
     features = LOADED_BACK[target](folder, volume)
     tolerance = TOLERANCE.get(target, 1e-5)
     torch.testing.assert_close(features, backbone(volume), atol=tolerance, rtol=tolerance)

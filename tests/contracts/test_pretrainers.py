@@ -47,6 +47,7 @@ SMALL: dict[str, ModelConfig] = {
     "maesil, overlapping head": replace(TINY, head="overlap", visible_head=True),
     "maesil, axial decoder": replace(TINY, decoder="axial", decoder_depth=2),
     "maesil, windows decoder": replace(TINY, decoder="windows", decoder_depth=2),
+    "maesil, EVA blocks": replace(TINY, encoder_block="eva", mlp_ratio=8 / 3),
     "slice_mae": SLICES,
     "slice_mae, shared masks": replace(SLICES, patch=(1, 8, 8), masks="shared"),
     **{

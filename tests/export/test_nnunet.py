@@ -7,7 +7,7 @@ import json
 import os
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -15,13 +15,19 @@ from typing import Any
 import pytest
 import SimpleITK
 
-from backbones import small_backbone, small_card, with_patch
+import maesil
+from backbones import EVA, small_backbone, small_card, with_patch
 from maesil.cli import main
+from maesil.encoder.card import Transfer
 from maesil.export.nnunet import FILES, lines_for
+from maesil.export.nnunet_folder.maesil_network import own_trainer
 from maesil.export.nnunet_folder.maesil_plans import adapted, turned
 from maesil.export.targets import export
+from maesil.presets import primus
 
 CUBE = with_patch((8, 8, 8), (32, 32, 32), depth=2)
+ENCODER = ("encoder_block", "encoder_width", "encoder_depth", "encoder_heads", "mlp_ratio", "patch")
+PRIMUS_S = replace(CUBE, encoder_block="eva", encoder_width=396, encoder_depth=12, encoder_heads=6, mlp_ratio=8 / 3)
 PACKAGES = Path(sys.prefix) / "interop-nnunet"
 PLANS = {
     "plans_name": "nnUNetPlans",
@@ -157,6 +163,31 @@ def test_trainer__doubts_plans_of_another_spacing_or_scheme(exported: Path, monk
     )
 
 
+@pytest.mark.parametrize(
+    ("changes", "trainer"),
+    [
+        ({}, "nnUNet_Primus_S_Trainer"),
+        ({"encoder_width": 792, "encoder_heads": 12}, "nnUNet_Primus_B_Trainer"),
+        ({"encoder_depth": 11}, None),
+        ({"mlp_ratio": 4.0}, None),
+        ({"encoder_block": "vit"}, None),
+        ({"patch": (4, 8, 8)}, None),
+    ],
+)
+def test_own_trainer__only_of_the_same_network(changes: dict[str, Any], trainer: str | None) -> None:
+    assert own_trainer(asdict(replace(PRIMUS_S, **changes))) == trainer
+
+
+def test_export__of_primus_names_nnunets_own_trainer(tmp_path: Path) -> None:
+    assert primus().model == replace(primus().model, **{name: getattr(PRIMUS_S, name) for name in ENCODER})
+    folder = export(small_backbone(PRIMUS_S), small_card(PRIMUS_S), "nnunet", tmp_path / "own")
+    lines = lines_for(folder)
+    assert "-tr nnUNet_Primus_S_Trainer \\\n" in lines
+    assert lines.endswith("-pretrained_weights $nnUNet_preprocessed/DATASET/maesil_pretrained.pth\n")
+    assert "nnUNet_Primus_S_Trainer" in Transfer.read(folder).notes["fits"]
+    assert "nnUNet_Primus" not in lines_for(export(small_backbone(EVA), small_card(EVA), "nnunet", tmp_path / "eva"))
+
+
 @pytest.mark.slow
 @pytest.mark.interop
 def test_nnunet__plans_preprocesses_trains_and_predicts(exported: Path, tmp_path: Path) -> None:
@@ -167,14 +198,17 @@ def test_nnunet__plans_preprocesses_trains_and_predicts(exported: Path, tmp_path
     if not source.is_dir():
         pytest.skip(f"no test data at {source}: set MAESIL_TEST_DATA")
     script = Path(__file__).parent / "nnunet_openkbp.py"
-    paths = os.pathsep.join([str(PACKAGES), str(PACKAGES.parent / "interop")])
-    call = [sys.executable, script, tmp_path, source, exported]
-    done = subprocess.run(call, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=550)
+    code = Path(maesil.__file__).parents[1]
+    paths = os.pathsep.join(map(str, (PACKAGES, PACKAGES.parent / "interop", code)))
+    card = replace(small_card(PRIMUS_S), voxels={"policy": "spacing", "spacing_mm": 4.0})
+    own = export(small_backbone(PRIMUS_S), card, "nnunet", tmp_path / "own")
+    call = [sys.executable, script, tmp_path, source, exported, own]
+    done = subprocess.run(call, env={**os.environ, "PYTHONPATH": paths}, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-4000:]
     assert "maesil: the encoder is loaded" in done.stdout
     assert "WARNING: the plans" not in done.stdout
     results = tmp_path / "results" / "Dataset007_organs"
-    for trainer in ("MaesilTrainer", "MaesilScratchTrainer"):
+    for trainer in ("MaesilTrainer", "MaesilScratchTrainer", "nnUNet_Primus_S_Trainer"):
         assert (results / f"{trainer}__nnUNetPlansMaesil__3d_fullres" / "fold_all" / "checkpoint_final.pth").is_file()
     image = SimpleITK.ReadImage(str(tmp_path / "raw" / "Dataset007_organs" / "imagesTs" / "case0_0000.nii.gz"))
     found = SimpleITK.ReadImage(str(tmp_path / "out" / "case0.nii.gz"))

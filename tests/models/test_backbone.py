@@ -8,20 +8,23 @@ import numpy as np
 import pytest
 import torch
 
-from backbones import CONFIG, random_volume, small_backbone
+from backbones import CONFIG, EVA, random_volume, small_backbone
 from maesil.ct.window import Window
 from maesil.errors import ConfigError
 from maesil.grid import PatchGrid
 from maesil.masking import DualMasking
-from maesil.models import MaskedAutoencoder
+from maesil.models import MAEConfig, MaskedAutoencoder
 from maesil.models.backbone import backbone_of, resized_positions, token_groups
 from maesil.models.transformer import sincos_positions
 
+either_block = pytest.mark.parametrize("config", [CONFIG, EVA], ids=["vit", "eva"])
 
+
+@either_block
 @torch.no_grad()
-def test_tokens__equal_those_of_the_pretrained_encoder() -> None:
-    model = MaskedAutoencoder(CONFIG, DualMasking()).eval()
-    backbone = backbone_of(model.encoder, CONFIG, low_hu=-1000.0, high_hu=1000.0)
+def test_tokens__equal_those_of_the_pretrained_encoder(config: MAEConfig) -> None:
+    model = MaskedAutoencoder(config, DualMasking()).eval()
+    backbone = backbone_of(model.encoder, config, low_hu=-1000.0, high_hu=1000.0)
     volume = random_volume(backbone)
     wanted = model.encoder(model.grid.patchify(model._normalize(volume)))
     torch.testing.assert_close(backbone.tokens(volume), wanted)
@@ -39,13 +42,14 @@ def test_features__at_chosen_depths() -> None:
         backbone.features(volume, (4,))
 
 
+@either_block
 @torch.no_grad()
-def test_features__of_groups_are_those_of_pre_training() -> None:
+def test_features__of_groups_are_those_of_pre_training(config: MAEConfig) -> None:
     """Each group is encoded as visible tokens are: they see each other, and nothing else."""
-    model = MaskedAutoencoder(CONFIG, DualMasking()).eval()
-    backbone = backbone_of(model.encoder, CONFIG, low_hu=-1000.0, high_hu=1000.0)
+    model = MaskedAutoencoder(config, DualMasking()).eval()
+    backbone = backbone_of(model.encoder, config, low_hu=-1000.0, high_hu=1000.0)
     volume = random_volume(backbone)
-    groups = token_groups(CONFIG.grid, 2, 2)
+    groups = token_groups(config.grid, 2, 2)
     together, last = (each.flatten(2).mT for each in backbone.features(volume, (0, 3), groups))
     patches = model.grid.patchify(model._normalize(volume))
     for group in groups:
@@ -70,9 +74,10 @@ def test_token_groups__are_what_a_dual_mask_leaves_visible() -> None:
 
 
 @torch.no_grad()
+@either_block
 @pytest.mark.parametrize("shape", [(8, 8, 8), (64, 16, 24), (40, 56, 8)])
-def test_forward__any_multiple_of_the_patch(shape: tuple[int, int, int]) -> None:
-    features = small_backbone()(torch.rand(1, 1, *shape))
+def test_forward__any_multiple_of_the_patch(shape: tuple[int, int, int], config: MAEConfig) -> None:
+    features = small_backbone(config)(torch.rand(1, 1, *shape))
     assert features.shape == (1, 48, *(size // 8 for size in shape))
     assert features.isfinite().all()
 

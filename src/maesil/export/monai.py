@@ -18,6 +18,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from maesil.encoder.card import Transfer, save_weights
+from maesil.errors import ConfigError
 from maesil.models.backbone import Backbone
 from maesil.models.transformer import Block
 
@@ -43,7 +44,16 @@ unetr.vit.load_state_dict(load_file("unetr_vit.safetensors"))
 
 
 def write_monai(backbone: Backbone, transfer: Transfer, out: Path) -> str:
-    """Writes vit.safetensors and, if it fits, unetr_vit.safetensors; returns the usage example for the model card."""
+    """Writes vit.safetensors and, if it fits, unetr_vit.safetensors; returns the usage example for the model card.
+
+    Raises:
+        ConfigError: The encoder has blocks that MONAI's networks do not have.
+    """
+    if backbone.config.encoder_block != "vit":
+        raise ConfigError(
+            f"MONAI's ViT and UNETR have no blocks of kind '{backbone.config.encoder_block}': the weights do not fit",
+            fix="export to nnunet, huggingface, onnx or safetensors; or pre-train with --model.encoder-block vit",
+        )
     save_weights(vit_weights(backbone), out / VIT)
     notes: dict[str, Any] = {"vit": vit_settings(backbone)}
     usage = ""
@@ -77,7 +87,7 @@ def vit_settings(backbone: Backbone) -> dict[str, Any]:
 def vit_weights(backbone: Backbone) -> dict[str, Tensor]:
     """The encoder's weights with the names and shapes of `monai.networks.nets.ViT`."""
     weights = {
-        **_embedding(backbone, _kernel(backbone)),
+        **embedding_weights(backbone),
         "norm.weight": backbone.encoder.norm.weight,
         "norm.bias": backbone.encoder.norm.bias,
     }
@@ -85,6 +95,11 @@ def vit_weights(backbone: Backbone) -> dict[str, Tensor]:
         assert isinstance(block, Block)
         weights |= _block(number, block)
     return weights
+
+
+def embedding_weights(backbone: Backbone) -> dict[str, Tensor]:
+    """The embedding of patches with MONAI's names, over window units, and the positional encodings."""
+    return _embedding(backbone, _kernel(backbone))
 
 
 def unetr_misfit(backbone: Backbone) -> str | None:

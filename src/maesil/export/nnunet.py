@@ -1,10 +1,13 @@
 """nnU-Net 2.8: trainers, plans and weights in one folder, for a Primus network with our encoder.
 
-nnU-Net's own Primus has gated MLPs with a norm inside and rotary positions; the paper's ViT has neither. So these
-weights do not fit any network that an nnU-Net plan builds, nor what `nnUNetv2_train -pretrained_weights` accepts, which
-must have every tensor of the network. The trainers build Primus with plain ViT blocks (`swiglu_mlp`, `scale_mlp` and
-`use_rot_pos_emb` off): in it, every encoder tensor fits, and the features are equal. Primus has no bias on keys: ours
-is dropped, which does not change the softmax.
+nnU-Net's own Primus has gated MLPs with a norm inside and rotary positions, as our encoders with EVA blocks have
+(`--model.encoder-block eva`): these fit as they stand. If they also have one of the four sizes of nnU-Net's own Primus
+trainers, as the preset `primus` has, `maesil_plans.py` writes a checkpoint for `nnUNetv2_train -pretrained_weights`,
+which must have every tensor of the network.
+
+The paper's ViT has none of these. The exported trainers then build Primus with plain ViT blocks (`swiglu_mlp`,
+`scale_mlp` and `use_rot_pos_emb` off): in it, every encoder tensor fits, and the features are equal. Primus has no bias
+on keys: ours is dropped, which does not change the softmax.
 """
 
 from __future__ import annotations
@@ -17,11 +20,12 @@ from torch import Tensor, nn
 
 from maesil.encoder.card import Transfer, save_weights
 from maesil.errors import CheckpointError
-from maesil.export.monai import vit_weights
+from maesil.export.monai import embedding_weights
 from maesil.export.nnunet_folder import maesil_network
 from maesil.extras import optional
 from maesil.files import quoted
 from maesil.models.backbone import Backbone
+from maesil.models.eva import EvaBlock
 from maesil.models.transfer import TransferReport
 from maesil.shapes import Shape3
 
@@ -48,13 +52,34 @@ nnUNetv2_predict -d $ID -i IMAGES -o OUT -c 3d_fullres -f 0 -p nnUNetPlansMaesil
 """
 """Lines to run where nnU-Net 2.8 is installed; ID is the number of the data set."""
 
-_LAYERS = {
+OWN_LINE = """\
+# nnU-Net's own trainer, from the checkpoint that maesil_plans.py writes
+nnUNetv2_train $ID 3d_fullres 0 -p nnUNetPlansMaesil -tr {trainer} \\
+  -pretrained_weights $nnUNet_preprocessed/DATASET/{file}
+"""
+"""Line for an encoder that fits one of nnU-Net's own networks."""
+
+KINDS = ("weight", "bias")
+EVA_NAMES = {
+    "attention.query": "attn.q_proj",
+    "attention.key": "attn.k_proj",
+    "attention.value": "attn.v_proj",
+    "attention.norm": "attn.norm",
+    "attention.out": "attn.proj",
+    "mlp.gate": "mlp.fc1_g",
+    "mlp.hidden": "mlp.fc1_x",
+    "mlp.out": "mlp.fc2",
+}
+"""Names of an EVA block's layers here, and in Primus; layers that are missing have the same."""
+SCALES = {"scale1": "gamma_1", "scale2": "gamma_2"}
+PLAIN_NAMES = {
     "norm1": "norm1",
     "norm2": "norm2",
-    "attn.out_proj": "attn.proj",
-    "mlp.linear1": "mlp.fc1",
-    "mlp.linear2": "mlp.fc2",
+    "attention.out": "attn.proj",
+    "mlp.0": "mlp.fc1",
+    "mlp.2": "mlp.fc2",
 }
+"""Names of a ViT block's layers here, and in Primus."""
 
 
 def write_nnunet(backbone: Backbone, card: Transfer, out: Path) -> str:
@@ -62,21 +87,34 @@ def write_nnunet(backbone: Backbone, card: Transfer, out: Path) -> str:
     save_weights(primus_weights(backbone), out / WEIGHTS)
     for file in FILES:
         shutil.copyfile(Path(__file__).parent / "nnunet_folder" / file, out / file)
-    notes = {"fits": "Primus with plain ViT blocks, as maesil_network.py builds it; no network of nnU-Net's own plans"}
+    trainer = maesil_network.own_trainer(card.model)
+    fits = f"nnU-Net's own {trainer}, and " if trainer else ""
+    blocks = "EVA" if backbone.config.encoder_block == "eva" else "plain ViT"
+    notes = {"fits": f"{fits}Primus with {blocks} blocks, as maesil_network.py builds it"}
     replace(card, notes=notes, weights={WEIGHTS: ""}).write(out)
     return USAGE
 
 
 def lines_for(folder: Path) -> str:
     """The lines that train and predict with nnU-Net, for an exported folder."""
-    return LINES.format(folder=quoted(folder.resolve()))
+    lines = LINES.format(folder=quoted(folder.resolve()))
+    trainer = maesil_network.own_trainer(Transfer.read(folder).model)
+    return lines + (OWN_LINE.format(trainer=trainer, file=maesil_network.CHECKPOINT) if trainer else "")
 
 
 def primus_weights(backbone: Backbone) -> dict[str, Tensor]:
     """The encoder's weights with Primus's names: `down_projection.proj` and `eva`."""
-    weights: dict[str, Tensor] = {}
-    for name, tensor in vit_weights(backbone).items():
-        weights |= _renamed(name, tensor)
+    embedding = embedding_weights(backbone)
+    weights = {
+        "down_projection.proj.weight": embedding["patch_embedding.patch_embeddings.weight"],
+        "down_projection.proj.bias": embedding["patch_embedding.patch_embeddings.bias"],
+        "eva.pos_embed": embedding["patch_embedding.position_embeddings"],
+        "eva.norm.weight": backbone.encoder.norm.weight,
+        "eva.norm.bias": backbone.encoder.norm.bias,
+    }
+    for number, block in enumerate(backbone.encoder.blocks):
+        renamed = _eva_block(block) if isinstance(block, EvaBlock) else _plain_block(block)
+        weights |= {f"eva.blocks.{number}.{name}": tensor for name, tensor in renamed.items()}
     return weights
 
 
@@ -109,18 +147,19 @@ def primus(folder: Path, classes: int, input_shape: Shape3 | None = None) -> tup
     return network, TransferReport(loaded, resized, random=tuple(random))
 
 
-def _renamed(name: str, tensor: Tensor) -> dict[str, Tensor]:
-    if name.startswith("patch_embedding.patch_embeddings."):
-        return {name.replace("patch_embedding.patch_embeddings", "down_projection.proj"): tensor}
-    if name == "patch_embedding.position_embeddings":
-        return {"eva.pos_embed": tensor}
-    if not name.startswith("blocks."):
-        return {f"eva.{name}": tensor}
-    blocks, number, layer = name.split(".", 2)
-    part, kind = layer.rsplit(".", 1)
-    prefix = f"eva.{blocks}.{number}"
-    if part == "attn.qkv":
-        query, key, value = tensor.chunk(3)
-        split = {f"{prefix}.attn.q_proj.{kind}": query, f"{prefix}.attn.v_proj.{kind}": value}
-        return split if kind == "bias" else {**split, f"{prefix}.attn.k_proj.{kind}": key}
-    return {f"{prefix}.{_LAYERS[part]}.{kind}": tensor} if part in _LAYERS else {}
+def _eva_block(block: nn.Module) -> dict[str, Tensor]:
+    """A block's weights, with the names of Primus's own blocks."""
+    names = {f"{ours}.{kind}": f"{theirs}.{kind}" for ours, theirs in EVA_NAMES.items() for kind in KINDS}
+    return {names.get(name, SCALES.get(name, name)): tensor for name, tensor in block.state_dict().items()}
+
+
+def _plain_block(block: nn.Module) -> dict[str, Tensor]:
+    """A ViT block's weights, with the names of Primus's blocks; without the bias on keys."""
+    state = block.state_dict()
+    weights = {f"{theirs}.{kind}": state[f"{ours}.{kind}"] for ours, theirs in PLAIN_NAMES.items() for kind in KINDS}
+    for kind in KINDS:
+        query, key, value = state[f"attention.qkv.{kind}"].chunk(3)
+        weights |= {f"attn.q_proj.{kind}": query, f"attn.v_proj.{kind}": value}
+        if kind == "weight":
+            weights["attn.k_proj.weight"] = key
+    return weights

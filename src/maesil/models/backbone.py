@@ -122,12 +122,13 @@ class Backbone(nn.Module):
         normalized = (volume - self.config.input_mean) / self.config.input_std
         tokens = self.encoder.embed(grid.patchify(normalized.to(self.encoder.embed.weight.dtype)))
         tokens = tokens + self.positions(grid.shape)
+        rotation = None if self.encoder.rotary is None else self.encoder.rotary(grid.shape)
         if groups is not None:
+            rotation = None if rotation is None else rotation.of(groups.repeat(len(tokens), 1))
             tokens = tokens[:, groups].flatten(0, 1)
         layers = {0: tokens}
-        for done, block in enumerate(self.encoder.blocks, start=1):
-            tokens = block(tokens)
-            layers[done] = tokens
+        for done, after in enumerate(self.encoder.layers(tokens, rotation), start=1):
+            layers[done] = tokens = after
         layers[self.depth] = self.encoder.norm(tokens)
         chosen = [layers[depth] for depth in depths]
         if groups is None:

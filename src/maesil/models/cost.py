@@ -96,7 +96,9 @@ def _network_flops(config: MAEConfig, visible: int) -> int:
     encoder_width, decoder_width, ratio = config.encoder_width, config.decoder_width, config.mlp_ratio
     rebuilt = grid.tokens if config.visible_weight else config.rebuilt_count(visible)
     embed = 4 * visible * patch * encoder_width  # voxels need no gradient
-    encoder = config.encoder_depth * block_flops(Attended(visible, visible, visible), encoder_width, ratio)
+    matrices = 3 if config.encoder_block == "eva" else 2
+    seen = Attended(visible, visible, visible)
+    encoder = config.encoder_depth * block_flops(seen, encoder_width, ratio, matrices)
     between = 6 * visible * encoder_width * decoder_width
     blocks = DECODERS[config.decoder].attended(config.decoder_depth, grid, visible, rebuilt)
     decoder = sum(block_flops(block, decoder_width, ratio) for block in blocks)
@@ -106,7 +108,7 @@ def _network_flops(config: MAEConfig, visible: int) -> int:
     return embed + encoder + between + decoder + head + visible_head
 
 
-def block_flops(tokens: Attended, width: int, mlp_ratio: float) -> int:
+def block_flops(tokens: Attended, width: int, mlp_ratio: float, mlp_matrices: int = 2) -> int:
     """Operations of a Transformer block.
 
     The backward pass takes two products for each matrix, and five for attention, which computes its scores again.
@@ -115,8 +117,9 @@ def block_flops(tokens: Attended, width: int, mlp_ratio: float) -> int:
         tokens: Numbers of its tokens.
         width: Number of channels of a token.
         mlp_ratio: Hidden channels of the MLP over `width`.
+        mlp_matrices: Number of matrices of the MLP: two, or three where hidden channels have gates.
     """
-    linear = round((4 + 4 * mlp_ratio) * width**2) * tokens.returned + 4 * width**2 * tokens.keys
+    linear = round((4 + 2 * mlp_matrices * mlp_ratio) * width**2) * tokens.returned + 4 * width**2 * tokens.keys
     attention = 4 * tokens.returned * tokens.seen * width
     return PASSES * linear + 7 * attention // 2
 

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maesil.models.eva import EvaAttention
 from maesil.models.transformer import Attention, PatchDecoder
 from maesil.shapes import Shape3
 
@@ -38,7 +39,7 @@ def initialize_network(
     """
     network.apply(initialize)
     for module in network.modules():
-        if isinstance(module, Attention):
+        if isinstance(module, Attention | EvaAttention):
             initialize_attention(module, shared=start == "local")
     if start == "local":
         embed.weight.data = cosine_embedding(patch, embed.out_features)
@@ -58,7 +59,7 @@ def initialize(module: nn.Module) -> None:
         nn.init.zeros_(module.bias)
 
 
-def initialize_attention(attention: Attention, *, shared: bool = False) -> None:
+def initialize_attention(attention: Attention | EvaAttention, *, shared: bool = False) -> None:
     """Initialises the projections of an attention layer after `initialize`.
 
     A fused projection is three square matrices; Xavier's range for the whole of it would be too narrow.
@@ -68,7 +69,7 @@ def initialize_attention(attention: Attention, *, shared: bool = False) -> None:
         shared: Whether queries start equal to keys, so that a token attends to tokens of similar position and content
             (after Trockman and Kolter 2023).
     """
-    if attention.fused:
+    if isinstance(attention, Attention) and attention.fused:
         width = attention.qkv.in_features
         bound = math.sqrt(6.0 / (2 * width))
         nn.init.uniform_(attention.qkv.weight, -bound, bound)

@@ -7,7 +7,7 @@ mask tokens, restores the order, and predicts every patch.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal, final
 
 import torch
@@ -23,6 +23,7 @@ from maesil.masking import Masking
 from maesil.models.cell_fusion import CellFusion
 from maesil.models.contract import LastStage, Latent, ModelConfig, Pretrainer, Reconstruction, Reconstructor
 from maesil.models.cross_decoder import CrossDecoder
+from maesil.models.eva import EvaBlock, Rotary, Rotation, check_heads
 from maesil.models.fusion import Fusion, FusionConfig
 from maesil.models.grouped_decoders import AxialDecoder, WindowDecoder
 from maesil.models.initial import Start, initialize_network, inverse_layer
@@ -62,6 +63,8 @@ class MAEConfig(ModelConfig):
         decoder_depth: Number of decoder blocks.
         decoder_heads: Number of decoder attention heads.
         mlp_ratio: Hidden over embedding width in the blocks' MLPs.
+        encoder_block: Kind of encoder block. "vit": the paper's. "eva": that of nnU-Net's Primus, which then loads the
+            encoder as it stands; it has rotary positions beside the encodings, gated MLPs and norms inside (see `eva`).
         positions: Kind of positional encodings: fixed sines and cosines, or learned ones that start from these.
         position_wavelengths: Shortest and longest wavelength of the encodings, in patches; the default is ViT's.
         start: Kind of initial weights. "xavier", or "local": queries equal keys, so that tokens first attend to near
@@ -95,6 +98,7 @@ class MAEConfig(ModelConfig):
     decoder_depth: PositiveInt = 8
     decoder_heads: PositiveInt = 16
     mlp_ratio: float = 4.0
+    encoder_block: Literal["vit", "eva"] = "vit"
     positions: Literal["sincos", "learned"] = "sincos"
     position_wavelengths: tuple[PositiveFloat, PositiveFloat] = VIT_WAVELENGTHS
     start: Start = "xavier"
@@ -111,6 +115,8 @@ class MAEConfig(ModelConfig):
 
     def __post_init__(self) -> None:
         PatchGrid(self.superpatch, self.patch)
+        if self.encoder_block == "eva":
+            check_heads(self.encoder_width, self.encoder_heads)
         # An unknown name raises, and the nearest one is suggested.
         DECODERS[self.decoder].check(self.decoder_depth, self.grid)
         if self.input_std <= 0:
@@ -167,15 +173,19 @@ class MAEConfig(ModelConfig):
 
     def describe(self) -> dict[str, str]:
         """Descriptions of encoder and decoder."""
+        kinds = {"vit": "blocks", "eva": "EVA blocks"}
         kind = "" if self.decoder == "self" else f", kind '{self.decoder}'"
         parts = {
-            "encoder": f"{self.encoder_depth} blocks, {self.encoder_width} wide",
+            "encoder": f"{self.encoder_depth} {kinds[self.encoder_block]}, {self.encoder_width} wide",
             "decoder": f"{self.decoder_depth} blocks, {self.decoder_width} wide{kind}",
         }
         if not self.fusion.width:
             return parts
         channels, network = self.fusion.widths[0], self.fusion.network
         return {**parts, "fusion": f"U-Net of {channels} channels on {network}, over a kriged fill"}
+
+
+ENCODER_BLOCKS: Mapping[str, type[Block] | type[EvaBlock]] = {"vit": Block, "eva": EvaBlock}
 
 
 class Encoder(nn.Module):
@@ -193,9 +203,9 @@ class Encoder(nn.Module):
         width = config.encoder_width
         self.embed = nn.Linear(config.grid.voxels_per_patch, width)
         self.positions = config.make_positions(width)
-        self.blocks = nn.ModuleList(
-            Block(width, config.encoder_heads, config.mlp_ratio) for _ in range(config.encoder_depth)
-        )
+        heads, make = config.encoder_heads, ENCODER_BLOCKS[config.encoder_block]
+        self.rotary = Rotary(config.grid.shape, width // heads) if make is EvaBlock else None
+        self.blocks = nn.ModuleList(make(width, heads, config.mlp_ratio) for _ in range(config.encoder_depth))
         self.norm = nn.LayerNorm(width)
 
     def forward(
@@ -207,15 +217,27 @@ class Encoder(nn.Module):
             patches: Normalised patches (b, n, p) in token order.
             visible: Indices (b, v) of the patches to encode; None: all.
         """
-        positions = self.positions()
+        positions, rotation = self.positions(), None if self.rotary is None else self.rotary()
         if visible is not None:
             patches = gather_tokens(patches, visible)
             positions = positions[visible]
+            rotation = None if rotation is None else rotation.of(visible)
         tokens = self.embed(patches) + positions  # in the positions' type: see `Block`
-        for block in self.blocks:
-            tokens = block(tokens)
+        for after in self.layers(tokens, rotation):
+            tokens = after
         latent: Tensor = self.norm(tokens)
         return latent
+
+    def layers(self, tokens: Float[Tensor, "b v e"], rotation: Rotation | None) -> Iterator[Float[Tensor, "b v e"]]:
+        """The tokens after each block, before the last norm.
+
+        Args:
+            tokens: Embedded tokens with positional encodings.
+            rotation: Angles of the tokens, for blocks that have rotary positions; else None.
+        """
+        for block in self.blocks:
+            tokens = block(tokens) if rotation is None else block(tokens, rotation)
+            yield tokens
 
 
 @final

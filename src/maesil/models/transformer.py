@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
-from typing import ClassVar, NamedTuple, final
+from typing import Any, ClassVar, NamedTuple, final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
@@ -132,8 +132,33 @@ class Attention(nn.Module):
         return query, *F.linear(context, weight[width:], bias[width:]).chunk(2, dim=-1)
 
 
+class TransformerBlock(nn.Module, ABC):
+    """A block that can keep its inputs alone for the backward pass, and compute the rest again there.
+
+    Subclasses are final, and define `_compute`.
+
+    Attributes:
+        recompute: Whether it does so: less memory, more work.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recompute = False
+
+    def _run(self, *given: object) -> Tensor:
+        """The result of `_compute`, with activations that are kept or computed again."""
+        if not (self.recompute and torch.is_grad_enabled()):
+            return self._compute(*given)
+        computed: Tensor = checkpoint(self._compute, *given, use_reentrant=False)
+        return computed
+
+    @abstractmethod
+    def _compute(self, *given: Any) -> Tensor:
+        """The tokens after the block."""
+
+
 @final
-class Block(nn.Module):
+class Block(TransformerBlock):
     """A pre-norm Transformer block, as in ViT: attention and an MLP, each on a residual branch.
 
     Under autocast the branches run in low precision, and their results are added to tokens in float32, the number type
@@ -145,10 +170,6 @@ class Block(nn.Module):
         heads: Number of attention heads.
         mlp_ratio: Hidden channels of the MLP over `width`.
         fused: Whether the attention's queries, keys and values share one matrix.
-
-    Attributes:
-        recompute: Whether the block keeps only its inputs for the backward pass, and computes the rest again there:
-            less memory, more work.
     """
 
     def __init__(self, width: int, heads: int, mlp_ratio: float = 4.0, *, fused: bool = True) -> None:
@@ -158,7 +179,6 @@ class Block(nn.Module):
         self.norm2 = nn.LayerNorm(width)
         hidden = int(width * mlp_ratio)
         self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width))
-        self.recompute = False
 
     def forward(
         self,
@@ -173,10 +193,7 @@ class Block(nn.Module):
             context: Tokens to attend to, already normalised; None: `tokens` attend to each other.
             wanted: Indices of the tokens to return, in this order; None: all.
         """
-        if not (self.recompute and torch.is_grad_enabled()):
-            return self._compute(tokens, context, wanted)
-        computed: Tensor = checkpoint(self._compute, tokens, context, wanted, use_reentrant=False)
-        return computed
+        return self._run(tokens, context, wanted)
 
     def _compute(self, tokens: Tensor, context: Tensor | None, wanted: Tensor | None) -> Tensor:
         queries = self.norm1(tokens)
@@ -279,7 +296,7 @@ class PatchDecoder(nn.Module, ABC):
 def recompute_blocks(network: nn.Module) -> None:
     """Makes all blocks of a network compute their activations again in the backward pass."""
     for module in network.modules():
-        if isinstance(module, Block):
+        if isinstance(module, TransformerBlock):
             module.recompute = True
 
 

@@ -87,6 +87,24 @@ def base() -> RunConfig:
     )
 
 
+def primus() -> RunConfig:
+    """`base` with the encoder of nnU-Net's Primus-S, which nnU-Net 2.8 takes as it stands.
+
+    12 EVA blocks, 396 wide: rotary positions, gated MLPs with a norm inside, scaled residual branches. Export the run
+    with `--to nnunet`: nnU-Net's own trainer `nnUNet_Primus_S_Trainer` loads it with `-pretrained_weights`. Decoder,
+    fusion, masks, optimiser and steps are those of `base`. It has not been trained to its end; in the size of `demo`,
+    docs/lab.md compares its blocks with plain ones.
+
+    For Primus-B, M and L, set width, depth and heads to 792, 12 and 12, to 864, 16 and 12, or to 1056, 24 and 16.
+    """
+    start = base()
+    assert isinstance(start.model, MAEConfig)
+    model = replace(
+        start.model, encoder_block="eva", encoder_width=396, encoder_depth=12, encoder_heads=6, mlp_ratio=8 / 3
+    )
+    return replace(start, preset="primus", model=model)
+
+
 def demo() -> RunConfig:
     """A demo that takes minutes on two CPU cores: 64^3 superpatches, 2.5 M parameters, one patient's scan.
 

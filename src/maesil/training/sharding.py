@@ -18,7 +18,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.optim import Optimizer
 
 from maesil.models.contract import Pretrainer
-from maesil.models.transformer import Block
+from maesil.models.transformer import TransformerBlock
 from maesil.training.muon import MuonAdamW
 
 ENTRIES = ("loss", "last_loss", "reconstruct")
@@ -35,7 +35,7 @@ def shard(model: Pretrainer, mesh: DeviceMesh) -> None:
         mesh: One-dimensional mesh of ranks.
     """
     frozen = {parameter for parameter in model.parameters() if not parameter.requires_grad}
-    blocks = [module for module in model.modules() if isinstance(module, Block)]
+    blocks = [module for module in model.modules() if isinstance(module, TransformerBlock)]
     for module in (*blocks, model):
         # The root is resharded too, so that all weights are sharded between steps.
         fully_shard(module, mesh=mesh, reshard_after_forward=True, ignored_params=frozen)

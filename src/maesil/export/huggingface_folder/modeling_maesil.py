@@ -59,7 +59,10 @@ class Encoder(nn.Module):
         self.embed = nn.Linear(math.prod(self.patch), width)
         learned = sizes["positions"] == "learned"
         self.positions = Positions(grid, width, tuple(sizes["position_wavelengths"]), learned)
-        blocks = (Block(width, sizes["encoder_heads"], sizes["mlp_ratio"]) for _ in range(sizes["encoder_depth"]))
+        self.heads, self.width = sizes["encoder_heads"], width
+        self.is_eva = sizes.get("encoder_block", "vit") == "eva"
+        make = EvaBlock if self.is_eva else Block
+        blocks = (make(width, self.heads, sizes["mlp_ratio"]) for _ in range(sizes["encoder_depth"]))
         self.blocks = nn.ModuleList(blocks)
         self.norm = nn.LayerNorm(width)
 
@@ -74,8 +77,9 @@ class Encoder(nn.Module):
         normal = ((volume - self.mean) / self.std).to(self.embed.weight.dtype)
         patches = normal.reshape(-1, gd, pd, gh, ph, gw, pw).permute(0, 1, 3, 5, 2, 4, 6).flatten(4).flatten(1, 3)
         tokens: Tensor = self.embed(patches) + self.positions(grid)
+        turns = (rotation(grid, self.width // self.heads, tokens.device),) if self.is_eva else ()
         for block in self.blocks:
-            tokens = block(tokens)
+            tokens = block(tokens, *turns)
         normed: Tensor = self.norm(tokens)
         return normed
 
@@ -146,3 +150,68 @@ class Attention(nn.Module):
         parts = (part.unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in self.qkv(tokens).chunk(3, dim=-1))
         mixed: Tensor = self.out(F.scaled_dot_product_attention(*parts).transpose(1, 2).flatten(2))
         return mixed
+
+
+def rotation(grid: list[int], width: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Cosines and sines (n, width / 2) of the angles of a grid's tokens: a third of the pairs turns with each axis."""
+    count = width // 6
+    speeds = 10_000.0 ** -(torch.arange(count, dtype=torch.float64) / count)
+    places = torch.meshgrid(*(torch.arange(size, dtype=torch.float64) for size in grid), indexing="ij")
+    angles = torch.cat([place.flatten()[:, None] * speeds for place in places], dim=1)
+    return angles.cos().float().to(device), angles.sin().float().to(device)
+
+
+def turn(vectors: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+    """Vectors (b, heads, n, x) with each pair of neighbouring channels turned."""
+    (cosine, sine), (first, second) = angles, torch.unflatten(vectors, -1, (-1, 2)).unbind(-1)
+    turned = torch.stack([first * cosine - second * sine, second * cosine + first * sine], dim=-1)
+    return turned.flatten(-2).to(vectors.dtype)
+
+
+class EvaBlock(nn.Module):
+    """Attention with rotary positions and a gated MLP, each on a scaled residual branch behind a norm."""
+
+    def __init__(self, width: int, heads: int, ratio: float) -> None:
+        super().__init__()
+        self.norm1, self.attention = nn.LayerNorm(width), EvaAttention(width, heads)
+        self.norm2, self.mlp = nn.LayerNorm(width), GatedMLP(width, int(width * ratio))
+        self.scale1, self.scale2 = nn.Parameter(torch.ones(width)), nn.Parameter(torch.ones(width))
+
+    def forward(self, tokens: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """Tokens (b, n, e) to tokens."""
+        tokens = tokens + self.scale1 * self.attention(self.norm1(tokens), angles)
+        mixed: Tensor = tokens + self.scale2 * self.mlp(self.norm2(tokens))
+        return mixed
+
+
+class EvaAttention(nn.Module):
+    """Multi-head self-attention with rotated queries and keys, and a norm before the last map."""
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.value = nn.Linear(width, width), nn.Linear(width, width)
+        self.key = nn.Linear(width, width, bias=False)
+        self.norm, self.out = nn.LayerNorm(width), nn.Linear(width, width)
+
+    def forward(self, tokens: Tensor, angles: tuple[Tensor, Tensor]) -> Tensor:
+        """Tokens (b, n, e) to tokens."""
+        maps = (self.query, self.key, self.value)
+        query, key, value = (part(tokens).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in maps)
+        mixed = F.scaled_dot_product_attention(turn(query, angles), turn(key, angles), value)
+        out: Tensor = self.out(self.norm(mixed.transpose(1, 2).flatten(2)))
+        return out
+
+
+class GatedMLP(nn.Module):
+    """An MLP whose hidden channels are multiplied by gates, with a norm before the last map."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.gate, self.hidden = nn.Linear(width, hidden), nn.Linear(width, hidden)
+        self.norm, self.out = nn.LayerNorm(hidden), nn.Linear(hidden, width)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens (b, n, e) to tokens."""
+        mapped: Tensor = self.out(self.norm(F.silu(self.gate(tokens)) * self.hidden(tokens)))
+        return mapped

@@ -1,14 +1,14 @@
 """A Primus network with the exported encoder; needs torch, safetensors and dynamic_network_architectures, not maesil.
 
-The encoder is a plain ViT, so Primus is built with plain blocks: no gated MLPs, no norm inside, no rotary positions.
-Pre-training spreads the scales of channels, so a batch norm without parameters stands before the decoder, as in linear
-probes of masked autoencoders (He et al. 2022, appendix A.1).
+Primus has gated MLPs with a norm inside and rotary positions. An encoder with such blocks fits it as it is; for one
+that is a plain ViT, it is built without them. Pre-training spreads the scales of channels, so a batch norm without
+parameters stands before the decoder, as in linear probes of masked autoencoders (He et al. 2022, appendix A.1).
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,13 @@ import torch
 from torch import Tensor, nn
 
 WEIGHTS = "primus_encoder.safetensors"
+CHECKPOINT = "maesil_pretrained.pth"
+"""Name of the checkpoint that `maesil_plans.py` writes for nnU-Net's own trainers."""
+OWN = {(396, 12, 6): "S", (792, 12, 12): "B", (864, 16, 12): "M", (1056, 24, 16): "L"}
+"""Letters of nnU-Net's own Primus trainers, by width, depth and heads."""
+OWN_RATIO, OWN_PATCH = 8 / 3, [8, 8, 8]
+OWN_OPTIONS: dict[str, Any] = {"drop_path_rate": 0.2, "scale_attn_inner": True, "init_values": 0.1}
+"""Options of Primus in nnU-Net's own trainers."""
 NEW = ("up_projection.", "mask_token")
 """Names of tensors that an encoder does not have: those of the norm of its features and of Primus's decoder."""
 
@@ -24,6 +31,22 @@ def description(folder: Path) -> dict[str, Any]:
     """The contents of transfer.json."""
     values: dict[str, Any] = json.loads((folder / "transfer.json").read_text(encoding="utf-8"))
     return values
+
+
+def is_eva(model: Mapping[str, Any]) -> bool:
+    """Whether the encoder has the blocks of nnU-Net's Primus; earlier exports do not say, and have none."""
+    return bool(model.get("encoder_block") == "eva")
+
+
+def own_trainer(model: Mapping[str, Any]) -> str | None:
+    """The name of nnU-Net's own trainer whose network has this encoder; None if there is none.
+
+    Args:
+        model: Sizes and options of the encoder, as in transfer.json.
+    """
+    letter = OWN.get((model["encoder_width"], model["encoder_depth"], model["encoder_heads"]))
+    fits = is_eva(model) and list(model["patch"]) == OWN_PATCH and abs(model["mlp_ratio"] - OWN_RATIO) < 1e-6
+    return f"nnUNet_Primus_{letter}_Trainer" if letter and fits else None
 
 
 def build(folder: Path, classes: int, input_shape: Sequence[int]) -> nn.Module:
@@ -41,13 +64,15 @@ def build(folder: Path, classes: int, input_shape: Sequence[int]) -> nn.Module:
     patch, shape = tuple(model["patch"]), tuple(input_shape)
     if any(size % edge for size, edge in zip(shape, patch, strict=True)):
         raise ValueError(f"the patch size {shape} of the plans is not a multiple of the encoder's patch {patch}")
-    sizes = {"embed_dim": model["encoder_width"], "use_rot_pos_emb": False, "mlp_ratio": model["mlp_ratio"]}
+    sizes = {"embed_dim": model["encoder_width"], "mlp_ratio": model["mlp_ratio"]}
+    sizes |= OWN_OPTIONS if is_eva(model) else {"use_rot_pos_emb": False}
     depth, heads = model["encoder_depth"], model["encoder_heads"]
     network: nn.Module = Primus(
         1, patch_embed_size=patch, num_classes=classes, eva_depth=depth, eva_numheads=heads, input_shape=shape, **sizes
     )
-    grid = _grid(shape, patch)
-    network.eva = Eva(depth=depth, num_heads=heads, ref_feat_shape=grid, swiglu_mlp=False, scale_mlp=False, **sizes)
+    if not is_eva(model):
+        grid = _grid(shape, patch)
+        network.eva = Eva(depth=depth, num_heads=heads, ref_feat_shape=grid, swiglu_mlp=False, scale_mlp=False, **sizes)
     decoder: Any = network.up_projection
     network.up_projection = nn.Sequential(nn.BatchNorm3d(model["encoder_width"], affine=False), decoder)
     return network

@@ -1,5 +1,8 @@
 """Plans for the exported encoder: `python maesil_plans.py DATASET_ID` writes nnUNetPlansMaesil.json beside nnUNetPlans.
 
+For an encoder of the size of one of nnU-Net's own Primus trainers, it also writes a checkpoint for
+`nnUNetv2_train -pretrained_weights`.
+
 They are nnU-Net's own plans (run `nnUNetv2_plan_and_preprocess -d ID --no_pp` first) with the encoder's spacing, patch
 size and window in the configuration 3d_fullres: nnU-Net's CTNormalization clips to two percentiles, subtracts a mean
 and divides by a deviation, so the window's bounds, its lower bound and its width make it map the window to 0 to 1.
@@ -78,11 +81,35 @@ def turned(files: Sequence[Path]) -> list[str]:
     return names
 
 
+def write_checkpoint(trainer: str, plans: dict[str, Any], dataset: dict[str, Any], path: Path) -> None:
+    """Writes a checkpoint with every tensor of a trainer's network: the encoder's, and new ones of the decoder.
+
+    Args:
+        trainer: Name of nnU-Net's own trainer.
+        plans: The plans of this file.
+        dataset: Contents of dataset.json, which has the classes.
+        path: The checkpoint's path.
+    """
+    import torch
+    from maesil_network import load
+    from nnunetv2.training.nnUNetTrainer.primus import primus_trainers
+    from nnunetv2.utilities.plans_handling.plans_handler import PlansManager
+
+    manager = PlansManager(plans)
+    chosen = manager.get_configuration(CONFIGURATION)
+    outputs = manager.get_label_manager(dataset).num_segmentation_heads
+    make = getattr(primus_trainers, trainer).build_network_architecture
+    network = make(manager, chosen, 1, outputs)
+    load(network, FOLDER, chosen.patch_size)
+    torch.save({"network_weights": network.state_dict()}, path)
+
+
 def main(words: Sequence[str]) -> int:
     """Writes the plans and prints what to run next."""
     if len(words) != 1 or not words[0].isdigit():
         print(f"usage: python {Path(__file__).name} DATASET_ID", file=sys.stderr)  # noqa: T201
         return 2
+    from maesil_network import CHECKPOINT, own_trainer
     from nnunetv2.paths import nnUNet_preprocessed, nnUNet_raw
     from nnunetv2.utilities.dataset_name_id_conversion import maybe_convert_to_dataset_name
 
@@ -109,6 +136,10 @@ def main(words: Sequence[str]) -> int:
             "pre-training; write them as LPS (SimpleITK.DICOMOrient(image, 'LPS')), or the encoder sees turned bodies"
         )
     print(path)  # noqa: T201
+    if trainer := own_trainer(card["model"]):
+        checkpoint = folder / CHECKPOINT
+        write_checkpoint(trainer, plans, json.loads((folder / "dataset.json").read_text(encoding="utf-8")), checkpoint)
+        print(f"for nnU-Net's own trainer: -tr {trainer} -pretrained_weights {checkpoint}")  # noqa: T201
     return 0
 
 
