@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -26,6 +28,7 @@ from maesil.tasks.segmentation.label_efficiency import compare_transfer
 from maesil.tasks.segmentation.label_efficiency_page import efficiency_sheet
 from maesil.tasks.segmentation.network import SegmentationConfig
 from maesil.tasks.segmentation.score import Scored, load_segmenter, segment
+from maesil.tasks.segmentation.train import Ready, finetune_segmentation
 from maesil.tasks.segmentation.trials import Amount, Trial
 from maesil.training.config import EfficiencyConfig
 
@@ -96,16 +99,22 @@ def test_command__another_store_is_refused_and_a_moved_one_goes_on(
     assert "an experiment with other settings: data" in capsys.readouterr().err
 
 
-def test_command__a_trial_that_cannot_be_is_told(
-    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+def test_command__a_trial_that_fails_is_told(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def finetune(config: FinetuneConfig, run: Path, **rest: Any) -> Outcome:
+        if config.labels.scans == 2:
+            raise TrainingError("the loss became nan")
+        return finetune_segmentation(config, run, **rest)
+
+    monkeypatch.setattr(label_efficiency, "finetune_segmentation", finetune)
     out = tmp_path / "out"
-    assert main([*words, "--scans", "1", "9", "--seeds", "1", "--out", str(out)]) == 1
+    assert main([*words, "--scans", "1", "2", "--seeds", "1", "--out", str(out)]) == 1
     printed = capsys.readouterr()
-    assert "9 scans, scratch, seed 0 failed: 9 labelled training scans requested, 3 available" in printed.out
+    assert "2 scans, scratch, seed 0 failed: the loss became nan" in printed.out
     assert "| 1 scan | 1 x 1 |" in printed.out
     told = " ".join(printed.err.split())
-    assert "2 of 4 trials failed: 9 scans, pre-trained, seed 0; 9 scans, scratch, seed 0 (reasons in" in told
+    assert "2 of 4 trials failed: 2 scans, pre-trained, seed 0; 2 scans, scratch, seed 0 (reasons in" in told
     assert str(out / "table.md") in told.replace(" ", "")
 
 
@@ -127,6 +136,23 @@ def test_command__wrong_calls(words: list[str], tmp_path: Path, capsys: pytest.C
             [*words, "--shares", "0.5", "--out", str(tmp_path / "out"), "--model.foreground", "0.1"],
             "--model.foreground",
         ),
+        ([*words, "--scans", "1", "9", "--out", str(tmp_path / "out")], "9 labelled training scans requested, 3 avail"),
+        (
+            [*words, "--scans", "1", "--out", str(tmp_path / "out"), "--labels.classes", "bright", "spleen"],
+            "no scan has the class 'spleen'",
+        ),
+        (
+            [*words, "--scans", "1", "--out", str(tmp_path / "out"), "--data.holdout.patients.overrides", "z", "test"],
+            "no patient is called 'z'",
+        ),
+        (
+            [*words, "--scans", "1", "--out", str(tmp_path / "out"), "--data.holdout.patients.overrides", "d", "val"],
+            "no labelled scan is in the split 'test'",
+        ),
+        (
+            [*words, "--scans", "1", "--out", str(tmp_path / "out"), "--data.window.low-hu", "-160"],
+            "the window is -160 to",
+        ),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "1", "2"], "none has a labelled scan"),
         ([*words, "--scans", "1", "--out", str(tmp_path / "out"), "--rates", "0", "2"], "a learning rate is 0"),
         (
@@ -137,6 +163,17 @@ def test_command__wrong_calls(words: list[str], tmp_path: Path, capsys: pytest.C
         assert main(wrong) == 2
         assert said in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+
+
+def test_command__a_decoder_that_does_not_fit_is_refused_before_any_training(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    coarse = replace(TINY_MODEL, patch=(6, 8, 8), superpatch=(12, 16, 16))
+    encoder = export(small_backbone(coarse), small_card(coarse), "safetensors", tmp_path / "encoder")
+    call = [*words, "--scans", "1", "--scratch.mode", "full", "--out", str(tmp_path / "out"), "--init", str(encoder)]
+    assert main(call) == 2
+    assert "the patch (6, 8, 8) is not a power of two" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_efficiency_sheet__differences_in_pairs() -> None:
@@ -192,8 +229,9 @@ def stub(monkeypatch: pytest.MonkeyPatch) -> Stub:
     monkeypatch.setattr(label_efficiency, "finetune_segmentation", found.finetune)
     monkeypatch.setattr(rates, "finetune_segmentation", found.finetune)
     monkeypatch.setattr(rates, "validation_dice", found.validate)
-    monkeypatch.setattr(rates, "require_validation", lambda config: None)
-    monkeypatch.setattr(label_efficiency, "require_validation", lambda config: None)
+    ready = Mock(spec=Ready, backbone=encoder[0], classes=("bright",))
+    monkeypatch.setattr(label_efficiency, "ready_to_train", lambda config, **rest: ready)
+    monkeypatch.setattr(label_efficiency, "require_validation", lambda ready: None)
     monkeypatch.setattr(label_efficiency, "score_segmentation", found.score)
     return found
 

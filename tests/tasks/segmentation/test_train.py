@@ -38,7 +38,7 @@ from maesil.tasks.segmentation.module import SegmentationModule
 from maesil.tasks.segmentation.network import SegmentationConfig
 from maesil.tasks.segmentation.rates import require_validation, validation_dice
 from maesil.tasks.segmentation.score import score_segmentation, windows_of
-from maesil.tasks.segmentation.train import MissingLabelsWarning
+from maesil.tasks.segmentation.train import MissingLabelsWarning, ready_to_train
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
 MODEL = replace(TINY_MODEL, encoder_depth=2)
@@ -383,8 +383,8 @@ def test_require_validation__counts_scans_with_some_of_the_classes(config: Finet
     data = replace(config.data, store=partly_marked(tmp_path, "unmarked"), holdout=replace(holdout, patients=split))
     labels = LabelsConfig(classes=("bright", "dark"))
     with pytest.raises(ConfigError, match="chosen on validation patients"):
-        require_validation(replace(config, data=data, labels=labels))
-    require_validation(replace(config, data=data, labels=replace(labels, partial=True)))
+        require_validation(ready_to_train(replace(config, data=data, labels=labels)))
+    require_validation(ready_to_train(replace(config, data=data, labels=replace(labels, partial=True))))
 
 
 def test_finetune__warns_of_classes_that_have_no_voxel(config: FinetuneConfig, tmp_path: Path) -> None:

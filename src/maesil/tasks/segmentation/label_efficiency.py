@@ -33,9 +33,10 @@ from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation.arms import STARTS, Arm, arm_of, require_own_settings
 from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig, completed, to_dict
 from maesil.tasks.segmentation.label_efficiency_page import write_results
+from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.segmentation.rates import choose_rates, require_validation
 from maesil.tasks.segmentation.score import score_segmentation
-from maesil.tasks.segmentation.train import finetune_segmentation
+from maesil.tasks.segmentation.train import Ready, finetune_segmentation, ready_to_train
 from maesil.tasks.segmentation.trials import Amount, Experiment, Trial
 from maesil.tasks.unread import refuse_in_segmentation
 from maesil.training.checkpoint_folder import checkpoint_folder, read_config
@@ -72,8 +73,10 @@ def compare_transfer(
         others continue.
 
     Raises:
-        ConfigError: No encoder or amounts are given, no store or several are, a setting would be ignored, there is no
-            patient to choose a rate on, or the folder contains another experiment.
+        ConfigError: No encoder or amounts are given, no store or several are, a setting would be ignored, fewer scans
+            are labelled than an amount needs, there is no patient to choose a rate on, the store's voxels differ from
+            the pre-training's, or the folder contains another experiment.
+        StoreError: The store has no labels, or no labelled scan to train or to test on.
         TrainingError: A start fails at every rate.
     """
     out, config = Path(out), replace(config, init=absolute_source(config.init))
@@ -86,16 +89,16 @@ def compare_transfer(
     arms = {start: arm_of(config, scratch, start, rates) for start in STARTS}
     for amount, start in product(amounts, STARTS):
         refuse_in_segmentation(arms[start].settings(replace(config, labels=amount.limit(config.labels))))
-    config.data.only_store("--data.store STORE, prepared with --labels")  # or else every trial would fail
+    ready = _ready(config, arms, amounts, out)
     searched = len(rates) > 1
     if searched:
-        require_validation(config)
+        require_validation(ready)
     with locked(out, LABEL_EFFICIENCY):
         _settle(config, scratch, rates, amounts, out)
         search = None
         if searched:
-            most = replace(config, labels=amounts[-1].limit(config.labels))
-            search = choose_rates(most, arms, rates, str(amounts[-1]), out / "rates", console=console)
+            last = replace(config, labels=amounts[-1].limit(config.labels))
+            search = choose_rates(last, arms, rates, str(amounts[-1]), out / "rates", console=console)
             arms = {start: replace(arm, peak_lr=search.chosen[start]) for start, arm in arms.items()}
         planned = [(amount, seed, start) for amount in amounts for seed in range(seeds) for start in STARTS]
         trials = []
@@ -110,6 +113,16 @@ def compare_transfer(
             experiment = Experiment(tuple(trials), shown, commit(), arms, search, _seen(config, trials, out))
             page = write_results(experiment, out)
         return experiment, page
+
+
+def _ready(config: FinetuneConfig, arms: Mapping[str, Arm], amounts: Sequence[Amount], out: Path) -> Ready:
+    """What the largest training needs; raises at once what would fail a trial hours later."""
+    most = max(amounts, key=lambda amount: amount.scans or 0)
+    config = replace(config, labels=most.limit(config.labels))
+    ready = ready_to_train(arms[STARTS[0]].settings(config), begun=(out / EXPERIMENT).is_file())
+    for arm in arms.values():  # a decoder may not fit the encoder's patches
+        Segmenter(ready.backbone, len(ready.classes), arm.settings(config).model)
+    return ready
 
 
 def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:

@@ -12,7 +12,6 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from maesil.encoder.load import load_with_card
 from maesil.errors import ConfigError, MaesilError, TrainingError
 from maesil.evaluation.runner import held_out
 from maesil.files import write_json
@@ -24,7 +23,7 @@ from maesil.tasks.segmentation.config import FinetuneConfig
 from maesil.tasks.segmentation.division import divide
 from maesil.tasks.segmentation.score import Windows, load_segmenter, segment
 from maesil.tasks.segmentation.tables import mean_of
-from maesil.tasks.segmentation.train import finetune_segmentation
+from maesil.tasks.segmentation.train import Ready, finetune_segmentation
 
 SEED = 0
 """Seed of the trainings that the rates are chosen by."""
@@ -114,15 +113,12 @@ def choose_rates(
     return Search(amount, tuple(attempts))
 
 
-def require_validation(config: FinetuneConfig) -> None:
+def require_validation(ready: Ready) -> None:
     """Raises ConfigError if no labelled scan is held out for validation."""
-    store = ScanStore(config.data.only_store("--data.store STORE, prepared with --labels"))
-    superpatch = load_with_card(config.init)[1].config().superpatch
-    _, scans = annotated(store, config.labels.classes, partial=config.labels.partial)
-    if not divide(store, scans, config, superpatch).val:
+    if not ready.division.val:
         raise ConfigError(
             "learning rates are chosen on validation patients, but none has a labelled scan",
-            where=store.path,
+            where=ready.store.path,
             fix="choose one: --data.holdout.patients.overrides PATIENT val; or give at most one of --rates",
         )
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,45 +68,69 @@ def finetune_segmentation(
         CheckpointError: There is no such encoder.
     """
     run = Path(run)
+    ready = ready_to_train(config, begun=bool(steps_done(run)))
+    with locked(run, SEGMENTATION):
+        if is_first_rank():
+            settle(ready.config, run, ready.store.fingerprint)
+        bar = LiveProgress(console or Console(quiet=True), "fine-tuning", progress)
+        return _continue(ready, run, bar)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """What a training needs.
+
+    Attributes:
+        config: The settings, completed from the encoder.
+        store: The store.
+        backbone: The encoder to start from.
+        card: Its card.
+        classes: The structures to segment.
+        division: The labelled scans by split.
+    """
+
+    config: FinetuneConfig
+    store: ScanStore
+    backbone: Backbone
+    card: Transfer
+    classes: Classes
+    division: Division
+
+
+def ready_to_train(config: FinetuneConfig, *, begun: bool = False) -> Ready:
+    """What a training needs; raises what `finetune_segmentation` raises before its first step.
+
+    Args:
+        config: The settings.
+        begun: Whether it has begun: then overrides of patients are not checked, as it may always be finished.
+    """
     refuse_in_segmentation(config)
     store = _open(config)
     data = replace(config.data, store=absolute(store.path))
     config = replace(config, data=data, init=absolute_source(config.init))
-    if not steps_done(run):  # only new runs: a run that has begun may always be finished
+    if not begun:
         check_overrides(store, config.data.holdout)
     torch.manual_seed(config.seed)
     backbone, card = starting_point(config.init, config.preset, store, random_start=config.random_start)
     config = _settled(config, card)
     classes, scans = annotated(store, config.labels.classes, partial=config.labels.partial)
     division = divide(store, scans, config, card.config().superpatch)
-    with locked(run, SEGMENTATION):
-        if is_first_rank():
-            settle(config, run, store.fingerprint)
-        bar = LiveProgress(console or Console(quiet=True), "fine-tuning", progress)
-        return _continue(config, store, backbone, card, classes, division, run, bar)
+    return Ready(config, store, backbone, card, classes, division)
 
 
-def _continue(
-    config: FinetuneConfig,
-    store: ScanStore,
-    backbone: Backbone,
-    card: Transfer,
-    classes: Classes,
-    division: Division,
-    run: Path,
-    bar: LiveProgress,
-) -> Outcome:
+def _continue(ready: Ready, run: Path, bar: LiveProgress) -> Outcome:
+    config = ready.config
     done = steps_done(run)
     if done >= config.train.steps:
         return Outcome("already finished", run, done, config.train.steps)
     torch.manual_seed(config.seed)
-    model = Segmenter(backbone, len(classes), config.model)
-    record = _record(config, card, classes, division, store)
+    model = Segmenter(ready.backbone, len(ready.classes), config.model)
+    record = _record(ready)
     job = Job(config.train, config.monitor, config.efficiency, config.seed, run, record, _card(record))
     efficiency = prepare_process(job)
     if efficiency.recompute:
         recompute_blocks(model)
-    training, held_out = _datasets(store, classes, division, config, card)
+    training, held_out = _datasets(ready)
     data = Batches(training, held_out, config.train, efficiency)
     augmenter = Augmenter(config.augment, config.data.window)
     module = SegmentationModule(model, config.train, config.data.flip_axes, augmenter, config.seed)
@@ -126,10 +150,9 @@ def _settled(config: FinetuneConfig, card: Transfer) -> FinetuneConfig:
     return replace(config, data=data, model=replace(config.model, layer_decay=decay))
 
 
-def _datasets(
-    store: ScanStore, classes: Classes, division: Division, config: FinetuneConfig, card: Transfer
-) -> tuple[LabelledDataset, LabelledDataset | None]:
-    shape = card.config().superpatch
+def _datasets(ready: Ready) -> tuple[LabelledDataset, LabelledDataset | None]:
+    config, store, classes, division = ready.config, ready.store, ready.classes, ready.division
+    shape = ready.card.config().superpatch
     _warn_of_untaught(classes, division.train)
     plan: Plan
     if config.labels.share is None:
@@ -177,9 +200,8 @@ def _warn_of_untaught(classes: Classes, regions: Sequence[Region]) -> None:
         )
 
 
-def _record(
-    config: FinetuneConfig, card: Transfer, classes: Classes, division: Division, store: ScanStore
-) -> dict[str, Any]:
+def _record(ready: Ready) -> dict[str, Any]:
+    config, division = ready.config, ready.division
     settings = to_dict(config)
     settings["data"].pop("store")  # a local path
     if Path(config.init).is_absolute():  # another
@@ -189,10 +211,10 @@ def _record(
         "maesil": __version__,
         "commit": commit(),
         "config": settings,
-        "encoder": asdict(card),
-        "classes": list(classes.names),
-        "prepare": store.manifest["settings"],
-        "store": store.fingerprint,
+        "encoder": asdict(ready.card),
+        "classes": list(ready.classes.names),
+        "prepare": ready.store.manifest["settings"],
+        "store": ready.store.fingerprint,
         "scans": {split: len(getattr(division, split)) for split in ("train", "val", "test")},
         "seen": trained_on(region.entry for region in division.train),
     }
