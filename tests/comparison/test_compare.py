@@ -7,24 +7,28 @@ import re
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from rich.console import Console
 
 from maesil import pipeline
-from maesil.comparison import experiment
+from maesil.comparison import compare, experiment
 from maesil.comparison.budget import Budget
 from maesil.comparison.model_sets import ModelSet
 from maesil.comparison.result import OWN_MASKS, VISIBLE
 from maesil.comparison.spec import Spec, parse_models
 from maesil.comparison.standing import standing
 from maesil.config import RunConfig, load_yaml
-from maesil.errors import ConfigError, StoreError
+from maesil.errors import CheckpointError, ConfigError, StoreError, WeightsError
+from maesil.evaluation import runner
 from maesil.evaluation.protocol import Protocol
 from maesil.models.interpolation import Interpolation
 from maesil.training.logs import read_log
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 PROTOCOL = Protocol(lpips=None)
+STEPS = Budget("steps", 4.0)
 SMALL = "channels=[8, 16]:latent_channels=4"
 
 
@@ -255,3 +259,33 @@ def test_compare__refuses_before_it_trains(tiny_config: RunConfig, tmp_path: Pat
     with pytest.raises(ConfigError, match="no store"):
         pipeline.compare(nowhere, model_set("maesil"), Budget("steps", 4.0), tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_compare__refuses_a_model_that_cannot_be_made_before_others_train(
+    tiny_config: RunConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match="5 heads do not divide a width of 24") as refused:
+        pipeline.compare(tiny_config, model_set("mean", "maesil:encoder_heads=5"), STEPS, tmp_path / "out")
+    assert refused.value.where == "model 'maesil:encoder_heads=5'"
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=1)), tmp_path / "run")
+    preset = replace(tiny_config, init=str(tmp_path / "run"))
+    with pytest.raises(CheckpointError, match="weights do not fit this model"):
+        pipeline.compare(preset, model_set("mean", "maesil:encoder_width=48"), STEPS, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_compare__says_before_it_trains_that_lpips_is_left_out(
+    tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing(*args: object) -> None:
+        raise WeightsError("no weights here", fix="fetch them")
+
+    def trains(*args: object) -> list[Any]:
+        raise RuntimeError("training begins")
+
+    monkeypatch.setattr(runner, "load_lpips", missing)
+    monkeypatch.setattr(compare, "run_models", trains)
+    screen = Console(record=True, width=200)
+    with pytest.raises(RuntimeError, match="training begins"):
+        pipeline.compare(tiny_config, model_set("mean"), STEPS, tmp_path / "out", console=screen)
+    assert "warning: LPIPS is left out: no weights here; fetch them" in screen.export_text()

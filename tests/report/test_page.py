@@ -260,6 +260,18 @@ def test_report__refuses_outputs_that_cannot_be_written_before_the_work(tmp_path
         pipeline.evaluate("nowhere", json_path=tmp_path / "scan.nii.gz")
 
 
+def test_evaluate__refuses_a_folder_that_cannot_be_written_before_the_work(
+    tiny_config: RunConfig, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=1)), run)
+    (run / "evaluation").write_text("a file of the user's")
+    scored: list[object] = []
+    with pytest.raises(ConfigError, match="a file has its name"):
+        pipeline.evaluate(run, protocol=Protocol(lpips=None), progress=lambda *told: scored.append(told))
+    assert not scored
+
+
 def test_report__of_a_split_that_was_not_evaluated_says_what_to_run(
     tiny_config: RunConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

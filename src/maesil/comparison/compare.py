@@ -17,15 +17,18 @@ from maesil.comparison.model_sets import ModelSet
 from maesil.comparison.outputs import write_all
 from maesil.comparison.result import Comparison
 from maesil.comparison.scorer import Pictures, Scorer, shown_regions
+from maesil.comparison.spec import Spec
 from maesil.config import RunConfig
 from maesil.counts import count_of
+from maesil.errors import CheckpointError, ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.runner import lpips_or_reason
 from maesil.files import AnyPath
+from maesil.models import make_model
 from maesil.progress import Progress
 from maesil.runs.card import dataset_counts
-from maesil.runs.from_weights import initial_of, with_absolute_init
+from maesil.runs.from_weights import initial_of, started, with_absolute_init
 from maesil.runs.kinds import COMPARISON
 from maesil.runs.lock import locked
 from maesil.sampling.regions import Region, check_overrides, regions_of, training_scans
@@ -73,6 +76,7 @@ def compare(
     Raises:
         ConfigError: No store is given, an override names an unknown patient, a model's settings are invalid, or `out`
             contains another comparison.
+        CheckpointError: The weights to start from do not exist, or do not fit the model.
         StoreError: A split is empty.
     """
     out = Path(out)
@@ -90,7 +94,9 @@ def compare(
     trains = any(spec.trained for spec in model_set.specs)
     for spec in model_set.specs:
         if spec.trained:
-            spec.configure(preset)  # settings that do not fit are refused before there is a folder
+            require_trainable(spec, preset)
+    for note in lpips_or_reason(protocol, None)[1]:  # said again below the table, after all trainings
+        screen.print(f"warning: {note}", markup=False)
     with locked(out, COMPARISON):
         outcomes = run_models(experiment, model_set, progress)
     results = tuple(result for result, _ in outcomes)
@@ -111,6 +117,20 @@ def compare(
         settings=describe(preset, budget if trains else None, store, scorer, seeds),
     )
     return comparison, write_all(comparison, Pictures(experiment.pictures(results), experiment.shown, scorer), out)
+
+
+def require_trainable(spec: Spec, preset: RunConfig) -> None:
+    """Refuses a model that cannot be made, or does not fit the weights to start from: the others may train for hours.
+
+    Raises:
+        CheckpointError: There are no such weights, or they do not fit.
+        ConfigError: A setting is unknown or invalid.
+    """
+    config = spec.configure(preset)
+    try:
+        started(config, make_model(config.model, config.masking))
+    except (CheckpointError, ConfigError) as error:
+        raise type(error)(error.what, where=f"model '{spec.label}'", fix=error.fix) from error
 
 
 def _seen(preset: RunConfig, store: ScanStore, regions: Sequence[Region], split: str) -> tuple[str]:

@@ -63,7 +63,7 @@ def evaluate(
         progress: Called after every mask draw of a scan and a model.
 
     Raises:
-        ConfigError: The JSON file cannot be written, or does not end in .json.
+        ConfigError: The scores cannot be written; or the JSON file cannot, or does not end in .json.
         CheckpointError: The run has no checkpoint.
         StoreError: There is no store, or the split is empty.
     """
@@ -74,6 +74,9 @@ def evaluate(
     scans = ScanStore(run_store(run) if store is None else as_paths(store))
     regions = regions_of(scans, data, loaded.config.model.superpatch, split)
     protocol = (protocol or Protocol()).of_run(data.window)
+    given = None if store is None else scans.fingerprint
+    folder = scores_folder(run, split, protocol.folder_ending, given=given, own=loaded.record.get("store"))
+    require_output(folder / SCORES)
     seed = loaded.config.seed
     model, masking = loaded.config.model, protocol.masking_of(loaded.config.masking)
     compared = compared_models(loaded)
@@ -88,8 +91,6 @@ def evaluate(
     notes = (*notes, *constant_note(own, loaded.model, data.window), seen)
     notes = (*notes, *verdict_note(scored.scores, own))
     table = tabulate(scored.scores, notes)
-    given = None if store is None else scans.fingerprint
-    folder = scores_folder(run, split, protocol.folder_ending, given=given, own=loaded.record.get("store"))
     write_scores(folder / SCORES, scored.scores)
     write_record(folder, Evaluated(checkpoint, loaded.record["step"], protocol, notes, scans.fingerprint))
     markdown = sheet_to_markdown(table.sheet)

@@ -99,6 +99,21 @@ def _network(model: Mapping[str, Any], window: Mapping[str, Any]) -> dict[str, A
     return dict(flat({"model": model, "data": {"window": window}}))
 
 
+def started(config: RunConfig, model: Pretrainer) -> Initial | None:
+    """Loads the weights that a new run starts from into its model; None: it starts from random ones.
+
+    Raises:
+        CheckpointError: There are no such weights, or they do not fit.
+        ConfigError: A part of the network would stay random, or be frozen on another network than it was trained on.
+    """
+    if config.init == NONE:
+        check_network_learns(model)
+        return None
+    initial = start_from(model, initial_of(config.init), config.init)
+    check_same_network(model, initial, config)
+    return initial
+
+
 def start_from(model: Pretrainer, initial: Initial, source: str) -> Initial:
     """Copies the weights into a model: all that fit, if at most those of its last stage do not, or else the encoder's.
 

@@ -25,11 +25,8 @@ from maesil.runs.card import model_card, run_record, store_lines
 from maesil.runs.checkpoints import checkpoint_of, steps_done
 from maesil.runs.claim import SETTINGS, claim
 from maesil.runs.from_weights import (
-    check_network_learns,
-    check_same_network,
-    initial_of,
     other_voxels,
-    start_from,
+    started,
     with_absolute_init,
 )
 from maesil.runs.kinds import PRETRAINING
@@ -169,14 +166,12 @@ def _initial(
     config: RunConfig, model: Pretrainer, store: ScanStore, run: Path, screen: Console
 ) -> dict[str, Any] | None:
     """What the record says of the weights that the run started from, which a new run loads; None: random weights."""
-    if config.init == NONE:
-        check_network_learns(model)
-        return None
-    if steps_done(run):
+    if config.init != NONE and steps_done(run):
         record = checkpoint_of(run)[1]
         return {"init": record["init"], "seen": record["seen"]["before"]}
-    initial = start_from(model, initial_of(config.init), config.init)
-    check_same_network(model, initial, config)
+    initial = started(config, model)
+    if initial is None:
+        return None
     screen.print(f"starts from {initial.loaded} of {config.init}, step {initial.step}", markup=False)
     voxels = dict.fromkeys(other_voxels(initial, settings) for settings in store.settings_of_all)
     warnings = [*voxels, *side_warnings(initial, store, config)]
