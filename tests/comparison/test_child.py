@@ -29,6 +29,18 @@ def test_pretrain_apart__says_what_the_training_said(tiny_config: RunConfig, tmp
         pretrain_apart(settings(broken, tmp_path), tmp_path / "run")
 
 
+def test_pretrain_apart__names_no_next_command(
+    tiny_config: RunConfig, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The comparison goes on by itself."""
+    short = replace(tiny_config, train=replace(tiny_config.train, steps=1))
+    pretrain_apart(settings(short, tmp_path), tmp_path / "run")
+    printed = capfd.readouterr()
+    assert "finished at step 1 of 1" in printed.err
+    assert "next:" not in printed.err
+    assert printed.out == ""
+
+
 def test_reason__names_the_signal() -> None:
     assert "SIGKILL, probably out of memory" in _reason(-9, "")
     assert _reason(2, "step 1\nmaesil: no store\n  fix: a store\n") == "no store; fix: a store"

@@ -52,7 +52,7 @@ class Pretrain:
     run: Path | None = None
     """The run folder to write or to resume."""
     json: bool = False
-    """Print the outcome as JSON on standard output."""
+    """Print the outcome as JSON on standard output, and no next command."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -69,7 +69,7 @@ def main(words: Sequence[str]) -> int:
     screen.print(f"{outcome.status} at step {outcome.step} of {outcome.steps}: {outcome.run}", markup=False)
     if outcome.status == "interrupted":
         screen.print("the same command resumes it")
-    else:
+    elif not call.json:
         _print_next(screen, call.config, outcome.run)
     if call.json:
         print_json(vars(outcome))

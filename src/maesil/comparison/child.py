@@ -25,7 +25,7 @@ class ChildFailedError(MaesilError):
 
 
 def pretrain_apart(config: Path, run: Path) -> None:
-    """Runs `maesil pretrain --config CONFIG --run RUN` and shows its progress.
+    """Runs `maesil pretrain --config CONFIG --run RUN --json` and shows its progress.
 
     Ctrl-C and SIGTERM are passed on once, so that the child can save; then this process is interrupted, too.
 
@@ -33,9 +33,11 @@ def pretrain_apart(config: Path, run: Path) -> None:
         ChildFailedError: The training failed, or was killed.
         KeyboardInterrupt: The training was interrupted.
     """
-    command = [sys.executable, "-m", "maesil", "pretrain", "--config", str(config), "--run", str(run)]
+    # With --json, it names no next command: the caller goes on by itself. Nobody reads the JSON.
+    command = [sys.executable, "-m", "maesil", "pretrain", "--config", str(config), "--run", str(run), "--json"]
+    pipes: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
     # In its own session: the terminal's Ctrl-C reaches only this process, and the child gets one signal, not two.
-    with subprocess.Popen(command, stderr=subprocess.PIPE, env=_environment(), start_new_session=True) as child:
+    with subprocess.Popen(command, **pipes, env=_environment(), start_new_session=True) as child:
         with _PassedOn(child) as passed:
             said = _relay(child.stderr)
             code = child.wait()
