@@ -24,6 +24,7 @@ from maesil.errors import CheckpointError, ConfigError, DownloadError
 from maesil.export.publish import Published, publish
 from maesil.files import read_json
 from maesil.runs import published as module
+from maesil.view.sources import open_sources
 
 ABOUT = "## Data\n\nMade-up scans, licence CC0.\n"
 
@@ -239,3 +240,34 @@ def test_reconstruct__by_the_name_of_published_weights(name: str, scans: Path, t
     out = tmp_path / "rebuilt.nii.gz"
     assert main(["reconstruct", name, str(scans / "a.nii.gz"), "--out", str(out), "--no-whole-scan"]) == 0
     assert read(out).shape == read(scans / "a.nii.gz").shape
+    again, _ = pipeline.reconstruct(name, scans / "a.nii.gz", tmp_path / "again.nii.gz", whole_scan=False)
+    assert again.read_bytes() == out.read_bytes()
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "NAME"],
+        ["report", "NAME"],
+        ["publish", "NAME", "--out", "out"],
+        ["predict", "NAME", "scan.nii.gz", "--out", "out.nii.gz"],
+        ["view", "NAME"],
+    ],
+)
+def test_name__where_a_run_is_needed_says_what_takes_it(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    name = module.published_names()[0]
+    assert main([name if word == "NAME" else word for word in words]) == 2
+    said = capsys.readouterr().err
+    assert "this is the name of published weights, and this command needs a" in said
+    assert "--init take the name" in said
+    assert main([name[:-1] if word == "NAME" else word for word in words]) == 2
+    assert "published weights" not in capsys.readouterr().err
+
+
+def test_view__by_the_name_of_published_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(CheckpointError, match="this is the name of published weights"):
+        open_sources([Path(module.published_names()[0])])

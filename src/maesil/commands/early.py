@@ -20,7 +20,7 @@ from maesil.files import read_yaml, require_json, require_output
 from maesil.presets import PRESETS
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.claim import SETTINGS
-from maesil.runs.kinds import EXPORTED
+from maesil.runs.kinds import EXPORTED, refuse_without_checkpoint
 from maesil.runs.published import is_published, published_names
 from maesil.store.format import MANIFEST
 from maesil.store.location import address_of
@@ -93,6 +93,8 @@ def _store(word: str) -> None:
 
 
 def _shown(word: str) -> None:
+    if word in published_names():
+        refuse_without_checkpoint(Path(word))
     if address_of(word) is None:
         require_there(word)
 

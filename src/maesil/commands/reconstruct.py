@@ -54,12 +54,10 @@ def main(words: Sequence[str]) -> int:
     """Writes both files and prints their paths."""
     call = parse(Reconstruct, "reconstruct", words)
     from maesil import pipeline
-    from maesil.runs.published import is_published, published
 
-    named = str(call.run)
     with scan_bar(console(), "rebuilding") as progress:
         reconstruction, mask = pipeline.reconstruct(
-            published(named) if is_published(named) else call.run,
+            call.run,
             call.scan,
             call.out,
             predicted=call.predicted,

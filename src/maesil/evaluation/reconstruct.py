@@ -17,6 +17,7 @@ from maesil.evaluation.whole_scan import rebuild_whole
 from maesil.files import AnyPath
 from maesil.progress import Progress
 from maesil.runs.load import load_run
+from maesil.runs.published import is_published, published
 from maesil.sampling.ahead import box_reader
 from maesil.store.conform import conform
 from maesil.tiling import Tiling
@@ -39,7 +40,7 @@ def reconstruct(
     """Masks and reconstructs one scan; writes the reconstruction and the mask as NIfTI on the scan's own grid.
 
     Args:
-        run: A run or checkpoint folder.
+        run: A run or checkpoint folder, or the name of published weights.
         scan: The scan: a file or DICOM folder.
         out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_maesil_mask next to it.
         predicted: Use the network's prediction for the visible voxels, too; otherwise they are copied from the scan.
@@ -60,7 +61,8 @@ def reconstruct(
         ConfigError: `out` is not a NIfTI file name, cannot be written, is a file of the scan, or is there and was not
             written by maesil; the same holds for the file next to it.
     """
-    run, scan, out = Path(run), Path(scan), Path(out)
+    run = published(str(run)) if is_published(str(run)) else Path(run)
+    scan, out = Path(scan), Path(out)
     mask_out = sibling_path(out, f"{MASK}{nifti_ending(out)}")
     loaded = load_run(run, checkpoint=checkpoint)
     original = read_apart(scan, (out, mask_out), replace=replace, series=series, options=options)

@@ -13,6 +13,7 @@ from maesil.catalog import NONE
 from maesil.errors import CheckpointError, ConfigError
 from maesil.files import quoted, read_json
 from maesil.runs.claim import SETTINGS
+from maesil.runs.published import published_names
 
 PRETRAINING, SEGMENTATION, CLASSIFICATION = "pre-training", "segmentation", "classification"
 COMPARISON, LABEL_EFFICIENCY, PROBE, ENCODER = "comparison", "comparison of starts", "probe", "exported encoder"
@@ -135,6 +136,10 @@ def refuse_without_checkpoint(run: Path, wanted: str = PRETRAINING) -> None:
     """
     if not run.exists():
         fix = f"give the folder that `{MADE_BY[wanted]}` wrote"
+        if str(run) in published_names():
+            what = f"this is the name of published weights, and this command needs a {wanted} run"
+            takers = "maesil.load, maesil embed, probe, reconstruct and export, and --init take the name"
+            raise CheckpointError(what, where=run, fix=f"{fix}; {takers}")
         raise CheckpointError("this run does not exist", where=run, fix=fix)
     if (run / EXPORTED).is_file() and not holds_run(run):
         fix = "give the run that it was exported from; an encoder alone is for maesil embed and maesil finetune --init"

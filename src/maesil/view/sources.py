@@ -18,6 +18,7 @@ from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.runner import rebuild_region
 from maesil.evaluation.whole_scan import rebuild_whole
 from maesil.runs.load import LoadedModel, load_run, run_store
+from maesil.runs.published import published_names
 from maesil.sampling.ahead import box_reader
 from maesil.sampling.regions import Region, regions_of, split_to_score
 from maesil.store.conform import conform
@@ -75,12 +76,15 @@ def open_sources(
 
 
 def kind_of(path: Path) -> Literal["store", "run", "scan"]:
-    """What a path is. Anything that is neither a store nor a run is for the readers of scans."""
+    """What a path is: also "run" for the name of published weights, which loading a run refuses with what takes it.
+
+    Anything that is neither a store nor a run is for the readers of scans.
+    """
     if address_of(path) is not None or (path / MANIFEST).is_file() or (path / "zarr.json").is_file():
         return "store"
     if any((path / name).exists() for name in ("config.yaml", "config.json", "checkpoints")):
         return "run"
-    return "scan"
+    return "run" if str(path) in published_names() and not path.exists() else "scan"
 
 
 def _require_scan(path: Path) -> None:
