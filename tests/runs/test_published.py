@@ -20,10 +20,12 @@ from maesil.cli import main
 from maesil.config import RunConfig
 from maesil.ct.readers import read
 from maesil.encoder.card import Transfer
+from maesil.encoder.source import absolute_source, local_folder
 from maesil.errors import CheckpointError, ConfigError, DownloadError
 from maesil.export.publish import Published, publish
 from maesil.files import read_json
 from maesil.runs import published as module
+from maesil.runs.from_weights import initial_of, with_absolute_init
 from maesil.view.sources import open_sources
 
 ABOUT = "## Data\n\nMade-up scans, licence CC0.\n"
@@ -271,3 +273,27 @@ def test_view__by_the_name_of_published_weights(tmp_path: Path, monkeypatch: pyt
     monkeypatch.chdir(tmp_path)
     with pytest.raises(CheckpointError, match="this is the name of published weights"):
         open_sources([Path(module.published_names()[0])])
+
+
+def test_name__of_something_else_here_is_refused_and_of_a_copy_is_not(
+    run: Path, done: Published, release: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    shutil.copytree(run, "tiny")
+    fresh = replace(RunConfig(), init="tiny")
+    for take in (maesil.load, local_folder, absolute_source, initial_of, lambda _: with_absolute_init(fresh)):
+        with pytest.raises(ConfigError, match="it is the name of published weights, too") as refused:
+            take("tiny")
+        assert f"give its whole path, {here / 'tiny'}" in str(refused.value)
+    assert local_folder(str(here / "tiny")) == here / "tiny"
+    assert local_folder("./tiny") == Path("tiny")
+    assert main(["report", "tiny"]) == 2, "a run is needed, so only the folder can be meant"
+    shutil.rmtree("tiny")
+    shutil.copytree(done.folder, "tiny")
+    assert maesil.load("tiny").card.step == 1
+    assert absolute_source("tiny") == str(here / "tiny")
+    assert not release.requests, "a copy is taken as it is"
+    shutil.rmtree("tiny")
+    assert absolute_source("tiny") == "tiny"

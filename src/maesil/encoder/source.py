@@ -21,13 +21,14 @@ def local_folder(source: str) -> Path | None:
         CheckpointError: There is no such folder, and the name cannot be one on the hub; or published weights differ
             from their checksums.
         DownloadError: Published weights cannot be fetched.
-        ConfigError: It begins as a name on the hub, but is none.
+        ConfigError: It begins as a name on the hub, but is none; or it is the name of published weights and of
+            something else here.
     """
+    if is_published(source):
+        return published(source)
     path = Path(source)
     if path.exists():
         return path
-    if is_published(source):
-        return published(source)
     name = source.removeprefix(HUB)
     if not source.startswith(HUB) and (name.count("/") != 1 or name.startswith((".", "/", "~")) or _is_near(path)):
         raise CheckpointError(
@@ -43,7 +44,9 @@ def local_folder(source: str) -> Path | None:
 
 def absolute_source(source: str) -> str:
     """The absolute path of an encoder's local folder; a name stays as it is."""
-    return str(Path(source).resolve()) if source != NONE and Path(source).exists() else source
+    if source == NONE or is_published(source) or not Path(source).exists():
+        return source
+    return str(Path(source).resolve())
 
 
 def _is_near(path: Path) -> bool:

@@ -20,7 +20,7 @@ from typing import Any
 import maesil
 from maesil.ct.sample import cache_folder
 from maesil.errors import CheckpointError, ConfigError, DownloadError
-from maesil.files import sha256_of
+from maesil.files import quoted, sha256_of
 
 SUMS = "SHA256SUMS"
 ADDRESS_VARIABLE = "MAESIL_WEIGHTS_URL"
@@ -45,8 +45,24 @@ def published_names() -> tuple[str, ...]:
 
 
 def is_published(source: str) -> bool:
-    """Whether published weights are meant: their name, unless a file or folder of this name is here."""
-    return source in published_names() and not Path(source).exists()
+    """Whether published weights are meant: their name, unless a copy of them is here, which is as good.
+
+    Raises:
+        ConfigError: Something else of this name is here, so that either could be meant.
+    """
+    if source not in published_names():
+        return False
+    here = Path(source)
+    if not here.exists():
+        return True
+    if sha256_of(here / SUMS) == _record()["weights"][source]:
+        return False
+    where = here.resolve()
+    raise ConfigError(
+        f"'{source}' is here, and it is the name of published weights, too: either could be meant",
+        where=where,
+        fix=f"give its whole path, {quoted(where)}; or, for the published weights, call from another folder",
+    )
 
 
 def published(name: str) -> Path:
