@@ -289,3 +289,19 @@ def test_compare__says_before_it_trains_that_lpips_is_left_out(
     with pytest.raises(RuntimeError, match="training begins"):
         pipeline.compare(tiny_config, model_set("mean"), STEPS, tmp_path / "out", console=screen)
     assert "warning: LPIPS is left out: no weights here; fetch them" in screen.export_text()
+
+
+@pytest.mark.parametrize(
+    ("setting", "named"),
+    [
+        ("superpatch=[64, 64, 64]", "model.superpatch"),
+        ("data.window.low_hu=-500", "data.window"),
+        ("data.holdout.by=superpatch", "data.holdout"),
+    ],
+)
+def test_compare__refuses_what_cannot_be_scored_with_the_others(
+    setting: str, named: str, tiny_config: RunConfig, tmp_path: Path
+) -> None:
+    with pytest.raises(ConfigError, match=f"{named} differs from the other models'"):
+        pipeline.compare(tiny_config, model_set("maesil", f"ae:{SMALL}:{setting}"), STEPS, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -98,6 +98,16 @@ def test_score_models__writes_the_training_seed(
     assert {row.seed for row in found} == {7}
 
 
+def test_score_models__writes_the_sizes_of_superpatches_and_of_the_masks_patches(
+    held: tuple[ScanStore, tuple[Region, ...]], models: dict[str, Reconstructor]
+) -> None:
+    store, regions = held
+    one, protocol = {"kriging": models["kriging"]}, replace(PROTOCOL, mask_draws=1)
+    assert {row.grid for row in score_models(one, store, regions, protocol).scores} == {"32x32x32 / 8x8x8"}
+    found = score_models(one, store, regions, protocol, patch=(1, 8, 8)).scores
+    assert {row.grid for row in found} == {"32x32x32 / 1x8x8"}
+
+
 def test_rebuild_region__of_held_out_superpatches_alone_agrees_with_the_whole_scan_there(
     tiny_config: RunConfig, tiny_store: Path, models: dict[str, Reconstructor]
 ) -> None:

@@ -145,3 +145,12 @@ def test_summarize__of_no_scores_has_columns_and_no_rows() -> None:
     empty = summary_frame([])
     assert len(empty) == 0
     assert {"group", "model", "mean", "low"} <= set(empty)
+
+
+def test_summarize__refuses_superpatches_of_several_sizes() -> None:
+    """Their masks differ, under one protocol; earlier versions did not record the size."""
+    small = [replace(score, grid="64x64x64 / 8x8x8") for score in scores(10.0, 20.0)]
+    large = [replace(score, grid="128x128x128 / 8x8x8") for score in scores(11.0, 21.0, model="ae")]
+    with pytest.raises(ConfigError, match="128x128x128 / 8x8x8, 64x64x64 / 8x8x8"):
+        summary_frame([*small, *large])
+    assert len(summarize([*small, *scores(11.0, 21.0, model="ae")])) == 2

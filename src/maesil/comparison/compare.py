@@ -74,8 +74,8 @@ def compare(
         The comparison, and the path of its page.
 
     Raises:
-        ConfigError: No store is given, an override names an unknown patient, a model's settings are invalid, or `out`
-            contains another comparison.
+        ConfigError: No store is given, an override names an unknown patient, a model's settings are invalid or cannot
+            be scored with the others', or `out` contains another comparison.
         CheckpointError: The weights to start from do not exist, or do not fit the model.
         StoreError: A split is empty.
     """
@@ -120,13 +120,27 @@ def compare(
 
 
 def require_trainable(spec: Spec, preset: RunConfig) -> None:
-    """Refuses a model that cannot be made, or does not fit the weights to start from: the others may train for hours.
+    """Refuses a model that cannot be made or scored, or does not fit the weights to start from.
+
+    Otherwise, the error would come after hours of training.
 
     Raises:
         CheckpointError: There are no such weights, or they do not fit.
-        ConfigError: A setting is unknown or invalid.
+        ConfigError: A setting is unknown or invalid, or the model sees superpatches of another size, another window
+            or another split.
     """
     config = spec.configure(preset)
+    for name, own, shared in (
+        ("model.superpatch", config.model.superpatch, preset.model.superpatch),
+        ("data.window", config.data.window, preset.data.window),
+        ("data.holdout", config.data.holdout, preset.data.holdout),
+    ):
+        if own != shared:
+            raise ConfigError(
+                f"{name} differs from the other models', and all are scored with one",
+                where=f"model '{spec.label}'",
+                fix=f"set it for all models (--{name}), or compare apart",
+            )
     try:
         started(config, make_model(config.model, config.masking))
     except (CheckpointError, ConfigError) as error:

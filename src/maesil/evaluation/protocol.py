@@ -90,7 +90,11 @@ class Protocol:
 
     @property
     def id(self) -> str:
-        """Eight characters that differ whenever scores could: scores with different ids never share a table."""
+        """Eight characters that differ whenever these settings let scores differ.
+
+        Scores with different ids never share a table. The sizes of superpatches and patches are the models': see
+        `Score.grid`.
+        """
         later = {key for key, value in LATER.items() if getattr(self, key) == value}
         settings = {key: value for key, value in asdict(self).items() if key not in {*NOT_SCIENCE, *later}}
         return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

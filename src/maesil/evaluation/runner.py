@@ -80,7 +80,8 @@ def score_models(
                 if progress is not None:
                     done = (at * len(models) + number) * of_one + draw + 1
                     progress(done, total, f"{region.entry.scan_id}: {name}")
-            scores += pooled(draws, name, region.entry, protocol, seed)
+            grid = " / ".join("x".join(map(str, size)) for size in (region.tiling.tile, patch))
+            scores += pooled(draws, name, region.entry, protocol, seed, grid)
     return Scored(tuple(scores), notes)
 
 
@@ -112,7 +113,7 @@ def _measured(
 
 
 def pooled(
-    draws: Sequence[Sequence[Measured]], model: str, entry: ScanEntry, protocol: Protocol, seed: int
+    draws: Sequence[Sequence[Measured]], model: str, entry: ScanEntry, protocol: Protocol, seed: int, grid: str = ""
 ) -> list[Score]:
     """A scan's scores, each averaged over mask draws as its metric defines, with its spread."""
     described = protocol.describe()
@@ -134,6 +135,7 @@ def pooled(
             draws=len(found),
             spread=statistics.stdev(found) if len(found) > 1 and all(map(math.isfinite, found)) else math.nan,
             seed=seed,
+            grid=grid,
         )
         for (metric, region), found in values.items()
     ]

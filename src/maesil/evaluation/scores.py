@@ -42,6 +42,8 @@ class Score:
         draws: Number of mask draws that `value` is the mean of.
         spread: Sample standard deviation over the mask draws; nan for fewer than two, or if a draw is not finite.
         seed: Seed of the model's training; 0 for a model that learns nothing.
+        grid: Sizes of superpatches and patches, which the protocol's id does not cover, such as "64x64x64 / 8x8x8";
+            empty up to version 0.2.0.
     """
 
     scan: str
@@ -56,6 +58,7 @@ class Score:
     draws: int = 1
     spread: float = math.nan
     seed: int = 0
+    grid: str = ""
 
 
 def score_frame(scores: Iterable[Score]) -> pd.DataFrame:

@@ -49,7 +49,8 @@ def summarize(scores: Sequence[Score]) -> pd.DataFrame:
         - seed_deviation: Sample standard deviation over seeds of the mean over scans; nan for fewer than two.
 
     Raises:
-        ConfigError: The scores are from different protocols, or two have the same key.
+        ConfigError: The scores are from different protocols, or from superpatches or patches of different sizes, or
+            two have the same key.
     """
     frame = score_frame(scores)
     _check(frame)
@@ -110,6 +111,12 @@ def _check(frame: pd.DataFrame) -> None:
         raise ConfigError(
             f"scores of {len(protocols)} protocols cannot share a table: {', '.join(protocols)}",
             fix="evaluate with one protocol, or make one table per protocol",
+        )
+    grids = sorted(set(frame["grid"]) - {""})  # of earlier versions, it is unknown
+    if len(grids) > 1:
+        raise ConfigError(
+            f"scores of {len(grids)} sizes of superpatches / patches cannot share a table: {', '.join(grids)}",
+            fix="make one table per size: under other masks, even models that learn nothing score differently",
         )
     for score in frame[frame.duplicated(KEY)].itertuples():
         raise ConfigError(

@@ -44,7 +44,7 @@ def tabulate(scores: Sequence[Score], notes: Sequence[str] = ()) -> Table:
         notes: Further lines below the table, such as why LPIPS is left out.
 
     Raises:
-        ConfigError: The scores are from several protocols, or contain duplicates.
+        ConfigError: The scores are from several protocols or sizes of superpatches, or contain duplicates.
     """
     summaries = summarize(scores)
     metrics = shown_metrics(summaries)
