@@ -628,3 +628,20 @@ def test_main__tells_a_wrong_word_before_it_loads_what_the_work_needs() -> None:
         "    assert heavy not in sys.modules, command\n"
     )
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_help__of_pretrain_begins_with_what_most_runs_set(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its settings are several hundred lines: the first screen says where to begin."""
+    monkeypatch.setenv("COLUMNS", "80")
+    assert main(["pretrain", "--help"]) == 0
+    first, rest = (capsys.readouterr().out).split("Examples:")
+    assert len(first.splitlines()) < 24
+    flags = re.findall(r"--[a-z.]+[a-z]", first.partition("Most runs set")[2].partition("All")[0])
+    assert len(flags) > 5
+    assert all(re.search(rf"^\W*{flag} ", rest, re.MULTILINE) for flag in flags)
+    sections = first.partition("section: ")[2].partition("PRESET")[0]
+    named = re.findall(r"\w+", re.sub(r"\(.*?\)", "", sections, flags=re.DOTALL))
+    boxes = dict.fromkeys(re.findall(r"^\W*(\w+)[.\w]* options", rest, re.MULTILINE))
+    assert named == [name for name in boxes if name != "options"]

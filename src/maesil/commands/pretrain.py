@@ -28,6 +28,9 @@ from maesil.runs.checkpoints import checkpoint_of, steps_done
 class Pretrain:
     """Pre-train a model on a store: maesil pretrain PRESET --data.store STORE --run RUN.
 
+    Most runs set --data.store and --run; many --train.steps, --train.batch, --data.holdout.by, --init or --seed. All
+    settings follow the examples, by section: data, masking, model, train, monitor (logging, validation), efficiency.
+
     PRESET is one of: {presets}; --config FILE replaces it. Every setting is a flag; the defaults shown are PRESET's,
     or those of base if none is given. Values of --model.name: {models}; of --masking.name: {maskings}. The same
     command resumes an interrupted run (Ctrl-C, SIGTERM, a kill) from its last checkpoint; so does --run RUN alone, with
