@@ -16,7 +16,7 @@ from maesil.evaluation.scores import Score, write_json_scores, write_scores
 from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate
 from maesil.evaluation.verdict import verdict_note
-from maesil.files import AnyPath, as_paths, require_json, write_text
+from maesil.files import AnyPath, as_paths, require_json, require_output, write_text
 from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
 from maesil.runs.kinds import SCORES
