@@ -46,12 +46,24 @@ SETS = {"ablation": "ablation-masking", "bottlenecks": "bottlenecks"}
 """Folder to the set of its models, after 1,000 steps."""
 SEAMLESS = "seamless/models/maesil/scores.jsonl"
 """Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
-SEEDED = ("maesil", PLAIN, "unet", "unet:ssim_weight=1", "kriging", "interpolation", "mean", "slice_ceiling")
+SEEDED = (
+    "maesil",
+    PLAIN,
+    "unet",
+    "unet:ssim_weight=1",
+    "ae:corrupt=true",
+    "kriging",
+    "interpolation",
+    "mean",
+    "slice_ceiling",
+)
 """Models of the comparison's tables of three seeds."""
 SLICES = ("maesil", "slice_mae:masks=shared:patch=[1, 8, 8]", "kriging", "interpolation", "mean", "slice_ceiling")
 """Models of the comparison of 2D and 3D under plane-wise masks."""
 HEAD_NECK = ("maesil", "unet:ssim_weight=1", "kriging", "interpolation", "mean")
 """Models of the comparison at 4 mm."""
+SEEDS = ("seed-1", "seed-2")
+"""Folders of the second and third seed."""
 OURS_THIRD = "models/maesil/seed-2"
 """Our training in bf16, on the machine of the one at equal time."""
 
@@ -412,12 +424,33 @@ def test_slices__the_pages_have_the_scores() -> None:
     assert f"by {-float(row['difference']):.2f} dB ({low:.2f} to {high:.2f})" in page
 
 
-def test_comparison__the_page_has_the_second_seed_of_the_autoencoder_trained_on_holes() -> None:
-    folder = RESULTS / "comparison"
-    found = masked_by_scan(folder / "models/ae_corrupt=true/seed-1/scores.jsonl", "ae:corrupt=true")
-    means = {metric: sum(values.values()) / 18 for metric, values in found.items()}
-    shown = f"has {means['psnr']:.2f} dB, {means['ssim']:.3f} and {means['lpips']:.3f} ([scores]"
-    assert shown in (folder / "README.md").read_text()
+def test_comparison__the_pages_have_three_seeds_of_the_autoencoder_trained_on_holes() -> None:
+    folder, name = RESULTS / "comparison" / "models", "ae:corrupt=true"
+    seeds = [masked_by_scan(folder / "ae_corrupt=true" / seed / "scores.jsonl", name) for seed in ("", *SEEDS)]
+    means = [{metric: sum(values.values()) / 18 for metric, values in found.items()} for found in seeds]
+    digits = {"psnr": 2, "ssim": 3, "lpips": 3}
+    cells = (", ".join(f"{mean[metric]:.{digit}f}" for mean in means) for metric, digit in digits.items())
+    page = (RESULTS / "comparison" / "README.md").read_text()
+    assert f"| autoencoder trained on holes | {' | '.join(cells)} |" in page
+    psnr, ssim, lpips = (sum(mean[metric] for mean in means) / 3 for metric in digits)
+    assert f"on every scan ({psnr:.2f} dB, {ssim:.3f}, {lpips:.3f}; p < 0.001)" in page
+    assert f"| `{name}` | {psnr:.2f} | {ssim:.4f} | {lpips:.4f} |" in LAB.read_text()
+
+
+def test_jumps__the_pages_have_the_measured_steps_between_superpatches() -> None:
+    measured = json.loads((RESULTS / "seamless" / "jumps.json").read_text())
+    page = (RESULTS / "seamless" / "README.md").read_text()
+    shown = {}
+    for row in measured["rows"]:
+        cells = [f"{row[axis]['mean']:.2f}" for axis in "SPL"]
+        assert f"| {row['masks']} | `{row['model']}` | {' | '.join(cells)} |" in page
+        shown[row["masks"], row["model"]] = [row[axis]["mean"] for axis in "SPL"]
+    apart, one = (
+        shown["a mask for each superpatch", "maesil + fusion"],
+        shown["one mask for the scan", "maesil + fusion"],
+    )
+    assert "{:.0f}, {:.0f} and {:.0f} times the scan's".format(*apart) in LAB.read_text()
+    assert "{:.2f}, {:.2f} and {:.2f} times, a little too smooth".format(*one) in LAB.read_text()
 
 
 def test_comparison__the_pages_have_the_autoencoders_of_the_paper() -> None:
