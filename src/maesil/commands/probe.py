@@ -10,6 +10,7 @@ from typing import Literal
 import tyro
 
 from maesil.commands.parsing import console, parse
+from maesil.encoder.pool import Pool
 from maesil.screen import scan_bar
 
 
@@ -24,6 +25,7 @@ class Probe:
     Examples:
       maesil probe runs/base store --out probed
       maesil probe runs/base store --out probed --classes liver spleen --split val
+      maesil probe runs/base store --out probed --groups 2 2 --pool mean_std
     """
 
     run: tyro.conf.Positional[str]
@@ -41,6 +43,8 @@ class Probe:
     groups: tuple[int, int] = (1, 1)
     """Blocks of planes, and parts of each plane, that are encoded apart; 2 2: as many tokens at once as a dual mask of
     75 % leaves visible in pre-training."""
+    pool: Pool = "mean"
+    """What a superpatch's vector keeps of its tokens: their mean, or their mean and standard deviation."""
 
 
 def main(words: Sequence[str]) -> int:
@@ -57,6 +61,7 @@ def main(words: Sequence[str]) -> int:
             split=call.split,
             starts=call.starts,
             groups=call.groups,
+            pool=call.pool,
             progress=progress,
         )
     print(found.table)  # noqa: T201 (the result)

@@ -12,6 +12,7 @@ import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
 from jaxtyping import Bool, Float, Float64, UInt8
 from torch import Tensor
 
+from maesil.encoder.pool import Pool
 from maesil.errors import ConfigError
 from maesil.evaluation.rebuild import inference_precision
 from maesil.models.backbone import Backbone, token_groups
@@ -124,6 +125,12 @@ def pooled(tokens: Float[Tensor, "n e"], solid: Bool[Tensor, " n"]) -> Float64[n
     """A superpatch's vector: the mean of its tokens whose patch is not air."""
     vector: np.ndarray = tokens[solid].mean(dim=0).double().numpy()
     return vector
+
+
+def moments(tokens: Float[Tensor, "*layers n e"], pool: Pool) -> Float[Tensor, "*layers p"]:
+    """The mean of tokens, followed by their standard deviation if `pool` asks for it: p is e or 2e."""
+    found = [tokens.mean(dim=-2)] + ([tokens.std(dim=-2, correction=0)] if pool == "mean_std" else [])
+    return torch.cat(found, dim=-1)
 
 
 def weighted_mean(vectors: Sequence[Float64[np.ndarray, " e"]], counts: Sequence[int]) -> Float64[np.ndarray, " e"]:

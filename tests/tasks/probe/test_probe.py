@@ -64,6 +64,10 @@ def test_command__every_question_at_every_depth(
     assert "Tokens were encoded in 2 x 2 groups" in grouped.table
     apart, whole = ({(one.asked, one.depth, one.start): one.each for one in each.answers} for each in (grouped, again))
     assert {depth for _, depth, _ in (key for key in whole if whole[key] != apart[key])} == {*depths} - {0}
+    spread = probe(encoder, store, tmp_path / "spread", starts=1, pool="mean_std")
+    assert "from the mean and the standard deviation of their tokens" in spread.table
+    told, same = ({(one.asked, one.depth, one.start): one for one in each.answers} for each in (spread, again))
+    assert {asked.unit for asked, *_ in (key for key in same if same[key].each != told[key].each)} == {"superpatch"}
     trained, random = (answer for answer in again.answers if answer.asked.unit == "patch" and answer.depth == 1)
     assert trained.each != random.each, "another start has other features"
 
@@ -73,6 +77,10 @@ def test_samples__are_those_of_the_labels_and_of_embed(store: Path, encoder: Pat
     entry = scans.entries[0]
     found = samples_of(backbone, scans, [entry], Targets(Classes(CLASSES), ("one", entry.dataset)))
     tiles = [(tile, tokens, solid) for tile, tokens, solid in scan_tokens(backbone, scans, entry)]
+    spread = samples_of(backbone, scans, [entry], Targets(Classes(CLASSES), ()), pool="mean_std").superpatches.vectors
+    tokens, solid = tiles[0][1:]
+    torch.testing.assert_close(spread[-1, 0, : backbone.width], tokens[solid].mean(dim=0))
+    torch.testing.assert_close(spread[-1, 0, backbone.width :], tokens[solid].std(dim=0, correction=0))
     assert found.superpatches.vectors.shape[:2] == (TINY_MODEL.encoder_depth + 1, len(tiles))
     vectors = np.stack([pooled(tokens, solid) for _, tokens, solid in tiles])
     assert np.allclose(found.superpatches.vectors[-1].numpy(), vectors, atol=1e-5)

@@ -9,6 +9,7 @@ from pydantic import ConfigDict, PositiveFloat, PositiveInt
 from pydantic.dataclasses import dataclass
 
 from maesil.catalog import NONE
+from maesil.encoder.pool import Pool
 from maesil.errors import ConfigError
 from maesil.training.config import EfficiencyConfig, TrainConfig
 
@@ -38,7 +39,7 @@ class ClassificationConfig:
     random_start: bool = False
     preset: str = "base"
     mode: Literal["linear", "knn", "attentive", "full"] = "linear"
-    pool: Literal["mean", "mean_std"] = "mean"
+    pool: Pool = "mean"
     folds: PositiveInt = 5
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=500, batch=4, peak_lr=3e-4))
     layer_decay: PositiveFloat | None = None

@@ -19,9 +19,10 @@ from torch import Tensor
 from maesil.catalog import NONE
 from maesil.counts import count_of
 from maesil.encoder.card import Transfer
+from maesil.encoder.pool import Pool
 from maesil.encoder.source import absolute_source
 from maesil.encoder.start import decay_of, digest_of, starting_point
-from maesil.encoder.tokens import region_tokens, scan_tokens
+from maesil.encoder.tokens import moments, region_tokens, scan_tokens
 from maesil.errors import ConfigError
 from maesil.evaluation.intervals import interval_of, patient_interval, resampled_statistics
 from maesil.evaluation.notes import folds_note
@@ -186,7 +187,7 @@ def _probed(
     return probabilities
 
 
-def _summary(backbone: Backbone, store: ScanStore, scan: str, pool: str | None) -> Float[Tensor, "n e"]:
+def _summary(backbone: Backbone, store: ScanStore, scan: str, pool: Pool | None) -> Float[Tensor, "n e"]:
     """A scan's pooled tokens (1, e or 2e), or the mean tokens of its regions (n, e) for attentive pooling."""
     found = [row[1:] for row in scan_tokens(backbone, store, store.entry(scan))]
     if not found:
@@ -194,8 +195,7 @@ def _summary(backbone: Backbone, store: ScanStore, scan: str, pool: str | None) 
     if pool is None:
         return torch.cat([region_tokens(backbone, tokens, solid) for tokens, solid in found])
     tokens = torch.cat([tokens[solid] for tokens, solid in found])
-    moments = [tokens.mean(dim=0)] + ([tokens.std(dim=0, correction=0)] if pool == "mean_std" else [])
-    return torch.cat(moments)[None]
+    return moments(tokens, pool)[None]
 
 
 def _full(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from pathlib import Path
 
 import torch
 
 from maesil.catalog import NONE
+from maesil.encoder.pool import Pool
 from maesil.encoder.start import starting_point
 from maesil.encoder.tokens import TOGETHER
 from maesil.errors import ConfigError, StoreError
@@ -58,6 +60,7 @@ def probe(
     split: str = "test",
     starts: int = 3,
     groups: tuple[int, int] = TOGETHER,
+    pool: Pool = "mean",
     progress: Progress | None = None,
 ) -> Probed:
     """Asks frozen features which organs and which dataset a superpatch or a patch is of; random weights are asked too.
@@ -76,6 +79,8 @@ def probe(
         starts: Number of random starts to compare with.
         groups: Blocks of planes and parts of each plane that are encoded apart, for all starts: (2, 2) shows the
             encoder as many tokens at once as a dual mask of 75 % did.
+        pool: What a superpatch's vector keeps of its tokens: their "mean", or "mean_std", their mean and standard
+            deviation.
         progress: Called after every scan.
 
     Raises:
@@ -92,14 +97,17 @@ def probe(
     targets, parts = _asked_of(scans, classes, split, backbone.config.superpatch)
     counted = _counted(progress, (1 + starts) * (len(parts[0]) + len(parts[1])))
     with locked(out, PROBE):
-        answers = list(_answers(backbone, scans, targets, parts, PRETRAINED, groups, counted))
+        ask = partial(_answers, store=scans, targets=targets, parts=parts, groups=groups, pool=pool, progress=counted)
+        answers = list(ask(backbone, PRETRAINED))
         for seed in range(starts):
             torch.manual_seed(seed)
             backbone, _ = starting_point(str(run), "", scans, random_start=True)
-            answers += _answers(backbone, scans, targets, parts, f"random {seed}", groups, counted)
+            answers += ask(backbone, f"random {seed}")
         notes = [seen_note(card.seen, parts[1], whom="tested")]
         if groups != TOGETHER:
             notes.append(f"Tokens were encoded in {groups[0]} x {groups[1]} groups: blocks of planes, parts of planes.")
+        if pool != "mean":
+            notes.append("Superpatches are told from the mean and the standard deviation of their tokens.")
         if not targets.organs.names:
             notes.append("No organ was asked for: the store has no labels (maesil prepare --labels).")
         sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes)
@@ -135,15 +143,19 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
 
 def _answers(
     backbone: Backbone,
+    start: str,
+    *,
     store: ScanStore,
     targets: Targets,
     parts: Parts,
-    start: str,
     groups: tuple[int, int],
+    pool: Pool,
     progress: Progress | None,
 ) -> Iterator[Answer]:
     backbone = backbone.eval().to(default_device())
-    train, test = (samples_of(backbone, store, part, targets, groups=groups, progress=progress) for part in parts)
+    train, test = (
+        samples_of(backbone, store, part, targets, groups=groups, pool=pool, progress=progress) for part in parts
+    )
     for asked, names, pick in questions(targets):
         known, tested = pick(train), pick(test)
         for depth in range(backbone.depth + 1):

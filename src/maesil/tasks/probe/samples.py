@@ -11,7 +11,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from maesil.encoder.tokens import TOGETHER, box_layers
+from maesil.encoder.pool import Pool
+from maesil.encoder.tokens import TOGETHER, box_layers, moments
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
 from maesil.sampling.labelled import Classes
@@ -72,12 +73,13 @@ def samples_of(
     targets: Targets,
     *,
     groups: tuple[int, int] = TOGETHER,
+    pool: Pool = "mean",
     progress: Progress | None = None,
 ) -> ScanSamples:
     """Encodes scans, and returns what the probes need of them.
 
-    A superpatch's vector is the mean of its tokens that are not air, as in `maesil embed`; superpatches lie inside the
-    scan. A scan's patches are the same for every encoder of the same grid.
+    A superpatch's vector is the mean of its tokens that are not air, as in `maesil embed`, or their mean and standard
+    deviation; superpatches lie inside the scan. A scan's patches are the same for every encoder of the same grid.
 
     Args:
         backbone: The encoder, on its device.
@@ -85,11 +87,12 @@ def samples_of(
         entries: The scans to encode; with organs, scans that are labelled for some of them.
         targets: What is asked.
         groups: Tokens that are encoded apart, as in `box_layers`.
+        pool: What a superpatch's vector keeps of its tokens.
         progress: Called after every scan.
     """
     found: list[_Scan] = []
     for number, entry in enumerate(entries, start=1):
-        scan = _scan(backbone, store, entry, targets.organs, groups)
+        scan = _scan(backbone, store, entry, targets.organs, groups, pool)
         if scan is not None:
             found.append(scan)
         if progress is not None:
@@ -113,21 +116,21 @@ class _Scan:
 
     Attributes:
         entry: The scan.
-        pooled: Vectors of its superpatches, (depths, s, e).
+        pooled: Vectors of its superpatches, (depths, s, p).
         holds: Organs in each superpatch, (s, k).
         tokens: Vectors of some of its patches, (depths, p, e).
         marked: Organs in each of these patches, (p, k).
     """
 
     entry: ScanEntry
-    pooled: Float[Tensor, "depths s e"]
+    pooled: Float[Tensor, "depths s pooled"]
     holds: Bool[np.ndarray, "s k"]
     tokens: Float[Tensor, "depths p e"]
     marked: Bool[np.ndarray, "p k"]
 
 
 def _scan(
-    backbone: Backbone, store: ScanStore, entry: ScanEntry, organs: Classes, groups: tuple[int, int]
+    backbone: Backbone, store: ScanStore, entry: ScanEntry, organs: Classes, groups: tuple[int, int], pool: Pool
 ) -> _Scan | None:
     """The samples of a scan; None if it is all air."""
     pooled, holds, tokens, marked = [], [], [], []
@@ -135,7 +138,7 @@ def _scan(
     occupancy = store.occupancy(entry.scan_id)
     for tile, layers, solid in box_layers(backbone, reads, entry.shape, occupancy, depths, groups=groups):
         inside = _organs_in(backbone, store, entry, organs, tile)
-        pooled.append(layers[:, solid].mean(dim=1))
+        pooled.append(moments(layers[:, solid], pool))
         holds.append(inside.any(axis=0))
         tokens.append(layers[:, solid])
         marked.append(inside[solid.numpy()])
