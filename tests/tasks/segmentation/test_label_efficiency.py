@@ -269,6 +269,12 @@ def test_rates__each_start_takes_what_is_best_for_it_on_validation(stub: Stub, t
         compare_transfer(experiment(tmp_path), [*amounts, Amount(scans=5)], 2, out, rates=(0.001, 0.01, 0.1, 2.0))
 
 
+def test_amounts__given_twice_count_once(stub: Stub, tmp_path: Path) -> None:
+    found, _ = compare_transfer(experiment(tmp_path), [Amount(scans=1), Amount(scans=1)], 2, tmp_path / "out")
+    assert [trial.name for trial in found.trials] == list(dict.fromkeys(trial.name for trial in found.trials))
+    assert len(stub.trained) == 4
+
+
 def test_rates__none_that_trains(stub: Stub, tmp_path: Path) -> None:
     with pytest.raises(TrainingError, match="'pre-trained' failed at every learning rate: the loss became nan"):
         compare_transfer(experiment(tmp_path), [Amount(scans=1)], 1, tmp_path / "out", rates=(2.0, 3.0))

@@ -84,6 +84,7 @@ def compare_transfer(
         raise ConfigError("there is nothing to compare with", fix="--init RUN, a pre-trained encoder")
     if not amounts or seeds < 1:
         raise ConfigError("no amounts of labels, or no seeds", fix="--scans 1 2 5, or --shares 0.1 0.3 1.0; --seeds 1")
+    amounts = tuple(dict.fromkeys(amounts))  # a trial that is asked for twice counts once
     scratch = scratch or ScratchConfig()
     require_own_settings(config, scratch, rates)
     arms = {start: arm_of(config, scratch, start, rates) for start in STARTS}
