@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import tracemalloc
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from maesil.datasets import find_scans
 from maesil.datasets.labels import classes_of
 from maesil.errors import ConfigError, StoreError
 from maesil.screen import prepare_text
+from maesil.store.label_classes import numbers_in
 from maesil.store.prepare import PrepareConfig, PrepareReport, prepare
 from maesil.store.scanstore import ScanStore
 
@@ -206,6 +208,50 @@ def test_prepare__tells_which_classes_it_found(tmp_path: Path, scan: Volume) -> 
     assert "class" not in prepare_text(made(tmp_path, replace(SETTINGS, labels=False))[0], tmp_path / "store")
 
 
+def test_numbers_in__copies_no_more_than_a_plane() -> None:
+    labels = np.zeros((100, 200, 200), dtype=np.uint16)
+    labels[7, 3, 5], labels[99] = 40000, 2
+    tracemalloc.start()
+    try:
+        assert numbers_in(labels) == {2, 40000}
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < labels.nbytes / 2
+
+
+def test_prepare__reads_no_labels_of_scans_that_are_there(
+    tmp_path: Path, scan: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    first, store = made(tmp_path)
+    monkeypatch.setattr("maesil.store.label_classes.open_array", None)
+    again, _ = made(tmp_path)
+    assert again.skipped == ("scans-a",)
+    assert again.classes == first.classes
+    metadata = json.loads((store.paths[0] / "scans" / "scans-a" / "labels" / "zarr.json").read_text())
+    assert metadata["attributes"] == {"maesil": {"numbers": [1, 2]}}
+
+
+def forget_numbers(store: ScanStore) -> None:
+    """Leaves the labels of a store as an earlier version wrote them."""
+    for path in (store.paths[0] / "scans").glob("*/labels/zarr.json"):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "attributes": {}}, indent=2))
+
+
+def test_prepare__records_the_numbers_of_labels_that_an_earlier_version_wrote(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    first, store = made(tmp_path)
+    path = store.paths[0] / "scans" / "scans-a" / "labels" / "zarr.json"
+    now = path.read_text()
+    forget_numbers(store)
+    again, same = made(tmp_path)
+    assert again.skipped == ("scans-a",)
+    assert again.classes == first.classes
+    assert path.read_text() == now
+    assert same.fingerprint == store.fingerprint, "it is the same store"
+
+
 def test_prepare__a_class_of_several_numbers_is_told(tmp_path: Path) -> None:
     for case, names in (("s0001", ("liver", "spleen")), ("s0002", ("aorta", "liver"))):
         folder = tmp_path / "scans" / case / "segmentations"
@@ -219,7 +265,7 @@ def test_prepare__a_class_of_several_numbers_is_told(tmp_path: Path) -> None:
 
 def test_prepare__labels_that_cannot_be_read_again_are_written_again(tmp_path: Path, scan: Volume) -> None:
     write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
-    made(tmp_path)
+    forget_numbers(made(tmp_path)[1])
     (shard,) = [
         path for path in (tmp_path / "store" / "scans" / "scans-a" / "labels" / "c").rglob("*") if path.is_file()
     ]

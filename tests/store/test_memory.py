@@ -37,6 +37,11 @@ def write_nifti(path: Path, hu: np.ndarray) -> None:
     path.write_bytes(gzip.compress(data, 1) if path.suffix == ".gz" else data)
 
 
+def write_labelled(path: Path, hu: np.ndarray) -> None:
+    write_nifti(path, hu)
+    write_nifti(path.with_name("scan_labels.nii"), (hu > 0).astype(np.int16))
+
+
 def write_itk(path: Path, hu: np.ndarray) -> None:
     image = SimpleITK.GetImageFromArray(hu)
     image.SetSpacing(SPACING[::-1])
@@ -57,6 +62,7 @@ FORMATS = {
     "nii": ("scan.nii", write_nifti, "spacing", 4),
     "nii-native": ("scan.nii", write_nifti, "native", 4),
     "nii-cube": ("scan.nii", write_nifti, "cube", 4),
+    "nii-labels": ("scan.nii", write_labelled, "native", 4),
     "nii.gz": ("scan.nii.gz", write_nifti, "spacing", 4),
     "mha-float64": ("scan.mha", of_type(write_itk, lambda hu: hu + np.float64(0.25)), "spacing", 4),
     "nrrd-float64": ("scan.nrrd", of_type(write_itk, lambda hu: hu.astype(np.float64)), "spacing", 6),
@@ -73,8 +79,8 @@ def test_prepare__memory_stays_under_four_times_the_volume(tmp_path: Path, kind:
     paths = []
     for size, shape in (("small", (40, 64, 64)), ("large", SHAPE)):
         (tmp_path / size).mkdir()
-        paths.append(tmp_path / size / name)
-        write(paths[-1], voxels(shape))
+        paths.append(tmp_path / size)
+        write(paths[-1] / name, voxels(shape))
     words = [sys.executable, str(SCRIPT), *map(str, paths), str(tmp_path / "store"), policy]
     done = subprocess.run(words, capture_output=True, text=True, timeout=250, check=False)
     assert done.returncode == 0, done.stderr

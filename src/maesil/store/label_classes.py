@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from maesil.datasets.labels import unnamed_label
+from maesil.files import read_json
+from maesil.store.collection import write_atomically
 from maesil.store.format import LABELS
 from maesil.store.location import kvstore_of
 from maesil.store.zarr3 import open_array, writing_context
+
+_NUMBERS = "numbers"
+"""Attribute of an array of labels: the numbers that have a voxel, without 0."""
 
 
 @dataclass(frozen=True)
@@ -31,22 +40,48 @@ class LabelClass:
     is_named: bool
 
 
-def numbers_in(scan: Path, edge: int) -> frozenset[int]:
+def numbers_in(labels: npt.NDArray[Any]) -> frozenset[int]:
+    """The numbers of labels that have a voxel, without 0; counted by planes, as counting copies what it counts."""
+    found = set[int]()
+    for plane in labels:
+        found.update(np.flatnonzero(np.bincount(plane.ravel())).tolist())
+    return frozenset(found - {0})
+
+
+def record_numbers(metadata: Mapping[str, Any], numbers: frozenset[int]) -> dict[str, Any]:
+    """The zarr.json of an array of labels, with the numbers that have a voxel: they are then known without reading it.
+
+    They are not in the scan's row, as that would make another store of one that was prepared before.
+    """
+    return {**metadata, "attributes": {**metadata["attributes"], "maesil": {_NUMBERS: sorted(numbers)}}}
+
+
+def stored_numbers(scan: Path, edge: int) -> frozenset[int]:
     """The numbers of a stored scan's labels that have a voxel, without 0.
+
+    Voxels are read only if an earlier version, which recorded no numbers, has written them; the numbers are then
+    recorded.
 
     Args:
         scan: Folder of the scan.
         edge: Number of planes that are read at once.
 
     Raises:
-        ValueError: The labels are missing or damaged.
+        OSError: The labels are missing.
+        ValueError: The labels are damaged.
     """
+    path = scan / LABELS / "zarr.json"
+    metadata = read_json(path)
+    recorded = metadata["attributes"].get("maesil", {}).get(_NUMBERS)
+    if recorded is not None:
+        return frozenset(recorded)
     stored = open_array(kvstore_of(scan / LABELS), "", writing_context())
-    found = set[int]()
-    for start in range(0, stored.shape[0], edge):
-        slab = np.asarray(stored[start : min(start + edge, stored.shape[0])].read().result())
-        found.update(np.flatnonzero(np.bincount(slab.ravel())).tolist())
-    return frozenset(found - {0})
+    planes = stored.shape[0]
+    slabs = (stored[start : min(start + edge, planes)].read().result() for start in range(0, planes, edge))
+    found = frozenset(number for slab in slabs for number in numbers_in(slab))
+    with suppress(OSError):  # a folder that takes no file: the next call counts again
+        write_atomically(path, json.dumps(record_numbers(metadata, found), indent=2))
+    return found
 
 
 def classes_among(scans: Iterable[tuple[Mapping[str, int], frozenset[int]]]) -> tuple[LabelClass, ...]:

@@ -18,6 +18,7 @@ from maesil.datasets.labels import image_files, structure_of, unnamed_label
 from maesil.errors import ScanError
 from maesil.store.arrays import blosc
 from maesil.store.format import LABELS
+from maesil.store.label_classes import numbers_in, record_numbers
 from maesil.store.settings import PrepareConfig
 from maesil.store.zarr3 import array_metadata, create_array, write_box, writing_context
 
@@ -46,21 +47,26 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
         array, names = _numbers(files[0], scan, source, config)
     else:
         array, names = _merged(files, scan, source, config)
+    array = _small(array)  # before resampling, which makes another array of this type
     volume = Volume(array, source).reorient("SPL")
-    placed = resample_to(volume, target, fill=0, order="nearest").array
-    dtype = np.uint8 if placed.max(initial=0) < 256 else np.uint16
-    packed = blosc("zstd", 3, "noshuffle", np.dtype(dtype).itemsize)
+    placed = _small(resample_to(volume, target, fill=0, order="nearest").array)
+    packed = blosc("zstd", 3, "noshuffle", placed.itemsize)
     chunk, shard = (config.chunk,) * 3, (config.shard,) * 3
-    metadata = array_metadata(target.shape, chunk, dtype, 0, packed, shard=shard)
-    stored = create_array(draft / LABELS, metadata, writing_context())
-    write_box(stored, (0, 0, 0), placed.astype(dtype, copy=False))
+    metadata = array_metadata(target.shape, chunk, placed.dtype, 0, packed, shard=shard)
+    stored = create_array(draft / LABELS, record_numbers(metadata, numbers_in(placed)), writing_context())
+    write_box(stored, (0, 0, 0), placed)
     return names
+
+
+def _small(array: Array) -> Array:
+    """Label numbers in the type that a store has them in: the smaller one that holds all of them."""
+    return array.astype(np.uint8 if array.max(initial=0) < 256 else np.uint16, copy=False)
 
 
 def _numbers(path: Path, scan: Scan, source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
     array = _read(path, source, config)
     named = _one_number_each(array, {**dict(scan.label_names), **config.named_labels()})
-    present = [int(number) for number in np.unique(array) if number]
+    present = sorted(numbers_in(array))
     marked = present if config.missing_labels == "unmarked" else named
     names = {name: number for number, name in sorted(named.items()) if number in marked}
     if not named and present == [1] and (structure := structure_of(path, scan)) is not None:
@@ -80,7 +86,7 @@ def _one_number_each(array: Array, named: dict[int, str]) -> dict[int, str]:
 
 def _merged(files: Sequence[Path], scan: Scan, source: Geometry, config: PrepareConfig) -> tuple[Array, dict[str, int]]:
     """Merges one file per structure into one array; where two overlap, the later name wins."""
-    array = np.zeros(source.shape, dtype=np.int16)
+    array = np.zeros(source.shape, dtype=np.uint8 if len(files) < 256 else np.uint16)
     numbers, found_in = dict[str, int](), set[str]()
     for place, path in enumerate(files, start=1):
         found = _read(path, source, config) > 0

@@ -35,7 +35,7 @@ from maesil.store.format import (
     multiscales,
     scan_path,
 )
-from maesil.store.label_classes import numbers_in
+from maesil.store.label_classes import stored_numbers
 from maesil.store.labels import write_labels
 from maesil.store.settings import PrepareConfig
 from maesil.store.shards import record_shards
@@ -188,7 +188,7 @@ def _marked(store: Path, row: dict[str, Any], config: PrepareConfig) -> frozense
     """The numbers of a stored scan's labels, if labels are wanted and it has some."""
     if not config.labels or "labels" not in row:
         return frozenset()
-    return numbers_in(scan_path(store, row["scan_id"]), config.shard)
+    return stored_numbers(scan_path(store, row["scan_id"]), config.chunk)
 
 
 def _damage(store: Path, scan: Scan, config: PrepareConfig, source: dict[str, Any], labels: str | None) -> str | None:
