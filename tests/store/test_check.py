@@ -135,7 +135,8 @@ def test_prepare__writes_again_what_is_lost(store: Path, scans: Path, hashes: Ha
     ((name, fault),) = report.repaired
     assert (name, report.prepared, report.skipped, report.changed) == ("set-a", ("set-a",), ("set-b",), ())
     assert "missing" in fault
-    assert f"set-a was damaged in the store, and is written again: {fault}" in prepare_text(report, store)
+    told = f"set-a ({scans / 'a.nii.gz'}) was damaged in the store, and is written again: {fault}"
+    assert told in prepare_text(report, store)
     assert prepare([scans], store, CONFIG, workers=0).repaired == ()
 
 
