@@ -178,10 +178,7 @@ def _already_there(
     if _damage(store, scan, config, source, labels) is not None:
         return None
     row = known if "arrays" in known else _recorded(scan_path(store, scan.scan_id), known, config)
-    try:
-        return Written(row, _reminder(row), marked=_marked(store, row, config))
-    except ValueError:  # its labels are damaged, and are written again
-        return None
+    return Written(row, _reminder(row), marked=_marked(store, row, config))
 
 
 def _marked(store: Path, row: dict[str, Any], config: PrepareConfig) -> frozenset[int]:
@@ -196,7 +193,16 @@ def _damage(store: Path, scan: Scan, config: PrepareConfig, source: dict[str, An
     known = stored_row(store, scan.scan_id)
     if known is None or not _is_current(known, source, scan.split, labels, config):
         return None
-    return fault_of(scan_path(store, scan.scan_id), known, config.shard)
+    return fault_of(scan_path(store, scan.scan_id), known, config.shard) or _fault_of_labels(store, known, config)
+
+
+def _fault_of_labels(store: Path, row: dict[str, Any], config: PrepareConfig) -> str | None:
+    """What is wrong with a stored scan's labels; None: nothing that keeps their numbers from being known."""
+    try:
+        _marked(store, row, config)
+    except ValueError:
+        return "its labels cannot be read"
+    return None
 
 
 def _is_current(
