@@ -145,6 +145,25 @@ def test_prepare__names_the_files_that_the_store_has_under_a_hash(sources: Path,
     assert str(second / "a.nii.gz") in Path(report.names or "").read_text()
 
 
+def test_prepare__prints_no_table_of_names_as_json(
+    sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It lists the files of hashed names, of earlier calls too; only its owner can read it."""
+    first = sources.rename(tmp_path / "Wu_Li")
+    second = tmp_path / "other" / "Wu_Li"
+    second.mkdir(parents=True)
+    (second / "a.nii.gz").write_bytes((first / "b.nii.gz").read_bytes())
+    words = ["--out", str(tmp_path / "store"), "--workers", "0", "--spacing-mm", "2", "--salt", "test", "--json"]
+    assert main(["prepare", str(first), *words]) == 0
+    capsys.readouterr()
+    assert main(["prepare", str(second), *words]) == 1
+    printed = capsys.readouterr().out
+    assert str(first) not in printed
+    told = json.loads(printed)
+    assert told["names"] == str(tmp_path / "store-names.private.csv")
+    assert [row["path"] for row in told["quarantined"]] == [str(second / "a.nii.gz")]
+
+
 def test_prepare__names_the_copy_of_a_series_that_it_takes(
     write_series: Callable[..., Path], tmp_path: Path, secrets: dict[str, str]
 ) -> None:

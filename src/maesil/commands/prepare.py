@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import tyro
 
 from maesil.commands.parsing import console, parse, print_json
 from maesil.screen import prepare_text, scan_bar
-from maesil.store.prepare import PrepareConfig
+from maesil.store.prepare import PrepareConfig, PrepareReport
 
 
 @dataclass(frozen=True)
@@ -54,5 +55,14 @@ def main(words: Sequence[str]) -> int:
         )
     screen.print(prepare_text(report, call.out), markup=False)
     if call.json:
-        print_json(asdict(report))
+        print_json(_told(report))
     return 1 if report.quarantined else 0
+
+
+def _told(report: PrepareReport) -> dict[str, Any]:
+    """The report without what only the private table of names may tell: the files of scans, of earlier calls too."""
+    told = asdict(report)
+    del told["places"]
+    for row in told["quarantined"]:
+        del row["other"]
+    return told
