@@ -145,6 +145,25 @@ def test_prepare__names_the_files_that_the_store_has_under_a_hash(sources: Path,
     assert str(second / "a.nii.gz") in Path(report.names or "").read_text()
 
 
+def test_prepare__tells_the_files_of_stored_scans_not_those_refused(sources: Path, tmp_path: Path) -> None:
+    first = sources.rename(tmp_path / "Wu_Li")
+    (first / "b.nii.gz").write_bytes((first / "a.nii.gz").read_bytes())
+    second = tmp_path / "other" / "Wu_Li"
+    second.mkdir(parents=True)
+    (second / "a.nii.gz").write_bytes((first / "c.nii.gz").read_bytes())
+    prepare([first], tmp_path / "store", CONFIG, workers=0)
+    report = prepare([second], tmp_path / "store", CONFIG, workers=0)
+    (names,), (refused,) = report.copies, report.quarantined
+    assert refused.path == str(second / "a.nii.gz")
+    assert {report.places[name] for name in names} == {str(first / "a.nii.gz"), str(first / "b.nii.gz")}
+    (line,) = [line for line in prepare_text(report, tmp_path / "store").splitlines() if "same bytes" in line]
+    assert str(second) not in line
+    (tmp_path / "moved").mkdir()
+    moved = first.rename(tmp_path / "moved" / "Wu_Li")
+    again = prepare([moved], tmp_path / "store", CONFIG, workers=0)
+    assert {again.places[name] for name in names} == {str(moved / "a.nii.gz"), str(moved / "b.nii.gz")}
+
+
 def test_prepare__prints_no_table_of_names_as_json(
     sources: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -55,7 +55,8 @@ class PrepareReport:
         names: File beside the store that says which scan has which of these names; None if there is none.
         notices: Notes on the labels of sources, such as regions that are not read; none if no labels are wanted.
         outputs: Paths of files that maesil itself wrote, and that are left out.
-        places: Map from scan to its file or folder: the scans of this call, and those of the table of hashed names.
+        places: Map from scan to its file or folder: the scans of this call, and those of the table of hashed names. A
+            stored scan has the file that it was made from, not another of its name that this call refused.
         taken_for_labels: Paths of label files that belong to no scan; a CT may be among them, as only names tell.
     """
 
@@ -171,8 +172,17 @@ def prepare(
         notices=tuple(notices),
         labelled=len(labelled),
         classes=classes_among(labelled),
-        places={**places, **{scan.scan_id: scan.place for scan in found.scans}},
+        places=_places(places, found, report, rows),
     )
+
+
+def _places(
+    table: Mapping[str, str], found: FoundScans, report: PrepareReport, rows: Sequence[Mapping[str, Any]]
+) -> dict[str, str]:
+    """Map from scan to its file or folder; of a stored scan, these are not the files of its name that were refused."""
+    stored = {row["scan_id"] for row in rows}
+    others = stored - {*report.prepared, *report.skipped, *report.kept}
+    return {**table, **{scan.scan_id: scan.place for scan in found.scans if scan.scan_id not in others}}
 
 
 def _report(
