@@ -6,6 +6,7 @@ import inspect
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -505,6 +506,20 @@ def test_datasets__prints_table_1_and_writes_the_list(
     assert main(["datasets", str(scans), "--out", str(other), "--table", str(tmp_path / "t.xlsx")]) == 2
     assert "a table can't be a '.xlsx' file" in capsys.readouterr().err
     assert not other.exists(), "refused before the work"
+
+
+def test_datasets__notes_about_all_sources_have_no_place(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "ct").mkdir()
+    shutil.copy(next(scans.glob("*.nii.gz")), tmp_path / "ct" / "a.nii.gz")
+    shutil.copy(tmp_path / "ct" / "a.nii.gz", tmp_path / "ct" / "b_seg.nii.gz")
+    assert main(["datasets", str(tmp_path / "ct"), "--splits.overrides", "nobody", "test"]) == 1
+    said = " ".join(capsys.readouterr().err.split())
+    assert "note: 1 file taken for labels because of the name or folder" in said
+    assert "note: the split 'val' is empty" in said
+    assert "cannot be used: no patient is called 'nobody'" in said
+    assert ": .:" not in said
 
 
 @pytest.mark.slow

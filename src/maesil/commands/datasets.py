@@ -122,6 +122,8 @@ def _print_problems(unified: Unified) -> None:
     for what, listed in (("cannot be used", unified.problems), ("note", unified.notices)):
         for problem in listed[:LISTED]:
             fix = f" ({problem.fix})" if problem.fix else ""
-            screen.print(f"{what}: {problem.path or problem.source}: {problem.told}{fix}", markup=False)
+            place = problem.path or problem.source
+            where = "" if place == "." else f"{place}: "  # "." is all sources
+            screen.print(f"{what}: {where}{problem.told}{fix}", markup=False)
         if len(listed) > LISTED:
             screen.print(f"{what}: {len(listed) - LISTED} more of this kind", markup=False)
