@@ -266,7 +266,7 @@ def test_compare__refuses_a_model_that_cannot_be_made_before_others_train(
 ) -> None:
     with pytest.raises(ConfigError, match="5 heads do not divide a width of 24") as refused:
         pipeline.compare(tiny_config, model_set("mean", "maesil:encoder_heads=5"), STEPS, tmp_path / "out")
-    assert refused.value.where == "model 'maesil:encoder_heads=5'"
+    assert refused.value.what.startswith("model 'maesil:encoder_heads=5': ")
     pipeline.pretrain(replace(tiny_config, train=replace(tiny_config.train, steps=1)), tmp_path / "run")
     preset = replace(tiny_config, init=str(tmp_path / "run"))
     with pytest.raises(CheckpointError, match="weights do not fit this model"):
@@ -291,11 +291,19 @@ def test_compare__says_before_it_trains_that_lpips_is_left_out(
     assert "warning: LPIPS is left out: no weights here; fetch them" in screen.export_text()
 
 
+def test_compare__names_the_weights_that_do_not_exist(tiny_config: RunConfig, tmp_path: Path) -> None:
+    config = replace(tiny_config, init=str(tmp_path / "nowhere"))
+    with pytest.raises(CheckpointError) as refused:
+        pipeline.compare(config, model_set("maesil"), STEPS, tmp_path / "out")
+    assert str(tmp_path / "nowhere") in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("setting", "named"),
     [
         ("superpatch=[64, 64, 64]", "model.superpatch"),
         ("data.window.low_hu=-500", "data.window"),
+        ("data.store=/elsewhere", "data.store"),
         ("data.holdout.by=superpatch", "data.holdout"),
     ],
 )

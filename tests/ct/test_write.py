@@ -10,8 +10,9 @@ from scipy.spatial.transform import Rotation
 from maesil.ct import write as module
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
+from maesil.ct.readers.nifti import description
 from maesil.ct.volume import Volume
-from maesil.ct.write import is_marked, nifti_ending, read_apart, sibling_path, write_nifti
+from maesil.ct.write import MARK, is_marked, nifti_ending, read_apart, sibling_path, write_nifti
 from maesil.errors import ConfigError, ScanError
 
 ORIENTATIONS = ["".join(letters) for axes in permutations(("SI", "PA", "LR")) for letters in product(*axes)]
@@ -140,6 +141,33 @@ def test_is_marked__a_damaged_file_has_no_mark(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:30])
     assert not is_marked(path)
     assert not is_marked(tmp_path / "absent.nii")
+
+
+@pytest.mark.parametrize("program", ["nibabel", "SimpleITK"])
+def test_is_marked__a_file_that_was_corrected_is_its_editor_s(program: str, tmp_path: Path) -> None:
+    """Both programs keep the mark in the header."""
+    path = tmp_path / "a_seg.nii.gz"
+    write_nifti(path, oblique_volume(dtype="uint8"), made_by="predict")
+    resave(path, program, add=0)
+    assert is_marked(path)
+    resave(path, program, add=1)
+    assert description(path).startswith(MARK)
+    assert not is_marked(path)
+    with pytest.raises(ConfigError, match="nothing says that maesil wrote it"):
+        read_apart(tmp_path / "scan.nii", (path,))
+
+
+def resave(path: Path, program: str, add: int) -> None:
+    if program == "nibabel":
+        image = nibabel.load(path)
+        nibabel.save(image.__class__(np.asarray(image.dataobj) + np.uint8(add), None, image.header), path)
+        return
+    read_image = SimpleITK.ReadImage(str(path))
+    changed = SimpleITK.GetImageFromArray(SimpleITK.GetArrayFromImage(read_image) + np.uint8(add))
+    changed.CopyInformation(read_image)
+    for key in read_image.GetMetaDataKeys():
+        changed.SetMetaData(key, read_image.GetMetaData(key))
+    SimpleITK.WriteImage(changed, str(path))
 
 
 def test_read_apart__knows_the_data_files_of_a_header(tmp_path: Path) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -9,6 +12,7 @@ from maesil.errors import ConfigError
 from maesil.models.eva import EvaAttention, EvaBlock, Rotary, rotation_of
 from maesil.models.initial import initialize, initialize_attention
 from maesil.models.mae import MAEConfig
+from maesil.presets import PRESETS
 
 
 def test_rotation__scores_depend_on_differences_of_places() -> None:
@@ -67,7 +71,23 @@ def test_initialize_attention__shares_queries_and_keys() -> None:
     assert torch.equal(attention.query.weight, attention.key.weight)
 
 
-@pytest.mark.parametrize(("width", "heads"), [(192, 3), (24, 3)])
-def test_config__refuses_heads_that_cannot_be_turned(width: int, heads: int) -> None:
-    with pytest.raises(ConfigError, match=f"{heads} heads of a width of {width} do not have a multiple of 6 channels"):
+@pytest.mark.parametrize(
+    ("width", "heads", "fix"),
+    [(192, 3, "encoder_heads 2"), (24, 3, "encoder_heads 2"), (64, 4, "encoder_width needs a multiple of 6")],
+)
+def test_config__refuses_heads_that_cannot_be_turned(width: int, heads: int, fix: str) -> None:
+    told = f"{heads} heads of a width of {width} do not have a multiple of 6 channels"
+    with pytest.raises(ConfigError, match=told) as raised:
         MAEConfig(encoder_block="eva", encoder_width=width, encoder_heads=heads)
+    assert raised.value.fix == fix
+
+
+@pytest.mark.parametrize(("preset", "heads"), [("base", 8), ("demo", 4), ("paper", 16)])
+def test_docs__name_the_heads_with_which_presets_have_these_blocks(preset: str, heads: int) -> None:
+    model = PRESETS[preset]().model
+    assert isinstance(model, MAEConfig)
+    assert replace(model, encoder_block="eva", encoder_heads=heads).encoder_block == "eva"
+    with pytest.raises(ConfigError):
+        replace(model, encoder_block="eva")
+    page = (Path(__file__).parents[2] / "docs" / "downstream.md").read_text()
+    assert f"`{preset}`: `--model.encoder-heads {heads}`" in page or f"`{preset}`: {heads}" in page

@@ -21,7 +21,7 @@ from maesil.config import RunConfig
 from maesil.ct.readers import read
 from maesil.encoder.card import Transfer
 from maesil.encoder.source import absolute_source, local_folder
-from maesil.errors import CheckpointError, ConfigError, DownloadError
+from maesil.errors import CheckpointError, ConfigError, DownloadError, ScanError
 from maesil.export.publish import Published, publish
 from maesil.files import read_json
 from maesil.runs import published as module
@@ -276,7 +276,12 @@ def test_view__by_the_name_of_published_weights(tmp_path: Path, monkeypatch: pyt
 
 
 def test_name__of_something_else_here_is_refused_and_of_a_copy_is_not(
-    run: Path, done: Published, release: Served, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: Path,
+    done: Published,
+    release: Served,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     here = tmp_path / "here"
     here.mkdir()
@@ -289,7 +294,13 @@ def test_name__of_something_else_here_is_refused_and_of_a_copy_is_not(
         assert f"give its whole path, {here / 'tiny'}" in str(refused.value)
     assert local_folder(str(here / "tiny")) == here / "tiny"
     assert local_folder("./tiny") == Path("tiny")
-    assert main(["report", "tiny"]) == 2, "a run is needed, so only the folder can be meant"
+    capsys.readouterr()
+    assert main(["report", "tiny"]) == 2
+    assert "either could be meant" not in capsys.readouterr().err, "a run is needed, so only the folder can be meant"
+    out = tmp_path / "rebuilt.nii.gz"
+    for said in ("./tiny", Path("tiny")):
+        with pytest.raises(ScanError):  # of the scan: which weights are meant is clear
+            pipeline.reconstruct(said, tmp_path / "absent.nii.gz", out)
     shutil.rmtree("tiny")
     shutil.copytree(done.folder, "tiny")
     assert maesil.load("tiny").card.step == 1

@@ -26,7 +26,7 @@ class Reconstruct:
       maesil reconstruct runs/base scan.nii.gz --out rebuilt.nii.gz --no-whole-scan
     """
 
-    run: tyro.conf.Positional[Path]
+    run: tyro.conf.Positional[str]
     """The run or checkpoint folder, or the name of published weights."""
     scan: tyro.conf.Positional[Path]
     """The scan: a file or DICOM folder."""

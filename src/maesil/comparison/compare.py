@@ -126,25 +126,26 @@ def require_trainable(spec: Spec, preset: RunConfig) -> None:
 
     Raises:
         CheckpointError: There are no such weights, or they do not fit.
-        ConfigError: A setting is unknown or invalid, or the model sees superpatches of another size, another window
-            or another split.
+        ConfigError: A setting is unknown or invalid, or the model has superpatches of another size, another store,
+            window or split.
     """
     config = spec.configure(preset)
-    for name, own, shared in (
-        ("model.superpatch", config.model.superpatch, preset.model.superpatch),
-        ("data.window", config.data.window, preset.data.window),
-        ("data.holdout", config.data.holdout, preset.data.holdout),
+    for name, own, shared, flags in (
+        ("model.superpatch", config.model.superpatch, preset.model.superpatch, "--model.superpatch 64 64 64"),
+        ("data.store", config.data.store, preset.data.store, "the store that the command is given"),
+        ("data.window", config.data.window, preset.data.window, "--data.window.low-hu, --data.window.high-hu"),
+        ("data.holdout", config.data.holdout, preset.data.holdout, "--data.holdout.by and others"),
     ):
         if own != shared:
             raise ConfigError(
                 f"{name} differs from the other models', and all are scored with one",
                 where=f"model '{spec.label}'",
-                fix=f"set it for all models (--{name}), or compare apart",
+                fix=f"set it for all models ({flags}), or compare apart",
             )
     try:
         started(config, make_model(config.model, config.masking))
     except (CheckpointError, ConfigError) as error:
-        raise type(error)(error.what, where=f"model '{spec.label}'", fix=error.fix) from error
+        raise type(error)(f"model '{spec.label}': {error.what}", where=error.where, fix=error.fix) from error
 
 
 def _seen(preset: RunConfig, store: ScanStore, regions: Sequence[Region], split: str) -> tuple[str]:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from maesil.ct.geometry import MAX_SHEAR
 from maesil.ct.readers import READERS, read, reader_of, require_there
-from maesil.ct.readers.nifti import description
+from maesil.ct.readers.nifti import description, stored_voxels
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.ct.volume import Volume
 from maesil.errors import ConfigError, ScanError
@@ -21,7 +23,10 @@ _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _SCANNER = 1
 
 MARK = "written by maesil "
-"""Beginning of the header's field descrip in files that commands write next to scans; the command's name follows."""
+"""Beginning of the header's field descrip in files that commands write next to scans.
+
+The command's name and a digest of the voxels follow: other programs keep the field when somebody corrects the file.
+"""
 MASK = "_maesil_mask"
 """End of the name of a file that says which voxels were masked: no collection's labels are named so."""
 
@@ -53,11 +58,15 @@ def write_nifti(path: str | Path, volume: Volume, *, made_by: str | None = None)
 
 
 def is_marked(path: Path) -> bool:
-    """Whether a file is NIfTI that a command of maesil wrote next to scans, according to its header."""
+    """Whether a file is NIfTI that a command of maesil wrote next to scans, and whose voxels nobody has changed since.
+
+    Files of others are told by their header alone; the voxels of one with the mark are read.
+    """
     if READERS["NIfTI"].ending_of(path.name) is None or not path.is_file():
         return False
     try:
-        return description(path).startswith(MARK)
+        told = description(path)
+        return told.startswith(MARK) and told.endswith(_digest(stored_voxels(path)))
     except Exception:  # libraries may raise anything for a damaged file, which reading it tells
         return False
 
@@ -163,8 +172,14 @@ def _write(path: Path, volume: Volume, made_by: str | None) -> None:
 
     image = _image(volume)
     if made_by is not None:
-        image.header["descrip"] = f"{MARK}{made_by}"
+        image.header["descrip"] = f"{MARK}{made_by}, voxels {_digest(np.asarray(image.dataobj))}"
     nibabel.save(image, path)
+
+
+def _digest(voxels: npt.NDArray[Any]) -> str:
+    """A short digest of voxels in the order of the file, whatever the byte order."""
+    little = np.asfortranarray(voxels.astype(voxels.dtype.newbyteorder("<"), copy=False))
+    return hashlib.blake2b(little.tobytes(order="F"), digest_size=8).hexdigest()
 
 
 def _image(volume: Volume) -> Any:

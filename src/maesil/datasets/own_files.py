@@ -17,7 +17,7 @@ NAMED = 5
 
 
 def is_output(path: Path) -> bool:
-    """Whether maesil wrote a file, judging by the mark in its header; a mask of tokens, also by its name."""
+    """Whether maesil wrote a file, and nobody changed it since; a mask of tokens is told by its name, too."""
     return stem_of(path.name).endswith(MASK) or is_marked(path)
 
 
@@ -47,9 +47,12 @@ def without_outputs(found: FoundScans) -> FoundScans:
 
 
 def outputs_text(outputs: Sequence[Path | str]) -> str:
-    """Which files are left out, as maesil wrote them, and how to read one as a scan."""
+    """Which files are left out, as maesil wrote them, and how to read one as a scan or as labels."""
     what = count_of(len(outputs), "file that maesil wrote is", "files that maesil wrote are")
-    return f"{what} left out: {some_of(list(map(str, outputs)), NAMED)}; to read one as a scan, give it by its own name"
+    return (
+        f"{what} left out: {some_of(list(map(str, outputs)), NAMED)}; to read one as a scan, give it by its own name; "
+        "to use one as labels, name it in the list that `maesil datasets --out` writes"
+    )
 
 
 def _others(paths: Iterable[Path], outputs: set[Path]) -> list[Path]:

@@ -40,7 +40,7 @@ def reconstruct(
     """Masks and reconstructs one scan; writes the reconstruction and the mask as NIfTI on the scan's own grid.
 
     Args:
-        run: A run or checkpoint folder, or the name of published weights.
+        run: A run or checkpoint folder; or, as text, the name of published weights.
         scan: The scan: a file or DICOM folder.
         out: The reconstruction in HU, .nii or .nii.gz; the mask goes to NAME_maesil_mask next to it.
         predicted: Use the network's prediction for the visible voxels, too; otherwise they are copied from the scan.
@@ -61,7 +61,7 @@ def reconstruct(
         ConfigError: `out` is not a NIfTI file name, cannot be written, is a file of the scan, or is there and was not
             written by maesil; the same holds for the file next to it.
     """
-    run = published(str(run)) if is_published(str(run)) else Path(run)
+    run = published(run) if isinstance(run, str) and is_published(run) else Path(run)
     scan, out = Path(scan), Path(out)
     mask_out = sibling_path(out, f"{MASK}{nifti_ending(out)}")
     loaded = load_run(run, checkpoint=checkpoint)

@@ -182,10 +182,13 @@ class EvaBlock(TransformerBlock):
 
 
 def check_heads(width: int, heads: int) -> None:
-    """Raises where heads cannot be rotated."""
-    if width % heads or (width // heads) % ROTATED:
-        raise ConfigError(
-            f"rotary positions turn pairs of channels with three axes: {heads} heads of a width of {width} do not have "
-            f"a multiple of {ROTATED} channels each",
-            fix="encoder_width 396 and encoder_heads 6 are those of nnU-Net's Primus-S",
-        )
+    """Raises where heads cannot be rotated, and names the nearest number of heads that can."""
+    fitting = [count for count in range(1, width // ROTATED + 1) if width % (count * ROTATED) == 0]
+    if heads in fitting:
+        return
+    nearest = min(fitting, key=lambda count: abs(count - heads), default=None)
+    raise ConfigError(
+        f"rotary positions turn pairs of channels with three axes: {heads} heads of a width of {width} do not have "
+        f"a multiple of {ROTATED} channels each",
+        fix=f"encoder_width needs a multiple of {ROTATED}" if nearest is None else f"encoder_heads {nearest}",
+    )

@@ -75,6 +75,15 @@ def description(path: Path) -> str:
     return bytes(_header(path)["descrip"].item()).rstrip(b"\0").decode("ascii", "replace")
 
 
+def stored_voxels(path: Path) -> npt.NDArray[Any]:
+    """The numbers in a file, before any slope and intercept; nibabel's exceptions of damaged files are passed on."""
+    import nibabel
+
+    image: Any = nibabel.load(path)
+    numbers: npt.NDArray[Any] = image.dataobj.get_unscaled()
+    return numbers
+
+
 def _header(path: Path) -> Any:
     """The header as a structure of nibabel, which has not changed any field."""
     from nibabel import Nifti1Header, Nifti2Header

@@ -36,7 +36,7 @@ from maesil.tasks.segmentation.label_efficiency_page import write_results
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.segmentation.rates import choose_rates, require_validation
 from maesil.tasks.segmentation.score import score_segmentation
-from maesil.tasks.segmentation.train import Ready, finetune_segmentation, ready_to_train
+from maesil.tasks.segmentation.train import finetune_segmentation, ready_to_train
 from maesil.tasks.segmentation.trials import Amount, Experiment, Trial
 from maesil.tasks.unread import refuse_in_segmentation
 from maesil.training.checkpoint_folder import checkpoint_folder, read_config
@@ -90,10 +90,8 @@ def compare_transfer(
     arms = {start: arm_of(config, scratch, start, rates) for start in STARTS}
     for amount, start in product(amounts, STARTS):
         refuse_in_segmentation(arms[start].settings(replace(config, labels=amount.limit(config.labels))))
-    ready = _ready(config, arms, amounts, out)
     searched = len(rates) > 1
-    if searched:
-        require_validation(ready)
+    _require_trainable(config, arms, amounts, out, searched=searched)
     with locked(out, LABEL_EFFICIENCY):
         _settle(config, scratch, rates, amounts, out)
         search = None
@@ -116,14 +114,17 @@ def compare_transfer(
         return experiment, page
 
 
-def _ready(config: FinetuneConfig, arms: Mapping[str, Arm], amounts: Sequence[Amount], out: Path) -> Ready:
-    """What the largest training needs; raises at once what would fail a trial hours later."""
+def _require_trainable(
+    config: FinetuneConfig, arms: Mapping[str, Arm], amounts: Sequence[Amount], out: Path, *, searched: bool
+) -> None:
+    """Raises at once what would fail a trial hours later, by what the largest training needs."""
     most = max(amounts, key=lambda amount: amount.scans or 0)
     config = replace(config, labels=most.limit(config.labels))
     ready = ready_to_train(arms[STARTS[0]].settings(config), begun=(out / EXPERIMENT).is_file())
     for arm in arms.values():  # a decoder may not fit the encoder's patches
         Segmenter(ready.backbone, len(ready.classes), arm.settings(config).model)
-    return ready
+    if searched:
+        require_validation(ready)
 
 
 def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -300,15 +301,24 @@ def predict(
     run, scan, out = Path(run), Path(scan), Path(out)
     names = sibling_path(out, "_classes.json")
     loaded = load_segmenter(run, checkpoint=checkpoint)
-    original = read_apart(scan, (out, names), replace=replace, series=series, options=options)
+    numbered = {str(number): name for number, name in enumerate(loaded.classes.names, start=1)}
+    outputs = (out,) if _says(names, numbered) else (out, names)
+    original = read_apart(scan, outputs, replace=replace, series=series, options=options)
     warn_of(doubts_about(original), scan)
     volume = conform(original, loaded.record["prepare"], where=scan)
     after = Windows(loaded.model, [volume.shape], progress).of(scan.name)
     found = segment(loaded.model, volume.array, after)
     write_nifti(out, _placed(found, volume.geometry, original.geometry), made_by="predict")
-    numbered = {str(number): name for number, name in enumerate(loaded.classes.names, start=1)}
     write_json(names, numbered)
     return out, names
+
+
+def _says(path: Path, wanted: object) -> bool:
+    """Whether a JSON file holds a value already, so that writing it changes nothing."""
+    try:
+        return bool(json.loads(path.read_text(encoding="utf-8")) == wanted)
+    except (OSError, ValueError):
+        return False
 
 
 def _placed(found: npt.NDArray[np.uint8], here: Geometry, there: Geometry) -> Volume:
