@@ -276,6 +276,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "axial decoder": {"decoder": "axial"},
     "windows decoder": {"decoder": "windows"},
     "overlapping head": {"head": "overlap"},
+    "EVA blocks": {"encoder_block": "eva", "encoder_heads": 16, "mlp_ratio": 8 / 3},
 }
 """Words in a contender's name to the options of `MAEConfig` that they stand for."""
 
@@ -293,6 +294,8 @@ CONTENDERS: dict[str, Callable[[Setting], Step]] = {
     "maesil, fp32, windows decoder": partial(ours, bf16=False, **OPTIONS["windows decoder"]),
     "maesil, bf16, windows decoder": partial(ours, bf16=True, **OPTIONS["windows decoder"]),
     "maesil, fp32, overlapping head": partial(ours, bf16=False, **OPTIONS["overlapping head"]),
+    "maesil, fp32, EVA blocks": partial(ours, bf16=False, **OPTIONS["EVA blocks"]),
+    "maesil, bf16, EVA blocks": partial(ours, bf16=True, **OPTIONS["EVA blocks"]),
 }
 REFERENCE = "MONAI, fp32"
 
@@ -443,6 +446,7 @@ COUNTED: dict[str, Callable[[Setting], Step]] = {
     "maesil, cross decoder, a quarter rebuilt": partial(ours, bf16=False, **FAST),
     "maesil, axial decoder": partial(ours, bf16=False, **OPTIONS["axial decoder"]),
     "maesil, windows decoder": partial(ours, bf16=False, **OPTIONS["windows decoder"]),
+    "maesil, EVA blocks": partial(ours, bf16=False, **OPTIONS["EVA blocks"]),
 }
 """Counts in fp32, where attention is one operator that the counter knows."""
 
