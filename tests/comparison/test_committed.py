@@ -858,6 +858,19 @@ def test_transfer__the_lab_notes_have_the_trials_of_the_recipe() -> None:
             assert f"| {' | '.join(map(str, cells))} | {dice:.3f} |" in notes
 
 
+def test_transfer__the_lab_notes_have_what_longer_pre_training_gains() -> None:
+    trials = json.loads((RESULTS / "transfer/recipe.json").read_text())["trials"]
+    longer = [trial for trial in trials if trial["start"].startswith("pre-trained, 14,000 steps")]
+    alike = {name: value for name, value in longer[0].items() if name not in ("start", "dice")}
+    (before,) = (trial["dice"] for trial in trials if trial == {"start": "pre-trained", **alike, "dice": trial["dice"]})
+    told = []
+    for trial in longer:
+        differences = [value - before[name] for name, value in trial["dice"].items()]
+        low, high = patient_interval(differences, list(before))
+        told.append(f"+ {sum(differences) / len(differences):.3f} ({low:.3f} to {high:.3f})")
+    assert " and ".join(told) in LAB.read_text()
+
+
 def test_transfer__pages_say_that_random_weights_catch_up() -> None:
     trials = json.loads((RESULTS / "transfer/recipe.json").read_text())["trials"]
     own, random = (trial["dice"] for trial in trials if trial["steps"] == 1600)

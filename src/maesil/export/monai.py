@@ -52,7 +52,7 @@ def write_monai(backbone: Backbone, transfer: Transfer, out: Path) -> str:
     if backbone.config.encoder_block != "vit":
         raise ConfigError(
             f"MONAI's ViT and UNETR have no blocks of kind '{backbone.config.encoder_block}': the weights do not fit",
-            fix="export to nnunet, huggingface, onnx or safetensors; or pre-train with --model.encoder-block vit",
+            fix="export to any other target; or pre-train with --model.encoder-block vit",
         )
     save_weights(vit_weights(backbone), out / VIT)
     notes: dict[str, Any] = {"vit": vit_settings(backbone)}
