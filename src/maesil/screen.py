@@ -7,8 +7,8 @@ from functools import partial
 from pathlib import Path
 
 from maesil.counts import count_of, some_of
-from maesil.datasets.find import SHOWN
 from maesil.datasets.labels import unclaimed_text
+from maesil.datasets.names import NAMED
 from maesil.datasets.own_files import outputs_text
 from maesil.progress import scan_bar
 from maesil.store.label_classes import LabelClass
@@ -16,7 +16,7 @@ from maesil.store.prepare import PrepareReport
 
 __all__ = ["prepare_text", "scan_bar"]
 
-NAMED = 10
+LISTED = 10
 """Number of label numbers without a name that are listed; more are counted."""
 
 
@@ -71,7 +71,7 @@ def _warnings_text(report: PrepareReport) -> list[str]:
         ),
     ]
     if report.namesakes:
-        named = some_of([_namesake_text(name, scans, told) for name, scans in report.namesakes], SHOWN)
+        named = some_of([_namesake_text(name, scans, told) for name, scans in report.namesakes], NAMED)
         lines.append(
             f"warning: patients of the same name in several datasets count as one: {named}; if they are "
             "different people, rename their files, or find their names with --patient-pattern"
@@ -99,7 +99,7 @@ def _classes_text(report: PrepareReport) -> list[str]:
     if unnamed := [str(one.number) for one in report.classes if not one.is_named]:
         have = count_of(len(unnamed), "label number has", "label numbers have")
         lines.append(
-            f"{have} no name: {some_of(unnamed, NAMED)}; to name them, run this again with --label-names FILE, "
+            f"{have} no name: {some_of(unnamed, LISTED)}; to name them, run this again with --label-names FILE, "
             'JSON {"1": "liver"} or CSV with the columns id and name'
         )
     return lines

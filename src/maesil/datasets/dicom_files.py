@@ -14,16 +14,13 @@ from maesil.counts import count_of
 from maesil.ct.readers.dicom_headers import is_dicom, is_directory, is_localizer, read_header
 from maesil.ct.readers.modality import modality_text
 from maesil.datasets.identity import IDENTITY_TAGS, Identities, identities_of
-from maesil.datasets.names import safe_name
+from maesil.datasets.names import NAMED, safe_name
 from maesil.datasets.naming import UNNAMED, Naming
 from maesil.datasets.scan import HASHED, Problem, Scan
 from maesil.errors import ScanError
 
 DERIVED = frozenset({"SEG", "RTSTRUCT", "RTPLAN", "RTDOSE", "SR", "PR", "KO", "REG", "DOC"})
 """Modalities of files that describe scans: they count as labels."""
-
-NAMED = 5
-"""Number of damaged files of a folder that are named one by one; more are counted."""
 
 LEAST_SPLIT = 3
 """Number of series of one slice each, in one folder, that must be slices of one series."""

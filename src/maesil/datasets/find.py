@@ -15,16 +15,13 @@ from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
-from maesil.datasets.names import ending_of
+from maesil.datasets.names import NAMED, ending_of
 from maesil.datasets.naming import Known, Naming, unknown
 from maesil.datasets.own_files import outputs_text, without_outputs
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.tree import EMPTY
 from maesil.errors import ConfigError
 from maesil.files import quoted
-
-SHOWN = 5
-"""Number of label files without a scan that are named."""
 
 
 def find_scans(
@@ -92,7 +89,7 @@ def _nothing(sources: Sequence[Path], found: Sequence[FoundScans]) -> ConfigErro
         return ConfigError("no scan was found", where=where, fix=f"readable: {readable()}")
     return ConfigError(
         f"no scan was found, only {count_of(len(taken_for_labels), 'file')} whose name or folder says that it holds "
-        f"labels: {', '.join(path.name for path in taken_for_labels[:SHOWN])}",
+        f"labels: {', '.join(path.name for path in taken_for_labels[:NAMED])}",
         where=where,
         fix=f"if it is a CT, rename it, or give it by its own name: {quoted(taken_for_labels[0])}",
     )

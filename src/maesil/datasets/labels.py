@@ -9,16 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from maesil.counts import count_of, some_of
-from maesil.datasets.names import ending_of, stem_of
+from maesil.datasets.names import NAMED, ending_of, stem_of
 from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError, reason
 from maesil.walk import files_in
 
 STRUCTURES = "segmentations"
 """TotalSegmentator's folder of a case in which every file is named after the structure that it marks."""
-
-NAMED = 5
-"""Number of files taken for labels that are named; more are counted."""
 
 _UNSAFE = re.compile(r"[^a-z0-9]+")
 _SUFFIX = re.compile(r"[._-](labels?|tumou?r|mask|seg|segmentation|gt)$", re.IGNORECASE)

@@ -9,14 +9,11 @@ from pathlib import Path
 from maesil.counts import count_of
 from maesil.datasets.dicom_files import looks_like_dicom
 from maesil.datasets.layout import Layout
-from maesil.datasets.names import ending_of, holds_labels
+from maesil.datasets.names import NAMED, ending_of, holds_labels
 from maesil.datasets.naming import Naming
 from maesil.datasets.own_files import is_output
 from maesil.datasets.scan import HASHED, FoundScans, Problem
 from maesil.walk import Unreadable, walk
-
-NAMED = 5
-"""Number of files that are named one by one; the others are counted."""
 
 
 def left_over(root: Path, layout: Layout, found: FoundScans, naming: Naming) -> tuple[list[Problem], list[Path]]:

@@ -13,6 +13,9 @@ from maesil.errors import ConfigError
 GENERIC_STEMS = frozenset({"ct", "image", "img", "volume", "scan", "imaging", "data"})
 """Generic file names: the case is then named after the folder (s0001/ct.nii.gz)."""
 
+NAMED = 5
+"""Most files of a kind that a message names; more are counted."""
+
 LONGEST_NAME = 120
 """Most characters of a name; file systems allow 255, and drafts and viewers add to it."""
 

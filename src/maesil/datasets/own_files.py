@@ -9,11 +9,8 @@ from pathlib import Path
 from maesil.counts import count_of, some_of
 from maesil.ct.write import MASK, is_marked
 from maesil.datasets.labels import STRUCTURES
-from maesil.datasets.names import stem_of
+from maesil.datasets.names import NAMED, stem_of
 from maesil.datasets.scan import FoundScans
-
-NAMED = 5
-"""Number of these files that are named; more are counted."""
 
 
 def is_output(path: Path) -> bool:
