@@ -30,7 +30,7 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         lines.append(_hidden_text(report))
     if report.labels:
         lines.append(f"{count_of(report.labels, 'label file')} skipped")
-    if report.classes:
+    if report.labelled is not None:
         lines += _classes_text(report)
     if report.taken_for_labels:
         lines.append(unclaimed_text(report.taken_for_labels))
@@ -89,9 +89,13 @@ def _namesake_text(patient: str, scans: Mapping[str, str], told: Callable[[str],
 
 
 def _classes_text(report: PrepareReport) -> list[str]:
-    """The label classes, those that no scan has, and how to name the numbers without a name."""
+    """How many scans have labels, the classes, those that no scan has, and how to name the numbers without a name."""
     found = [_class_text(one) for one in report.classes if one.scans]
-    scans = count_of(len(report.prepared) + len(report.skipped), "scan")
+    there = len(report.prepared) + len(report.skipped)
+    scans = count_of(there, "scan")
+    if not report.labelled:
+        why = "the label files found are of no scan, or hold no voxels" if report.labels else "no label file was found"
+        return [f"labels of 0 of {scans}: {why}"] if there else []
     has = f"labels of {report.labelled} of {scans}: {count_of(len(found), 'class', 'classes')}"
     lines = [f"{has}: {some_of(found)}" if found else has]
     if empty := [one.name for one in report.classes if not one.scans]:

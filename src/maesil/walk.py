@@ -65,6 +65,18 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in _listed(folder) if path.is_file()]
 
 
+def files_beginning(folder: Path, start: str) -> list[Path]:
+    """The regular files directly in a folder whose names begin so, in capitals or not; none if it cannot be listed.
+
+    Only these are looked at: a folder may have thousands of files, and be asked about each.
+    """
+    try:
+        named = [path for path in folder.iterdir() if path.name.lower().startswith(start.lower())]
+    except OSError:  # the folder of a file that is given may be hidden from this user
+        return []
+    return sorted(path for path in named if path.is_file())
+
+
 def folders_in(folder: Path) -> list[Path]:
     """The folders directly in a folder, sorted; none if it cannot be listed."""
     return [path for path in _listed(folder) if path.is_dir()]

@@ -59,6 +59,22 @@ def test_find_scans__a_file_that_is_named_itself_is_no_label(touch: Touch) -> No
     assert len(find_scans([touch("set/mask.nii.gz")]).scans) == 1
 
 
+def test_find_scans__a_scan_that_is_given_as_a_file_has_its_own_labels(touch: Touch, tmp_path: Path) -> None:
+    own = {touch(f"set/{name}") for name in ("P1_labels.nii.gz", "p1_tumour.nrrd")}
+    for name in ("P1_a_labels.nii.gz", "P10_labels.nii.gz", "P1_labels.json", "P1_labels_old.nii.gz", "labels.nii.gz"):
+        touch(f"set/{name}")
+    (tmp_path / "set" / "P1_mask.nii.gz").mkdir()
+    scan = touch("set/P1.nii.gz")
+    alone = find_scans([scan], "set")
+    assert set(alone.scans[0].labels) == own
+    assert (len(alone.scans), alone.labels, alone.taken_for_labels, alone.problems) == (1, 2, (), ())
+    folder = find_scans([tmp_path / "set"], "set")
+    assert alone.scans[0] in folder.scans
+    for sources in ([scan, tmp_path / "set"], [tmp_path / "set", scan]):
+        both = find_scans(sources, "set")
+        assert (both.scans, both.labels) == (folder.scans, folder.labels), "no label file is counted twice"
+
+
 def test_find_scans__a_scan_whose_name_says_labels_is_told(touch: Touch, tmp_path: Path) -> None:
     file = touch("set/liver-tumor.nii.gz")
     with pytest.raises(ConfigError, match="only 1 file whose name or folder says that it holds labels") as raised:

@@ -55,6 +55,13 @@ def test_find_scans__reads_a_file_of_maesil_that_is_given_by_name(folder: Path) 
     assert ([scan.path.name for scan in found.scans], found.outputs) == (["a_rebuilt.nii.gz"], ())
 
 
+def test_find_scans__labels_beside_a_file_are_not_those_that_maesil_wrote(folder: Path) -> None:
+    found = find_scans([folder / "a.nii.gz"])
+    assert [path.name for path in found.scans[0].labels] == ["a_labels.nii.gz"]
+    assert [path.name for path in found.outputs] == ["a_mask.nii.gz", "a_seg.nii.gz"]
+    assert (len(found.scans), found.labels, found.taken_for_labels) == (1, 1, ())
+
+
 def test_find_scans__labels_of_a_reconstruction_belong_to_no_scan(folder: Path) -> None:
     write_nifti(folder / "a_rebuilt_labels.nii.gz", VOLUME)
     assert [path.name for path in find_scans([folder]).taken_for_labels] == ["a_rebuilt_labels.nii.gz"]

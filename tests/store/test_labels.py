@@ -208,6 +208,21 @@ def test_prepare__tells_which_classes_it_found(tmp_path: Path, scan: Volume) -> 
     assert "class" not in prepare_text(made(tmp_path, replace(SETTINGS, labels=False))[0], tmp_path / "store")
 
 
+def test_prepare__tells_that_no_scan_has_labels(tmp_path: Path, scan: Volume) -> None:
+    said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
+    assert said[2:] == ["labels of 0 of 1 scan: no label file was found"]
+    write_nifti(tmp_path / "scans" / "other_labels.nii.gz", marks(scan, **BOXES))
+    said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
+    assert "labels of 0 of 1 scan: the label files found are of no scan, or hold no voxels" in said
+    assert "labels of" not in prepare_text(made(tmp_path, replace(SETTINGS, labels=False))[0], tmp_path / "store")
+
+
+def test_prepare__a_scan_that_is_given_as_a_file_has_labels(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    report, store = made(tmp_path, source="scans/a.nii.gz")
+    assert (report.labelled, report.labels, store.entries[0].labels) == (1, 0, {"label_1": 1, "label_2": 2})
+
+
 def test_numbers_in__copies_no_more_than_a_plane() -> None:
     labels = np.zeros((100, 200, 200), dtype=np.uint16)
     labels[7, 3, 5], labels[99] = 40000, 2

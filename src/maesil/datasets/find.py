@@ -72,12 +72,18 @@ def find_scans(
     return FoundScans(
         scans,
         problems,
-        labels=sum(one.labels for one in found),
+        labels=sum(one.labels for one in found) - _counted_again(found),
         notices=tuple(notice for one in found for notice in one.notices),
         matched=tuple(match for one in found for match in one.matched),
         taken_for_labels=tuple(path for one in found for path in one.taken_for_labels),
         outputs=tuple(sorted({path for one in found for path in one.outputs})),
     )
+
+
+def _counted_again(found: Sequence[FoundScans]) -> int:
+    """How often a scan's label files were counted for another source, too, as of a file and its folder."""
+    used = [{label for scan in one.scans for label in scan.labels} for one in found]
+    return sum(map(len, used)) - len(set[Path]().union(*used))
 
 
 def _nothing(sources: Sequence[Path], found: Sequence[FoundScans]) -> ConfigError:
@@ -101,9 +107,7 @@ def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
         match = Match(source, "manifest", f"a list of {count_of(len(scans), 'scan')} written by `maesil datasets`")
         return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
     kind, because = _layout_of(source, layout)
-    found = kind.find(source, naming)
-    if source.is_dir():  # a file that is given by name is read, whoever wrote it
-        found = without_outputs(found)
+    found = without_outputs(kind.find(source, naming), given=source)
     problems, outputs = left_over(source, kind, found, naming)
     match = Match(source, kind.name, because)
     return replace(found, problems=(*found.problems, *problems), outputs=(*found.outputs, *outputs), matched=(match,))

@@ -12,7 +12,7 @@ from maesil.counts import count_of, some_of
 from maesil.datasets.names import NAMED, ending_of, stem_of
 from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError, reason
-from maesil.walk import files_in
+from maesil.walk import files_beginning, files_in
 
 STRUCTURES = "segmentations"
 """TotalSegmentator's folder of a case in which every file is named after the structure that it marks."""
@@ -47,11 +47,20 @@ def unclaimed_text(files: Sequence[Path | str]) -> str:
 def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:
     """The label files of a scan in a plain folder: its name with a suffix, such as scan_labels.nii.gz."""
     stem = stem_of(scan.name).lower()
-    return tuple(
-        path
-        for path in candidates
-        if path.parent == scan.parent and _SUFFIX.sub("", stem_of(path.name)).lower() == stem != stem_of(path.name)
-    )
+    return tuple(path for path in candidates if path.parent == scan.parent and _labelled_stem(path) == stem)
+
+
+def labels_beside(scan: Path) -> tuple[Path, ...]:
+    """The label files of a scan that is given as a file, of which the folder was not looked through."""
+    beside = files_beginning(scan.parent, stem_of(scan.name))
+    return own_labels(scan, [path for path in beside if ending_of(path.name)])
+
+
+def _labelled_stem(path: Path) -> str | None:
+    """The name, in lower case, of the scan whose labels a file holds according to its suffix; None without one."""
+    stem = stem_of(path.name)
+    found = _SUFFIX.search(stem)
+    return stem[: found.start()].lower() if found else None
 
 
 def classes_of(scan: Scan) -> frozenset[str]:

@@ -18,14 +18,15 @@ def is_output(path: Path) -> bool:
     return stem_of(path.name).endswith(MASK) or is_marked(path)
 
 
-def without_outputs(found: FoundScans) -> FoundScans:
+def without_outputs(found: FoundScans, given: Path) -> FoundScans:
     """The scans and labels that maesil did not write; `outputs` lists the others.
 
-    A folder of structures is not looked into: it has a hundred files, and maesil writes none of this kind.
+    A file that is given by name is read, whoever wrote it. A folder of structures is not looked into: it has a hundred
+    files, and maesil writes none of this kind.
     """
     labels = [*found.taken_for_labels, *(path for scan in found.scans for path in scan.labels)]
     looked_at = {*(scan.path for scan in found.scans), *(path for path in labels if path.parent.name != STRUCTURES)}
-    outputs = {path for path in looked_at if is_output(path)}
+    outputs = {path for path in looked_at if path != given and is_output(path)}
     if not outputs:
         return found
     lone = [path for scan in found.scans if scan.path in outputs for path in scan.labels]

@@ -2,7 +2,7 @@
 
 Tree: anything. Volume files have the ending of a reader; any other file is checked for DICOM, and grouped by series.
 Files with "label", "mask" or "segmentation" in their name or folder count as labels; those named like a scan in the
-same folder plus a suffix (scan_labels.nii.gz) belong to that scan.
+same folder plus a suffix (scan_labels.nii.gz) belong to that scan, also if the scan alone is given.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from maesil.counts import count_of
 from maesil.ct.readers import readable
 from maesil.ct.readers.not_read import unread_format
 from maesil.datasets.dicom_files import dicom_scans
-from maesil.datasets.labels import own_labels
+from maesil.datasets.labels import labels_beside, own_labels
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import case_parts, ending_of, holds_labels, patient_name
 from maesil.datasets.naming import UNNAMED, Naming
@@ -49,7 +49,7 @@ class Tree(Layout):
         # A file that was given by name is read, whatever its name.
         kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
         series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], home, naming)
-        others = [path for path in volumes if path not in kept]
+        others = [path for path in volumes if path not in kept] if root.is_dir() else _beside(kept)
         own = [replace(_volume_scan(path, home, naming), labels=own_labels(path, others)) for path in kept]
         scans = (*own, *series)
         read = {file for scan in scans for file in (*scan.files, *scan.labels)}
@@ -62,6 +62,11 @@ class Tree(Layout):
     def owns(self, root: Path, path: Path) -> bool:
         """True for everything: a plain tree has no leftovers."""
         return True
+
+
+def _beside(given: Iterable[Path]) -> list[Path]:
+    """The label files of scans that were given by name, from their folder: nothing else of it was given."""
+    return [label for path in given for label in labels_beside(path)]
 
 
 def _unread(files: Iterable[Path]) -> list[Problem]:

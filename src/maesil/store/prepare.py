@@ -38,7 +38,7 @@ class PrepareReport:
         skipped: Scans that were already there, from the same bytes.
         quarantined: Sources that were left out, with reasons.
         labels: Number of label files that were skipped.
-        labelled: Number of scans in `prepared` and `skipped` that have labels in the store; 0 if none are wanted.
+        labelled: Number of scans in `prepared` and `skipped` that have labels in the store; None if none are wanted.
         classes: Classes of these labels, and in how many of these scans they are.
         changed: Scans in `prepared` that replaced an earlier version, because files, labels or settings had changed.
         replaced: Scans in `changed` whose earlier version was made from other files.
@@ -78,7 +78,7 @@ class PrepareReport:
     notices: tuple[str, ...] = ()
     taken_for_labels: tuple[str, ...] = ()
     repaired: tuple[tuple[str, str], ...] = ()
-    labelled: int = 0
+    labelled: int | None = None
     classes: tuple[LabelClass, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
@@ -170,7 +170,7 @@ def prepare(
         names=table,
         voxels=voxels(config.recorded()),
         notices=tuple(notices),
-        labelled=len(labelled),
+        labelled=len(labelled) if config.labels else None,
         classes=classes_among(labelled),
         places=_places(places, found, report, rows),
     )
