@@ -29,7 +29,10 @@ def test_count_of__is_singular_for_one(number: int, words: tuple[str, ...], expe
 
 def test_prepare_text__of_one_scan() -> None:
     text = prepare_text(PrepareReport(("a",), (), (), labels=1), Path("store"))
-    assert text.splitlines() == ["1 scan prepared, 0 already there: store", "1 label file skipped"]
+    assert text.splitlines() == [
+        "1 scan prepared, 0 already there: store",
+        "1 label file skipped, as --labels was not given",
+    ]
     spaced = prepare_text(PrepareReport(("a",), (), (), labels=0, voxels="2 mm isotropic"), Path("store"))
     assert spaced == "1 scan prepared, 0 already there, 2 mm isotropic: store"
 

@@ -29,7 +29,7 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     if report.hidden:
         lines.append(_hidden_text(report))
     if report.labels:
-        lines.append(f"{count_of(report.labels, 'label file')} skipped")
+        lines.append(_skipped_labels_text(report))
     if report.labelled is not None:
         lines += _classes_text(report)
     if report.taken_for_labels:
@@ -86,6 +86,15 @@ def _told(places: Mapping[str, str], name: str) -> str:
 
 def _namesake_text(patient: str, scans: Mapping[str, str], told: Callable[[str], str]) -> str:
     return f"{patient} ({'; '.join(f'{dataset}: {told(scan)}' for dataset, scan in scans.items())})"
+
+
+def _skipped_labels_text(report: PrepareReport) -> str:
+    """How many label files were not used, why, and that this takes no labels out of the store."""
+    skipped = f"{count_of(report.labels, 'label file')} skipped"
+    if report.labelled is not None:
+        return skipped
+    kept = f"; the store keeps the labels of {count_of(report.labels_kept, 'scan')}" if report.labels_kept else ""
+    return f"{skipped}, as --labels was not given{kept}"
 
 
 def _classes_text(report: PrepareReport) -> list[str]:

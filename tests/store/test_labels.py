@@ -392,6 +392,16 @@ def test_prepare__a_scan_that_is_written_again_keeps_its_labels(tmp_path: Path, 
     assert (report.prepared, bool(store.entries[0].labels)) == (("scans-a",), True)
 
 
+def test_prepare__tells_that_the_store_keeps_labels_that_are_not_asked_for(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    unwanted = replace(SETTINGS, labels=False)
+    skipped = "1 label file skipped, as --labels was not given"
+    assert skipped in prepare_text(made(tmp_path, unwanted)[0], tmp_path / "store").splitlines()
+    assert "--labels" not in prepare_text(made(tmp_path)[0], tmp_path / "store").replace("--label-names", "")
+    said = prepare_text(made(tmp_path, unwanted)[0], tmp_path / "store").splitlines()
+    assert f"{skipped}; the store keeps the labels of 1 scan" in said
+
+
 def test_prepare__labels_of_other_settings_are_not_lost(tmp_path: Path, scan: Volume) -> None:
     write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
     made(tmp_path, replace(SETTINGS, missing_labels="unmarked"))

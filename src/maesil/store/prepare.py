@@ -39,6 +39,7 @@ class PrepareReport:
         quarantined: Sources that were left out, with reasons.
         labels: Number of label files that were skipped.
         labelled: Number of scans in `prepared` and `skipped` that have labels in the store; None if none are wanted.
+        labels_kept: Number of scans of the store that keep their labels, if none are wanted; 0 if some are.
         classes: Classes of these labels, and in how many of these scans they are.
         changed: Scans in `prepared` that replaced an earlier version, because files, labels or settings had changed.
         replaced: Scans in `changed` whose earlier version was made from other files.
@@ -79,6 +80,7 @@ class PrepareReport:
     taken_for_labels: tuple[str, ...] = ()
     repaired: tuple[tuple[str, str], ...] = ()
     labelled: int | None = None
+    labels_kept: int = 0
     classes: tuple[LabelClass, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
@@ -171,6 +173,7 @@ def prepare(
         voxels=voxels(config.recorded()),
         notices=tuple(notices),
         labelled=len(labelled) if config.labels else None,
+        labels_kept=0 if config.labels else sum("labels" in row for row in rows),
         classes=classes_among(labelled),
         places=_places(places, found, report, rows),
     )
