@@ -47,6 +47,16 @@ def test_unify__makes_table_1_from_the_files(roots: list[Path]) -> None:
     assert all(len(cells) == len(HEADER) for cells in rows_of(unified.collections, unified.patients))
 
 
+def test_unify__numbers_without_a_name_are_not_counted_as_a_class(tmp_path: Path) -> None:
+    for name in ("a", "a_labels", "b", "b_mask", "b_tumour"):
+        nifti(tmp_path / "set" / f"{name}.nii.gz")
+    named, unnamed = (pipeline.datasets([tmp_path / "set" / f"{name}.nii.gz"]) for name in ("b", "a"))
+    assert [row.classes for row in (*named.collections, *unnamed.collections)] == [2, None]
+    both = pipeline.datasets([tmp_path / "set"])
+    assert both.collections[0].classes is None
+    assert rows_of(both.collections, both.patients)[0][HEADER.index("classes")] == "not read"
+
+
 def test_unify__says_how_often_training_draws_from_each(roots: list[Path]) -> None:
     splits = SplitConfig(fractions=(1.0, 0.0, 0.0))
     for weighting, shares in (("by-scan", [3 / 7, 3 / 7, 1 / 7]), ("by-dataset", [1 / 3] * 3)):

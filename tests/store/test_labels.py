@@ -312,7 +312,9 @@ def test_prepare__no_label_is_named_after_a_patient(tmp_path: Path) -> None:
         write_nifti(tmp_path / "scans" / f"{patient}.nii.gz", volume)
         write_nifti(tmp_path / "scans" / f"{patient}_mask.nii.gz", marks(volume, one=BOXES["low"]))
         write_nifti(tmp_path / "scans" / f"{patient}_tumour.nii.gz", marks(volume, one=BOXES["high"]))
-    assert {len(classes_of(scan)) for scan in find_scans([tmp_path / "scans"], salt="test").scans} == {2}
+    assert {classes_of(scan) for scan in find_scans([tmp_path / "scans"], salt="test").scans} == {
+        frozenset({"mask", "tumour"})
+    }
     _, store = made(tmp_path)
     assert [entry.labels for entry in store.entries] == [{"mask": 1, "tumour": 2}] * 2
 

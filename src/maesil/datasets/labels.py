@@ -63,19 +63,22 @@ def _labelled_stem(path: Path) -> str | None:
     return stem[: found.start()].lower() if found else None
 
 
-def classes_of(scan: Scan) -> frozenset[str]:
+def classes_of(scan: Scan) -> frozenset[str] | None:
     """The structures that a scan's labels mark, according to the names of their numbers or files.
 
-    A file whose numbers have no names counts as one structure, as does a reader's XML (nodules).
+    None if no name tells them: only the voxels of a file say which numbers are in it. A reader's XML marks nodules, one
+    structure.
     """
     if scan.label_names:
         return frozenset(name for _, name in scan.label_names)
     files = image_files(scan.labels)
-    if len(files) > 1:
+    if len(files) == 1 and files[0].parent.name != STRUCTURES:
+        return None
+    if files:
         return frozenset(
             structure_of(path, scan) or unnamed_label(place) for place, path in enumerate(sorted(files), start=1)
         )
-    return frozenset({"unnamed"} if scan.labels else ())
+    return frozenset({"nodule"} if scan.labels else ())
 
 
 def without_image(folder: Path, used: Iterable[Path], root: Path) -> list[Problem]:

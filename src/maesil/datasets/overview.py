@@ -30,7 +30,7 @@ class Overview:
         slice_mm: Smallest, median and largest distance between slices.
         slices: Smallest, median and largest number of slices.
         labelled: Number of scans with labels.
-        classes: Number of structures that its labels mark; 1 if the numbers in a file have no names.
+        classes: Number of structures that its labels mark; None if names do not tell them all, as voxels are not read.
         splits: Numbers of scans in train, val and test.
         drawn: Share of the draws in training, 0 to 1, estimated from headers.
         weighting: Weighting of that share, in words.
@@ -45,11 +45,14 @@ class Overview:
     slice_mm: tuple[float, float, float]
     slices: tuple[float, float, float]
     labelled: int
-    classes: int
+    classes: int | None
     splits: tuple[int, int, int]
     drawn: float
     weighting: str
 
+
+UNREAD = "not read"
+"""The cell of what only voxels say."""
 
 HEADER = (
     "dataset", "layout", "region", "scans", "patients", "in-plane mm", "slice distance mm", "slices", "labelled scans",
@@ -118,11 +121,18 @@ def _overview(
         slice_mm=_span([fact.slice_mm for fact in known]),
         slices=_span([float(fact.slices) for fact in known]),
         labelled=sum(bool(scan.labels) for scan in scans),
-        classes=len(frozenset[str]().union(*map(classes_of, scans))),
+        classes=_classes(scans),
         splits=(*(sum(scan.split == split for scan in scans) for split in SPLITS),),  # type: ignore[arg-type]
         drawn=drawn,
         weighting=weighting,
     )
+
+
+def _classes(scans: Sequence[Scan]) -> int | None:
+    """Number of structures of all scans; None if it is not known of one."""
+    classes = [classes_of(scan) for scan in scans]
+    known = [names for names in classes if names is not None]
+    return len(frozenset[str]().union(*known)) if len(known) == len(classes) else None
 
 
 def rows_of(collections: Sequence[Overview], patients: int) -> list[tuple[str, ...]]:
@@ -143,7 +153,7 @@ def rows_of(collections: Sequence[Overview], patients: int) -> list[tuple[str, .
             _text(row.slice_mm, 2),
             _text(row.slices, 0),
             f"{row.labelled:,}",
-            f"{row.classes}",
+            UNREAD if row.classes is None else f"{row.classes}",
             " / ".join(map(str, row.splits)),
             f"{row.drawn:.1%} {row.weighting}",
         )
