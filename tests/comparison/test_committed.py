@@ -531,6 +531,7 @@ def test_sharper__the_page_has_the_trials_of_1000_steps() -> None:
         "rotary positions": ("rotary", f"{plain}:rotary=true"),
         "inner levels": ("levels", f"{plain}:levels=true"),
         "mixed masks": ("mixed", f"{plain}:masking.name=mixed"),
+        "EVA blocks": ("eva", f"{plain}:encoder_block=eva:encoder_heads=4:mlp_ratio=2.6666666666666665"),
     }
     own = masked_by_scan(RESULTS / "sharper/thousand/plain/scores.jsonl", plain)
     for shown, (folder, model) in trials.items():
