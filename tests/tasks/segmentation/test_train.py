@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -15,6 +16,7 @@ from typing import Literal
 import nibabel
 import numpy as np
 import pytest
+from rich.console import Console
 
 from backbones import small_backbone, small_card
 from conftest import TINY_MODEL
@@ -374,6 +376,27 @@ def test_finetune__a_class_that_is_marked_in_some_scans_only(config: FinetuneCon
     assert math.isnan(dark["dice"])
     assert "dark" not in (tmp_path / "run" / "table.md").read_text().split("| bright |")[0]
     assert math.isfinite(validation_dice(tmp_path / "run", store)["scans-c"])
+
+
+def test_finetune__names_the_classes_and_those_that_are_left_out(config: FinetuneConfig, tmp_path: Path) -> None:
+    data = replace(config.data, store=partly_marked(tmp_path, "unmarked"))
+    config = replace(config, data=data, train=replace(config.train, steps=1))
+    left_out = (
+        "1 class: bright; left out, as some scans do not mark them: dark "
+        "(--labels.partial with --labels.classes takes them)\n"
+    )
+    assert words_of(config, tmp_path / "run").startswith(left_out)
+    chosen = replace(config, labels=LabelsConfig(classes=("bright",)))
+    assert words_of(chosen, tmp_path / "chosen").startswith("1 class: bright\n"), "somebody left out the other"
+    everything = replace(config, labels=LabelsConfig(partial=True))
+    assert words_of(everything, tmp_path / "all").startswith("2 classes: bright, dark\n")
+
+
+def words_of(config: FinetuneConfig, run: Path) -> str:
+    """What a fine-tuning prints."""
+    said = io.StringIO()
+    pipeline.finetune_segmentation(config, run, console=Console(file=said, soft_wrap=True))
+    return said.getvalue()
 
 
 def test_require_validation__counts_scans_with_some_of_the_classes(config: FinetuneConfig, tmp_path: Path) -> None:

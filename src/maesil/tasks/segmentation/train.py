@@ -14,6 +14,7 @@ from rich.console import Console
 
 from maesil import __version__
 from maesil.catalog import NONE
+from maesil.counts import count_of
 from maesil.encoder.card import Transfer
 from maesil.encoder.source import absolute_source
 from maesil.encoder.start import decay_of, starting_point
@@ -67,12 +68,13 @@ def finetune_segmentation(
         StoreError: The store has no labels, or a split has no labelled scan.
         CheckpointError: There is no such encoder.
     """
-    run = Path(run)
+    run, screen = Path(run), console or Console(quiet=True)
     ready = ready_to_train(config, begun=bool(steps_done(run)))
     with locked(run, SEGMENTATION):
         if is_first_rank():
             settle(ready.config, run, ready.store.fingerprint)
-        bar = LiveProgress(console or Console(quiet=True), "fine-tuning", progress)
+        screen.print(_classes_text(ready), markup=False)
+        bar = LiveProgress(screen, "fine-tuning", progress)
         return _continue(ready, run, bar)
 
 
@@ -136,6 +138,20 @@ def _continue(ready: Ready, run: Path, bar: LiveProgress) -> Outcome:
     module = SegmentationModule(model, config.train, config.data.flip_axes, augmenter, config.seed)
     status = fit(module, data, job, efficiency, bar)
     return Outcome(status, run, steps_done(run), config.train.steps)
+
+
+def _classes_text(ready: Ready) -> str:
+    """The classes, and those that were left out though nobody chose among them."""
+    names = ready.classes.names
+    text = f"{count_of(len(names), 'class', 'classes')}: {', '.join(names)}"
+    found = {name for entry in ready.store.entries for name in entry.labels or ()}
+    others = sorted(found.difference(names))
+    if ready.config.labels.classes or not others:
+        return text
+    return (
+        f"{text}; left out, as some scans do not mark them: {', '.join(others)} "
+        "(--labels.partial with --labels.classes takes them)"
+    )
 
 
 def _open(config: FinetuneConfig) -> ScanStore:
