@@ -371,6 +371,14 @@ def test_read_dicom__real_tilted_head_is_straightened_on_request(data_dir: Path)
             assert hu.min() - 1 <= nearest <= hu.max() + 1
 
 
+@pytest.mark.parametrize("given", [ReadOptions(), ReadOptions(resample_tilt=True), ReadOptions(resample_uneven=True)])
+def test_read_dicom__of_a_tilted_uneven_series_names_both_flags(given: ReadOptions, data_dir: Path) -> None:
+    """Either flag alone is refused: who follows the advice should not be sent to the other one."""
+    with pytest.raises(ScanError, match="unevenly spaced") as caught:
+        read(data_dir / "dicom" / "ge_head_uneven", options=given)
+    assert "--resample-tilt --resample-uneven" in str(caught.value.fix)
+
+
 def test_read_dicom__real_series_is_simpleitks(data_dir: Path) -> None:
     folder = data_dir / "dicom" / "crlm_1004"
     volume = read(folder)

@@ -182,11 +182,14 @@ def _tilt(along: Array, lean: Array, uneven: bool, options: ReadOptions) -> tupl
     degrees = float(np.degrees(np.arctan(np.linalg.norm(lean))))
     if options.resample_tilt:
         return (f"the gantry tilt of {degrees:.1f} degrees was undone by moving the slices sideways",)
-    raise ScanError(
-        f"gantry tilt: the slices are shifted sideways, and the stack leans by {degrees:.1f} degrees"
-        + (" and its slices are unevenly spaced" if uneven else ""),
-        fix="undo the tilt by moving the slices: --resample-tilt",
-    )
+    what = f"gantry tilt: the slices are shifted sideways, and the stack leans by {degrees:.1f} degrees"
+    if uneven:
+        raise ScanError(
+            f"{what} and its slices are unevenly spaced",
+            fix="undo the tilt by moving the slices, and resample them by their positions: "
+            f"--resample-tilt --resample-uneven (gaps up to {MOST_GAP_MM:g} mm)",
+        )
+    raise ScanError(what, fix="undo the tilt by moving the slices: --resample-tilt")
 
 
 def _even(along: Array) -> Array:
@@ -210,7 +213,9 @@ def _unevenness(ordered: Sequence[Slice], along: Array, options: ReadOptions) ->
     spread = f"gaps of {gaps.min():.2f} to {gaps.max():.2f} mm"
     if options.resample_uneven and gaps.max() <= MOST_GAP_MM:
         return (f"the slices are unevenly spaced ({spread}); they were resampled to every {np.median(gaps):.2f} mm",)
-    missing = _missing(along)
+    # With an undone tilt, the flag alone would be refused for the tilt.
+    flags = "--resample-tilt --resample-uneven" if options.resample_tilt else "--resample-uneven"
+    missing = _missing(along, flags)
     if missing is not None:
         raise missing
     mixed = mixed_settings(ordered)
@@ -218,12 +223,12 @@ def _unevenness(ordered: Sequence[Slice], along: Array, options: ReadOptions) ->
     off = float(np.abs(along - _even(along)).max())
     raise ScanError(
         f"the slices are unevenly spaced: {spread}, up to {off:.2f} mm off an even grid{kinds}",
-        fix=f"resample them by their positions: --resample-uneven (gaps up to {MOST_GAP_MM:g} mm); or accept more: "
+        fix=f"resample them by their positions: {flags} (gaps up to {MOST_GAP_MM:g} mm); or accept more: "
         "--slice-tolerance-mm",
     )
 
 
-def _missing(along: Array) -> ScanError | None:
+def _missing(along: Array, flags: str) -> ScanError | None:
     """The error that says how many slices are missing; None if the gaps are not multiples of one distance."""
     gaps = np.diff(along)
     usual = float(np.median(gaps[gaps < 1.5 * gaps.min()]))
@@ -234,7 +239,7 @@ def _missing(along: Array) -> ScanError | None:
     return ScanError(
         f"{count} missing: gaps of up to {gaps.max():.2f} mm where {usual:.2f} mm is usual, "
         f"the widest {along[int(np.argmax(gaps))]:.1f} mm after the first slice",
-        fix=f"export the whole series again, or fill gaps up to {MOST_GAP_MM:g} mm with --resample-uneven",
+        fix=f"export the whole series again, or fill gaps up to {MOST_GAP_MM:g} mm with {flags}",
     )
 
 
