@@ -441,7 +441,9 @@ def test_pretrain__a_run_alone_resumes_with_its_own_settings(
     assert main(["pretrain", f"--run={run}"]) == 0
     assert "already finished at step 2" in capsys.readouterr().err
     assert main(["pretrain", "--run", str(run), "--seed", "3"]) == 2
-    assert "other settings: seed" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "other settings: seed" in said
+    assert "another --run (for `maesil demo`: --out);" in said, "a preset is called demo, too"
 
 
 @pytest.mark.parametrize("words", [["-c", "import maesil"], ["-m", "maesil", "--help"]])

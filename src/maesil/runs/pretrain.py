@@ -257,9 +257,9 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
         return [*(f"{key} {was.get(key)} -> {is_now.get(key)}" for key in keys), *devices]
 
     fix = (
-        "resume with the same settings (--run alone takes the run's own), or give another --run (for demo: --out); "
-        "--train.steps may become larger, and --data.store may name a copy of the store with the same manifest; on "
-        "another number of devices, adapt --train.batch or --train.accumulate"
+        "resume with the same settings (--run alone takes the run's own), or give another --run (for `maesil demo`: "
+        "--out); --train.steps may become larger, and --data.store may name a copy of the store with the same "
+        "manifest; on another number of devices, adapt --train.batch or --train.accumulate"
     )
     if is_first_rank():
         claim(kept, to_dict(config), holds="a run", fix=fix, changed=changed)
