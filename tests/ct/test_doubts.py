@@ -197,6 +197,16 @@ def test_check__of_a_folder_without_ct(tmp_path: Path, capsys: pytest.CaptureFix
     assert main(["check", str(tmp_path)]) == 0, "what is no CT is left out"
 
 
+def test_check__of_labels_alone_has_the_exit_code_of_its_help(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nifti(tmp_path / "ct_labels.nii.gz", trunk())
+    assert main(["check", str(tmp_path)]) == 2
+    assert "no scan was found" in capsys.readouterr().err
+    main(["check", "--help"])
+    assert "2: no scan was found" in " ".join(capsys.readouterr().out.split())
+
+
 def test_check__of_a_scan_without_a_decoder_goes_on(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

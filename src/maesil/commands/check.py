@@ -24,7 +24,7 @@ class Check:
     Values that are not Hounsfield units (windowed to 0..1 or 0..255, stored with an offset) and axes that seem to be
     exchanged are named, with what to do. One scan gets its facts; several, or a folder of them, get a line each; what
     is no CT, copies and labels are left out. Exit code 0: nothing speaks against the scans; 1: something does, what may
-    be a scan cannot be read, or there is no scan to check.
+    be a scan cannot be read, or all that was found is no CT; 2: no scan was found, or the call is invalid.
 
     Examples:
       maesil check scan.nii.gz
