@@ -58,6 +58,7 @@ def test_help__every_command_has_examples(command: str, capsys: pytest.CaptureFi
     assert main([command, "--help"]) == 0
     shown = capsys.readouterr().out
     assert "Examples:" in shown
+    assert "\n\n\n" not in shown.split("Examples:")[0], "a paragraph that starts with no letter"
     assert f"maesil {command}" in shown
 
 
@@ -103,7 +104,7 @@ def test_errors__a_command_alone_says_what_is_missing(
     assert "Traceback" not in said
 
 
-@pytest.mark.parametrize("command", ["check", "evaluate", "compare"])
+@pytest.mark.parametrize("command", ["check", "evaluate", "compare", "compare-transfer", "publish"])
 def test_help__wraps_its_paragraphs(
     command: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,9 +18,9 @@ from maesil.tasks.segmentation.trials import Amount
 class CompareTransfer:
     """Does pre-training help? Segmentation from a pre-trained encoder and from random weights, by amount of labels.
 
-    Both use equal steps, the same labelled superpatches, the same test scans and several seeds. Writes a table (.md,
-    .tex, .csv), a curve with intervals, every score and a page. The same command continues an interrupted experiment.
-    Exit status 1: a trial failed; the others are in the table.
+    Both use equal steps, the same labelled superpatches, the same test scans and several seeds. Writes a table (as .md,
+    as .tex and as .csv), a curve with intervals, every score and a page. The same command continues an interrupted
+    experiment. Exit status 1: a trial failed; the others are in the table.
 
     Lower blocks of the pre-trained encoder learn more slowly (--model.layer-decay); random weights learn at one rate
     in all layers (--scratch.layer-decay). With --rates, each start uses the learning rate that scores best for it on

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Doctor:
     """Show what is installed: versions, devices, memory, optional packages, metric weights, the sample CT.
 
-    --privacy searches a store, a run or an export for what its sources say about patients: values of DICOM headers, and
-    names of files and folders. Exit status 1: something is repeated.
+    With --privacy, a store, a run or an export is searched for what its sources say about patients: values of DICOM
+    headers, and names of files and folders. Exit status 1: something is repeated.
 
     Examples:
       maesil doctor

@@ -25,7 +25,8 @@ from maesil.screen import scan_bar
 class Evaluate:
     """Score a run on held-out scans, next to models that learn nothing: {untrained}.
 
-    --reading names the protocol: {readings}. Its settings are flags; values of --protocol.masks: {maskings}.
+    The protocol that --reading names is one of {readings}. Its settings are flags; values of --protocol.masks:
+    {maskings}.
 
     Writes RUN/evaluation/SPLIT/: scores.jsonl (one row per scan, model, metric and region) and the table as .md, .tex
     and .csv. Scores on another store than the run's are in SPLIT-store-FINGERPRINT/; `maesil report` shows both. Scores

@@ -16,8 +16,9 @@ from maesil.commands.parsing import parse
 class Publish:
     """Write a run's weights for others: fp16, at most 30 MB, with card, licences and checksums.
 
-    `maesil.load("NAME")` loads the folder src/maesil/weights/NAME after its digest, which this command prints, is added
-    to src/maesil/runs/published.json. If the decoder fits too, every command that takes a run takes the folder.
+    The folder src/maesil/weights/NAME is loaded by `maesil.load("NAME")` after its digest, which this command prints,
+    is added to src/maesil/runs/published.json. If the decoder fits too, every command that takes a run takes the
+    folder.
 
     Examples:
       maesil publish runs/small --out src/maesil/weights/small --about small.md
