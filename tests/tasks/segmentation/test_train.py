@@ -360,8 +360,12 @@ def test_finetune__a_class_that_is_marked_in_some_scans_only(config: FinetuneCon
     assert annotated(ScanStore(store), (), partial=True)[0].names == ("bright", "dark")
     labels = LabelsConfig(classes=("bright", "dark"))
     config = replace(config, data=replace(config.data, store=store), labels=labels)
-    with pytest.raises(StoreError, match="no labelled scan is in the split 'test'"):
+    with pytest.raises(
+        StoreError, match=r"no test scan marks all of: bright, dark \(dark is missing in scans-d\)"
+    ) as refused:
         pipeline.finetune_segmentation(config, tmp_path / "none")
+    assert "--labels.partial" in str(refused.value.fix)
+    assert "overrides" not in str(refused.value.fix)
     config = replace(
         config,
         labels=replace(labels, partial=True),
@@ -376,6 +380,18 @@ def test_finetune__a_class_that_is_marked_in_some_scans_only(config: FinetuneCon
     assert math.isnan(dark["dice"])
     assert "dark" not in (tmp_path / "run" / "table.md").read_text().split("| bright |")[0]
     assert math.isfinite(validation_dice(tmp_path / "run", store)["scans-c"])
+
+
+def test_divide__says_which_class_the_scans_of_a_split_lack(config: FinetuneConfig, tmp_path: Path) -> None:
+    store = ScanStore(partly_marked(tmp_path, "unmarked"))
+    overrides = {"a": "train", "b": "test", "c": "test", "d": "train"}
+    patients = replace(config.data.holdout.patients, overrides=overrides)
+    data = replace(config.data, holdout=replace(config.data.holdout, patients=patients))
+    config = replace(config, data=data, labels=LabelsConfig(classes=("bright", "dark")))
+    _, scans = annotated(store, ("bright", "dark"))
+    lacking = r"no training scan marks all of: bright, dark \(dark is missing in scans-a, scans-d\)"
+    with pytest.raises(StoreError, match=lacking):
+        divide(store, scans, config, (32, 32, 32))
 
 
 def test_finetune__names_the_classes_and_those_that_are_left_out(config: FinetuneConfig, tmp_path: Path) -> None:

@@ -6,13 +6,13 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.datasets.splits import SplitConfig, rank_of
 from maesil.errors import ConfigError, StoreError
 from maesil.sampling.config import DataConfig
 from maesil.sampling.regions import Region, regions_of
 from maesil.shapes import Shape3
-from maesil.store.scanstore import ScanStore
+from maesil.store.scanstore import ScanEntry, ScanStore
 from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
 from maesil.tiling import Tile
 
@@ -46,7 +46,7 @@ def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, super
     """
     data = folded(store, scans, config)
     val = _labelled(store, scans, data, superpatch, "val")
-    train, test = (_required(store, scans, data, superpatch, split) for split in ("train", "test"))
+    train, test = (_required(store, scans, data, superpatch, split, config.labels) for split in ("train", "test"))
     return Division(limited(train, config.labels, config.seed), val, test, data)
 
 
@@ -60,7 +60,7 @@ def regions_to_test(
         ConfigError: There are fewer patients than folds.
     """
     data = folded(store, scans, config)
-    return _required(store, scans, data, superpatch, "test")
+    return _required(store, scans, data, superpatch, "test", config.labels)
 
 
 def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> DataConfig:
@@ -113,16 +113,35 @@ def _inside(region: Region, tile: Tile) -> Tile:
 
 
 def _required(
-    store: ScanStore, scans: Sequence[str], data: DataConfig, superpatch: Shape3, split: str
+    store: ScanStore, scans: Sequence[str], data: DataConfig, superpatch: Shape3, split: str, labels: LabelsConfig
 ) -> tuple[Region, ...]:
     regions = _labelled(store, scans, data, superpatch, split)
-    if not regions:
-        raise StoreError(
-            f"no labelled scan is in the split '{split}'",
-            where=store.path,
-            fix=f"set --data.holdout.patients.overrides, or use --labels.folds; {ONE_PATIENT}",
-        )
-    return regions
+    if regions:
+        return regions
+    with_labels = [entry.scan_id for entry in store.entries if entry.labels is not None]
+    lacking = [region.entry for region in _labelled(store, with_labels, data, superpatch, split)]
+    if lacking and labels.classes:
+        raise _unmarked(store, lacking, split, labels)
+    raise StoreError(
+        f"no labelled scan is in the split '{split}'",
+        where=store.path,
+        fix=f"set --data.holdout.patients.overrides, or use --labels.folds; {ONE_PATIENT}",
+    )
+
+
+def _unmarked(store: ScanStore, entries: Sequence[ScanEntry], split: str, labels: LabelsConfig) -> StoreError:
+    """The error of a split whose scans are labelled, but not for enough of the classes."""
+    missing = {
+        name: [entry.scan_id for entry in entries if name not in (entry.labels or ())] for name in labels.classes
+    }
+    listed = "; ".join(f"{name} is missing in {some_of(scans, 5)}" for name, scans in missing.items() if scans)
+    partial = "" if labels.partial else ", or also use scans that mark some of the classes: --labels.partial"
+    return StoreError(
+        f"no {'training' if split == 'train' else split} scan marks {'any' if labels.partial else 'all'} of: "
+        f"{', '.join(labels.classes)} ({listed})",
+        where=store.path,
+        fix=f"leave out of --labels.classes what is missing{partial}",
+    )
 
 
 def _labelled(
