@@ -82,6 +82,13 @@ def test_help__lists_what_the_catalogues_have(
     assert [text for text in listed if text not in shown] == []
 
 
+def test_help__says_what_compare_trains_by_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", "--help"]) == 0
+    shown = " ".join(re.sub("[│|]", " ", capsys.readouterr().out).split())
+    assert "Without --models and --preset, those of --preset paper-table." in shown
+    assert "Without either, paper-table." in shown
+
+
 def test_help__has_no_list_by_hand() -> None:
     """Three names of a catalogue in a row in the source of a help are a list that a new name would be missing from."""
     helps = [SOURCE / "cli.py", *(SOURCE / "commands").glob("*.py"), SOURCE / "store" / "settings.py"]

@@ -274,6 +274,26 @@ def test_compare__refuses_a_model_that_cannot_be_made_before_others_train(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("maesil", f"ae:{SMALL}"), f"2 models: maesil, ae:{SMALL}; 4 optimiser steps per model"),
+        (("mean",), "1 model: mean; no model is trained"),
+    ],
+)
+def test_compare__names_its_models_and_budget_before_it_trains(
+    words: tuple[str, ...], told: str, tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def trains(*args: object) -> list[Any]:
+        raise RuntimeError("training begins")
+
+    monkeypatch.setattr(compare, "run_models", trains)
+    screen = Console(record=True, width=200)
+    with pytest.raises(RuntimeError, match="training begins"):
+        pipeline.compare(tiny_config, model_set(*words), STEPS, tmp_path / "out", protocol=PROTOCOL, console=screen)
+    assert told in screen.export_text()
+
+
 def test_compare__says_before_it_trains_that_lpips_is_left_out(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

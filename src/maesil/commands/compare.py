@@ -51,9 +51,9 @@ class Compare:
     budget: str = "steps=20000"
     """Budget of each training: steps=N, seconds=N or flops=N."""
     models: tuple[str, ...] = ()
-    """The models; ours comes first."""
+    """The models; ours comes first. Without --models and --preset, those of --preset paper-table."""
     preset: str | None = None
-    """A whole comparison, in place of --models."""
+    """A whole comparison, in place of --models. Without either, paper-table."""
     beside: str = "base"
     """The preset whose settings all models share."""
     split: Literal["train", "val", "test"] = "test"

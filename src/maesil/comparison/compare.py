@@ -97,6 +97,8 @@ def compare(
             require_trainable(spec, preset)
     for note in lpips_or_reason(protocol, None)[1]:  # said again below the table, after all trainings
         screen.print(f"warning: {note}", markup=False)
+    labels = ", ".join(spec.label for spec in model_set.specs)
+    screen.print(f"{count_of(len(model_set.specs), 'model')}: {labels}; {_budget_text(budget, trains)}", markup=False)
     with locked(out, COMPARISON):
         outcomes = run_models(experiment, model_set, progress)
     results = tuple(result for result, _ in outcomes)
@@ -109,7 +111,7 @@ def compare(
     comparison = Comparison(
         title=model_set.title,
         ours=next(result.delivered for result in results if result.label == model_set.ours),
-        budget=budget.describe() if trains else "no model is trained",
+        budget=_budget_text(budget, trains),
         results=results,
         scores=tuple(score for _, scores in outcomes for score in scores),
         notes=notes,
@@ -117,6 +119,10 @@ def compare(
         settings=describe(preset, budget if trains else None, store, scorer, seeds),
     )
     return comparison, write_all(comparison, Pictures(experiment.pictures(results), experiment.shown, scorer), out)
+
+
+def _budget_text(budget: Budget, trains: bool) -> str:
+    return budget.describe() if trains else "no model is trained"
 
 
 def require_trainable(spec: Spec, preset: RunConfig) -> None:
