@@ -926,6 +926,31 @@ def test_transfer__the_pages_have_the_rows_of_the_table() -> None:
         assert cells[2] in overview
 
 
+def superpatch_rows(name: str) -> dict[tuple[str, str], list[str]]:
+    """The rows of a probe for organs in superpatches: probe and blocks to AUROC of both, and difference."""
+    lines = (RESULTS / "transfer/features" / name / "table.md").read_text().splitlines()
+    rows = [
+        [cell.strip() for cell in line.split("|")[3:8]] for line in lines if line.startswith("| organ | superpatch")
+    ]
+    return {(row[0], row[1]): row[2:] for row in rows}
+
+
+def test_transfer__the_page_has_what_the_spread_of_tokens_adds() -> None:
+    page, mean, spread = (
+        (RESULTS / "transfer/README.md").read_text(),
+        superpatch_rows("val"),
+        superpatch_rows("val_spread"),
+    )
+    last, first, near = ("linear", "4"), ("5 nearest neighbours", "0"), ("5 nearest neighbours", "4")
+    assert f"(block 4: {spread[last][0][:5]}, with the mean alone {mean[last][0][:5]})" in page
+    assert f"({spread[first][0][:5]}, {mean[first][0][:5]})" in page
+    assert f"(block 4: {spread[last][1][:5]} and {spread[near][1][:5]})" in page
+    gains = {key: float(spread[key][0][:5]) - float(mean[key][0][:5]) for key in mean}
+    assert f"{max(gain for (probe, _), gain in gains.items() if probe == 'linear'):.3f} in linear probes" in page
+    assert all(row[2].startswith("-") for row in spread.values())
+    assert sum(row[2].endswith(("-0.002]", "-0.017]", "-0.011]", "-0.013]")) for row in spread.values()) == 4
+
+
 def region_rows(name: str) -> list[list[str]]:
     """The rows of a probe for the region at 2 mm: probe, blocks, AUROC of both, difference."""
     lines = (RESULTS / "transfer/region" / name / "table.md").read_text().splitlines()

@@ -65,7 +65,7 @@ def test_command__every_question_at_every_depth(
     apart, whole = ({(one.asked, one.depth, one.start): one.each for one in each.answers} for each in (grouped, again))
     assert {depth for _, depth, _ in (key for key in whole if whole[key] != apart[key])} == {*depths} - {0}
     spread = probe(encoder, store, tmp_path / "spread", starts=1, pool="mean_std")
-    assert "from the mean and the standard deviation of their tokens" in spread.table
+    assert "A superpatch's vector is the mean and the standard deviation of its tokens" in spread.table
     told, same = ({(one.asked, one.depth, one.start): one for one in each.answers} for each in (spread, again))
     assert {asked.unit for asked, *_ in (key for key in same if same[key].each != told[key].each)} == {"superpatch"}
     trained, random = (answer for answer in again.answers if answer.asked.unit == "patch" and answer.depth == 1)

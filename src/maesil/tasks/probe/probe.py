@@ -106,11 +106,9 @@ def probe(
         notes = [seen_note(card.seen, parts[1], whom="tested")]
         if groups != TOGETHER:
             notes.append(f"Tokens were encoded in {groups[0]} x {groups[1]} groups: blocks of planes, parts of planes.")
-        if pool != "mean":
-            notes.append("Superpatches are told from the mean and the standard deviation of their tokens.")
         if not targets.organs.names:
             notes.append("No organ was asked for: the store has no labels (maesil prepare --labels).")
-        sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes)
+        sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes, pool=pool)
         write_json_lines(out / SCORES, _rows(answers))
         write_text(out / "table.csv", sheet_to_csv(sheet))
         write_text(out / "table.md", sheet_to_markdown(sheet))

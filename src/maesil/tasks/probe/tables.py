@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
 
 from maesil.counts import count_of
+from maesil.encoder.pool import Pool
 from maesil.evaluation.intervals import interval_of
 from maesil.evaluation.sheet import Sheet, cell
 from maesil.tasks.probe.answers import PRETRAINED, Answer, Asked
@@ -18,8 +19,18 @@ HEADER = ("asked for", "of a", "probe", "blocks", "pre-trained", "random weights
 PROBES = {"linear": "linear", "knn": "5 nearest neighbours"}
 
 
+POOLED: Mapping[Pool, str] = {"mean": "the mean", "mean_std": "the mean and the standard deviation"}
+"""What a superpatch's vector keeps of its tokens, in words."""
+
+
 def probe_sheet(
-    answers: Sequence[Answer], targets: Targets, scans: tuple[int, int], split: str, notes: Sequence[str]
+    answers: Sequence[Answer],
+    targets: Targets,
+    scans: tuple[int, int],
+    split: str,
+    notes: Sequence[str],
+    *,
+    pool: Pool = "mean",
 ) -> Sheet:
     """A row per question and depth: AUROC of the pre-trained encoder, of random ones, and the difference.
 
@@ -29,6 +40,7 @@ def probe_sheet(
         scans: Number of training and of test scans.
         split: Name of the split that was tested.
         notes: Further lines below the table.
+        pool: What a superpatch's vector kept of its tokens.
     """
     rows = [_row(asked, depth, answers) for asked, depth in _cells(answers)]
     starts = len({answer.start for answer in answers}) - 1
@@ -46,8 +58,8 @@ def probe_sheet(
             f"deviation over {count_of(starts, 'start')}; difference: pre-trained minus the mean over random starts.",
             "Linear probes are ridge regressions on standardised features; the penalty of each is chosen by "
             "cross-validation over the training patients.",
-            "A superpatch's vector is the mean of its tokens that are not air; it has an organ if it has a voxel of "
-            "it. Organs that were not marked in a scan are not asked there. Patches have their tokens; up to "
+            f"A superpatch's vector is {POOLED[pool]} of its tokens that are not air; it has an organ if it has a "
+            "voxel of it. Organs that were not marked in a scan are not asked there. Patches have their tokens; up to "
             f"{PATCHES_PER_SCAN} of a scan are used. Their AUROC is calculated in each patient, and averaged.",
             *notes,
         ),
