@@ -7,7 +7,9 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
@@ -924,6 +926,28 @@ def test_transfer__the_pages_have_the_rows_of_the_table() -> None:
         cells = [re.sub(r" ± [\d.]+", "", cell.strip()) for cell in line.split("|")[3:6]]
         assert f"Dice {cells[0]} | {cells[1]} | {cells[2]} |" in page
         assert cells[2] in overview
+
+
+def test_transfer__the_pages_have_the_frozen_encoders() -> None:
+    page = (RESULTS / "transfer/README.md").read_text()
+    (line,) = (
+        line for line in (RESULTS / "transfer/frozen/table.md").read_text().splitlines() if line.startswith("| 5 scans")
+    )
+    cells = [re.sub(r" ± [\d.]+", "", cell.strip()) for cell in line.split("|")[3:6]]
+    assert f"| 5 patients | Dice {cells[0]} | {cells[1]} | {cells[2]} |" in page
+    means: dict[tuple[str, int], list[float]] = {}
+    with (RESULTS / "transfer/frozen/scores.jsonl").open() as file:
+        rows = [row for row in map(json.loads, file) if isinstance(row["dice"], float)]
+    for start, seed in product(("pre-trained", "scratch"), range(3)):
+        own = [row for row in rows if (row["start"], row["seed"]) == (start, seed)]
+        scans = {row["scan"] for row in own}
+        means[start, seed] = [fmean(row["dice"] for row in own if row["scan"] == scan) for scan in sorted(scans)]
+    gains = [fmean(means["pre-trained", seed]) - fmean(means["scratch", seed]) for seed in range(3)]
+    told = f"{gains[0]:.3f}, {gains[1]:.3f} and {gains[2]:.3f}"
+    for text in (page, LAB.read_text()):
+        assert told in text
+    for text in (README.read_text(), LAB.read_text()):
+        assert f"{cells[0][:5]} vs {cells[1][:5]}" in text
 
 
 def superpatch_rows(name: str) -> dict[tuple[str, str], list[str]]:
