@@ -103,7 +103,11 @@ def _classes_text(report: PrepareReport) -> list[str]:
     there = len(report.prepared) + len(report.skipped)
     scans = count_of(there, "scan")
     if not report.labelled:
-        why = "the label files found are of no scan, or hold no voxels" if report.labels else "no label file was found"
+        why = (
+            "the label files found are of no scan, or hold no voxels"
+            if report.labels
+            else "no label file was found for them"
+        )
         return [f"labels of 0 of {scans}: {why}"] if there else []
     has = f"labels of {report.labelled} of {scans}: {count_of(len(found), 'class', 'classes')}"
     lines = [f"{has}: {some_of(found)}" if found else has]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -43,6 +44,18 @@ def test_find_scans__leaves_out_what_maesil_wrote(folder: Path) -> None:
     assert any(
         f"4 files that maesil wrote are left out: {folder / 'a_mask.nii.gz'}" in line for line in not_checked(found)
     )
+
+
+def test_find_scans__a_prediction_that_was_corrected_is_no_scan(folder: Path) -> None:
+    for name in ("a_seg", "a_rebuilt"):  # the name of the first is that of labels
+        image = nibabel.load(folder / f"{name}.nii.gz")
+        nibabel.save(
+            type(image)(np.asarray(image.dataobj) + np.int16(1), None, image.header), folder / f"{name}.nii.gz"
+        )
+    found = find_scans([folder])
+    assert [scan.path.name for scan in found.scans] == ["a.nii.gz"]
+    assert [path.name for path in found.scans[0].labels] == ["a_labels.nii.gz", "a_seg.nii.gz"]
+    assert [path.name for path in found.taken_for_labels] == ["a_rebuilt.nii.gz"]
 
 
 def test_prepare_text__names_what_maesil_wrote() -> None:

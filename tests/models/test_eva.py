@@ -73,7 +73,11 @@ def test_initialize_attention__shares_queries_and_keys() -> None:
 
 @pytest.mark.parametrize(
     ("width", "heads", "fix"),
-    [(192, 3, "encoder_heads 2"), (24, 3, "encoder_heads 2"), (64, 4, "encoder_width needs a multiple of 6")],
+    [
+        (192, 3, "--model.encoder-heads 4"),
+        (24, 3, "--model.encoder-heads 4"),
+        (64, 4, "--model.encoder-width: a multiple of 6"),
+    ],
 )
 def test_config__refuses_heads_that_cannot_be_turned(width: int, heads: int, fix: str) -> None:
     told = f"{heads} heads of a width of {width} do not have a multiple of 6 channels"

@@ -210,7 +210,7 @@ def test_prepare__tells_which_classes_it_found(tmp_path: Path, scan: Volume) -> 
 
 def test_prepare__tells_that_no_scan_has_labels(tmp_path: Path, scan: Volume) -> None:
     said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
-    assert said[2:] == ["labels of 0 of 1 scan: no label file was found"]
+    assert said[2:] == ["labels of 0 of 1 scan: no label file was found for them"]
     write_nifti(tmp_path / "scans" / "other_labels.nii.gz", marks(scan, **BOXES))
     said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
     assert "labels of 0 of 1 scan: the label files found are of no scan, or hold no voxels" in said

@@ -138,7 +138,7 @@ def require_trainable(spec: Spec, preset: RunConfig) -> None:
     config = spec.configure(preset)
     for name, own, shared, flags in (
         ("model.superpatch", config.model.superpatch, preset.model.superpatch, "--model.superpatch 64 64 64"),
-        ("data.store", config.data.store, preset.data.store, "the store that the command is given"),
+        ("data.store", config.data.store, preset.data.store, "the command's STORE"),
         ("data.window", config.data.window, preset.data.window, "--data.window.low-hu, --data.window.high-hu"),
         ("data.holdout", config.data.holdout, preset.data.holdout, "--data.holdout.by and others"),
     ):

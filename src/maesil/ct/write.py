@@ -62,12 +62,19 @@ def is_marked(path: Path) -> bool:
 
     Files of others are told by their header alone; the voxels of one with the mark are read.
     """
+    try:
+        return has_mark(path) and description(path).endswith(_digest(stored_voxels(path)))
+    except Exception:  # libraries may raise anything for a damaged file, which reading it tells
+        return False
+
+
+def has_mark(path: Path) -> bool:
+    """Whether a command of maesil wrote a NIfTI file next to scans, even if somebody has changed its voxels since."""
     if READERS["NIfTI"].ending_of(path.name) is None or not path.is_file():
         return False
     try:
-        told = description(path)
-        return told.startswith(MARK) and told.endswith(_digest(stored_voxels(path)))
-    except Exception:  # libraries may raise anything for a damaged file, which reading it tells
+        return description(path).startswith(MARK)
+    except Exception:  # as above
         return False
 
 

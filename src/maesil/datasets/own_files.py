@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from maesil.counts import count_of, some_of
-from maesil.ct.write import MASK, is_marked
+from maesil.ct.write import MASK, has_mark, is_marked
 from maesil.datasets.labels import STRUCTURES
 from maesil.datasets.names import NAMED, stem_of
 from maesil.datasets.scan import FoundScans
@@ -21,16 +21,20 @@ def is_output(path: Path) -> bool:
 def without_outputs(found: FoundScans, given: Path) -> FoundScans:
     """The scans and labels that maesil did not write; `outputs` lists the others.
 
+    What it wrote and somebody changed may be labels, and is no scan.
+
     A file that is given by name is read, whoever wrote it. A folder of structures is not looked into: it has a hundred
     files, and maesil writes none of this kind.
     """
     labels = [*found.taken_for_labels, *(path for scan in found.scans for path in scan.labels)]
     looked_at = {*(scan.path for scan in found.scans), *(path for path in labels if path.parent.name != STRUCTURES)}
     outputs = {path for path in looked_at if path != given and is_output(path)}
-    if not outputs:
+    changed = {scan.path for scan in found.scans if scan.path not in {*outputs, given} and has_mark(scan.path)}
+    if not outputs and not changed:
         return found
-    lone = [path for scan in found.scans if scan.path in outputs for path in scan.labels]
-    scans = [scan for scan in found.scans if scan.path not in outputs]
+    scans = [scan for scan in found.scans if scan.path not in outputs | changed]
+    lone = [path for scan in found.scans if scan not in scans for path in scan.labels]
+    lone += sorted(changed)
     left = [tuple(_others(scan.labels, outputs)) for scan in scans]
     return replace(
         found,

@@ -186,9 +186,11 @@ def check_heads(width: int, heads: int) -> None:
     fitting = [count for count in range(1, width // ROTATED + 1) if width % (count * ROTATED) == 0]
     if heads in fitting:
         return
-    nearest = min(fitting, key=lambda count: abs(count - heads), default=None)
+    nearest = min(fitting, key=lambda count: (abs(count - heads), -count), default=None)
     raise ConfigError(
         f"rotary positions turn pairs of channels with three axes: {heads} heads of a width of {width} do not have "
         f"a multiple of {ROTATED} channels each",
-        fix=f"encoder_width needs a multiple of {ROTATED}" if nearest is None else f"encoder_heads {nearest}",
+        fix=f"--model.encoder-width: a multiple of {ROTATED}"
+        if nearest is None
+        else f"--model.encoder-heads {nearest}",
     )

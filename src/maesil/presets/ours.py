@@ -92,8 +92,8 @@ def primus() -> RunConfig:
 
     12 EVA blocks, 396 wide: rotary positions, gated MLPs with a norm inside, scaled residual branches. Export the run
     with `--to nnunet`: nnU-Net's own trainer `nnUNet_Primus_S_Trainer` loads it with `-pretrained_weights`. Decoder,
-    fusion, masks, optimiser and steps are those of `base`. It has not been trained to its end. In the
-    size of `demo`, its blocks are 0.5 dB behind plain ones after 1,000 steps (`results/sharper`).
+    fusion, masks, optimiser and steps are those of `base`. It has not been trained to its end. In the size of `demo`,
+    its blocks are 0.5 dB behind plain ones after 1,000 steps (`results/sharper`).
 
     For Primus-B, M and L, set width, depth and heads to 792, 12 and 12, to 864, 16 and 12, or to 1056, 24 and 16.
     """

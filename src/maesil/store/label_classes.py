@@ -72,7 +72,7 @@ def stored_numbers(scan: Path, edge: int) -> frozenset[int]:
     """
     path = scan / LABELS / "zarr.json"
     metadata = read_json(path)
-    recorded = metadata["attributes"].get("maesil", {}).get(_NUMBERS)
+    recorded = metadata.get("attributes", {}).get("maesil", {}).get(_NUMBERS)
     if recorded is not None:
         return frozenset(recorded)
     stored = open_array(kvstore_of(scan / LABELS), "", writing_context())

@@ -397,10 +397,7 @@ def test_divide__says_which_class_the_scans_of_a_split_lack(config: FinetuneConf
 def test_finetune__names_the_classes_and_those_that_are_left_out(config: FinetuneConfig, tmp_path: Path) -> None:
     data = replace(config.data, store=partly_marked(tmp_path, "unmarked"))
     config = replace(config, data=data, train=replace(config.train, steps=1))
-    left_out = (
-        "1 class: bright; left out, as some scans do not mark them: dark "
-        "(--labels.partial with --labels.classes takes them)\n"
-    )
+    left_out = "1 class: bright; left out, as some scans do not mark them: dark (--labels.partial takes them)\n"
     assert words_of(config, tmp_path / "run").startswith(left_out)
     chosen = replace(config, labels=LabelsConfig(classes=("bright",)))
     assert words_of(chosen, tmp_path / "chosen").startswith("1 class: bright\n"), "somebody left out the other"

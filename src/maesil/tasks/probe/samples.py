@@ -116,7 +116,7 @@ class _Scan:
 
     Attributes:
         entry: The scan.
-        pooled: Vectors of its superpatches, (depths, s, p).
+        pooled: Vectors of its superpatches, (depths, s, pooled).
         holds: Organs in each superpatch, (s, k).
         tokens: Vectors of some of its patches, (depths, p, e).
         marked: Organs in each of these patches, (p, k).

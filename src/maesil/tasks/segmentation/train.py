@@ -14,7 +14,7 @@ from rich.console import Console
 
 from maesil import __version__
 from maesil.catalog import NONE
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.encoder.card import Transfer
 from maesil.encoder.source import absolute_source
 from maesil.encoder.start import decay_of, starting_point
@@ -148,10 +148,7 @@ def _classes_text(ready: Ready) -> str:
     others = sorted(found.difference(names))
     if ready.config.labels.classes or not others:
         return text
-    return (
-        f"{text}; left out, as some scans do not mark them: {', '.join(others)} "
-        "(--labels.partial with --labels.classes takes them)"
-    )
+    return f"{text}; left out, as some scans do not mark them: {some_of(others)} (--labels.partial takes them)"
 
 
 def _open(config: FinetuneConfig) -> ScanStore:
