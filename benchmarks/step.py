@@ -234,7 +234,7 @@ def ours(
     """
     if freed_memory_kept:
         keep_freed_memory(EVERYTHING)
-    network = MaskedAutoencoder(replace(setting.model, **options), DualMasking())
+    network = MaskedAutoencoder(changed(setting.model, options), DualMasking())
     if recompute:
         recompute_blocks(network)
     generator = torch.Generator(setting.device).manual_seed(0)
@@ -276,7 +276,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "axial decoder": {"decoder": "axial"},
     "windows decoder": {"decoder": "windows"},
     "overlapping head": {"head": "overlap"},
-    "EVA blocks": {"encoder_block": "eva", "encoder_heads": 16, "mlp_ratio": 8 / 3},
+    "EVA blocks": {"encoder_block": "eva", "mlp_ratio": 8 / 3},
 }
 """Words in a contender's name to the options of `MAEConfig` that they stand for."""
 
@@ -300,12 +300,23 @@ CONTENDERS: dict[str, Callable[[Setting], Step]] = {
 REFERENCE = "MONAI, fp32"
 
 
+EVA_HEAD = 48
+"""Channels of a head of an EVA block, a multiple of 6: 16 heads at the paper's width."""
+
+
+def changed(model: MAEConfig, options: Mapping[str, Any]) -> MAEConfig:
+    """The model with some options; EVA blocks also get heads that fit them."""
+    if options.get("encoder_block") == "eva":
+        options = {**options, "encoder_heads": model.encoder_width // EVA_HEAD}
+    return replace(model, **options)
+
+
 def model_flops(name: str, setting: Setting) -> float | None:
     """FLOPs of one step of ours by formula; None for others, whose rows only give ratios of time."""
     if not name.startswith("maesil"):
         return None
     options = next((options for words, options in OPTIONS.items() if words in name), {})
-    return float(setting.batch * mae_flops(replace(setting.model, **options), setting.visible))
+    return float(setting.batch * mae_flops(changed(setting.model, options), setting.visible))
 
 
 # --- race -------------------------------------------------------------------------------------------------------------

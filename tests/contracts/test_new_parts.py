@@ -455,7 +455,7 @@ def test_metric(
 
 def test_protocol(register: Register, helps: Helps, refused: Helps, tiny: RunConfig, tmp_path: Path) -> None:
     register(PROTOCOLS, lambda: Protocol(regions=("masked",), lpips=None, mask_draws=1, mask_seed=7))
-    assert "--reading names the protocol: toy, " in helps("evaluate")
+    assert "The protocol that --reading names is one of toy, " in helps("evaluate")
     assert "known: masked, toy, unmasked" in refused("evaluate", "--reading", "y", "x")
     run = pretrained(tiny, tmp_path / "run")
     assert main(["evaluate", str(run), "--reading", "toy", "--protocol.mask-seed", "8"]) == 0
