@@ -20,7 +20,7 @@ from maesil.shapes import Shape3
 ROTATED = 6
 """Divisor of a head's width: a pair of channels turns with each of the three axes."""
 TEMPERATURE = 10_000.0
-"""Ratio of the slowest to the fastest rotation, as in Primus."""
+"""Base of the speeds of rotation: pair i of n turns by 10,000^(-i/n) radians per patch, as in Primus."""
 BRANCH_SCALE = 0.1
 """Initial factor of every channel of a residual branch, as in Primus."""
 
