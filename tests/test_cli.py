@@ -526,7 +526,7 @@ def test_datasets__notes_about_all_sources_have_no_place(
     shutil.copy(tmp_path / "ct" / "a.nii.gz", tmp_path / "ct" / "b_seg.nii.gz")
     assert main(["datasets", str(tmp_path / "ct"), "--splits.overrides", "nobody", "test"]) == 1
     said = " ".join(capsys.readouterr().err.split())
-    assert "note: 1 file taken for labels because of the name or folder" in said
+    assert "note: 1 file taken for labels because of the name, folder or header" in said
     assert "note: the split 'val' is empty" in said
     assert "cannot be used: no patient is called 'nobody'" in said
     assert ": .:" not in said

@@ -151,7 +151,9 @@ def test_check__of_a_folder_leaves_labels_and_copies_out(tmp_path: Path, capsys:
     write_nifti(lone, trunk())
     main(["check", str(tmp_path)])
     shown = capsys.readouterr().out
-    assert f"1 file taken for labels because of the name or folder, without a scan: {lone}; rename a CT" in shown
+    assert (
+        f"1 file taken for labels because of the name, folder or header, without a scan: {lone}; rename a CT" in shown
+    )
     assert "2 label files skipped\n" in shown, "each is counted once"
 
 

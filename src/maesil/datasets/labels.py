@@ -39,7 +39,7 @@ def image_files(labels: Sequence[Path]) -> tuple[Path, ...]:
 def unclaimed_text(files: Sequence[Path | str]) -> str:
     """Which files were taken for labels and belong to no scan, and what to do if one is a CT."""
     return (
-        f"{count_of(len(files), 'file')} taken for labels because of the name or folder, without a scan: "
+        f"{count_of(len(files), 'file')} taken for labels because of the name, folder or header, without a scan: "
         f"{some_of(list(map(str, files)), NAMED)}; rename a CT among them, or give it by its own name"
     )
 
