@@ -9,6 +9,7 @@ from pathlib import Path
 from maesil.counts import count_of, some_of
 from maesil.datasets.labels import unclaimed_text
 from maesil.datasets.names import NAMED
+from maesil.datasets.names_beside import names_beside_text
 from maesil.datasets.own_files import outputs_text
 from maesil.progress import scan_bar
 from maesil.store.label_classes import LabelClass
@@ -32,6 +33,8 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         lines.append(_skipped_labels_text(report))
     if report.labelled is not None:
         lines += _classes_text(report)
+    if report.named_by:
+        lines.append(names_beside_text(report.named_by))
     if report.taken_for_labels:
         lines.append(unclaimed_text(report.taken_for_labels))
     if report.outputs:

@@ -452,6 +452,41 @@ def test_prepare__names_that_cannot_be_read(tmp_path: Path, scan: Volume, capsys
         replace(SETTINGS, label_names=tmp_path / "none.csv").named_labels()
 
 
+def test_prepare__names_beside_the_scans_are_used_unless_others_are_given(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    beside, given = tmp_path / "scans" / "label_names.json", tmp_path / "names.json"
+    beside.write_text(json.dumps({"1": "low", "2": "high"}))
+    report, store = made(tmp_path)
+    assert (store.entries[0].labels, report.named_by) == ({"low": 1, "high": 2}, (str(beside),))
+    assert f"label numbers are named by {beside}; " in prepare_text(report, tmp_path / "store")
+    report, _ = made(tmp_path, replace(SETTINGS, label_names=beside))
+    assert report.skipped == ("scans-a",), "the same names make the same labels, however they are given"
+    given.write_text(json.dumps({"1": "other"}))
+    report, store = made(tmp_path, replace(SETTINGS, label_names=given))
+    assert (store.entries[0].labels, report.named_by) == ({"other": 1, "label_2": 2}, ())
+
+
+def test_prepare__damaged_names_beside_the_scans_matter_if_labels_are_wanted(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    beside = tmp_path / "scans" / "label_names.json"
+    beside.write_text("no JSON")
+    with pytest.raises(ConfigError, match="names no labels") as raised:
+        made(tmp_path)
+    assert raised.value.where == str(beside)
+    report, _ = made(tmp_path, replace(SETTINGS, labels=False))
+    assert (report.prepared, report.named_by) == (("scans-a",), ())
+
+
+def test_prepare__a_scan_that_is_written_again_keeps_the_names_beside_it(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    (tmp_path / "scans" / "label_names.json").write_text(json.dumps({"1": "low"}))
+    made(tmp_path)
+    damage(tmp_path / "store", split="train")
+    report, store = made(tmp_path, replace(SETTINGS, labels=False))
+    assert (report.prepared, store.entries[0].labels) == (("scans-a",), {"low": 1, "label_2": 2})
+    assert "label_names" not in prepare_text(report, tmp_path / "store")
+
+
 @pytest.mark.parametrize(
     "text", ["id,name\n1,Liver\n2,left kidney\n", "group,structure,id\norgans,Liver,1\nx,left kidney,2\n"]
 )

@@ -36,6 +36,12 @@ def image_files(labels: Sequence[Path]) -> tuple[Path, ...]:
     return tuple(path for path in labels if ending_of(path.name))
 
 
+def file_of_numbers(scan: Scan) -> Path | None:
+    """The one file with all labels of a scan; None if it has none, or a file per structure."""
+    files = image_files(scan.labels)
+    return files[0] if len(files) == 1 and files[0].parent.name != STRUCTURES else None
+
+
 def unclaimed_text(files: Sequence[Path | str]) -> str:
     """Which files were taken for labels and belong to no scan, and what to do if one is a CT."""
     return (
@@ -71,10 +77,9 @@ def classes_of(scan: Scan) -> frozenset[str] | None:
     """
     if scan.label_names:
         return frozenset(name for _, name in scan.label_names)
-    files = image_files(scan.labels)
-    if len(files) == 1 and files[0].parent.name != STRUCTURES:
+    if file_of_numbers(scan) is not None:
         return None
-    if files:
+    if files := image_files(scan.labels):
         return frozenset(
             structure_of(path, scan) or unnamed_label(place) for place, path in enumerate(sorted(files), start=1)
         )
@@ -118,7 +123,8 @@ def read_names(path: Path) -> dict[int, str]:
     try:
         text = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"the label names cannot be read: {reason(error)}", where=path) from error
+        fix = "check the file and its permissions, or give another with --label-names"
+        raise ConfigError(f"the label names cannot be read: {reason(error)}", where=path, fix=fix) from error
     names = _from_json(text, path) if path.suffix.lower() == ".json" else _from_csv(text, path)
     if not names:
         fix = 'use JSON such as {"1": "liver"}, or CSV with the columns id and name'

@@ -30,7 +30,8 @@ class Scan:
         files: All files of the scan; their bytes are its fingerprint.
         shown: Name of the source in a store: a path relative to the source's root, or a hash.
         labels: Files with its labels: segmentations, or the readers' XML.
-        label_names: Numbers and structures, if its collection names the numbers in its single label file.
+        label_names: Numbers and structures, if its collection or a file beside it names the numbers in its single label
+            file.
         split: Split assigned by the collection: "train", "val" or "test"; None if it assigns none.
     """
 
@@ -106,6 +107,7 @@ class FoundScans:
         matched: Layout that was recognised for each source, and why.
         taken_for_labels: Label files that belong to no scan; a CT may be among them, as only names tell.
         outputs: Files that maesil itself wrote; they are neither scans nor labels.
+        named_by: Files beside the scans that name the numbers of their labels.
     """
 
     scans: tuple[Scan, ...]
@@ -115,6 +117,7 @@ class FoundScans:
     matched: tuple[Match, ...] = ()
     taken_for_labels: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
+    named_by: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maesil.catalog import nearest
@@ -16,12 +16,14 @@ from maesil.datasets.find import find_scans
 from maesil.datasets.labels import unclaimed_text
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.manifest import earlier_scans, kept_splits, with_split, write_manifest
+from maesil.datasets.names_beside import names_beside_text, with_names_beside
 from maesil.datasets.overview import Overview, draw_splits, one_of_copies, overview
 from maesil.datasets.own_files import outputs_text
 from maesil.datasets.salt import kept_salt
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
 from maesil.datasets.weighting import Weighting
+from maesil.errors import ConfigError
 from maesil.files import AnyPath, as_paths, require_json
 from maesil.progress import Progress
 
@@ -81,7 +83,7 @@ def unify(
     roots = as_paths(roots)
     out = None if out is None else require_json(Path(out))
     known = {scan.scan_id: scan.dataset for scan in earlier_scans(out)} if out is not None else {}
-    found = find_scans(roots, dataset, kept_salt, keep_names=keep_names, known=known.get, layout=layout)
+    found = _named(find_scans(roots, dataset, kept_salt, keep_names=keep_names, known=known.get, layout=layout))
     looked = facts_of_all(found.scans, progress, options)
     pairs = list(zip(found.scans, looked, strict=True))
     facts = {scan.scan_id: fact for scan, fact in pairs if isinstance(fact, Facts)}
@@ -103,11 +105,21 @@ def unify(
             *found.notices,
             *([Problem(".", unclaimed_text(found.taken_for_labels))] if found.taken_for_labels else []),
             *([Problem(".", outputs_text(found.outputs))] if found.outputs else []),
+            *([Problem(".", names_beside_text(found.named_by))] if found.named_by else []),
             *map(_copied, copies),
             *_empty_splits(scans),
         ),
         matched=found.matched,
     )
+
+
+def _named(found: FoundScans) -> FoundScans:
+    """The scans with the names of label numbers beside them; a file that cannot be read is a problem."""
+    try:
+        return with_names_beside(found)
+    except ConfigError as error:
+        path = None if error.where is None else Path(error.where)
+        return replace(found, problems=(*found.problems, Problem(".", error.what, error.fix or "", path)))
 
 
 def _layouts(found: FoundScans) -> dict[str, tuple[str, str]]:

@@ -34,9 +34,10 @@ def write_labels(draft: Path, scan: Scan, source: Geometry, target: Geometry, co
     """Writes the array `labels` into a scan's draft; returns a map from structure to number.
 
     With a file per structure, numbers follow the order of the file names. A single file of numbers takes its names from
-    `--label-names`, then from the layout; if 1 is its only number and unnamed, it takes the file's suffix, and other
-    unnamed numbers become label_3. Numbers of one name become the lowest of them. No name has a part of the scan's own,
-    which may be a patient's. With `missing_labels` "unmarked", structures without a voxel are left out.
+    `--label-names`, then from the layout or a file beside it; if 1 is its only number and unnamed, it takes the file's
+    suffix, and other unnamed numbers become label_3. Numbers of one name become the lowest of them. No name has a part
+    of the scan's own, which may be a patient's. With `missing_labels` "unmarked", structures without a voxel are left
+    out.
 
     Raises:
         ScanError: A label file cannot be read, has values other than whole numbers up to 65535, or is not on the

@@ -13,7 +13,8 @@ from typing import Any
 from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.copies import fingerprint
 from maesil.datasets.labels import image_files
-from maesil.errors import KeptScanError, ScanError, StoreError
+from maesil.datasets.names_beside import with_names_beside
+from maesil.errors import ConfigError, KeptScanError, ScanError, StoreError
 from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 from maesil.store.collection import write_atomically, write_collection, write_group
@@ -56,6 +57,7 @@ class PrepareReport:
         names: File beside the store that says which scan has which of these names; None if there is none.
         notices: Notes on the labels of sources, such as regions that are not read; none if no labels are wanted.
         outputs: Paths of files that maesil itself wrote, and that are left out.
+        named_by: Paths of files beside the scans that name the numbers of their labels; none if no labels are wanted.
         places: Map from scan to its file or folder: the scans of this call, and those of the table of hashed names. A
             stored scan has the file that it was made from, not another of its name that this call refused.
         taken_for_labels: Paths of label files that belong to no scan; a CT may be among them, as only names tell.
@@ -84,6 +86,7 @@ class PrepareReport:
     classes: tuple[LabelClass, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    named_by: tuple[str, ...] = ()
 
 
 def prepare(
@@ -113,7 +116,8 @@ def prepare(
         progress: Function called after every scan.
 
     Raises:
-        ConfigError: A source does not exist, none holds a scan, or no scheduler answers.
+        ConfigError: A source does not exist, none holds a scan, names of labels cannot be read, or no scheduler
+            answers.
         StoreError: `out` has other settings or another salt, is being written by another process, or cannot be written.
     """
     sources, out = as_paths(sources), Path(out)
@@ -131,6 +135,7 @@ def prepare(
         known=partial(_known_dataset, out),
         layout=config.layout,
     )
+    found = _named(found, config)
     _refuse_other_folder(out)
     out = out.absolute()  # workers may have another working folder
     with locked(out):
@@ -172,11 +177,28 @@ def prepare(
         names=table,
         voxels=voxels(config.recorded()),
         notices=tuple(notices),
+        named_by=tuple(map(str, found.named_by)) if config.labels else (),
         labelled=len(labelled) if config.labels else None,
         labels_kept=0 if config.labels else sum("labels" in row for row in rows),
         classes=classes_among(labelled),
         places=_places(places, found, report, rows),
     )
+
+
+def _named(found: FoundScans, config: PrepareConfig) -> FoundScans:
+    """The scans with the names of label numbers beside them, unless the settings name a file.
+
+    A store keeps labels that are not asked for, so they keep their names, too; a file that cannot be read then does not
+    matter.
+    """
+    if config.label_names is not None:
+        return found
+    try:
+        return with_names_beside(found)
+    except ConfigError:
+        if config.labels:
+            raise
+        return found
 
 
 def _places(

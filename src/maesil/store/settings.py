@@ -49,7 +49,8 @@ class PrepareConfig:
         options: Scans that are refused otherwise. The manifest records the options that a scan was read with.
         labels_on_another_grid: What to do with labels whose voxels are not the scan's: refuse the scan, or resample
             them to its voxels by their own affine, to the nearest voxel.
-        label_names: File that names the numbers of label files: JSON {"1": "liver"}, or CSV with columns id and name.
+        label_names: File that names the numbers of label files: JSON {"1": "liver"}, or CSV with columns id and name;
+            None: label_names.json beside the label files or in a folder above them, up to the source, if there is one.
             Numbers of one name become one structure.
         missing_labels: Meaning of a structure that has a name and no voxel in a scan's labels. "absent": it is not in
             the scan; "unmarked": nobody marked it there, as in collections where every patient has some of the

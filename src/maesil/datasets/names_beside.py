@@ -1,0 +1,54 @@
+"""Names of label numbers in a file that lies beside the scans: nobody has to name it in a call."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from maesil.counts import some_of
+from maesil.datasets.labels import file_of_numbers, read_names
+from maesil.datasets.names import NAMED
+from maesil.datasets.scan import FoundScans, Scan
+
+BESIDE = "label_names.json"
+"""Name of the file."""
+
+
+def with_names_beside(found: FoundScans) -> FoundScans:
+    """The scans with the names that a `label_names.json` gives to the numbers of their label file.
+
+    It lies beside the label file, or in a folder above it up to that of the source; the nearest one counts. Names that
+    a collection or a list gives take precedence, and files of one structure each need none. `named_by` lists the files
+    that were used.
+
+    Raises:
+        ConfigError: Such a file cannot be read, or names no labels.
+    """
+    sources = [match.source for match in found.matched]
+
+    @cache
+    def nearest(folder: Path) -> Path | None:
+        if (path := folder / BESIDE).is_file():
+            return path
+        is_below = any(folder != source and folder.is_relative_to(source) for source in sources)
+        return nearest(folder.parent) if is_below else None
+
+    read = cache(read_names)
+    scans, used = list[Scan](), set[Path]()
+    for scan in found.scans:
+        labels = file_of_numbers(scan)
+        path = nearest(labels.parent) if labels is not None and not scan.label_names else None
+        if path is not None:
+            scan = replace(scan, label_names=tuple(sorted(read(path).items())))
+            used.add(path)
+        scans.append(scan)
+    return replace(found, scans=tuple(scans), named_by=tuple(sorted(used)))
+
+
+def names_beside_text(files: Sequence[Path | str]) -> str:
+    """Which files beside the scans name the numbers of labels."""
+    return (
+        f"label numbers are named by {some_of(list(map(str, files)), NAMED)}; --label-names FILE names them otherwise"
+    )

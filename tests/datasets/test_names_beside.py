@@ -1,0 +1,74 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from layout_trees import btcv, nifti, totalsegmentator
+from maesil.datasets import find_scans
+from maesil.datasets.names_beside import with_names_beside
+from maesil.datasets.unify import unify
+from maesil.errors import ConfigError
+
+Touch = Callable[..., Path]
+NAMES = '{"1": "Liver", "2": "spleen"}'
+
+
+def names_of(*sources: Path) -> dict[str, dict[int, str]]:
+    return {scan.scan_id: dict(scan.label_names) for scan in with_names_beside(find_scans(sources, "set")).scans}
+
+
+def test_with_names_beside__the_nearest_file_up_to_the_source(touch: Touch, tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "a_labels.nii.gz", "b.nii.gz", "in/c.nii.gz", "in/c_seg.nii.gz", "in/deep/d.nii.gz"):
+        touch(f"set/{name}")
+    touch("set/in/deep/d_seg.nii.gz")
+    touch("label_names.json", '{"1": "not of this source"}')
+    touch("set/label_names.json", NAMES)
+    touch("set/in/deep/label_names.json", '{"1": "aorta"}')
+    liver, aorta = {1: "liver", 2: "spleen"}, {1: "aorta"}
+    found = with_names_beside(find_scans([tmp_path / "set"]))
+    named = {scan.path.name[0]: dict(scan.label_names) for scan in found.scans}
+    assert named == {"a": liver, "b": {}, "c": liver, "d": aorta}
+    assert found.named_by == (tmp_path / "set/in/deep/label_names.json", tmp_path / "set/label_names.json")
+
+
+def test_with_names_beside__of_a_scan_that_is_given_as_a_file(touch: Touch) -> None:
+    touch("set/a_labels.nii.gz")
+    touch("set/label_names.json", NAMES)
+    assert names_of(touch("set/a.nii.gz")) == {"set-a": {1: "liver", 2: "spleen"}}
+
+
+def test_with_names_beside__a_collections_own_names_and_files_of_a_structure_each_stay(tmp_path: Path) -> None:
+    for make in (btcv, totalsegmentator):
+        root = tmp_path / make.__name__
+        make(root)
+        before = find_scans([root])
+        (root / "label_names.json").write_text(NAMES)
+        assert with_names_beside(before) == before
+
+
+def test_with_names_beside__a_damaged_file_is_one_error(touch: Touch, tmp_path: Path) -> None:
+    touch("set/a.nii.gz")
+    damaged = touch("set/label_names.json", '{"1": ')
+    found = find_scans([tmp_path / "set"])
+    assert with_names_beside(found) == found, "no label file is there that it could name"
+    touch("set/a_labels.nii.gz")
+    with pytest.raises(ConfigError, match="names no labels") as raised:
+        with_names_beside(find_scans([tmp_path / "set"]))
+    assert str(damaged) in str(raised.value)
+
+
+def test_unify__lists_the_names_beside_scans(tmp_path: Path) -> None:
+    nifti(tmp_path / "set" / "a.nii.gz")
+    nifti(tmp_path / "set" / "a_labels.nii.gz")
+    beside = tmp_path / "set" / "label_names.json"
+    beside.write_text(NAMES)
+    unified = unify(tmp_path / "set", out=tmp_path / "list.json")
+    assert unified.collections[0].classes == 2
+    assert any(str(beside) in notice.reason for notice in unified.notices)
+    assert dict(find_scans([tmp_path / "list.json"]).scans[0].label_names) == {1: "liver", 2: "spleen"}
+    beside.write_text("[]")
+    unified = unify(tmp_path / "set")
+    assert [(problem.path, problem.reason) for problem in unified.problems] == [(beside, "this file names no labels")]
+    assert len(unified.scans) == 1
