@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from maesil.counts import count_of, some_of
-from maesil.datasets.labels import unclaimed_text
+from maesil.datasets.labels import given_labels_text, unclaimed_text
 from maesil.datasets.names import NAMED
 from maesil.datasets.names_beside import names_beside_text
 from maesil.datasets.own_files import outputs_text
@@ -29,6 +29,8 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     lines += [f"{counted}{at}: {out}", *_changes_text(report)]
     if report.hidden:
         lines.append(_hidden_text(report))
+    if report.given_labels:
+        lines.append(given_labels_text(report.given_labels))
     if report.labels:
         lines.append(_skipped_labels_text(report))
     if report.labelled is not None:

@@ -75,6 +75,38 @@ def test_find_scans__a_scan_that_is_given_as_a_file_has_its_own_labels(touch: To
         assert (both.scans, both.labels) == (folder.scans, folder.labels), "no label file is counted twice"
 
 
+def test_find_scans__of_several_files_those_that_say_labels_are_labels(touch: Touch, tmp_path: Path) -> None:
+    names = ("a.nii.gz", "a_labels.nii.gz", "b.nii.gz", "c_seg.nrrd", "mask.nii.gz")
+    files = [touch(f"set/{name}") for name in names]
+    folder = find_scans([tmp_path / "set"])
+    given = find_scans([*files, files[1]])
+    assert given.scans == folder.scans
+    assert (given.labels, given.taken_for_labels) == (folder.labels, folder.taken_for_labels) == (3, tuple(files[3:]))
+    assert given.given_labels == (files[1], files[3], files[4])
+    assert [match.source for match in given.matched] == [files[0], files[2]]
+    both = find_scans([tmp_path / "set", *files])
+    assert (both.scans, both.labels, both.taken_for_labels) == (given.scans, 3, tuple(files[3:]))
+    with_folder = find_scans([tmp_path / "set", files[4]])
+    assert "mask.nii.gz" in {scan.path.name for scan in with_folder.scans}, "the only file of a call is read"
+    assert (with_folder.given_labels, len(find_scans([files[4], files[4]]).scans)) == ((), 1)
+
+
+def test_find_scans__of_several_files_those_in_a_folder_of_labels_are_labels(touch: Touch, tmp_path: Path) -> None:
+    images = [touch(f"set/imagesTr/p{number}.nii.gz") for number in (1, 2)]
+    labels = [touch(f"set/labelsTr/p{number}.nii.gz") for number in (1, 2)]
+    found = find_scans([*images, *labels])
+    assert [scan.path for scan in found.scans] == images
+    assert found.given_labels == found.taken_for_labels == tuple(labels)
+    assert len(find_scans(labels).scans) == 2, "as in the folder of labels, if it alone is given"
+
+
+def test_find_scans__files_that_all_say_labels_are_no_scans(touch: Touch) -> None:
+    files = [touch(f"set/{name}_seg.nii.gz") for name in "ab"]
+    with pytest.raises(ConfigError, match="only 2 files whose name or folder says that they hold labels") as raised:
+        find_scans(files)
+    assert f"the only file of a call: {files[0]}" in (raised.value.fix or "")
+
+
 def test_find_scans__a_scan_whose_name_says_labels_is_told(touch: Touch, tmp_path: Path) -> None:
     file = touch("set/liver-tumor.nii.gz")
     with pytest.raises(ConfigError, match="only 1 file whose name or folder says that it holds labels") as raised:

@@ -68,6 +68,12 @@ def test_find_scans__reads_a_file_of_maesil_that_is_given_by_name(folder: Path) 
     assert ([scan.path.name for scan in found.scans], found.outputs) == (["a_rebuilt.nii.gz"], ())
 
 
+def test_find_scans__leaves_out_what_maesil_wrote_of_several_files(folder: Path) -> None:
+    found = find_scans(sorted(folder.iterdir()))
+    assert found.scans == find_scans([folder]).scans
+    assert (found.outputs, found.labels) == (find_scans([folder]).outputs, 1)
+
+
 def test_find_scans__labels_beside_a_file_are_not_those_that_maesil_wrote(folder: Path) -> None:
     found = find_scans([folder / "a.nii.gz"])
     assert [path.name for path in found.scans[0].labels] == ["a_labels.nii.gz"]

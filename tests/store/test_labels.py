@@ -223,6 +223,18 @@ def test_prepare__a_scan_that_is_given_as_a_file_has_labels(tmp_path: Path, scan
     assert (report.labelled, report.labels, store.entries[0].labels) == (1, 0, {"label_1": 1, "label_2": 2})
 
 
+def test_prepare__tells_which_of_the_given_files_are_labels(tmp_path: Path, scan: Volume) -> None:
+    labels = tmp_path / "scans" / "a_labels.nii.gz"
+    write_nifti(labels, marks(scan, **BOXES))
+    for wanted in (False, True):
+        sources = sorted((tmp_path / "scans").iterdir())
+        report = prepare(sources, tmp_path / "store", replace(SETTINGS, labels=wanted), workers=0)
+        assert report.given_labels == (str(labels),)
+        said = prepare_text(report, tmp_path / "store").splitlines()
+        assert f"1 of the given files was taken for labels, not for a scan: {labels}" in said
+    assert report.labelled == 1
+
+
 def test_numbers_in__copies_no_more_than_a_plane() -> None:
     labels = np.zeros((100, 200, 200), dtype=np.uint16)
     labels[7, 3, 5], labels[99] = 40000, 2

@@ -9,7 +9,7 @@ from pathlib import Path
 from maesil.counts import count_of
 from maesil.ct.examine import ScanFacts, examine_scan
 from maesil.ct.readers.options import STRICT, ReadOptions
-from maesil.datasets.labels import unclaimed_text
+from maesil.datasets.labels import given_labels_text, unclaimed_text
 from maesil.datasets.own_files import outputs_text
 from maesil.datasets.scan import FoundScans, Problem, Scan, place_of
 from maesil.errors import MissingExtraError, ScanError
@@ -87,6 +87,7 @@ def not_checked(found: FoundScans) -> list[str]:
     told = unread(found)
     left = [f"left out {one.path or one.source}: {one.told}" for one in found.problems if one not in told]
     left += [outputs_text(found.outputs)] if found.outputs else []
+    left += [given_labels_text(found.given_labels)] if found.given_labels else []
     left += [unclaimed_text(found.taken_for_labels)] if found.taken_for_labels else []
     return [*left, f"{count_of(found.labels, 'label file')} skipped"] if found.labels else left
 

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.ct.readers import readable
 from maesil.datasets.dicom_files import dicom_scans, looks_like_dicom
 from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
-from maesil.datasets.names import NAMED, ending_of
+from maesil.datasets.names import NAMED, ending_of, holds_labels
 from maesil.datasets.naming import Known, Naming, unknown
-from maesil.datasets.own_files import outputs_text, without_outputs
+from maesil.datasets.own_files import is_output, outputs_text, without_outputs
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.tree import EMPTY
 from maesil.errors import ConfigError
@@ -43,7 +43,8 @@ def find_scans(
     `maesil.datasets.harmless`), and by salted hashes if not; DICOM series and their patients always by hashes, except
     in public collections. A scan's name depends only on its own place in its source, not on what else is found. Label
     files are counted and skipped; hidden files and prepared stores are ignored. Files of a folder that maesil itself
-    wrote, such as reconstructions, are left out, and listed as `outputs`.
+    wrote, such as reconstructions, are left out, and listed as `outputs`. Of several volume files, those that would
+    count as labels or outputs in their folder do so, too; the only file of a call is read as a scan.
 
     Args:
         sources: Volume files, DICOM folders, trees of these, or lists written by `maesil datasets`.
@@ -63,8 +64,15 @@ def find_scans(
     naming = Naming(dataset, salt, hash_names, keep_names, patient_pattern, known)
     existing = _existing(sources)
     slices = [source for source in existing if source.is_file() and _is_slice(source)]
-    found = [_find_in(source, naming, layout) for source in existing if source not in slices]
+    volumes = {source for source in existing if source.is_file() and ending_of(source.name)}
+    given_labels = _labels_among(volumes)
+    found = [
+        _find_in(source, naming, layout, is_chosen=volumes == {source})
+        for source in existing
+        if source not in slices and source not in given_labels
+    ]
     found += [_find_among(files, naming) for files in _by_folder(slices)]
+    found.append(_without_scan(given_labels, found))
     scans, twice = _distinct(scan for one in found for scan in one.scans)
     problems = (*(problem for one in found for problem in one.problems), *twice)
     if not scans and all(problem.reason == EMPTY for problem in problems):
@@ -77,7 +85,29 @@ def find_scans(
         matched=tuple(match for one in found for match in one.matched),
         taken_for_labels=tuple(path for one in found for path in one.taken_for_labels),
         outputs=tuple(sorted({path for one in found for path in one.outputs})),
+        given_labels=given_labels,
     )
+
+
+def _labels_among(volumes: Collection[Path]) -> tuple[Path, ...]:
+    """The label files among several files that are given, as `*.nii.gz` gives them: those that their folder has.
+
+    The only file of a call is read whatever its name: so a CT whose name says labels can be given.
+    """
+    if len(volumes) < 2:
+        return ()
+    above = os.path.commonpath([path.parent for path in volumes])
+    return tuple(sorted(path for path in volumes if holds_labels(path.relative_to(above))))
+
+
+def _without_scan(labels: Iterable[Path], found: Sequence[FoundScans]) -> FoundScans:
+    """The given label files that belong to no scan, except those that were counted with a folder."""
+    known = {path for one in found for path in (*one.taken_for_labels, *one.outputs)}
+    known |= {label for one in found for scan in one.scans for label in scan.labels}
+    lone = [path for path in labels if path not in known]
+    outputs = tuple(filter(is_output, lone))
+    unclaimed = tuple(path for path in lone if path not in outputs)
+    return FoundScans((), (), len(unclaimed), taken_for_labels=unclaimed, outputs=outputs)
 
 
 def _counted_again(found: Sequence[FoundScans]) -> int:
@@ -93,21 +123,23 @@ def _nothing(sources: Sequence[Path], found: Sequence[FoundScans]) -> ConfigErro
     taken_for_labels = [path for one in found for path in one.taken_for_labels]
     if not taken_for_labels:
         return ConfigError("no scan was found", where=where, fix=f"readable: {readable()}")
+    holds = "it holds" if len(taken_for_labels) == 1 else "they hold"
     return ConfigError(
-        f"no scan was found, only {count_of(len(taken_for_labels), 'file')} whose name or folder says that it holds "
-        f"labels: {', '.join(path.name for path in taken_for_labels[:NAMED])}",
+        f"no scan was found, only {count_of(len(taken_for_labels), 'file')} whose name or folder says that {holds} "
+        f"labels: {some_of([path.name for path in taken_for_labels], NAMED)}",
         where=where,
-        fix=f"if it is a CT, rename it, or give it by its own name: {quoted(taken_for_labels[0])}",
+        fix=f"if it is a CT, rename it, or give it as the only file of a call: {quoted(taken_for_labels[0])}",
     )
 
 
-def _find_in(source: Path, naming: Naming, layout: str | None) -> FoundScans:
+def _find_in(source: Path, naming: Naming, layout: str | None, *, is_chosen: bool) -> FoundScans:
+    """The scans of a source that is no slice; a file that the user has chosen alone is read whoever wrote it."""
     if is_manifest(source):
         scans = read_manifest(source)
         match = Match(source, "manifest", f"a list of {count_of(len(scans), 'scan')} written by `maesil datasets`")
         return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
     kind, because = _layout_of(source, layout)
-    found = without_outputs(kind.find(source, naming), given=source)
+    found = without_outputs(kind.find(source, naming), given=source if is_chosen else None)
     problems, outputs = left_over(source, kind, found, naming)
     match = Match(source, kind.name, because)
     return replace(found, problems=(*found.problems, *problems), outputs=(*found.outputs, *outputs), matched=(match,))

@@ -46,8 +46,14 @@ def unclaimed_text(files: Sequence[Path | str]) -> str:
     """Which files were taken for labels and belong to no scan, and what to do if one is a CT."""
     return (
         f"{count_of(len(files), 'file')} taken for labels because of the name, folder or header, without a scan: "
-        f"{some_of(list(map(str, files)), NAMED)}; rename a CT among them, or give it by its own name"
+        f"{some_of(list(map(str, files)), NAMED)}; rename a CT among them, or give it as the only file of a call"
     )
+
+
+def given_labels_text(files: Sequence[Path | str]) -> str:
+    """Which of the files that were given were taken for labels."""
+    taken = "was taken for labels, not for a scan" if len(files) == 1 else "were taken for labels, not for scans"
+    return f"{len(files):,} of the given files {taken}: {some_of(list(map(str, files)), NAMED)}"
 
 
 def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:

@@ -49,6 +49,5 @@ def with_names_beside(found: FoundScans) -> FoundScans:
 
 def names_beside_text(files: Sequence[Path | str]) -> str:
     """Which files beside the scans name the numbers of labels."""
-    return (
-        f"label numbers are named by {some_of(list(map(str, files)), NAMED)}; --label-names FILE names them otherwise"
-    )
+    listed = some_of(list(map(str, files)), NAMED)
+    return f"label numbers are named by {listed}; `prepare --label-names FILE` names them otherwise"

@@ -18,13 +18,13 @@ def is_output(path: Path) -> bool:
     return stem_of(path.name).endswith(MASK) or is_marked(path)
 
 
-def without_outputs(found: FoundScans, given: Path) -> FoundScans:
+def without_outputs(found: FoundScans, given: Path | None) -> FoundScans:
     """The scans and labels that maesil did not write; `outputs` lists the others.
 
     What it wrote and somebody changed may be labels, and is no scan.
 
-    A file that is given by name is read, whoever wrote it. A folder of structures is not looked into: it has a hundred
-    files, and maesil writes none of this kind.
+    The file `given`, the only one of a call, is read, whoever wrote it. A folder of structures is not looked into: it
+    has a hundred files, and maesil writes none of this kind.
     """
     labels = [*found.taken_for_labels, *(path for scan in found.scans for path in scan.labels)]
     looked_at = {*(scan.path for scan in found.scans), *(path for path in labels if path.parent.name != STRUCTURES)}
@@ -52,8 +52,8 @@ def outputs_text(outputs: Sequence[Path | str]) -> str:
     """Which files are left out, as maesil wrote them, and how to read one as a scan or as labels."""
     what = count_of(len(outputs), "file that maesil wrote is", "files that maesil wrote are")
     return (
-        f"{what} left out: {some_of(list(map(str, outputs)), NAMED)}; to read one as a scan, give it by its own name; "
-        "to use one as labels, name it in the list that `maesil datasets --out` writes"
+        f"{what} left out: {some_of(list(map(str, outputs)), NAMED)}; to read one as a scan, give it as the only "
+        "file of a call; to use one as labels, name it in the list that `maesil datasets --out` writes"
     )
 
 

@@ -107,6 +107,7 @@ class FoundScans:
         matched: Layout that was recognised for each source, and why.
         taken_for_labels: Label files that belong to no scan; a CT may be among them, as only names tell.
         outputs: Files that maesil itself wrote; they are neither scans nor labels.
+        given_labels: Files among several given ones that are labels according to their names or folders.
         named_by: Files beside the scans that name the numbers of their labels.
     """
 
@@ -117,6 +118,7 @@ class FoundScans:
     matched: tuple[Match, ...] = ()
     taken_for_labels: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
+    given_labels: tuple[Path, ...] = ()
     named_by: tuple[Path, ...] = ()
 
 

@@ -13,7 +13,7 @@ from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.datasets.copies import copies_among
 from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
-from maesil.datasets.labels import unclaimed_text
+from maesil.datasets.labels import given_labels_text, unclaimed_text
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.manifest import earlier_scans, kept_splits, with_split, write_manifest
 from maesil.datasets.names_beside import names_beside_text, with_names_beside
@@ -103,6 +103,7 @@ def unify(
         problems=(*found.problems, *broken, *_unknown_patients(found.scans, splits or SplitConfig())),
         notices=(
             *found.notices,
+            *([Problem(".", given_labels_text(found.given_labels))] if found.given_labels else []),
             *([Problem(".", unclaimed_text(found.taken_for_labels))] if found.taken_for_labels else []),
             *([Problem(".", outputs_text(found.outputs))] if found.outputs else []),
             *([Problem(".", names_beside_text(found.named_by))] if found.named_by else []),

@@ -57,6 +57,7 @@ class PrepareReport:
         names: File beside the store that says which scan has which of these names; None if there is none.
         notices: Notes on the labels of sources, such as regions that are not read; none if no labels are wanted.
         outputs: Paths of files that maesil itself wrote, and that are left out.
+        given_labels: Paths among several given ones that were taken for labels.
         named_by: Paths of files beside the scans that name the numbers of their labels; none if no labels are wanted.
         places: Map from scan to its file or folder: the scans of this call, and those of the table of hashed names. A
             stored scan has the file that it was made from, not another of its name that this call refused.
@@ -86,6 +87,7 @@ class PrepareReport:
     classes: tuple[LabelClass, ...] = ()
     places: Mapping[str, str] = field(default_factory=dict)
     outputs: tuple[str, ...] = ()
+    given_labels: tuple[str, ...] = ()
     named_by: tuple[str, ...] = ()
 
 
@@ -243,6 +245,7 @@ def _report(
         taken_for_labels=tuple(map(str, found.taken_for_labels)),
         repaired=repaired,
         outputs=tuple(map(str, found.outputs)),
+        given_labels=tuple(map(str, found.given_labels)),
     )
 
 
