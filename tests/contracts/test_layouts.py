@@ -15,6 +15,7 @@ from layout_trees import btcv, folder, lidc, nifti, nnunet, slice_file, totalseg
 from maesil.ct.readers.base import Facts
 from maesil.datasets import find_scans
 from maesil.datasets.facts import facts_of
+from maesil.datasets.labels import image_files
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans
@@ -75,6 +76,17 @@ def test_find__every_case_once_with_names_that_stay(name: str, tree: Path, tmp_p
         assert str(tree) not in scan.shown
         assert scan.files
         assert all(file.is_file() for file in (*scan.files, *scan.labels))
+
+
+@every_layout
+def test_find__a_file_or_folder_of_the_tree_has_the_labels_that_the_tree_gives_it(name: str, tree: Path) -> None:
+    for scan in find_scans([tree], salt="s").scans:
+        wanted = (image_files(scan.labels), scan.label_names)
+        for source in (scan.path, scan.path.parent):
+            found = find_scans([source], salt="s")
+            (alone,) = [one for one in found.scans if one.path == scan.path]
+            assert (image_files(alone.labels), alone.label_names) == wanted
+            assert (found.labels, found.taken_for_labels) == (sum(len(one.labels) for one in found.scans), ())
 
 
 @every_layout

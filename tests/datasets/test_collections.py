@@ -283,3 +283,20 @@ def test_find_scans__duplicate_ids_are_told(tmp_path: Path) -> None:
     assert len(found.scans) == 3
     assert all("another scan of this call already has the name" in problem.reason for problem in found.problems)
     assert len(found.problems) == 3
+
+
+def test_find_scans__says_that_a_file_has_the_labels_of_its_collection(tmp_path: Path) -> None:
+    totalsegmentator(tmp_path)
+    image = tmp_path / "s0000" / "ct.nii.gz"
+    (match,) = find_scans([image]).matched
+    assert (match.layout, match.because) == (
+        "folder",
+        "one file, with the labels that a totalsegmentator tree gives it",
+    )
+    own = nifti(tmp_path / "s0000" / "ct_labels.nii.gz")
+    found = find_scans([image])
+    assert (found.scans[0].labels, found.matched[0].because) == ((own,), "one file"), (
+        "labels of its own name come first"
+    )
+    (match,) = find_scans([tmp_path / "s0001"]).matched
+    assert match.because == "everything readable in it, with the labels that a totalsegmentator tree gives it"

@@ -25,7 +25,7 @@ from typing import Any, final
 
 from maesil.counts import count_of
 from maesil.datasets.labels import class_name, without_image
-from maesil.datasets.layout import Layout, case_scan
+from maesil.datasets.layout import CaseLabels, Layout, case_scan
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
 from maesil.errors import reason
@@ -88,6 +88,15 @@ class BTCV(Layout):
             reason = f"{count} missing: {', '.join(absent)}"
             notices.append(Problem(".", reason, "download them again", root))
         return FoundScans(tuple(scans), (), sum(len(scan.labels) for scan in scans), tuple(notices))
+
+    def labels_of(self, image: Path) -> CaseLabels | None:
+        """The label file in the folder beside that of the images."""
+        found = _CASE.match(image.name)
+        folder = next((labels for images, labels, _ in _PLACES if images == image.parent.name), None)
+        if found is None or folder is None:
+            return None
+        label = _label_of(found.group(1), image.parent.parent / folder)
+        return None if label is None else CaseLabels((label,), _NAMES)
 
     def _folders(self, root: Path) -> list[tuple[Path, Path, str | None]]:
         """Folders of images, the folders of their labels, and the split that the collection assigns to them."""

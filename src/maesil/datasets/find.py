@@ -10,6 +10,7 @@ from pathlib import Path
 
 from maesil.counts import count_of, some_of
 from maesil.ct.readers import readable
+from maesil.datasets.collection_labels import with_collection_labels
 from maesil.datasets.dicom_files import dicom_scans, looks_like_dicom
 from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
@@ -19,7 +20,7 @@ from maesil.datasets.names import NAMED, ending_of, holds_labels
 from maesil.datasets.naming import Known, Naming, unknown
 from maesil.datasets.own_files import is_output, outputs_text, without_outputs
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
-from maesil.datasets.tree import EMPTY
+from maesil.datasets.tree import EMPTY, Tree
 from maesil.errors import ConfigError
 from maesil.files import quoted
 
@@ -139,7 +140,11 @@ def _find_in(source: Path, naming: Naming, layout: str | None, *, is_chosen: boo
         match = Match(source, "manifest", f"a list of {count_of(len(scans), 'scan')} written by `maesil datasets`")
         return FoundScans(scans, (), sum(len(scan.labels) for scan in scans), matched=(match,))
     kind, because = _layout_of(source, layout)
-    found = without_outputs(kind.find(source, naming), given=source if is_chosen else None)
+    found = kind.find(source, naming)
+    if isinstance(kind, Tree):
+        found, from_tree = with_collection_labels(found, LAYOUTS.values())
+        because += from_tree
+    found = without_outputs(found, given=source if is_chosen else None)
     problems, outputs = left_over(source, kind, found, naming)
     match = Match(source, kind.name, because)
     return replace(found, problems=(*found.problems, *problems), outputs=(*found.outputs, *outputs), matched=(match,))

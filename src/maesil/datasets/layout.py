@@ -4,13 +4,26 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from maesil.ct.readers import reader_of
 from maesil.datasets.names import safe_name
 from maesil.datasets.naming import UNNAMED, Naming
 from maesil.datasets.scan import HASHED, FoundScans, Scan
+
+
+@dataclass(frozen=True)
+class CaseLabels:
+    """The labels of one image.
+
+    Attributes:
+        files: Its label files, at least one.
+        names: Map from number to structure, if the labels are one file of numbers that the collection names.
+    """
+
+    files: tuple[Path, ...]
+    names: Mapping[int, str]
 
 
 class Layout(ABC):
@@ -21,6 +34,7 @@ class Layout(ABC):
     * `match` returns a description of what it found, or None; it opens no image and never raises.
     * `find` names scans by dataset and public case name, regardless of what else is found, and gives all scans of a
       patient the same patient name.
+    * `labels_of` gives an image the segmentations that `find` gives it, whichever file or folder of the tree is given.
     * A case that cannot be used becomes a problem or a notice with a reason; it does not affect the others.
     * Files that `find` neither uses nor reports, and that the layout does not own, are reported by
       `maesil.datasets.leftovers`.
@@ -39,6 +53,13 @@ class Layout(ABC):
     @abstractmethod
     def find(self, root: Path, naming: Naming) -> FoundScans:
         """The scans of a matching tree."""
+
+    def labels_of(self, image: Path) -> CaseLabels | None:
+        """The labels of an image according to its own place and name; None if a tree of this layout has none for it.
+
+        They are those that `find` gives it, for calls on a file or folder of the tree: nothing else of it is read.
+        """
+        return None
 
     def owns(self, root: Path, path: Path) -> bool:
         """Whether a file below `root` belongs to this layout by its place, although it is not a scan of its own.

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, final
 
 from maesil.counts import count_of
 from maesil.ct.readers import volume_endings
 from maesil.datasets.labels import names_in, regions_in, without_image
-from maesil.datasets.layout import Layout, case_scan
+from maesil.datasets.layout import CaseLabels, Layout, case_scan
 from maesil.datasets.names import ending_of, safe_name, stem_of
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
@@ -56,14 +57,13 @@ class NNUNet(Layout):
         if channel is not None and "ct" not in channel.lower():
             fix = "give a CT dataset; if the images are CT after all, give their folder with --layout folder"
             return FoundScans((), (Problem("dataset.json", f"channel 0 is {channel}, not CT", fix, root),), 0)
-        labelled = described.get("labels")
-        names = names_in(labelled) if isinstance(labelled, dict) else {}
-        notices += _regions(labelled, root)
+        names = _names(described)
+        notices += _regions(described.get("labels"), root)
         collection = safe_name(str(described.get("name") or root.name))
         scans = list[Scan]()
         for images, label_folder, split in _FOLDERS:
             for path in _channels(root / images, "0000"):
-                case = stem_of(path.name)[:-5]
+                case = _case(path)
                 label = _label_of(root / label_folder, case)
                 own = () if label is None else (label,)
                 scans.append(
@@ -76,6 +76,24 @@ class NNUNet(Layout):
         notices += _other_channels(root)
         notices += [problem for _, folder, _ in _FOLDERS for problem in without_image(root / folder, used, root)]
         return FoundScans(tuple(scans), (), len(used), tuple(notices))
+
+    def labels_of(self, image: Path) -> CaseLabels | None:
+        """The label file of the case in the folder beside that of the images, if a dataset.json is there."""
+        root = image.parent.parent
+        folder = next((labels for images, labels, _ in _FOLDERS if images == image.parent.name), None)
+        if folder is None or _channel(image) != "0000" or not (root / "dataset.json").is_file():
+            return None
+        label = _label_of(root / folder, _case(image))
+        return None if label is None else CaseLabels((label,), _names(_describe(root)[0]))
+
+
+def _case(image: Path) -> str:
+    return stem_of(image.name)[:-5]
+
+
+def _names(described: Mapping[str, Any]) -> dict[int, str]:
+    labelled = described.get("labels")
+    return names_in(labelled) if isinstance(labelled, dict) else {}
 
 
 def _channels(folder: Path, number: str | None = None) -> list[Path]:

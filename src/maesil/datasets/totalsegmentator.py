@@ -23,7 +23,7 @@ from typing import final
 
 from maesil.counts import count_of
 from maesil.datasets.labels import STRUCTURES
-from maesil.datasets.layout import Layout, case_scan
+from maesil.datasets.layout import CaseLabels, Layout, case_scan
 from maesil.datasets.names import stem_of
 from maesil.datasets.naming import Naming
 from maesil.datasets.scan import FoundScans, Problem, Scan
@@ -84,6 +84,12 @@ class TotalSegmentator(Layout):
                 case_scan(image, folder.name, "TotalSegmentator", naming, root=root, labels=masks, split=split)
             )
         return FoundScans(tuple(scans), tuple(problems), labels, tuple(notices))
+
+    def labels_of(self, image: Path) -> CaseLabels | None:
+        """The masks of the case folder."""
+        is_case = image.name in _IMAGES and _CASE.match(image.parent.name)
+        masks = _masks(image.parent) if is_case else []
+        return CaseLabels(tuple(masks), {}) if masks else None
 
 
 def _case_folders(root: Path) -> list[Path]:

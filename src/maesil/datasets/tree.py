@@ -46,7 +46,7 @@ class Tree(Layout):
         walked = walk(root)
         files = walked.files
         volumes = [path for path in files if ending_of(path.name)]
-        # A file that was given by name is read, whatever its name.
+        # The only file of a call is read, whatever its name; `find_scans` has sorted several.
         kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
         series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], home, naming)
         others = [path for path in volumes if path not in kept] if root.is_dir() else _beside(kept)
