@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from maesil.counts import count_of, some_of
-from maesil.datasets.labels import given_labels_text, unclaimed_text
+from maesil.datasets.labels import given_labels_text, merged_text, unclaimed_text
 from maesil.datasets.names import NAMED
 from maesil.datasets.names_beside import names_beside_text
 from maesil.datasets.own_files import outputs_text
@@ -35,6 +35,8 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
         lines.append(_skipped_labels_text(report))
     if report.labelled is not None:
         lines += _classes_text(report)
+    if report.merged_names:
+        lines.append(merged_text(report.merged_names))
     if report.named_by:
         lines.append(names_beside_text(report.named_by))
     if report.taken_for_labels:

@@ -300,3 +300,12 @@ def test_find_scans__says_that_a_file_has_the_labels_of_its_collection(tmp_path:
     )
     (match,) = find_scans([tmp_path / "s0001"]).matched
     assert match.because == "everything readable in it, with the labels that a totalsegmentator tree gives it"
+
+
+def test_nnunet__names_that_differ_only_in_spelling_are_told(tmp_path: Path) -> None:
+    nnunet(tmp_path)
+    described = json.loads((tmp_path / "dataset.json").read_text())
+    described["labels"] = {"background": 0, "Left Kidney": 1, "left_kidney": 2, "liver": 3}
+    (tmp_path / "dataset.json").write_text(json.dumps(described))
+    told = "label names that differ only in spelling are one class: Left Kidney, left_kidney (left_kidney)"
+    assert notices(tmp_path) == [f"dataset.json: {told}"]

@@ -80,6 +80,32 @@ def test_prepare__numbers_of_one_name_are_one_structure(tmp_path: Path, scan: Vo
         assert np.bincount(stored.ravel()).tolist() == [(labels.array == 0).sum(), (labels.array > 0).sum()]
 
 
+def test_prepare__tells_which_names_are_one_but_for_their_spelling(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    names = tmp_path / "scans" / "label_names.json"
+    told = "label names that differ only in spelling are one class: Left Kidney, left_kidney (left_kidney)"
+    for given in (None, names):
+        names.write_text(json.dumps({"2": "left_kidney", "1": "Left Kidney"}))
+        said = prepare_text(made(tmp_path, replace(SETTINGS, label_names=given))[0], tmp_path / "store")
+        assert told in said.splitlines()
+        names.write_text(json.dumps({"1": "kidney", "2": "kidney"}))
+        said = prepare_text(made(tmp_path, replace(SETTINGS, label_names=given))[0], tmp_path / "store")
+        assert "spelling" not in said, "numbers of one name are meant to be one class"
+
+
+def test_prepare__tells_which_files_of_a_structure_are_one_but_for_their_spelling(tmp_path: Path) -> None:
+    for case in ("s0001", "s0002"):
+        folder = tmp_path / "scans" / case / "segmentations"
+        folder.mkdir(parents=True)
+        write_nifti(folder.parent / "ct.nii.gz", blob(int(case[1:])))
+        for name, box in zip(("Left-Kidney", "left_kidney"), BOXES.values(), strict=True):
+            write_nifti(folder / f"{name}.nii.gz", marks(blob(1), one=box))
+    said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
+    assert "label names that differ only in spelling are one class: Left-Kidney, left_kidney (left_kidney)" in said
+    said = prepare_text(made(tmp_path, replace(SETTINGS, labels=False))[0], tmp_path / "store").splitlines()
+    assert not any("spelling" in line for line in said)
+
+
 def image(path: Path, array: np.ndarray, geometry: Geometry) -> None:
     """Writes labels of any type: `Volume` has but some of them."""
     made = SimpleITK.GetImageFromArray(array)
@@ -337,9 +363,11 @@ def test_prepare__a_lone_number_of_nnunet_is_not_named_after_the_patient(tmp_pat
         (root / folder).mkdir(parents=True)
     write_nifti(root / "imagesTr" / "Mueller_Hans_0000.nii.gz", volume)
     write_nifti(root / "labelsTr" / "Mueller_Hans.nii.gz", marks(volume, one=BOXES["low"]))
+    write_nifti(root / "imagesTr" / "Mueller_Hans_0001.nii.gz", volume)
     (root / "dataset.json").write_text(json.dumps({"channel_names": {"0": "CT"}}))
-    _, store = made(tmp_path)
+    report, store = made(tmp_path)
     assert store.entries[0].labels == {"label_1": 1}
+    assert report.notices == (f"{root}: 1 file of a further channel was skipped",), "without advice, no brackets"
 
 
 def test_prepare__another_grid_is_told_and_the_rest_goes_on(tmp_path: Path, scan: Volume) -> None:

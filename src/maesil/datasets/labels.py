@@ -116,7 +116,12 @@ def structure_of(path: Path, scan: Scan) -> str | None:
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Reads the names of label numbers from a file.
+    """Reads the names of label numbers, in their standard form, from a file; see `read_spelled_names`."""
+    return class_names(read_spelled_names(path))
+
+
+def read_spelled_names(path: Path) -> dict[int, str]:
+    """Reads the names of label numbers, as they are spelled, from a file.
 
     Args:
         path: File in JSON, {"1": "liver", ...} or nnU-Net's {"labels": {"liver": 1, ...}}; or CSV with a column of
@@ -138,17 +143,43 @@ def read_names(path: Path) -> dict[int, str]:
     return names
 
 
-def names_in(described: Mapping[str, object]) -> dict[int, str]:
-    """Names of label numbers in a JSON object that maps either to the other.
+def class_names(spelled: Mapping[int, str]) -> dict[int, str]:
+    """Names of label numbers in their standard form.
 
-    The background is left out, as are names without a letter or digit of ASCII: their numbers have no name.
+    Names without a letter or digit of ASCII are left out: their numbers have no name.
+    """
+    return {number: name for number, text in spelled.items() if (name := class_name(text))}
+
+
+def names_in(described: Mapping[str, object]) -> dict[int, str]:
+    """Names of label numbers, as they are spelled, in a JSON object that maps either to the other.
+
+    The background is left out, as are names without a letter or digit of ASCII.
     """
     names: dict[int, str] = {}
     for key, value in described.items():
         number, name = (key, value) if str(key).isdigit() else (value, key)
         if isinstance(number, int | str) and str(number).isdigit() and int(number) and isinstance(name, str):
-            names[int(number)] = class_name(name)
-    return {number: name for number, name in names.items() if name}
+            names[int(number)] = name
+    return {number: name for number, name in names.items() if class_name(name)}
+
+
+def merged_names(spelled: Iterable[str]) -> list[str]:
+    """Names that differ only in spelling, in words, a text for each class that they become."""
+    groups: dict[str, list[str]] = {}
+    for name in sorted({name.strip() for name in spelled}):
+        groups.setdefault(class_name(name), []).append(name)
+    return [f"{', '.join(names)} ({one})" for one, names in sorted(groups.items()) if one and len(names) > 1]
+
+
+def merged_text(merged: Sequence[str]) -> str:
+    """Which names become one class, of the texts from `merged_names`."""
+    return f"label names that differ only in spelling are one class: {some_of(merged, NAMED)}"
+
+
+def spelled_structures(scan: Scan) -> list[str]:
+    """The structures that the names of a scan's label files spell, in a folder with a file for each."""
+    return [stem_of(path.name) for path in scan.labels if path.parent == scan.path.parent / STRUCTURES]
 
 
 def regions_in(described: Mapping[str, object]) -> tuple[str, ...]:
@@ -184,5 +215,5 @@ def _from_csv(text: str, path: Path) -> dict[int, str]:
         if not (row[named] or "").strip():
             fix = f"add the name in the column '{named}', or leave the line out"
             raise ConfigError(f"line {table.line_num} has the number {row[number]}, but no name", where=path, fix=fix)
-        found[int(row[number])] = class_name(row[named])
-    return {value: name for value, name in found.items() if name}
+        found[int(row[number])] = row[named]
+    return {value: name for value, name in found.items() if class_name(name)}

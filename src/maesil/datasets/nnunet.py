@@ -19,7 +19,14 @@ from typing import Any, final
 
 from maesil.counts import count_of
 from maesil.ct.readers import volume_endings
-from maesil.datasets.labels import names_in, regions_in, without_image
+from maesil.datasets.labels import (
+    class_names,
+    merged_names,
+    merged_text,
+    names_in,
+    regions_in,
+    without_image,
+)
 from maesil.datasets.layout import CaseLabels, Layout, case_scan
 from maesil.datasets.names import ending_of, safe_name, stem_of
 from maesil.datasets.naming import Naming
@@ -57,7 +64,9 @@ class NNUNet(Layout):
         if channel is not None and "ct" not in channel.lower():
             fix = "give a CT dataset; if the images are CT after all, give their folder with --layout folder"
             return FoundScans((), (Problem("dataset.json", f"channel 0 is {channel}, not CT", fix, root),), 0)
-        names = _names(described)
+        names = class_names(spelled := _names(described))
+        if merged := merged_names(spelled.values()):
+            notices.append(Problem("dataset.json", merged_text(merged), "", root / "dataset.json"))
         notices += _regions(described.get("labels"), root)
         collection = safe_name(str(described.get("name") or root.name))
         scans = list[Scan]()
@@ -84,7 +93,7 @@ class NNUNet(Layout):
         if folder is None or _channel(image) != "0000" or not (root / "dataset.json").is_file():
             return None
         label = _label_of(root / folder, _case(image))
-        return None if label is None else CaseLabels((label,), _names(_describe(root)[0]))
+        return None if label is None else CaseLabels((label,), class_names(_names(_describe(root)[0])))
 
 
 def _case(image: Path) -> str:
@@ -92,6 +101,7 @@ def _case(image: Path) -> str:
 
 
 def _names(described: Mapping[str, Any]) -> dict[int, str]:
+    """The names of label numbers as they are spelled."""
     labelled = described.get("labels")
     return names_in(labelled) if isinstance(labelled, dict) else {}
 

@@ -10,9 +10,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from maesil.datasets import FoundScans, Scan, find_scans, kept_salt, salt_check
+from maesil.datasets import FoundScans, Problem, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.copies import fingerprint
-from maesil.datasets.labels import image_files
+from maesil.datasets.labels import image_files, merged_names, read_spelled_names, spelled_structures
 from maesil.datasets.names_beside import with_names_beside
 from maesil.errors import ConfigError, KeptScanError, ScanError, StoreError
 from maesil.files import AnyPath, as_paths
@@ -59,6 +59,7 @@ class PrepareReport:
         outputs: Paths of files that maesil itself wrote, and that are left out.
         given_labels: Paths among several given ones that were taken for labels.
         named_by: Paths of files beside the scans that name the numbers of their labels; none if no labels are wanted.
+        merged_names: Label names that differ only in spelling, and the class that they become; a text for each class.
         places: Map from scan to its file or folder: the scans of this call, and those of the table of hashed names. A
             stored scan has the file that it was made from, not another of its name that this call refused.
         taken_for_labels: Paths of label files that belong to no scan; a CT may be among them, as only names tell.
@@ -89,6 +90,7 @@ class PrepareReport:
     outputs: tuple[str, ...] = ()
     given_labels: tuple[str, ...] = ()
     named_by: tuple[str, ...] = ()
+    merged_names: tuple[str, ...] = ()
 
 
 def prepare(
@@ -170,7 +172,6 @@ def prepare(
     used = sum(len(image_files(scan.labels)) for scan in found.scans) if config.labels else 0
     report = _report(found, outcomes, before, bad, removed)
     labelled = _labelled(outcomes) if config.labels else []
-    notices = [f"{each.path or each.source}: {each.reason} ({each.fix})" for each in found.notices if config.labels]
     return replace(
         report,
         labels=found.labels - used,
@@ -178,8 +179,9 @@ def prepare(
         namesakes=_namesakes(rows),
         names=table,
         voxels=voxels(config.recorded()),
-        notices=tuple(notices),
+        notices=tuple(map(_notice_text, found.notices)) if config.labels else (),
         named_by=tuple(map(str, found.named_by)) if config.labels else (),
+        merged_names=_merged_names(found, config) if config.labels else (),
         labelled=len(labelled) if config.labels else None,
         labels_kept=0 if config.labels else sum("labels" in row for row in rows),
         classes=classes_among(labelled),
@@ -201,6 +203,18 @@ def _named(found: FoundScans, config: PrepareConfig) -> FoundScans:
         if config.labels:
             raise
         return found
+
+
+def _notice_text(notice: Problem) -> str:
+    return f"{notice.path or notice.source}: {notice.reason}" + (f" ({notice.fix})" if notice.fix else "")
+
+
+def _merged_names(found: FoundScans, config: PrepareConfig) -> tuple[str, ...]:
+    """Names of labels that differ only in spelling, of each file of names and each scan with a file per structure."""
+    files = [config.label_names] if config.label_names is not None else found.named_by
+    sources = [[*read_spelled_names(path).values()] for path in files]
+    sources += [spelled_structures(scan) for scan in found.scans]
+    return tuple(dict.fromkeys(text for names in sources for text in merged_names(names)))
 
 
 def _places(
