@@ -21,8 +21,14 @@ LISTED = 10
 """Number of label numbers without a name that are listed; more are counted."""
 
 
-def prepare_text(report: PrepareReport, out: Path) -> str:
-    """Summarises a `prepare` in a few lines, with every source that was left out and the reason."""
+def prepare_text(report: PrepareReport, out: Path, *, chose_missing: bool = False) -> str:
+    """Summarises a `prepare` in a few lines, with every source that was left out and the reason.
+
+    Args:
+        report: Outcome of the call.
+        out: The store.
+        chose_missing: Whether the user chose what a class without a voxel means; if not, the other meaning is told.
+    """
     lines = [f"{source}: {layout} ({because})" for source, layout, because in report.matched]
     counted = f"{count_of(len(report.prepared), 'scan')} prepared, {len(report.skipped)} already there"
     at = f", {report.voxels}" if report.voxels else ""
@@ -34,7 +40,7 @@ def prepare_text(report: PrepareReport, out: Path) -> str:
     if report.labels:
         lines.append(_skipped_labels_text(report))
     if report.labelled is not None:
-        lines += _classes_text(report)
+        lines += [*_classes_text(report), *_missing_text(report, hint=not chose_missing)]
     if report.merged_names:
         lines.append(merged_text(report.merged_names))
     if report.named_by:
@@ -126,6 +132,22 @@ def _classes_text(report: PrepareReport) -> list[str]:
             f"{have} no name: {some_of(unnamed, LISTED)}; to name them, run this again with --label-names FILE, "
             'JSON {"1": "liver"} or CSV with the columns id and name'
         )
+    return lines
+
+
+def _missing_text(report: PrepareReport, *, hint: bool) -> list[str]:
+    """Which classes lack a voxel in some scans with labels, in how many, and what that means for training."""
+    found = [one for one in report.classes if one.scans]
+    background = [f"{one.name} ({count_of(one.background, 'scan')})" for one in found if one.background]
+    unmarked = [f"{one.name} ({count_of(one.unmarked, 'scan')})" for one in found if one.unmarked]
+    them = "it" if len(background) == 1 else "them"
+    advice = f"; if nobody marked {them} there, run this again with --missing-labels unmarked" if hint else ""
+    lines = []
+    if background:
+        text = f"no voxel in some of these scans: {some_of(background)}: background there, for training and scores"
+        lines.append(text + advice)
+    if unmarked:
+        lines.append(f"not marked in some of these scans: {some_of(unmarked)}: neither taught nor scored there")
     return lines
 
 

@@ -234,6 +234,54 @@ def test_prepare__tells_which_classes_it_found(tmp_path: Path, scan: Volume) -> 
     assert "class" not in prepare_text(made(tmp_path, replace(SETTINGS, labels=False))[0], tmp_path / "store")
 
 
+def test_prepare__tells_what_a_class_without_a_voxel_means(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    for name, boxes in (("b", {"low": BOXES["low"]}), ("c", {"low": BOXES["high"]})):
+        write_nifti(tmp_path / "scans" / f"{name}.nii.gz", scan)
+        write_nifti(tmp_path / "scans" / f"{name}_labels.nii.gz", marks(scan, **boxes))
+    names = tmp_path / "scans" / "label_names.json"
+    names.write_text(json.dumps({"1": "low", "2": "high", "3": "nowhere"}))
+    report = made(tmp_path)[0]
+    assert [(one.name, one.scans, one.background, one.unmarked) for one in report.classes] == [
+        ("low", 3, 0, 0), ("high", 1, 2, 0), ("nowhere", 0, 3, 0),
+    ]  # fmt: skip
+    told = "no voxel in some of these scans: high (2 scans): background there, for training and scores"
+    hint = "; if nobody marked it there, run this again with --missing-labels unmarked"
+    assert told + hint in prepare_text(report, tmp_path / "store").splitlines()
+    assert told in prepare_text(report, tmp_path / "store", chose_missing=True).splitlines()
+    report = made(tmp_path, replace(SETTINGS, missing_labels="unmarked"))[0]
+    assert [(one.name, one.background, one.unmarked) for one in report.classes] == [("low", 0, 0), ("high", 0, 2)]
+    told = "not marked in some of these scans: high (2 scans): neither taught nor scored there"
+    assert told in prepare_text(report, tmp_path / "store").splitlines()
+    names.unlink()
+    report = made(tmp_path)[0]
+    assert "label_2 (2 scans): neither taught nor scored there" in prepare_text(report, tmp_path / "store")
+
+
+@pytest.mark.parametrize("chosen", [(), ("--missing-labels", "absent"), ("--missing_labels=absent",)])
+def test_prepare__hints_at_missing_labels_unless_they_were_chosen(
+    tmp_path: Path, scan: Volume, chosen: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    write_nifti(tmp_path / "scans" / "b.nii.gz", scan)
+    write_nifti(tmp_path / "scans" / "b_labels.nii.gz", marks(scan, low=BOXES["low"]))
+    (tmp_path / "scans" / "label_names.json").write_text(json.dumps({"1": "low", "2": "high"}))
+    words = [
+        "prepare",
+        str(tmp_path / "scans"),
+        "--out",
+        str(tmp_path / "store"),
+        "--labels",
+        "--workers",
+        "0",
+        *chosen,
+    ]
+    assert main(words) == 0
+    said = capsys.readouterr().err
+    assert "no voxel in some of these scans: high (1 scan)" in said
+    assert ("--missing-labels unmarked" in said) == (not chosen)
+
+
 def test_prepare__tells_that_no_scan_has_labels(tmp_path: Path, scan: Volume) -> None:
     said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
     assert said[2:] == ["labels of 0 of 1 scan: no label file was found for them"]

@@ -53,10 +53,15 @@ def main(words: Sequence[str]) -> int:
         report = pipeline.prepare(
             call.sources, call.out, call.config, scheduler=call.scheduler, workers=call.workers, progress=progress
         )
-    screen.print(prepare_text(report, call.out), markup=False)
+    screen.print(prepare_text(report, call.out, chose_missing=_chose_missing(words)), markup=False)
     if call.json:
         print_json(_told(report))
     return 1 if report.quarantined else 0
+
+
+def _chose_missing(words: Sequence[str]) -> bool:
+    """Whether --missing-labels was given, the default, too."""
+    return any(word.partition("=")[0].replace("_", "-") == "--missing-labels" for word in words)
 
 
 def _told(report: PrepareReport) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +32,16 @@ class LabelClass:
         number: Its number in the stored labels; None if the scans have several.
         scans: Number of scans in which it has a voxel.
         is_named: Whether something names it.
+        background: Number of scans whose labels name it and have no voxel of it: it counts as absent there.
+        unmarked: Number of scans whose labels do not name it: it may be there.
     """
 
     name: str
     number: int | None
     scans: int
     is_named: bool
+    background: int
+    unmarked: int
 
 
 def numbers_in(labels: npt.NDArray[Any]) -> frozenset[int]:
@@ -90,16 +94,26 @@ def classes_among(scans: Iterable[tuple[Mapping[str, int], frozenset[int]]]) -> 
     Args:
         scans: The names of each scan's numbers, and its numbers that have a voxel.
     """
+    labelled = list(scans)
     numbers: dict[str, set[int]] = {}
-    counts: dict[str, int] = {}
-    for names, marked in scans:
+    for names, _ in labelled:
         for name, number in names.items():
             numbers.setdefault(name, set()).add(number)
-            counts[name] = counts.get(name, 0) + (number in marked)
-    classes = [_label_class(name, numbers[name], count) for name, count in counts.items()]
+    classes = [_label_class(name, numbers[name], labelled) for name in numbers]
     return tuple(sorted(classes, key=lambda one: (one.number is None, one.number or 0, one.name)))
 
 
-def _label_class(name: str, numbers: set[int], scans: int) -> LabelClass:
+def _label_class(
+    name: str, numbers: set[int], labelled: Sequence[tuple[Mapping[str, int], frozenset[int]]]
+) -> LabelClass:
     number = next(iter(numbers)) if len(numbers) == 1 else None
-    return LabelClass(name, number, scans, is_named=number is None or name != unnamed_label(number))
+    naming = [(names[name], marked) for names, marked in labelled if name in names]
+    found = sum(own in marked for own, marked in naming)
+    return LabelClass(
+        name,
+        number,
+        found,
+        is_named=number is None or name != unnamed_label(number),
+        background=len(naming) - found,
+        unmarked=len(labelled) - len(naming),
+    )
