@@ -518,6 +518,24 @@ def test_datasets__prints_table_1_and_writes_the_list(
     assert not other.exists(), "refused before the work"
 
 
+def test_datasets__cuts_no_word_of_table_1_in_a_narrow_terminal(
+    scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = [f"Totalsegmentator_volumes_{number}" for number in (1, 2, 3)]
+    for name in names:
+        shutil.copytree(scans, tmp_path / name, ignore=lambda folder, files: sorted(files)[1:])
+    monkeypatch.setenv("COLUMNS", "80")
+    main(["datasets", *(str(tmp_path / name) for name in names)])
+    printed = capsys.readouterr().out
+    assert max(map(len, printed.splitlines())) <= 80
+    words = printed.replace("┃", " ").split()
+    assert {*names, "all"} <= set(words)
+    assert printed.count("slice distance mm") == printed.count("Table I") == printed.count("Table I, continued") + 1
+    monkeypatch.setenv("COLUMNS", "200")
+    main(["datasets", *(str(tmp_path / name) for name in names)])
+    assert capsys.readouterr().out.count("Table I") == 1
+
+
 def test_datasets__notes_about_all_sources_have_no_place(
     scans: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

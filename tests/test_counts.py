@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import maesil
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.screen import prepare_text
+from maesil.store.label_classes import LabelClass
 from maesil.store.prepare import PrepareReport
 
 
@@ -25,6 +26,23 @@ from maesil.store.prepare import PrepareReport
 )
 def test_count_of__is_singular_for_one(number: int, words: tuple[str, ...], expected: str) -> None:
     assert count_of(number, *words) == expected
+
+
+def test_some_of__says_where_the_whole_list_is() -> None:
+    assert some_of(["a", "b"], 2, "all in x.json") == "a, b"
+    assert some_of(["a", "b", "c"], 2, "all in x.json") == "a, b and 1 more (all in x.json)"
+    assert some_of(["a", "b", "c"], 1) == "a and 2 more"
+
+
+def test_prepare_text__says_where_a_long_list_of_classes_is_whole() -> None:
+    here, nowhere = [
+        [LabelClass(f"{kind}{number}", number, scans, True, background=1, unmarked=1) for number in range(30)]
+        for kind, scans in (("a", 1), ("b", 0))
+    ]
+    report = PrepareReport(("a",), (), (), labels=0, labelled=1, classes=(*here, *nowhere))
+    cut = [line for line in prepare_text(report, Path("store")).splitlines() if " more" in line]
+    assert len(cut) == 4
+    assert all("and 10 more (--json lists all)" in line for line in cut)
 
 
 def test_prepare_text__of_one_scan() -> None:

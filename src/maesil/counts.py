@@ -16,7 +16,14 @@ def count_of(number: int, thing: str, things: str | None = None) -> str:
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
-def some_of(names: Sequence[str], most: int = 20) -> str:
-    """The first names of a list, and how many more there are: "a, b and 7 more"."""
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    return ", ".join(names[:most]) + more
+def some_of(names: Sequence[str], most: int = 20, whole: str | None = None) -> str:
+    """The first names of a list, and how many more there are: "a, b and 7 more".
+
+    Args:
+        names: The names.
+        most: Number of names that are told at most.
+        whole: Where a reader finds all of them, told if there are more; None: nowhere.
+    """
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[:most])} and {len(names) - most:,} more" + (f" ({whole})" if whole else "")

@@ -20,6 +20,9 @@ __all__ = ["prepare_text", "scan_bar"]
 LISTED = 10
 """Number of label numbers without a name that are listed; more are counted."""
 
+WHOLE = "--json lists all"
+"""Where a list of classes that is cut is whole."""
+
 
 def prepare_text(report: PrepareReport, out: Path, *, chose_missing: bool = False) -> str:
     """Summarises a `prepare` in a few lines, with every source that was left out and the reason.
@@ -123,13 +126,13 @@ def _classes_text(report: PrepareReport) -> list[str]:
         )
         return [f"labels of 0 of {scans}: {why}"] if there else []
     has = f"labels of {report.labelled} of {scans}: {count_of(len(found), 'class', 'classes')}"
-    lines = [f"{has}: {some_of(found)}" if found else has]
+    lines = [f"{has}: {some_of(found, whole=WHOLE)}" if found else has]
     if empty := [one.name for one in report.classes if not one.scans]:
-        lines.append(f"{count_of(len(empty), 'class is', 'classes are')} in no scan: {some_of(empty)}")
+        lines.append(f"{count_of(len(empty), 'class is', 'classes are')} in no scan: {some_of(empty, whole=WHOLE)}")
     if unnamed := [str(one.number) for one in report.classes if not one.is_named]:
         have = count_of(len(unnamed), "label number has", "label numbers have")
         lines.append(
-            f"{have} no name: {some_of(unnamed, LISTED)}; to name them, run this again with --label-names FILE, "
+            f"{have} no name: {some_of(unnamed, LISTED, WHOLE)}; to name them, run this again with --label-names FILE, "
             'JSON {"1": "liver"} or CSV with the columns id and name'
         )
     return lines
@@ -144,10 +147,12 @@ def _missing_text(report: PrepareReport, *, hint: bool) -> list[str]:
     advice = f"; if nobody marked {them} there, run this again with --missing-labels unmarked" if hint else ""
     lines = []
     if background:
-        text = f"no voxel in some of these scans: {some_of(background)}: background there, for training and scores"
+        listed = some_of(background, whole=WHOLE)
+        text = f"no voxel in some of these scans: {listed}: background there, for training and scores"
         lines.append(text + advice)
     if unmarked:
-        lines.append(f"not marked in some of these scans: {some_of(unmarked)}: neither taught nor scored there")
+        listed = some_of(unmarked, whole=WHOLE)
+        lines.append(f"not marked in some of these scans: {listed}: neither taught nor scored there")
     return lines
 
 

@@ -231,6 +231,8 @@ def test_totalsegmentator__says_which_version_it_is(tmp_path: Path, masks: int, 
     (tmp_path / "s0001" / "segmentations" / "rib_0.nii.gz").unlink()
     assert f", {masks - 1} to {masks} masks: {version}" in find_scans([tmp_path]).matched[0].because
     assert notices(tmp_path) == ["s0001: it lacks 1 of the masks that others have: rib_0"]
+    (notice,) = find_scans([tmp_path]).notices
+    assert notice.fix == "unpack the archive again; s0000 has the most masks to compare with"
 
 
 @pytest.mark.parametrize("mark", ["", "\ufeff"])

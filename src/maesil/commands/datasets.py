@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Annotated
 
 import tyro
+from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 
 from maesil.commands.parsing import console, lists, parse, print_json
@@ -108,13 +111,29 @@ def main(words: Sequence[str]) -> int:
 
 
 def _print_table(unified: Unified) -> None:
-    from rich.console import Console
+    """Prints Table I, in several parts if the collections do not fit side by side: words are not cut."""
+    screen = Console()
+    parts: list[list[tuple[str, ...]]] = []
+    for row in rows_of(unified.collections, unified.patients):
+        if parts and _width_of(_table([*parts[-1], row]), screen) <= screen.width:
+            parts[-1].append(row)
+        else:
+            parts.append([row])
+    for number, rows in enumerate(parts):
+        screen.print(_table(rows, "Table I, continued" if number else "Table I"))
 
-    rows = rows_of(unified.collections, unified.patients)
-    table = Table("", *(row[0] for row in rows), title="Table I", title_justify="left")
-    for place, name in enumerate(HEADER[1:], start=1):  # a column per collection: a terminal is narrow
+
+def _table(rows: Sequence[tuple[str, ...]], title: str = "") -> Table:
+    """The table of some collections, a column for each: a terminal is narrow."""
+    table = Table("", *(row[0] for row in rows), title=title, title_justify="left")
+    for place, name in enumerate(HEADER[1:], start=1):
         table.add_row(name, *(row[place] for row in rows))
-    Console().print(table)
+    return table
+
+
+def _width_of(table: Table, screen: Console) -> int:
+    """Width of a table in characters, if nothing is wrapped."""
+    return Measurement.get(screen, screen.options.update(max_width=sys.maxsize), table).maximum
 
 
 def _print_problems(unified: Unified) -> None:

@@ -21,7 +21,7 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import final
 
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.datasets.labels import STRUCTURES
 from maesil.datasets.layout import CaseLabels, Layout, case_scan
 from maesil.datasets.names import stem_of
@@ -66,7 +66,9 @@ class TotalSegmentator(Layout):
         given, notices = _given_splits(root)
         scans, problems, labels = list[Scan](), list[Problem](), 0
         folders = _case_folders(root)
-        every = {path.name for folder in folders for path in _masks(folder)}
+        named = {folder.name: {path.name for path in _masks(folder)} for folder in folders}
+        every = set[str]().union(*named.values())
+        fullest = max(named, key=lambda name: len(named[name]), default="")
         for folder in folders:
             image, masks = _image(folder), _masks(folder)
             labels += len(masks)
@@ -75,8 +77,9 @@ class TotalSegmentator(Layout):
                 continue
             if not masks:
                 notices.append(Problem(folder.name, "it has no masks in segmentations/", "unpack again", folder))
-            elif missing := every - {path.name for path in masks}:
-                notices.append(Problem(folder.name, _lacks(missing), "unpack the archive again", folder))
+            elif missing := every - named[folder.name]:
+                fix = f"unpack the archive again; {fullest} has the most masks to compare with"
+                notices.append(Problem(folder.name, _lacks(missing), fix, folder))
             if given and folder.name not in given:
                 notices.append(Problem(folder.name, "meta.csv does not list it", "its split is drawn", folder))
             split = given.get(folder.name)
@@ -106,8 +109,8 @@ def _masks(folder: Path) -> list[Path]:
 
 def _lacks(names: Collection[str]) -> str:
     """A message that lists masks which other cases have and this one lacks."""
-    first = ", ".join(stem_of(name) for name in sorted(names)[:_NAMED])
-    return f"it lacks {len(names)} of the masks that others have: {first}{', ...' if len(names) > _NAMED else ''}"
+    listed = some_of([stem_of(name) for name in sorted(names)], _NAMED)
+    return f"it lacks {len(names)} of the masks that others have: {listed}"
 
 
 def _given_splits(root: Path) -> tuple[dict[str, str], list[Problem]]:

@@ -14,6 +14,7 @@ from jaxtyping import Bool, Int16, Int64, UInt
 from torch import Tensor
 
 from maesil.catalog import nearest
+from maesil.counts import some_of
 from maesil.errors import ConfigError, StoreError
 from maesil.sampling.dataset import begin_all, insides
 from maesil.sampling.plan import Place, Plan
@@ -106,7 +107,7 @@ def annotated(store: ScanStore, names: Sequence[str], *, partial: bool = False) 
     unknown = [name for name in chosen if name not in counts]
     if unknown:
         guess = nearest(unknown[0], counts)
-        known = ", ".join(sorted(counts)[:20]) + (" ..." if len(counts) > 20 else "")
+        known = some_of(sorted(counts), whole=f"all in manifest.json of {store.where}")
         hint = f"did you mean '{guess}'? " if guess else ""
         unnamed = "; `maesil prepare --label-names` gives names to numbers" if "label_1" in counts else ""
         raise ConfigError(

@@ -148,7 +148,8 @@ def _classes_text(ready: Ready) -> str:
     others = sorted(found.difference(names))
     if ready.config.labels.classes or not others:
         return text
-    return f"{text}; left out, as some scans do not mark them: {some_of(others)} (--labels.partial takes them)"
+    listed = some_of(others, whole=f"all in manifest.json of {ready.store.where}")
+    return f"{text}; left out, as some scans do not mark them: {listed} (--labels.partial takes them)"
 
 
 def _open(config: FinetuneConfig) -> ScanStore:
