@@ -164,10 +164,9 @@ def _class_text(one: LabelClass) -> str:
 def _hidden_text(report: PrepareReport) -> str:
     """How many names are hashed, where they are listed, and how to keep them."""
     names = "name is a hash" if report.hidden == 1 else "names are hashes"
-    private = f"{report.names}, as private as the scans, lists them"
-    where = private if report.names else "no list of them could be written beside the store"
+    listed = f"{report.names} lists the originals; keep it as private as the scans"
+    where = listed if report.names else "no list of the originals could be written beside the store"
     return (
-        f"{report.hidden} {names} (prepared or left out), because names of DICOM files, files and folders may tell who "
-        f"the patient is; {where} "
-        "(--keep-names keeps those of files and folders)"
+        f"{report.hidden} {names}, as names of files and folders, and DICOM headers, may tell who the patient is; "
+        f"{where}; --keep-names keeps the names of files and folders"
     )

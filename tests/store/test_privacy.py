@@ -105,8 +105,8 @@ def test_prepare__names_that_may_be_a_patients_are_hashed(sources: Path, tmp_pat
     assert tmp_path / "store" not in table.parents
     assert "Kim Min-jun 1962-03-04" in table.read_text()
     said = prepare_text(report, tmp_path / "store")
-    assert "4 names are hashes" in said
-    assert str(table) in said
+    assert f"patient is; {table} lists the originals; keep it as private as the scans; --keep-names keeps" in said
+    assert "4 names are hashes, as names of files" in said
     again = prepare([folder], tmp_path / "store", CONFIG, workers=0)
     assert (again.prepared, len(again.skipped)) == ((), 3)
 

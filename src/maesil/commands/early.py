@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import get_args
 
 from maesil.catalog import NONE, hint
 from maesil.ct.readers import require_there
@@ -16,7 +17,7 @@ from maesil.encoder.source import local_folder
 from maesil.errors import CheckpointError, ConfigError
 from maesil.export import TARGETS
 from maesil.extras import require
-from maesil.files import read_yaml, require_json, require_output
+from maesil.files import quoted, read_yaml, require_json, require_output
 from maesil.presets import PRESETS
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.claim import SETTINGS
@@ -109,6 +110,15 @@ def _encoder(word: str) -> None:
         local_folder(word)
 
 
+def _action(word: str) -> None:
+    from maesil.store.check import Action
+
+    if word in get_args(Action) or not (address_of(word) or Path(word).exists()):
+        return  # a name that is no action is answered where it is parsed
+    fix = f"maesil store check {quoted(Path(word))}; or repair, or remove with --scans"
+    raise ConfigError("no action is given before the store", where=word, fix=fix)
+
+
 def _weights(word: str) -> None:
     if word != NONE and not (Path(word) / EXPORTED).is_file():
         _run_or_published(word)
@@ -164,6 +174,7 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "report": {0: _PRETRAINED, "--data.store": _store, "--out": _output},
     "datasets": {"--out": _json, "--table": _output},
     "masks": {"--out": _output},
+    "store": {0: _action},
     "reconstruct": {"--out": lambda word: nifti_ending(Path(word)), 0: _run_or_published, 1: require_there},
     "predict": {"--out": lambda word: nifti_ending(Path(word)), 0: _SEGMENTATION, 1: require_there},
     "export": {"--to": TARGETS.__getitem__, 0: local_folder},

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import tyro
 
 from maesil.commands.parsing import console, parse, print_json
 from maesil.screen import scan_bar
+from maesil.store.check import Action
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,7 @@ class Store:
       maesil store remove STORE --scans chest-0001 chest-0002
     """
 
-    action: tyro.conf.Positional[Literal["check", "repair", "remove"]]
+    action: tyro.conf.Positional[Action]
     """What to do."""
     store: tyro.conf.Positional[Path]
     """Folder of the store."""

@@ -19,9 +19,11 @@ from maesil.store.lock import locked
 from maesil.store.scanstore import ScanStore
 from maesil.store.shards import Shards
 
+Action = Literal["check", "repair", "remove"]
+
 
 def store(
-    action: Literal["check", "repair", "remove"],
+    action: Action,
     store: AnyPath,
     scans: Sequence[str] = (),
     *,

@@ -30,10 +30,10 @@ class PrepareConfig:
         codec: Compression of chunks: "lz4" reads fastest, "zstd" is a tenth smaller but slower to read, "none" is for
             disks that are faster than the processor.
         dataset: Name of the collection; None: the folder name of each source, unless it may be a patient's name.
-        hash_names: Whether to hash the names of all volume files, public case names too; DICOM scans always get salted
-            hashes.
-        keep_names: Whether to keep the names of all volume files and folders; by default, those that are not
-            recognisably harmless are hashed, because they may name a patient.
+        hash_names: Whether to replace all names of scans and patients by salted hashes. By default, those that may tell
+            who a patient is are replaced: all names of DICOM scans outside public collections, and names of volume
+            files and folders that are not recognisably harmless.
+        keep_names: Whether to keep the names of all volume files and folders, those that may name a patient, too.
         patient_pattern: Regular expression that finds the patient in a volume file's path below its source, such as
             "^([^/]+)/" for the first folder; None: every case is a patient. DICOM files name the patient themselves.
         layout: Layout of the sources, if known, a name that `maesil datasets --help` lists; None: recognised from the
