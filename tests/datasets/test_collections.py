@@ -293,7 +293,7 @@ def test_find_scans__says_that_a_file_has_the_labels_of_its_collection(tmp_path:
     (match,) = find_scans([image]).matched
     assert (match.layout, match.because) == (
         "folder",
-        "one file, with the labels that a totalsegmentator tree gives it",
+        "one file, with the labels of its totalsegmentator tree",
     )
     own = nifti(tmp_path / "s0000" / "ct_labels.nii.gz")
     found = find_scans([image])
@@ -301,7 +301,7 @@ def test_find_scans__says_that_a_file_has_the_labels_of_its_collection(tmp_path:
         "labels of its own name come first"
     )
     (match,) = find_scans([tmp_path / "s0001"]).matched
-    assert match.because == "everything readable in it, with the labels that a totalsegmentator tree gives it"
+    assert match.because == "everything readable in it, with the labels of its totalsegmentator tree"
 
 
 def test_nnunet__names_that_differ_only_in_spelling_are_told(tmp_path: Path) -> None:
@@ -310,4 +310,6 @@ def test_nnunet__names_that_differ_only_in_spelling_are_told(tmp_path: Path) -> 
     described["labels"] = {"background": 0, "Left Kidney": 1, "left_kidney": 2, "liver": 3}
     (tmp_path / "dataset.json").write_text(json.dumps(described))
     told = "label names that differ only in spelling are one class: Left Kidney, left_kidney (left_kidney)"
-    assert notices(tmp_path) == [f"dataset.json: {told}"]
+    images = [tmp_path / "imagesTr" / f"liver_{number}_0000.nii.gz" for number in (1, 2)]
+    for sources in ([tmp_path], images):
+        assert [notice.reason for notice in find_scans(sources).notices] == [told]

@@ -20,22 +20,25 @@ def with_collection_labels(found: FoundScans, layouts: Iterable[Layout]) -> tupl
         layouts: Layouts in the order in which they are tried.
     """
     tried, kinds, used, scans = list(layouts), set[str](), set[Path](), list[Scan]()
+    notices = dict.fromkeys(found.notices)
     for scan in found.scans:
         kind, labels = ("", None) if scan.labels or scan.series else _labels_of(scan.path, tried)
         if labels is not None:
             scan = replace(scan, labels=labels.files, label_names=tuple(sorted(labels.names.items())))
             kinds.add(kind)
             used.update(labels.files)
+            notices.update(dict.fromkeys(labels.notices))
         scans.append(scan)
     if not used:
         return found, ""
     with_labels = replace(
         found,
         scans=tuple(scans),
+        notices=tuple(notices),
         labels=found.labels + len(used.difference(found.taken_for_labels)),
         taken_for_labels=tuple(path for path in found.taken_for_labels if path not in used),
     )
-    return with_labels, f", with the labels that a {' or '.join(sorted(kinds))} tree gives it"
+    return with_labels, f", with the labels of its {' or '.join(sorted(kinds))} tree"
 
 
 def _labels_of(image: Path, layouts: Iterable[Layout]) -> tuple[str, CaseLabels | None]:

@@ -82,7 +82,7 @@ def find_scans(
         scans,
         problems,
         labels=sum(one.labels for one in found) - _counted_again(found),
-        notices=tuple(notice for one in found for notice in one.notices),
+        notices=tuple(dict.fromkeys(notice for one in found for notice in one.notices)),
         matched=tuple(match for one in found for match in one.matched),
         taken_for_labels=tuple(path for one in found for path in one.taken_for_labels),
         outputs=tuple(sorted({path for one in found for path in one.outputs})),

@@ -10,7 +10,7 @@ from pathlib import Path
 from maesil.ct.readers import reader_of
 from maesil.datasets.names import safe_name
 from maesil.datasets.naming import UNNAMED, Naming
-from maesil.datasets.scan import HASHED, FoundScans, Scan
+from maesil.datasets.scan import HASHED, FoundScans, Problem, Scan
 
 
 @dataclass(frozen=True)
@@ -20,10 +20,12 @@ class CaseLabels:
     Attributes:
         files: Its label files, at least one.
         names: Map from number to structure, if the labels are one file of numbers that the collection names.
+        notices: Notes on these names.
     """
 
     files: tuple[Path, ...]
     names: Mapping[int, str]
+    notices: tuple[Problem, ...] = ()
 
 
 class Layout(ABC):

@@ -64,10 +64,8 @@ class NNUNet(Layout):
         if channel is not None and "ct" not in channel.lower():
             fix = "give a CT dataset; if the images are CT after all, give their folder with --layout folder"
             return FoundScans((), (Problem("dataset.json", f"channel 0 is {channel}, not CT", fix, root),), 0)
-        names = class_names(spelled := _names(described))
-        if merged := merged_names(spelled.values()):
-            notices.append(Problem("dataset.json", merged_text(merged), "", root / "dataset.json"))
-        notices += _regions(described.get("labels"), root)
+        names, remarks = _names(described, root)
+        notices += remarks
         collection = safe_name(str(described.get("name") or root.name))
         scans = list[Scan]()
         for images, label_folder, split in _FOLDERS:
@@ -93,17 +91,30 @@ class NNUNet(Layout):
         if folder is None or _channel(image) != "0000" or not (root / "dataset.json").is_file():
             return None
         label = _label_of(root / folder, _case(image))
-        return None if label is None else CaseLabels((label,), class_names(_names(_describe(root)[0])))
+        if label is None:
+            return None
+        described, notices = _describe(root)
+        names, remarks = _names(described, root)
+        return CaseLabels((label,), names, (*notices, *remarks))
 
 
 def _case(image: Path) -> str:
     return stem_of(image.name)[:-5]
 
 
-def _names(described: Mapping[str, Any]) -> dict[int, str]:
-    """The names of label numbers as they are spelled."""
+def _names(described: Mapping[str, Any], root: Path) -> tuple[dict[int, str], list[Problem]]:
+    """The names of label numbers, and problems about names that are one class and about regions, if there are any."""
     labelled = described.get("labels")
-    return names_in(labelled) if isinstance(labelled, dict) else {}
+    if not isinstance(labelled, dict):
+        return {}, []
+    spelled, path = names_in(labelled), root / "dataset.json"
+    merged = merged_names(spelled.values())
+    problems = [Problem("dataset.json", merged_text(merged), "", path)] if merged else []
+    if regions := regions_in(labelled):
+        fix = "name their numbers with --label-names; numbers of one name become one structure"
+        what = f"its labels of several numbers are not read: {', '.join(regions)}"
+        problems.append(Problem("dataset.json", what, fix, path))
+    return class_names(spelled), problems
 
 
 def _channels(folder: Path, number: str | None = None) -> list[Path]:
@@ -119,16 +130,6 @@ def _other_channels(root: Path) -> list[Problem]:
 def _channel(path: Path) -> str | None:
     found = _CASE.match(stem_of(path.name)) if ending_of(path.name) else None
     return found.group("channel") if found else None
-
-
-def _regions(labelled: Any, root: Path) -> list[Problem]:
-    """A problem about the regions among the labels, each of which stands for several numbers, if there are any."""
-    regions = regions_in(labelled) if isinstance(labelled, dict) else ()
-    if not regions:
-        return []
-    fix = "name their numbers with --label-names; numbers of one name become one structure"
-    what = f"its labels of several numbers are not read: {', '.join(regions)}"
-    return [Problem("dataset.json", what, fix, root / "dataset.json")]
 
 
 def _label_of(folder: Path, case: str) -> Path | None:
