@@ -97,10 +97,7 @@ def annotated(store: ScanStore, names: Sequence[str], *, partial: bool = False) 
         StoreError: No scan of the store has labels.
         ConfigError: A name is unknown, or no scan names all of them.
     """
-    labelled = [entry for entry in store.entries if entry.labels is not None]
-    if not labelled:
-        fix = "prepare the scans with --labels, with their label files next to them"
-        raise StoreError("no scan of this store has labels", where=store.path, fix=fix)
+    labelled = labelled_entries(store)
     counts = Counter(name for entry in labelled for name in entry.labels or ())
     shared = (name for name, count in counts.items() if partial or count == len(labelled))
     chosen = tuple(dict.fromkeys(names)) or tuple(sorted(shared))
@@ -113,14 +110,37 @@ def annotated(store: ScanStore, names: Sequence[str], *, partial: bool = False) 
         raise ConfigError(
             f"no scan has the class '{unknown[0]}'", where=store.path, fix=f"{hint}known: {known}{unnamed}"
         )
-    classes, enough = Classes(chosen), any if partial else all
-    scans = tuple(entry.scan_id for entry in labelled if enough(classes.marked(entry)))
+    classes = Classes(chosen)
+    scans = scans_marking(store, classes, partial=partial)
     if not scans or not chosen:
         listed = ", ".join(f"{name} ({counts[name]})" for name in chosen) or "the labelled scans share none"
         named = "name fewer classes" if names else "name the classes"
         fix = f"{named}; finetune segmentation --labels.partial also uses scans in which some are marked"
         raise ConfigError(f"no scan was annotated for all of these classes: {listed}", fix=fix)
     return classes, scans
+
+
+def labelled_entries(store: ScanStore) -> tuple[ScanEntry, ...]:
+    """The scans of a store that have labels.
+
+    Raises:
+        StoreError: No scan of the store has labels.
+    """
+    labelled = tuple(entry for entry in store.entries if entry.labels is not None)
+    if not labelled:
+        fix = "prepare the scans with --labels, with their label files next to them"
+        raise StoreError("no scan of this store has labels", where=store.path, fix=fix)
+    return labelled
+
+
+def scans_marking(store: ScanStore, classes: Classes, *, partial: bool = False) -> tuple[str, ...]:
+    """The labelled scans that were annotated for all classes, or with `partial`, for at least one; maybe none.
+
+    Raises:
+        StoreError: No scan of the store has labels.
+    """
+    enough = any if partial else all
+    return tuple(entry.scan_id for entry in labelled_entries(store) if enough(classes.marked(entry)))
 
 
 @dataclass(frozen=True)

@@ -202,12 +202,38 @@ def test_score__a_store_that_is_gone(config: FinetuneConfig, tmp_path: Path) -> 
 
 def test_regions_to_test__needs_no_scan_to_train_on(config: FinetuneConfig) -> None:
     store, superpatch, holdout = ScanStore(config.data.only_store("")), TINY_MODEL.superpatch, config.data.holdout
-    scans = [entry.scan_id for entry in store.entries]
+    classes, scans = annotated(store, ())
     split = replace(holdout.patients, overrides=dict.fromkeys(CENTRES, "test"))
     every = replace(config, data=replace(config.data, holdout=replace(holdout, patients=split)))
-    assert len(regions_to_test(store, scans, every, superpatch)) == 4
+    assert len(regions_to_test(store, classes, every, superpatch)) == 4
     with pytest.raises(StoreError, match="no labelled scan is in the split 'train'"):
         divide(store, scans, every, superpatch)
+
+
+def test_score__another_store_that_lacks_a_class(config: FinetuneConfig, tmp_path: Path) -> None:
+    """The run's classes count, though nobody named them; the error says which are missing and where."""
+    run = tmp_path / "run"
+    pipeline.finetune_segmentation(replace(config, train=replace(config.train, steps=1)), run)
+    other = partly_marked(tmp_path, "unmarked")  # "dark" is not marked in d, which is tested
+    missing = r"no test scan marks all of: bright, dark \(dark is missing in scans-d\)"
+    with pytest.raises(StoreError, match=missing) as told:
+        score_segmentation(run, store=other)
+    assert told.value.where == str(other)
+    assert "on a store that marks them" in str(told.value.fix)
+    assert "--labels.classes" not in str(told.value.fix)
+
+    nowhere = partly_marked(tmp_path / "nowhere", "unmarked", scans="abcd")
+    with pytest.raises(StoreError, match=r"no labelled scan marks all of: bright, dark \(dark is missing in scans-a, "):
+        score_segmentation(run, store=nowhere)
+
+
+def test_score__another_store_that_marks_some_of_the_classes(config: FinetuneConfig, tmp_path: Path) -> None:
+    """After a training on scans that mark some, such scans are scored; also if no scan of the store marks all."""
+    run, labels = tmp_path / "run", LabelsConfig(partial=True)
+    pipeline.finetune_segmentation(replace(config, labels=labels, train=replace(config.train, steps=1)), run)
+    bright, dark = score_segmentation(run, store=partly_marked(tmp_path, "unmarked", scans="abcd")).rows
+    assert (bright["class"], math.isnan(bright["dice"])) == ("bright", False)
+    assert (dark["class"], math.isnan(dark["dice"])) == ("dark", True)
 
 
 def test_finetune__frozen_keeps_the_encoder(config: FinetuneConfig, encoder: Path, tmp_path: Path) -> None:
@@ -340,10 +366,10 @@ def test_annotated__only_scans_that_were_searched_for_every_class(store: Path, t
         annotated(mixed, ())
 
 
-def partly_marked(folder: Path, missing_labels: Literal["absent", "unmarked"]) -> Path:
-    """Four scans with labels; "dark" is there in all of them, and not marked in "a" and "d"."""
+def partly_marked(folder: Path, missing_labels: Literal["absent", "unmarked"], scans: str = "ad") -> Path:
+    """Four scans with labels; "dark" is there in all of them, and not marked in "a" and "d", or in other `scans`."""
     source = labelled_store(folder).parent
-    for name in ("a", "d"):
+    for name in scans:
         path = source / "scans" / f"{name}_labels.nii.gz"
         image = nibabel.load(path)
         marked = np.asarray(image.dataobj)

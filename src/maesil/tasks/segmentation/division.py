@@ -10,6 +10,7 @@ from maesil.counts import count_of, some_of
 from maesil.datasets.splits import SplitConfig, rank_of
 from maesil.errors import ConfigError, StoreError
 from maesil.sampling.config import DataConfig
+from maesil.sampling.labelled import Classes, labelled_entries, scans_marking
 from maesil.sampling.regions import Region, regions_of
 from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanEntry, ScanStore
@@ -18,6 +19,9 @@ from maesil.tiling import Tile
 
 ONE_PATIENT = "with one labelled patient, hold out superpatches: --data.holdout.by superpatch"
 """What to do where patients cannot be held out."""
+FIX_TRAINING = "leave out of --labels.classes what is missing"
+FIX_SCORING = "the run has these classes: score it on a store that marks them in scans to test"
+"""What to do where a class is not marked: before a training, and after it."""
 
 
 @dataclass(frozen=True)
@@ -51,16 +55,26 @@ def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, super
 
 
 def regions_to_test(
-    store: ScanStore, scans: Sequence[str], config: FinetuneConfig, superpatch: Shape3
+    store: ScanStore, classes: Classes, config: FinetuneConfig, superpatch: Shape3
 ) -> tuple[Region, ...]:
-    """The regions to test on, as `divide` has them; the store may have nothing to train on.
+    """The regions to test a finished run on, as `divide` has them; the store may have nothing to train on.
+
+    Args:
+        store: The run's store or another.
+        classes: The run's classes.
+        config: The run's settings.
+        superpatch: Shape of a superpatch in voxels.
 
     Raises:
-        StoreError: No labelled scan is left to test on.
+        StoreError: No labelled scan is left to test on, or none is annotated for the run's classes.
         ConfigError: There are fewer patients than folds.
     """
-    data = folded(store, scans, config)
-    return _required(store, scans, data, superpatch, "test", config.labels)
+    with_labels = labelled_entries(store)
+    scans = scans_marking(store, classes, partial=config.labels.partial)
+    named = replace(config.labels, classes=classes.names)
+    if not scans:
+        raise _unmarked(store, with_labels, "labelled", named, FIX_SCORING)
+    return _required(store, scans, folded(store, scans, config), superpatch, "test", named, FIX_SCORING)
 
 
 def folded(store: ScanStore, scans: Sequence[str], config: FinetuneConfig) -> DataConfig:
@@ -113,15 +127,21 @@ def _inside(region: Region, tile: Tile) -> Tile:
 
 
 def _required(
-    store: ScanStore, scans: Sequence[str], data: DataConfig, superpatch: Shape3, split: str, labels: LabelsConfig
+    store: ScanStore,
+    scans: Sequence[str],
+    data: DataConfig,
+    superpatch: Shape3,
+    split: str,
+    labels: LabelsConfig,
+    fix: str = FIX_TRAINING,
 ) -> tuple[Region, ...]:
     regions = _labelled(store, scans, data, superpatch, split)
     if regions:
         return regions
-    with_labels = [entry.scan_id for entry in store.entries if entry.labels is not None]
+    with_labels = [entry.scan_id for entry in labelled_entries(store)]
     lacking = [region.entry for region in _labelled(store, with_labels, data, superpatch, split)]
     if lacking and labels.classes:
-        raise _unmarked(store, lacking, split, labels)
+        raise _unmarked(store, lacking, "training" if split == "train" else split, labels, fix)
     raise StoreError(
         f"no labelled scan is in the split '{split}'",
         where=store.path,
@@ -129,18 +149,17 @@ def _required(
     )
 
 
-def _unmarked(store: ScanStore, entries: Sequence[ScanEntry], split: str, labels: LabelsConfig) -> StoreError:
-    """The error of a split whose scans are labelled, but not for enough of the classes."""
+def _unmarked(store: ScanStore, entries: Sequence[ScanEntry], which: str, labels: LabelsConfig, fix: str) -> StoreError:
+    """The error of scans that are labelled, but not for enough of the classes."""
     missing = {
         name: [entry.scan_id for entry in entries if name not in (entry.labels or ())] for name in labels.classes
     }
     listed = "; ".join(f"{name} is missing in {some_of(scans, 5)}" for name, scans in missing.items() if scans)
-    partial = "" if labels.partial else ", or also use scans that mark some of the classes: --labels.partial"
+    some = ", or fine-tune with --labels.partial, which also uses scans that mark some of the classes"
     return StoreError(
-        f"no {'training' if split == 'train' else split} scan marks {'any' if labels.partial else 'all'} of: "
-        f"{', '.join(labels.classes)} ({listed})",
+        f"no {which} scan marks {'any' if labels.partial else 'all'} of: {', '.join(labels.classes)} ({listed})",
         where=store.path,
-        fix=f"leave out of --labels.classes what is missing{partial}",
+        fix=fix + ("" if labels.partial else some),
     )
 
 

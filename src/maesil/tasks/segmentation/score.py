@@ -35,7 +35,7 @@ from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.kinds import SCORES, SEGMENTATION
 from maesil.runs.load import default_device
 from maesil.sampling.ahead import ahead
-from maesil.sampling.labelled import Classes, annotated
+from maesil.sampling.labelled import Classes
 from maesil.sampling.regions import Region
 from maesil.seen import seen_patients
 from maesil.shapes import Shape3
@@ -168,15 +168,15 @@ def score_segmentation(
 
     Raises:
         CheckpointError: The run has no checkpoint, or is not a segmentation run.
-        StoreError: The store has no labels, or no labelled scan to test.
+        StoreError: The store has no labels, no labelled scan to test, or none that is annotated for the run's classes:
+            for all of them or, after a training with `labels.partial`, for at least one.
     """
     run = Path(run)
     store = None if store is None else Path(store)
     loaded = load_segmenter(run, checkpoint=checkpoint)
     scans = ScanStore(store or _store_of(run))
     config = replace(loaded.config, data=replace(loaded.config.data, store=scans.path))
-    _, labelled = annotated(scans, loaded.classes.names, partial=config.labels.partial)
-    regions = regions_to_test(scans, labelled, config, loaded.model.backbone.config.superpatch)
+    regions = regions_to_test(scans, loaded.classes, config, loaded.model.backbone.config.superpatch)
     taught = _taught(loaded.record, scans)
     rows: list[dict[str, Any]] = []
     volumes = ahead(lambda region: scans.volume(region.entry.scan_id).array, regions, count=1)
