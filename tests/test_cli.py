@@ -20,6 +20,7 @@ from torch import Tensor
 import maesil
 from maesil import cli, pipeline
 from maesil.cli import COMMANDS, main
+from maesil.commands.early import CHECKS
 from maesil.commands.finetune import TASKS
 from maesil.commands.parsing import console, parse, print_json
 from maesil.commands.prepare import Prepare
@@ -454,7 +455,7 @@ def test_pretrain__a_run_alone_resumes_with_its_own_settings(
     assert "already finished at step 2" in capsys.readouterr().err
     assert main(["pretrain", "--run", str(run), "--seed", "3"]) == 2
     said = capsys.readouterr().err
-    assert "other settings: seed" in said
+    assert "other settings: seed is 0 there, 3 here" in said
     assert "another --run (for `maesil demo`: --out);" in said, "a preset is called demo, too"
 
 
@@ -473,6 +474,24 @@ def test_import__is_quick_and_loads_no_torch() -> None:
     heavy = {"torch", "zarr", "nibabel", "SimpleITK", "pandas"}
     check = f"import maesil, maesil.cli, sys; assert not {heavy} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", check], check=True)
+
+
+def test_wrong_calls__are_answered_before_torch_is_loaded() -> None:
+    """Names and paths that are not there, in one process; some flags only torch knows."""
+    calls = [
+        *(f"{command} nowhere" for command in CHECKS if 0 in CHECKS[command]),
+        *(f"{command} --data.store nowhere" for command in CHECKS if "--data.store" in CHECKS[command]),
+        *("evaluates run", "check nowhere", "datasets nowhere", "pretrain --run nowhere"),
+        *(f"{command} --bogus" for command in ("check", "datasets", "prepare", "report", "probe", "embed", "masks")),
+    ]
+    check = f"""
+import sys
+from maesil.cli import main
+for call in {calls}:
+    assert main(call.split()) != 0, call
+    assert "torch" not in sys.modules, call
+"""
+    subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
 
 
 def test_doctor__findings_are_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import field, fields, is_dataclass
 from pathlib import Path
 from typing import Annotated, Any, get_type_hints
@@ -18,6 +18,7 @@ from maesil.files import read_yaml
 from maesil.masking import MASKINGS, DualMasking, Masking
 from maesil.models import MODELS, MAEConfig, ModelConfig
 from maesil.models.vae import renew_settings
+from maesil.nested import flat
 from maesil.sampling.config import DataConfig
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
 
@@ -99,23 +100,16 @@ def dump_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(to_dict(config), sort_keys=False)
 
 
-def changed_keys(before: RunConfig, after: RunConfig, sections: Sequence[str] = SCIENCE) -> list[str]:
-    """Dotted keys of `sections` on which two configurations differ."""
+def changed_values(
+    before: RunConfig, after: RunConfig, sections: Sequence[str] = SCIENCE
+) -> dict[str, tuple[Any, Any]]:
+    """Dotted keys of `sections` on which two configurations differ, with both values."""
     flat_before, flat_after = (
         {key: value for key, value in flat(to_dict(config)) if key.split(".")[0] in sections}
         for config in (before, after)
     )
-    keys = dict.fromkeys([*flat_before, *flat_after])
-    return [key for key in keys if flat_before.get(key) != flat_after.get(key)]
-
-
-def flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the dotted name and the value of every setting of nested plain values."""
-    for key, value in values.items():
-        if isinstance(value, Mapping):
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    pairs = {key: (flat_before.get(key), flat_after.get(key)) for key in {**flat_before, **flat_after}}
+    return {key: (was, is_now) for key, (was, is_now) in pairs.items() if was != is_now}
 
 
 def _named(values: Mapping[str, Any], where: object) -> dict[str, Any]:

@@ -16,14 +16,15 @@ def count_of(number: int, thing: str, things: str | None = None) -> str:
     return f"{number:,} {thing if number == 1 else things or f'{thing}s'}"
 
 
-def some_of(names: Sequence[str], most: int = 20, whole: str | None = None) -> str:
+def some_of(names: Sequence[str], most: int = 20, whole: str | None = None, *, separator: str = ", ") -> str:
     """The first names of a list, and how many more there are: "a, b and 7 more".
 
     Args:
         names: The names.
         most: Number of names that are told at most.
         whole: Where a reader finds all of them, told if there are more; None: nowhere.
+        separator: Text between two names.
     """
     if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[:most])} and {len(names) - most:,} more" + (f" ({whole})" if whole else "")
+        return separator.join(names)
+    return f"{separator.join(names[:most])} and {len(names) - most:,} more" + (f" ({whole})" if whole else "")

@@ -86,7 +86,7 @@ def test_pretrain__a_finished_run_becomes_longer(tiny_config: RunConfig, tmp_pat
     assert rates == pytest.approx([1e-3 * rate_share(step, 10, 0.05, [(4, 4)]) for step in range(1, 11)])
     card = (run / "checkpoints" / "last" / "card.md").read_text()
     assert "made longer at step 4: from 4 to 10 steps" in card
-    with pytest.raises(ConfigError, match=r"other settings: train\.steps"):
+    with pytest.raises(ConfigError, match=r"other settings: train\.steps is 10 there, 6 here"):
         pipeline.pretrain(steps(tiny_config, 6), run)
     # The settings of its beginning make it longer, too, and from the same weights.
     kept = tmp_path / "kept"
@@ -108,7 +108,7 @@ def test_pretrain__goes_on_with_a_copy_of_its_store(tiny_config: RunConfig, scan
         pipeline.pretrain(steps(config, 4), run)
     other = tmp_path / "other"
     prepare([scans], other, PrepareConfig(spacing_mm=3.0, salt="test"), workers=0)
-    with pytest.raises(ConfigError, match=r"other settings: data\.store"):
+    with pytest.raises(ConfigError, match=r"other settings: data\.store is \S*store there, \S*other here"):
         pipeline.pretrain(steps(replace(config, data=replace(config.data, store=other)), 4), run)
     outcome = pipeline.pretrain(steps(replace(config, data=replace(config.data, store=moved)), 4), run)
     assert (outcome.status, outcome.step) == ("finished", 4)
@@ -216,7 +216,7 @@ def test_settle__refuses_another_number_of_superpatches_per_step(tiny_config: Ru
     pipeline.pretrain(config, tmp_path)
     longer = steps(tiny_config, 2)
     two = replace(longer, efficiency=replace(config.efficiency, devices=2))
-    with pytest.raises(ConfigError, match="superpatches per step 2 -> 4"):
+    with pytest.raises(ConfigError, match="superpatches per step is 2 there, 4 here"):
         settle(two, tmp_path)
     halved = replace(two, train=replace(two.train, batch=1))
     assert settle(halved, tmp_path).train.steps == 2, "two devices with half of the batch each"

@@ -19,7 +19,7 @@ from maesil.comparison.measure import count_flops, measure, seconds_per_step
 from maesil.comparison.result import VISIBLE, Cost, ModelResult
 from maesil.comparison.scorer import Scorer, kept_scores, picture_path, pictures_folder
 from maesil.comparison.spec import Spec
-from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, to_dict
+from maesil.config import RunConfig, changed_values, dump_yaml, from_dict, to_dict
 from maesil.errors import ConfigError, MaesilError
 from maesil.evaluation.constant_volumes import constant_note
 from maesil.evaluation.notes import told_note
@@ -28,7 +28,7 @@ from maesil.files import write_json, write_text
 from maesil.models import CEILINGS, UNTRAINED, Reconstructor, make_model
 from maesil.progress import Progress
 from maesil.runs.checkpoints import steps_done
-from maesil.runs.claim import claim
+from maesil.runs.claim import Differences, changed_settings, claim, differences_text
 from maesil.runs.kinds import COMPARED
 from maesil.runs.load import default_device, load_run
 from maesil.sampling.regions import Region
@@ -81,10 +81,11 @@ class Experiment:
         fix = "compare with the same settings, or give another --out"
         claim(self.out / COMPARED, now, holds="a comparison", fix=fix, changed=self._changed)
 
-    def _changed(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-        """Names of the settings that differ; those that an earlier version did not record count as equal."""
-        names = [name for name in now if name != "preset" and before.get(name, now[name]) != now[name]]
-        return names + changed_keys(from_dict(before["preset"], where=self.out), anywhere(self.preset))
+    def _changed(self, before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
+        """The settings that differ; those that an earlier version did not record count as equal."""
+        old, new = ({name: each[name] for name in now if name != "preset" and name in before} for each in (before, now))
+        preset = from_dict(before["preset"], where=self.out)
+        return {**changed_settings(old, new), **changed_values(preset, anywhere(self.preset))}
 
     def enter(self, spec: Spec, progress: Progress | None) -> Entered:
         """Trains and scores one model with every seed, or reuses an earlier call's results.
@@ -187,10 +188,13 @@ class Experiment:
         decided = self._folder(spec, seed) / "budget.json"
         if decided.is_file():
             before = json.loads(decided.read_text(encoding="utf-8"))
-            changed = changed_keys(from_dict(before["config"], where=decided), anywhere(config))
-            if changed or before["budget"] != asdict(self.budget):
-                differs = ", ".join(changed) or "budget"
-                raise ConfigError(f"this model was trained with other {differs}", where=run, fix="give another --out")
+            changed = {
+                **changed_settings({"budget": before["budget"]}, {"budget": asdict(self.budget)}),
+                **changed_values(from_dict(before["config"], where=decided), anywhere(config)),
+            }
+            if changed:
+                what = f"this model was trained with other settings: {differences_text(changed)}"
+                raise ConfigError(what, where=run, fix="give another --out")
             return with_steps(config, before["steps"])
         steps = self._first_steps(spec, seed) or self.budget.steps(
             config.train,

@@ -8,10 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-from maesil.config import flat, from_dict, to_dict
+from maesil.config import from_dict, to_dict
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated
 from maesil.files import quoted
+from maesil.nested import flat
 from maesil.presets import PRESETS
 
 REPEATED = "REPEATED"

@@ -9,19 +9,53 @@ from typing import Any
 
 import yaml
 
+from maesil.counts import some_of
 from maesil.errors import ConfigError
 from maesil.files import write_json, write_text
+from maesil.nested import flat
 
 Settings = Mapping[str, Any]
-Changed = Callable[[Settings, Settings], list[str]]
+Differences = Mapping[str, tuple[Any, Any]]
+"""Dotted name of a setting to its value in an earlier call and in this one."""
+Changed = Callable[[Settings, Settings], Differences]
 SETTINGS = "config.yaml"
 """The file with a run's settings in its folder."""
-_ABSENT = object()
+ABSENT = "not recorded"
+"""In place of a value that one of the two settings lacks."""
+SHOWN, LONGEST = 5, 60
+"""Number of differences that an error lists, and of characters that it shows of a value."""
 
 
-def changed_settings(before: Settings, now: Settings) -> list[str]:
-    """Names of the settings that differ, or that only one of the two has."""
-    return [key for key in {**now, **before} if before.get(key, _ABSENT) != now.get(key, _ABSENT)]
+def changed_settings(before: Settings, now: Settings) -> dict[str, tuple[Any, Any]]:
+    """The settings that differ, or that only one of the two has; nested ones by dotted name."""
+    old, new = dict(flat(before)), dict(flat(now))
+    pairs = {key: (old.get(key, ABSENT), new.get(key, ABSENT)) for key in {**new, **old}}
+    return {key: (was, is_now) for key, (was, is_now) in pairs.items() if was != is_now}
+
+
+def differences_text(differences: Differences) -> str:
+    """The first differences in words, with both values: "seed is 0 there, 1 here"."""
+    listed = [f"{key} is {' there, '.join(_apart(*values))} here" for key, values in differences.items()]
+    return some_of(listed, SHOWN, separator="; ")
+
+
+def _apart(was: Any, is_now: Any) -> tuple[str, str]:
+    """Two values as short texts; of long ones, what follows their common beginning."""
+    texts = [_plain(value) for value in (was, is_now)]
+    if max(map(len, texts)) > LONGEST:
+        same = next((at for at, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
+        common = texts[0][:same]
+        start = max(common.rfind(" "), common.rfind("/"))  # no word or name of a folder is cut
+        texts = [f"...{text[start:]}" if start > 0 else text for text in texts]
+    before, now = (text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..." for text in texts)
+    return before, now
+
+
+def _plain(value: Any) -> str:
+    """A plain value as text, lists without brackets."""
+    if isinstance(value, list | tuple):
+        return " ".join(map(_plain, value)) or "empty"
+    return "none" if value is None else str(value)
 
 
 def claim(path: Path, settings: Settings, *, holds: str, fix: str, changed: Changed = changed_settings) -> None:
@@ -32,19 +66,19 @@ def claim(path: Path, settings: Settings, *, holds: str, fix: str, changed: Chan
         settings: Plain values.
         holds: What the folder contains, for the error message, such as "a run".
         fix: What to do if the settings differ, for the error message.
-        changed: Returns the names of the settings that differ, given the earlier ones and these; settings that it does
-            not return may change.
+        changed: Returns the settings that differ, given the earlier ones and these; settings that it does not return
+            may change.
 
     Raises:
-        ConfigError: The folder was made with other settings.
+        ConfigError: The folder was made with other settings; the message has both values of the first ones.
     """
     plain = path.suffix == ".json"
     if path.is_file():
         text = path.read_text(encoding="utf-8")
         differing = changed((json.loads(text) if plain else yaml.safe_load(text)) or {}, settings)
         if differing:
-            listed = ", ".join(differing)
-            raise ConfigError(f"this folder contains {holds} with other settings: {listed}", where=path.parent, fix=fix)
+            what = f"this folder contains {holds} with other settings: {differences_text(differing)}"
+            raise ConfigError(what, where=path.parent, fix=fix)
     if plain:
         write_json(path, settings)
     else:

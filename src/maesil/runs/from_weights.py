@@ -12,11 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from maesil.catalog import NONE
-from maesil.config import RunConfig, flat, to_dict
+from maesil.config import RunConfig, to_dict
 from maesil.counts import count_of
 from maesil.errors import CheckpointError, ConfigError, reason
 from maesil.files import sha256_of
 from maesil.models import Pretrainer
+from maesil.nested import flat
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.exported import read_exported
 from maesil.runs.kinds import EXPORTED

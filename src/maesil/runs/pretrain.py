@@ -13,7 +13,7 @@ from pytorch_lightning import Callback
 from rich.console import Console
 
 from maesil.catalog import NONE
-from maesil.config import RunConfig, changed_keys, flat, from_dict, load_yaml, to_dict
+from maesil.config import RunConfig, changed_values, from_dict, load_yaml, to_dict
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.files import AnyPath
 from maesil.models import Pretrainer, make_model
@@ -23,7 +23,7 @@ from maesil.rank import is_first_rank
 from maesil.runs.advice import cpu_advice, cpu_warning
 from maesil.runs.card import model_card, run_record, store_lines
 from maesil.runs.checkpoints import checkpoint_of, steps_done
-from maesil.runs.claim import SETTINGS, claim
+from maesil.runs.claim import SETTINGS, Differences, claim
 from maesil.runs.from_weights import (
     other_voxels,
     started,
@@ -239,22 +239,21 @@ def settle(config: RunConfig, run: Path, store: ScanStore | None = None) -> RunC
     if kept.is_file():
         config = _lengthened(load_yaml(kept), config, steps_done(run))
 
-    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
         old = with_absolute_init(from_dict(before, where=run))
-        keys = changed_keys(old, config)
-        devices: list[str] = []
+        found = changed_values(old, config)
+        may_change: set[str] = set()
         # A step uses the same superpatches, however they are divided among devices.
         batch, wanted = recorded_batch or _global_batch(old), _global_batch(config)
         if batch == wanted:
-            keys = [key for key in keys if key not in ("train.batch", "train.accumulate")]
-        elif not {"train.batch", "train.accumulate"} & set(keys):  # the number of devices is another one
-            devices = [f"superpatches per step {batch} -> {wanted}"]
+            may_change |= {"train.batch", "train.accumulate"}
+        elif not {"train.batch", "train.accumulate"} & set(found):  # the number of devices is another one
+            found["superpatches per step"] = batch, wanted
         if old.train.steps < config.train.steps:
-            keys = [key for key in keys if key not in ("train.steps", "lengthened")]
-        if "data.store" in keys and store is not None and _is_same_store(run, old, store):
-            keys.remove("data.store")
-        was, is_now = (dict(flat(to_dict(each))) for each in (old, config))
-        return [*(f"{key} {was.get(key)} -> {is_now.get(key)}" for key in keys), *devices]
+            may_change |= {"train.steps", "lengthened"}
+        if "data.store" in found and store is not None and _is_same_store(run, old, store):
+            may_change.add("data.store")
+        return {key: values for key, values in found.items() if key not in may_change}
 
     fix = (
         "resume with the same settings (--run alone takes the run's own), or give another --run (for `maesil demo`: "

@@ -104,10 +104,10 @@ def test_command__does_not_go_on_with_another_store(
     assert main(words) == 0
     monkeypatch.setattr(ScanStore, "fingerprint", "another")
     assert main(words) == 2
-    assert "a classification with other settings: store" in capsys.readouterr().err
+    assert "a classification with other settings: store is " in capsys.readouterr().err
     monkeypatch.undo()
     assert main([*words, "--pool", "mean_std"]) == 2
-    assert "a classification with other settings: pool" in capsys.readouterr().err
+    assert "a classification with other settings: pool is mean there, mean_std here" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("mode", ["knn", "full"])
@@ -128,7 +128,7 @@ def test_command__does_not_go_on_with_another_encoder(
         next(backbone.parameters()).add_(1.0)
     export(backbone, small_card(TINY_MODEL), "safetensors", source)
     assert main(words) == 2
-    assert "a classification with other settings: encoder" in capsys.readouterr().err
+    assert "a classification with other settings: encoder is " in capsys.readouterr().err
     assert (run / "table.md").read_text() == before
     told = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({key: value for key, value in told.items() if key != "encoder"}))

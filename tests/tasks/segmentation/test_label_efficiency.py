@@ -68,11 +68,11 @@ def test_command__experiment_and_its_continuation(
         for seed in (0, 1)
     }
     assert main([*words, "--scans", "1", "--out", str(out), "--train.steps", "3"]) == 2
-    assert "an experiment with other settings: train" in capsys.readouterr().err
+    assert "an experiment with other settings: train.steps is 2 there, 3 here\n" in capsys.readouterr().err
     told = json.loads((out / "experiment.json").read_text())
     (out / "experiment.json").write_text(json.dumps({**told, "encoder": "another"}))
     assert main([*words, "--scans", "1", "--out", str(out)]) == 2
-    assert "an experiment with other settings: encoder" in capsys.readouterr().err
+    assert "an experiment with other settings: encoder is another there, " in capsys.readouterr().err
     told.pop("encoder")  # earlier versions did not record it
     labels = {key: value for key, value in told["labels"].items() if key != "partial"}
     (out / "experiment.json").write_text(json.dumps({**told, "labels": labels}))
@@ -80,7 +80,8 @@ def test_command__experiment_and_its_continuation(
     capsys.readouterr()
     (out / "experiment.json").write_text(json.dumps({k: v for k, v in told.items() if k not in ("scratch", "rates")}))
     assert main([*words, "--scans", "1", "--out", str(out)]) == 2
-    assert "an experiment with other settings: scratch, rates" in capsys.readouterr().err, "of an earlier version"
+    said = capsys.readouterr().err
+    assert "other settings: scratch.peak_lr is not recorded there, none here; " in said, "of an earlier version"
 
 
 def test_command__another_store_is_refused_and_a_moved_one_goes_on(
@@ -96,7 +97,7 @@ def test_command__another_store_is_refused_and_a_moved_one_goes_on(
     monkeypatch.chdir(tmp_path / "other")
     capsys.readouterr()
     assert main(call) == 2
-    assert "an experiment with other settings: data" in capsys.readouterr().err
+    assert "an experiment with other settings: data.store is " in capsys.readouterr().err
 
 
 def test_command__a_trial_that_fails_is_told(
@@ -265,7 +266,7 @@ def test_rates__each_start_takes_what_is_best_for_it_on_validation(stub: Stub, t
         assert "scratch: peak learning rate 0.01, layer decay 1" in text
         assert "pre-trained 0.001 0.700, 0.01 0.400, 0.1 0.100, 2 failed (the loss became nan)" in text
     compare_transfer(experiment(tmp_path), amounts, 2, out, rates=(0.001, 0.01, 0.1, 2.0))
-    with pytest.raises(ConfigError, match="other settings: rates_chosen_on"):
+    with pytest.raises(ConfigError, match="other settings: rates_chosen_on is 3 scans there, 5 scans here"):
         compare_transfer(experiment(tmp_path), [*amounts, Amount(scans=5)], 2, out, rates=(0.001, 0.01, 0.1, 2.0))
 
 

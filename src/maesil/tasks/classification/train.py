@@ -39,7 +39,7 @@ from maesil.metrics.classification import (
 )
 from maesil.models.backbone import Backbone
 from maesil.progress import Progress
-from maesil.runs.claim import changed_settings, claim
+from maesil.runs.claim import Differences, changed_settings, claim
 from maesil.runs.kinds import CLASSIFICATION
 from maesil.runs.load import default_device
 from maesil.runs.lock import locked
@@ -149,12 +149,12 @@ def _claim(run: Path, config: ClassificationConfig, cases: Cases, store: str, en
         "encoder": encoder,
     }
 
-    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
         before = {"store": store, "encoder": encoder, **before}  # version 0.2 recorded neither
         settings = before["settings"]
         before["settings"] = {**settings, "init": absolute_source(settings["init"])}  # nor where a relative path begins
-        old, new = ({**each, **each["settings"]} for each in (before, now))
-        return [key for key in changed_settings(old, new) if key not in ("settings", "efficiency")]
+        old, new = ({**each, **each["settings"], "settings": {}, "efficiency": {}} for each in (before, now))
+        return changed_settings(old, new)
 
     claim(run / "config.json", wanted, holds="a classification", fix="give another --run", changed=changed)
 

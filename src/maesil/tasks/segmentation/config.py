@@ -15,7 +15,7 @@ from maesil.config import explain
 from maesil.encoder.source import absolute_source
 from maesil.errors import ConfigError
 from maesil.runs.checkpoints import steps_done
-from maesil.runs.claim import changed_settings, claim
+from maesil.runs.claim import Differences, changed_settings, claim
 from maesil.sampling.config import DataConfig
 from maesil.tasks.segmentation.augmenter import NO_AUGMENTATION, AugmentConfig
 from maesil.tasks.segmentation.network import Mode, SegmentationConfig
@@ -149,13 +149,13 @@ def settle(config: FinetuneConfig, run: Path, store: str) -> None:
         ConfigError: The folder contains a run with other settings.
     """
 
-    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
         before = completed(before)
         before = {**before, "init": absolute_source(before.get("init", NONE))}  # up to version 0.2.0, as it was typed
-        keys = [key for key in changed_settings(before, now) if key not in ("monitor", "efficiency")]
-        if "data" in keys and changed_settings(before["data"], now["data"]) == ["store"] and _trained_on(run, store):
-            keys.remove("data")
-        return keys
+        found = changed_settings(*({**each, "monitor": {}, "efficiency": {}} for each in (before, now)))
+        if "data.store" in found and _trained_on(run, store):
+            del found["data.store"]
+        return found
 
     fix = (
         "resume with the same settings, or give another --run; --data.store may name a copy of the store with the same "

@@ -24,7 +24,7 @@ from maesil.encoder.start import digest_of, seen_notes
 from maesil.errors import ConfigError, MaesilError, OutputError
 from maesil.files import AnyPath, write_json
 from maesil.progress import Progress, scan_bar
-from maesil.runs.claim import changed_settings, claim
+from maesil.runs.claim import Differences, changed_settings, claim
 from maesil.runs.kinds import EXPERIMENT, LABEL_EFFICIENCY
 from maesil.runs.lock import locked
 from maesil.seen import seen_note
@@ -187,7 +187,7 @@ def _settle(
     common["encoder"] = digest_of(load_with_card(config.init)[0])
     common["data"]["store"] = _fingerprint(common["data"]["store"])
 
-    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Differences:
         before = completed(before)
         before["data"]["store"] = _fingerprint(before["data"]["store"])
         before["init"] = absolute_source(before["init"])
