@@ -27,7 +27,7 @@ def test_table2__rows_by_what_they_see_and_the_best_of_each() -> None:
     assert [row[0] for row in masked.rows] == ["maesil", "ae, masked input", "interpolation", "vae (failed)", "ae"]
     assert [row[1] for row in masked.rows] == ["visible voxels"] * 4 + ["everything"]
     assert (0, 2) in masked.best  # ours among those that see the visible voxels
-    assert (4, 2) in masked.best
+    assert not [place for place in masked.best if place[0] == 4], "a single row is the best of nothing"
     assert (1, 4) in masked.best  # the lowest LPIPS
     assert "masked" in masked.title
     assert "whole" in whole.title

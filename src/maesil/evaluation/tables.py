@@ -100,6 +100,8 @@ def two_way(
 def best_cells(goodness: pd.DataFrame, rivals: Sequence[Hashable], first: int) -> frozenset[tuple[int, int]]:
     """Cells (row, column) that are the best of their column among rival rows; of equal ones, the last.
 
+    A row without rivals in a column is the best of nothing there.
+
     Args:
         goodness: Larger for better cells; nan: not compared.
         rivals: Group of each row, which only rows of the same group are compared with; None: not compared.
@@ -109,7 +111,8 @@ def best_cells(goodness: pd.DataFrame, rivals: Sequence[Hashable], first: int) -
     best = set()
     for column, name in enumerate(goodness, start=first):
         values = goodness[name].reset_index(drop=True).dropna()[::-1]
-        best |= {(row, column) for row in values.groupby(groups).idxmax()}
+        grouped = values.groupby(groups)
+        best |= {(row, column) for row in grouped.idxmax()[grouped.size() > 1]}
     return frozenset(best)
 
 
