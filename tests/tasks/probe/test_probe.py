@@ -23,9 +23,10 @@ from maesil.errors import ConfigError, StoreError
 from maesil.export.targets import export
 from maesil.metrics.classification import each_auroc
 from maesil.sampling.labelled import Classes
+from maesil.store.check import remove_scans
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.probe.answers import Asked, answer_of
+from maesil.tasks.probe.answers import Asked, answer_of, untold_of
 from maesil.tasks.probe.probe import probe
 from maesil.tasks.probe.ridge import ridge_probe
 from maesil.tasks.probe.samples import Samples, Targets, samples_of
@@ -159,6 +160,50 @@ def test_answer_of__scans_without_a_mark_of_the_target_tell_nothing(kind: Litera
     unknown = answer(nobody, slice(200))
     assert np.isnan(unknown["b"])
     assert unknown["a"] == given["a"]
+
+
+def test_untold_of__says_why_a_target_has_no_auroc() -> None:
+    """Five targets: fine; in no test sample; in every training sample; never marked; only one kind in each patient."""
+    nan = np.nan
+    taught = np.array([[0, 0, 1, nan, 0], [1, 1, 1, nan, 1]])
+    truth = np.array([[0.0, 0, 0, 1, 0], [1, 0, 1, 0, 0], [0, 0, 0, 1, 1], [1, 0, 1, 0, 1]])
+    known = Samples(torch.zeros(1, 2, 1), taught, ("k", "l"))
+    tested = Samples(torch.zeros(1, 4, 1), truth, ("a", "a", "b", "b"))
+    asked = Asked("organ", "patch", "linear")
+    expected = {
+        "absent": "no test patch has it",
+        "always": "every training patch has it",
+        "unmarked": "no training patch is known to have or lack it",
+        "apart": "no test patient has patches with it and without it",
+    }
+    assert untold_of(asked, ("fine", *expected), known, tested) == expected
+    expected.pop("apart")  # superpatches are ranked over all patients
+    found = untold_of(replace(asked, unit="superpatch"), ("fine", *expected, "apart"), known, tested)
+    assert found == {name: why.replace("patch", "superpatch") for name, why in expected.items()}
+
+
+def test_answer_of__one_patient_with_both_kinds_has_no_interval() -> None:
+    known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkklllloooommmmnnnn")
+    tested = _samples([0.0, 3.0, 1.0, 2.0], [False, True, False, False], "aabb")
+    found = answer_of(Asked("organ", "patch", "linear"), ("x",), known, tested, 0, "pre-trained")
+    assert (found.auroc, found.patients) == (1.0, 1)
+    assert np.isnan(found.resampled).all()
+    both = answer_of(Asked("organ", "superpatch", "linear"), ("x",), known, tested, 0, "pre-trained")
+    assert both.patients == 2
+
+
+def test_probe__says_what_is_missing_with_one_patient(store: Path, encoder: Path, tmp_path: Path) -> None:
+    """Of three patients, one trains, one validates and one is tested."""
+    few = tmp_path / "few"
+    shutil.copytree(store, few)
+    remove_scans(few, [ScanStore(few).entries[-1].scan_id])
+    table = probe(encoder, few, tmp_path / "out", starts=1).table
+    assert "cross-validation" not in table
+    assert "as there is one training patient, none is left out to choose a penalty on: it is 10 for all" in table
+    for unit in ("superpatch", "patch"):
+        assert f"organ of a {unit}: no interval, as one test patient is left." in table
+    usual = probe(encoder, store, tmp_path / "usual", starts=1).table
+    assert "chosen by cross-validation over the training patients" in usual
 
 
 def test_probe__uses_scans_with_some_of_the_organs_marked(store: Path, encoder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -49,6 +49,8 @@ class Answer:
         auroc: Mean of `each`, without NaN.
         resampled: The same over resamples of whole patients, (r,).
         penalty: Penalty of the linear probe; None: the probe has none.
+        untold: Why targets have no AUROC, or one that says nothing.
+        patients: Number of test patients that `auroc` is calculated from; of one, there are no resamples.
     """
 
     asked: Asked
@@ -58,6 +60,8 @@ class Answer:
     auroc: float
     resampled: Float[np.ndarray, " r"]
     penalty: float | None
+    untold: Mapping[str, str]
+    patients: int
 
 
 def questions(targets: Targets) -> Iterator[tuple[Asked, tuple[str, ...], Callable[[ScanSamples], Samples]]]:
@@ -83,19 +87,51 @@ def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samp
         start: Name of the start.
     """
     scores, penalty = _scores(asked, known, tested, depth)
+    whose = np.array(tested.patients)
     if asked.unit == "superpatch":  # a patient has too few for an AUROC of its own
         each = each_auroc(scores, tested.truth)
         resampled = resampled_statistics(lambda rows: mean_auroc(scores[rows], tested.truth[rows]), tested.patients)
+        patients = len(set(whose[np.isfinite(tested.truth[:, np.isfinite(each)]).any(axis=1)]))
     else:
         by_patient = _by_patient(scores, tested)
         each = [_mean(column) for column in by_patient.T]
         values = np.array([_mean(row) for row in by_patient])
         told = np.isfinite(values)
-        patients = np.array(list(dict.fromkeys(tested.patients)))
-        resampled = resampled_means(values[told], patients[told])
-    if len(set(tested.patients)) == 1:  # the same in every resample, which says nothing
+        resampled = resampled_means(values[told], np.array(list(dict.fromkeys(tested.patients)))[told])
+        patients = int(told.sum())
+    if patients == 1:  # the same in every resample, which says nothing
         resampled = np.full_like(resampled, math.nan)
-    return Answer(asked, depth, start, dict(zip(names, each, strict=True)), _mean(each), resampled, penalty)
+    levels, untold = dict(zip(names, each, strict=True)), untold_of(asked, names, known, tested)
+    return Answer(asked, depth, start, levels, _mean(each), resampled, penalty, untold, patients)
+
+
+def untold_of(asked: Asked, names: Sequence[str], known: Samples, tested: Samples) -> dict[str, str]:
+    """Why targets have no AUROC, or one of 0.5 by construction, in words; the others are left out.
+
+    Args:
+        asked: The question.
+        names: Names of the targets.
+        known: Training samples.
+        tested: Test samples.
+    """
+    pairs = [
+        (_one_kind(taught, f"training {asked.unit}"), _one_kind(truth, f"test {asked.unit}"))
+        for taught, truth in zip(known.truth.T, tested.truth.T, strict=True)
+    ]
+    reasons = {name: " and ".join(filter(None, pair)) for name, pair in zip(names, pairs, strict=True) if any(pair)}
+    if asked.unit == "patch":
+        for name, told in zip(names, _by_patient(np.zeros_like(tested.truth), tested).T, strict=True):
+            if not np.isfinite(told).any():
+                reasons.setdefault(name, "no test patient has patches with it and without it")
+    return reasons
+
+
+def _one_kind(truth: Float[np.ndarray, " n"], sample: str) -> str:
+    """What is wrong with a target that samples do not both have and lack; empty if they do."""
+    told = truth[np.isfinite(truth)]
+    if not len(told):
+        return f"no {sample} is known to have or lack it"
+    return "" if 0 < told.sum() < len(told) else f"{'every' if told.any() else 'no'} {sample} has it"
 
 
 def _scores(asked: Asked, known: Samples, tested: Samples, depth: int) -> tuple[Float[np.ndarray, "n k"], float | None]:

@@ -27,13 +27,10 @@ from maesil.sampling.labelled import Classes, annotated
 from maesil.sampling.regions import regions_of
 from maesil.seen import seen_note
 from maesil.shapes import Shape3
-from maesil.store.scanstore import ScanEntry, ScanStore
+from maesil.store.scanstore import ScanStore
 from maesil.tasks.probe.answers import PRETRAINED, Answer, answer_of, questions
-from maesil.tasks.probe.samples import Targets, samples_of
+from maesil.tasks.probe.samples import Parts, Targets, samples_of
 from maesil.tasks.probe.tables import ends_of, probe_sheet
-
-Parts = tuple[tuple[ScanEntry, ...], tuple[ScanEntry, ...]]
-"""Training scans and test scans."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +105,7 @@ def probe(
             notes.append(f"Tokens were encoded in {groups[0]} x {groups[1]} groups: blocks of planes, parts of planes.")
         if not targets.organs.names:
             notes.append("No organ was asked for: the store has no labels (maesil prepare --labels).")
-        sheet = probe_sheet(answers, targets, (len(parts[0]), len(parts[1])), split, notes, pool=pool)
+        sheet = probe_sheet(answers, targets, parts, split, notes, pool=pool)
         write_json_lines(out / SCORES, _rows(answers))
         write_text(out / "table.csv", sheet_to_csv(sheet))
         write_text(out / "table.md", sheet_to_markdown(sheet))

@@ -21,6 +21,8 @@ from maesil.tiling import Tile
 
 PATCHES_PER_SCAN = 512
 """Number of patches of a scan that are kept; they are drawn at random from those that are not air."""
+Parts = tuple[tuple[ScanEntry, ...], tuple[ScanEntry, ...]]
+"""Training scans and test scans."""
 
 
 @dataclass(frozen=True)

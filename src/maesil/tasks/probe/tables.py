@@ -11,8 +11,10 @@ from maesil.counts import count_of
 from maesil.encoder.pool import Pool
 from maesil.evaluation.intervals import interval_of
 from maesil.evaluation.sheet import Sheet, cell
+from maesil.store.scanstore import ScanEntry
 from maesil.tasks.probe.answers import PRETRAINED, Answer, Asked
-from maesil.tasks.probe.samples import PATCHES_PER_SCAN, Targets
+from maesil.tasks.probe.ridge import PENALTIES
+from maesil.tasks.probe.samples import PATCHES_PER_SCAN, Parts, Targets
 
 DIGITS = 3
 HEADER = ("asked for", "of a", "probe", "blocks", "pre-trained", "random weights", "difference")
@@ -26,7 +28,7 @@ POOLED: Mapping[Pool, str] = {"mean": "the mean", "mean_std": "the mean and the 
 def probe_sheet(
     answers: Sequence[Answer],
     targets: Targets,
-    scans: tuple[int, int],
+    parts: Parts,
     split: str,
     notes: Sequence[str],
     *,
@@ -37,7 +39,7 @@ def probe_sheet(
     Args:
         answers: One per question, depth and start.
         targets: What was asked.
-        scans: Number of training and of test scans.
+        parts: Training scans and test scans.
         split: Name of the split that was tested.
         notes: Further lines below the table.
         pool: What a superpatch's vector kept of its tokens.
@@ -51,21 +53,42 @@ def probe_sheet(
         rows,
         (
             *asked,
-            f"Probes are trained on frozen features of {count_of(scans[0], 'training scan')} and tested on "
-            f"{count_of(scans[1], 'scan')} of the split '{split}'. blocks: number of encoder blocks before the "
+            f"Probes are trained on frozen features of {count_of(len(parts[0]), 'training scan')} and tested on "
+            f"{count_of(len(parts[1]), 'scan')} of the split '{split}'. blocks: number of encoder blocks before the "
             "features; 0 is the embedding with positions. Cells: AUROC, one target against the rest, mean over targets "
             "[95 % bootstrap interval, patients resampled; none for a single patient]; random weights: mean ± standard "
             f"deviation over {count_of(starts, 'start')}; difference: pre-trained minus the mean over random starts.",
-            "Linear probes are ridge regressions on standardised features; the penalty of each is chosen by "
-            "cross-validation over the training patients.",
+            f"Linear probes are ridge regressions on standardised features; {_penalty_text(parts[0])}.",
             f"A superpatch's vector is {POOLED[pool]} of its tokens that are not air; it has an organ if it has a "
             "voxel of it. Organs that were not marked in a scan are not asked there. Patches have their tokens; up to "
             f"{PATCHES_PER_SCAN} of a scan are used. Their AUROC is calculated in each patient, and averaged.",
+            *_gaps(answers),
             *notes,
         ),
         texts=4,
         title="Frozen features",
     )
+
+
+def _penalty_text(training: Sequence[ScanEntry]) -> str:
+    """How the penalty is chosen; of a single training patient, none can be left out to choose it on."""
+    if len({entry.patient for entry in training}) > 1:
+        return "the penalty of each is chosen by cross-validation over the training patients"
+    return f"as there is one training patient, none is left out to choose a penalty on: it is {PENALTIES[0]:g} for all"
+
+
+def _gaps(answers: Sequence[Answer]) -> list[str]:
+    """Which rows have no AUROC for a target, or no interval, and why; the same for both probes of a question."""
+    shown = {(one.asked.target, one.asked.unit): one for one in answers if one.start == PRETRAINED}
+    gaps = []
+    for (target, unit), answer in shown.items():
+        row = f"{target} of a {unit}"
+        if answer.untold:
+            listed = "; ".join(f"{name}, as {why}" for name, why in answer.untold.items())
+            gaps.append(f"{row}: nothing can be told of {listed}.")
+        if answer.patients == 1:
+            gaps.append(f"{row}: no interval, as one test patient is left.")
+    return gaps
 
 
 def _cells(answers: Sequence[Answer]) -> Iterator[tuple[Asked, int]]:
