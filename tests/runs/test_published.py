@@ -26,6 +26,8 @@ from maesil.export.publish import Published, publish
 from maesil.files import read_json
 from maesil.runs import published as module
 from maesil.runs.from_weights import initial_of, with_absolute_init
+from maesil.runs.lock import locked
+from maesil.runs.published import PublishedNameWarning
 from maesil.view.sources import open_sources
 
 ABOUT = "## Data\n\nMade-up scans, licence CC0.\n"
@@ -115,6 +117,24 @@ def test_publish__refuses_what_it_must_not_write(run: Path, tmp_path: Path) -> N
     (tmp_path / "out" / "thesis.tex").write_text("x")
     with pytest.raises(ConfigError, match="neither empty nor published"):
         publish(run, tmp_path / "out", about)
+
+
+def test_locked__warns_of_the_name_of_published_weights(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only of a new folder in the working folder; ./NAME, which the warning advises, is the folder."""
+    monkeypatch.chdir(tmp_path)
+    for new in (Path("runs/demo-2mm"), Path("demo")):
+        with locked(new):
+            pass
+    with (
+        pytest.warns(PublishedNameWarning, match=r"give them ./demo-2mm, or this folder another name"),
+        locked(Path("demo-2mm")),
+    ):
+        pass
+    with locked(Path("demo-2mm")):
+        pass
+    assert absolute_source("./demo-2mm") == str(tmp_path / "demo-2mm")
+    with pytest.raises(ConfigError, match="either could be meant"):
+        absolute_source("demo-2mm")
 
 
 def test_publish__into_the_working_folder_and_through_a_link(

@@ -14,6 +14,7 @@ from maesil.export import TARGETS
 from maesil.files import write_text
 from maesil.models.backbone import Backbone
 from maesil.runs.kinds import EXPORTED
+from maesil.runs.published import warn_of_published_name
 
 Writer = Callable[[Backbone, Transfer, Path], str]
 """(backbone, its description, folder) -> lines of Python that load the folder, for its model card.
@@ -47,6 +48,7 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         raise ConfigError("this is a file", where=out, fix="give a folder: --out DIR")
     if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).is_file():
         raise ConfigError("this folder is neither empty nor an export", where=out, fix=NEW_FOLDER)
+    warn_of_published_name(out)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)

@@ -12,6 +12,7 @@ from maesil.errors import ConfigError
 from maesil.files import make_folder
 from maesil.rank import is_first_rank
 from maesil.runs.kinds import PRETRAINING, refuse_other_kind
+from maesil.runs.published import warn_of_published_name
 from maesil.store.format import MANIFEST
 
 NAME = ".lock"
@@ -41,6 +42,7 @@ def locked(run: Path, kind: str = PRETRAINING) -> Iterator[None]:
         if is_first_rank():
             refuse_data(run)
             refuse_other_kind(run, kind)
+            warn_of_published_name(run)
             make_folder(run)
             try:
                 held.enter_context(oslock.locked(run / NAME, refused))

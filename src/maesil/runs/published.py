@@ -13,13 +13,14 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.request
+import warnings
 from functools import cache
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import maesil
 from maesil.ct.sample import cache_folder
-from maesil.errors import CheckpointError, ConfigError, DownloadError
+from maesil.errors import CheckpointError, ConfigError, DownloadError, MaesilWarning
 from maesil.files import quoted, sha256_of
 
 SUMS = "SHA256SUMS"
@@ -62,6 +63,22 @@ def is_published(source: str) -> bool:
         f"'{source}' is here, and it is the name of published weights, too: either could be meant",
         where=where,
         fix=f"give its whole path, {quoted(where)}; or, for the published weights, call from another folder",
+    )
+
+
+class PublishedNameWarning(MaesilWarning):
+    """A folder is made under the name of published weights."""
+
+
+def warn_of_published_name(folder: Path) -> None:
+    """Warns if a new folder of the working folder gets the name of published weights, as either could then be meant."""
+    if folder.exists() or folder.name not in published_names() or folder.absolute().parent != Path.cwd():
+        return
+    warnings.warn(
+        f"the folder '{folder.name}' will have the name of published weights, and commands that take either cannot "
+        f"tell which is meant: give them ./{folder.name}, or this folder another name",
+        PublishedNameWarning,
+        stacklevel=2,
     )
 
 
