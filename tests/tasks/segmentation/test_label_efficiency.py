@@ -50,7 +50,9 @@ def test_command__experiment_and_its_continuation(
 ) -> None:
     out = tmp_path / "out"
     assert main([*words, "--scans", "1", "--out", str(out)]) == 0
-    assert "| 1 scan | 2 x 1 |" in capsys.readouterr().out
+    printed = capsys.readouterr()
+    assert "| 1 scan | 2 x 1 |" in printed.out
+    assert printed.err.count("2 classes: bright, dark") == 1, "once for all trials"
     for name in ("table.md", "table.tex", "table.csv", "curve.png", "scores.jsonl", "settings.json", "index.html"):
         assert (out / name).stat().st_size > 100
     page = (out / "index.html").read_text()

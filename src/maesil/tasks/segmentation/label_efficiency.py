@@ -36,7 +36,7 @@ from maesil.tasks.segmentation.label_efficiency_page import write_results
 from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.segmentation.rates import choose_rates, require_validation
 from maesil.tasks.segmentation.score import score_segmentation
-from maesil.tasks.segmentation.train import finetune_segmentation, ready_to_train
+from maesil.tasks.segmentation.train import Ready, classes_text, finetune_segmentation, ready_to_train
 from maesil.tasks.segmentation.trials import Amount, Experiment, Trial
 from maesil.tasks.unread import refuse_in_segmentation
 from maesil.training.checkpoint_folder import checkpoint_folder, read_config
@@ -91,7 +91,9 @@ def compare_transfer(
     for amount, start in product(amounts, STARTS):
         refuse_in_segmentation(arms[start].settings(replace(config, labels=amount.limit(config.labels))))
     searched = len(rates) > 1
-    _require_trainable(config, arms, amounts, out, searched=searched)
+    ready = _require_trainable(config, arms, amounts, out, searched=searched)
+    if console is not None:
+        console.print(classes_text(ready), markup=False)
     with locked(out, LABEL_EFFICIENCY):
         _settle(config, scratch, rates, amounts, out)
         search = None
@@ -116,8 +118,8 @@ def compare_transfer(
 
 def _require_trainable(
     config: FinetuneConfig, arms: Mapping[str, Arm], amounts: Sequence[Amount], out: Path, *, searched: bool
-) -> None:
-    """Raises at once what would fail a trial hours later, by what the largest training needs."""
+) -> Ready:
+    """What the largest training needs; raises at once what would fail a trial hours later."""
     most = max(amounts, key=lambda amount: amount.scans or 0)
     config = replace(config, labels=most.limit(config.labels))
     ready = ready_to_train(arms[STARTS[0]].settings(config), begun=(out / EXPERIMENT).is_file())
@@ -125,6 +127,7 @@ def _require_trainable(
         Segmenter(ready.backbone, len(ready.classes), arm.settings(config).model)
     if searched:
         require_validation(ready)
+    return ready
 
 
 def _run(amount: Amount, seed: int, start: str, out: Path) -> Path:
@@ -162,7 +165,7 @@ def _trial(config: FinetuneConfig, amount: Amount, seed: int, arm: Arm, out: Pat
         return Trial(amount, start, seed, tuple(json.loads(scored.read_text(encoding="utf-8"))))
     own = arm.settings(replace(config, seed=seed, labels=amount.limit(config.labels)))
     try:
-        outcome = finetune_segmentation(own, run, console=console)
+        outcome = finetune_segmentation(own, run, console=console, name_classes=False)
         if outcome.status == "interrupted":
             raise KeyboardInterrupt
         with scan_bar(console or Console(quiet=True), "scoring") as shown:

@@ -154,7 +154,8 @@ def _attempt(config: FinetuneConfig, arm: Arm, folder: Path, console: Console | 
     store = config.data.only_store("--data.store STORE, prepared with --labels")
     try:
         if not kept.is_file():
-            outcome = finetune_segmentation(arm.settings(replace(config, seed=SEED)), run, console=console)
+            own = arm.settings(replace(config, seed=SEED))
+            outcome = finetune_segmentation(own, run, console=console, name_classes=False)
             if outcome.status == "interrupted":
                 raise KeyboardInterrupt
             with scan_bar(console or Console(quiet=True), "scoring") as shown:

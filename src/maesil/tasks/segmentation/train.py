@@ -51,7 +51,12 @@ class MissingLabelsWarning(MaesilWarning):
 
 
 def finetune_segmentation(
-    config: FinetuneConfig, run: AnyPath, *, console: Console | None = None, progress: Progress | None = None
+    config: FinetuneConfig,
+    run: AnyPath,
+    *,
+    console: Console | None = None,
+    progress: Progress | None = None,
+    name_classes: bool = True,
 ) -> Outcome:
     """Trains a segmentation network; the same call resumes an interrupted run.
 
@@ -60,6 +65,7 @@ def finetune_segmentation(
         run: The run folder, created if absent.
         console: Where to show progress; None: nowhere.
         progress: Called after every step.
+        name_classes: Whether to show which classes are trained; one of several trainings of the same need not.
 
     Raises:
         ConfigError: No store is given; a setting would be ignored; a class is unknown; an override names an unknown
@@ -73,7 +79,8 @@ def finetune_segmentation(
     with locked(run, SEGMENTATION):
         if is_first_rank():
             settle(ready.config, run, ready.store.fingerprint)
-        screen.print(_classes_text(ready), markup=False)
+        if name_classes:
+            screen.print(classes_text(ready), markup=False)
         bar = LiveProgress(screen, "fine-tuning", progress)
         return _continue(ready, run, bar)
 
@@ -140,7 +147,7 @@ def _continue(ready: Ready, run: Path, bar: LiveProgress) -> Outcome:
     return Outcome(status, run, steps_done(run), config.train.steps)
 
 
-def _classes_text(ready: Ready) -> str:
+def classes_text(ready: Ready) -> str:
     """The classes, and those that were left out though nobody chose among them."""
     names = ready.classes.names
     text = f"{count_of(len(names), 'class', 'classes')}: {', '.join(names)}"
