@@ -47,7 +47,8 @@ from maesil.store.conform import conform
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import score as segmenting
-from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
+from maesil.tasks.segmentation.config import SegmentationConfig
+from maesil.tasks.segmentation.network import Segmenter
 from maesil.tiling import Tiling
 
 CLASSES = 5

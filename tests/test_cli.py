@@ -477,7 +477,7 @@ def test_import__is_quick_and_loads_no_torch() -> None:
 
 
 def test_wrong_calls__are_answered_before_torch_is_loaded() -> None:
-    """Names and paths that are not there, in one process; some flags only torch knows."""
+    """Names and paths that are not there, in one process; flags that only torch knows wait for no more than torch."""
     calls = [
         *(f"{command} nowhere" for command in CHECKS if 0 in CHECKS[command]),
         *(f"{command} --data.store nowhere" for command in CHECKS if "--data.store" in CHECKS[command]),
@@ -490,6 +490,9 @@ from maesil.cli import main
 for call in {calls}:
     assert main(call.split()) != 0, call
     assert "torch" not in sys.modules, call
+for command in {[*(name for name in COMMANDS if name != "finetune"), *(f"finetune {task}" for task in TASKS)]}:
+    assert main([*command.split(), "--bogus"]) == 2, command
+    assert not {{"monai", "pytorch_lightning"}} & set(sys.modules), command
 """
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
 

@@ -20,7 +20,8 @@ from maesil.models.backbone import Backbone
 from maesil.runs.kinds import FITTING
 from maesil.runs.lock import locked
 from maesil.tasks.classification.network import Classifier
-from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
+from maesil.tasks.segmentation.config import SegmentationConfig
+from maesil.tasks.segmentation.network import Segmenter
 
 NETWORKS: dict[str, Callable[[Backbone], torch.nn.Module]] = {
     "segmentation": lambda backbone: Segmenter(backbone, 2, SegmentationConfig(features=4)),

@@ -23,9 +23,10 @@ from maesil.sampling.labelled import LabelledSuperpatches
 from maesil.sampling.plan import GridPlan, Place
 from maesil.sampling.regions import regions_of
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.segmentation.augmenter import NO_AUGMENTATION, Augmenter
+from maesil.tasks.segmentation.augmenter import Augmenter
+from maesil.tasks.segmentation.config import NO_AUGMENTATION, SegmentationConfig
 from maesil.tasks.segmentation.module import SegmentationModule
-from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
+from maesil.tasks.segmentation.network import Segmenter
 from maesil.training.callbacks import Checkpoints
 from maesil.training.config import TrainConfig
 from maesil.training.logs import curve

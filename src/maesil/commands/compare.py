@@ -73,11 +73,11 @@ def main(words: Sequence[str]) -> int:
     preset = with_fusion(by_patient(PRESETS[value_of(words, "--beside") or "base"]()), words)
     preset = with_masking(preset, words)
     call = parse(Compare, "compare", words, Compare(config=preset))
+    if call.store is None or call.out is None:
+        raise ConfigError("a store and an output folder are required", fix="maesil compare STORE --out DIR ...")
     from maesil import pipeline
     from maesil.comparison.standing import standing
 
-    if call.store is None or call.out is None:
-        raise ConfigError("a store and an output folder are required", fix="maesil compare STORE --out DIR ...")
     preset = replace(call.config, data=replace(call.config.data, store=call.store))
     screen = console()
     with scan_bar(screen, "scoring") as progress:

@@ -11,7 +11,6 @@ from maesil.commands.parsing import Settings, console, parse
 from maesil.counts import count_of
 from maesil.errors import ConfigError
 from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
-from maesil.tasks.segmentation.trials import Amount
 
 
 @dataclass(frozen=True)
@@ -54,6 +53,7 @@ def main(words: Sequence[str]) -> int:
     if call.out is None:
         raise ConfigError("no output folder is given", fix="--out DIR, a new folder or an experiment to continue")
     from maesil import pipeline
+    from maesil.tasks.segmentation.trials import Amount
 
     keep_freed_memory(EVERYTHING)  # this process does nothing but train
     amounts = [Amount(scans=count) for count in sorted(call.scans)] + [Amount(share=s) for s in sorted(call.shares)]

@@ -7,8 +7,8 @@ import torch
 
 from maesil.ct.window import Window
 from maesil.errors import ConfigError
-from maesil.tasks.segmentation.augmenter import NO_AUGMENTATION, AugmentConfig, Augmenter
-from maesil.tasks.segmentation.config import completed
+from maesil.tasks.segmentation.augmenter import Augmenter
+from maesil.tasks.segmentation.config import NO_AUGMENTATION, AugmentConfig, completed
 
 SHAPE = (32, 32, 32)
 WINDOW = Window()

@@ -23,10 +23,9 @@ from maesil.runs.pretrain import Outcome
 from maesil.store.scanstore import ScanStore
 from maesil.tasks.segmentation import label_efficiency, rates
 from maesil.tasks.segmentation.arms import arm_of
-from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
+from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig, SegmentationConfig
 from maesil.tasks.segmentation.label_efficiency import compare_transfer
 from maesil.tasks.segmentation.label_efficiency_page import efficiency_sheet
-from maesil.tasks.segmentation.network import SegmentationConfig
 from maesil.tasks.segmentation.score import Scored, load_segmenter, segment
 from maesil.tasks.segmentation.train import Ready, finetune_segmentation
 from maesil.tasks.segmentation.trials import Amount, Trial

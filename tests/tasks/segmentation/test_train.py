@@ -34,10 +34,9 @@ from maesil.sampling.regions import Region, regions_of
 from maesil.store.check import remove_scans
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig
+from maesil.tasks.segmentation.config import FinetuneConfig, LabelsConfig, SegmentationConfig
 from maesil.tasks.segmentation.division import divide, limited, regions_to_test
 from maesil.tasks.segmentation.module import SegmentationModule
-from maesil.tasks.segmentation.network import SegmentationConfig
 from maesil.tasks.segmentation.rates import require_validation, validation_dice
 from maesil.tasks.segmentation.score import score_segmentation, windows_of
 from maesil.tasks.segmentation.train import MissingLabelsWarning, ready_to_train

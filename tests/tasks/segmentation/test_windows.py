@@ -8,7 +8,8 @@ import pytest
 from backbones import small_backbone
 from conftest import TINY_MODEL
 from maesil.shapes import Shape3
-from maesil.tasks.segmentation.network import SegmentationConfig, Segmenter
+from maesil.tasks.segmentation.config import SegmentationConfig
+from maesil.tasks.segmentation.network import Segmenter
 from maesil.tasks.segmentation.score import Windows, segment, windows_of
 
 

@@ -7,8 +7,7 @@ from dataclasses import dataclass, replace
 
 from maesil.encoder.start import decay_of
 from maesil.errors import ConfigError
-from maesil.tasks.segmentation.config import FinetuneConfig, ScratchConfig
-from maesil.tasks.segmentation.network import Mode
+from maesil.tasks.segmentation.config import FinetuneConfig, Mode, ScratchConfig
 from maesil.tasks.unread import Rule, refuse
 from maesil.training.config import TrainConfig
 from maesil.training.devices import world_size

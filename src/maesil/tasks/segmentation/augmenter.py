@@ -11,50 +11,16 @@ from jaxtyping import Float, Int
 from monai.transforms.compose import Compose
 from monai.transforms.intensity.dictionary import RandGaussianNoised, RandScaleIntensityd
 from monai.transforms.spatial.dictionary import RandAffined
-from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat
-from pydantic.dataclasses import dataclass
 from torch import Tensor
 
 from maesil.ct.window import Window
-from maesil.errors import ConfigError
+from maesil.tasks.segmentation.config import NO_AUGMENTATION, AugmentConfig
 
 IMAGE, LABELS = "image", "labels"
 AFFINE_SHARE = 0.8
 """Share of superpatches that are rotated and zoomed."""
 INTENSITY_SHARE = 0.5
 """Share of superpatches whose contrast changes, and share of those that get noise."""
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class AugmentConfig:
-    """Random changes of labelled superpatches in training; flips are in `data.flip_axes`.
-
-    What a rotation or zoom needs from outside of a superpatch is filled by mirroring image and labels. Both are in
-    voxels: in stores whose voxels are not cubes, a rotation shears anatomy a little.
-
-    Args:
-        rotation: Largest angle about each axis, in degrees; 0: no rotation.
-        zoom: Smallest and largest enlargement of the anatomy along each axis, drawn for each; 1 1: no zoom.
-        contrast: Largest change of the HU values above the window's low end, as a share of them; 0: none.
-        noise_hu: Largest standard deviation of the noise that is added, in HU; 0: none.
-    """
-
-    rotation: NonNegativeFloat = 15.0
-    zoom: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.25)
-    contrast: NonNegativeFloat = 0.1
-    noise_hu: NonNegativeFloat = 30.0
-
-    def __post_init__(self) -> None:
-        if not self.zoom[0] <= 1 <= self.zoom[1]:
-            fix = "--augment.zoom LOW HIGH, with LOW at most 1 and HIGH at least 1"
-            raise ConfigError(f"zoom is {self.zoom[0]:g} to {self.zoom[1]:g}", fix=fix)
-        if self.rotation > 180:
-            raise ConfigError(f"rotation is {self.rotation:g} degrees", fix="--augment.rotation 0 to 180")
-        if self.contrast >= 1:
-            raise ConfigError(f"contrast changes by {self.contrast:g}", fix="--augment.contrast below 1, such as 0.1")
-
-
-NO_AUGMENTATION = AugmentConfig(rotation=0.0, zoom=(1.0, 1.0), contrast=0.0, noise_hu=0.0)
 
 
 @final

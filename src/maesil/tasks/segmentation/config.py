@@ -1,13 +1,21 @@
-"""Settings of a segmentation run."""
+"""Settings of a segmentation run; this module imports no MONAI, so that a wrong flag is answered soon."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from pydantic import ConfigDict, NonNegativeInt, PositiveFloat, PositiveInt, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+)
 from pydantic.dataclasses import dataclass
 
 from maesil.catalog import NONE
@@ -17,10 +25,10 @@ from maesil.errors import ConfigError
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import Differences, changed_settings, claim
 from maesil.sampling.config import DataConfig
-from maesil.tasks.segmentation.augmenter import NO_AUGMENTATION, AugmentConfig
-from maesil.tasks.segmentation.network import Mode, SegmentationConfig
 from maesil.training.checkpoint_folder import checkpoint_folder, read_config
 from maesil.training.config import EfficiencyConfig, MonitorConfig, TrainConfig
+
+Mode = Literal["full", "frozen", "linear", "unet"]
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))
@@ -51,6 +59,74 @@ class LabelsConfig:
             raise ConfigError(f"share is {self.share}", fix="give a share of the superpatches in (0, 1]")
         if self.folds is not None and not (self.folds > 1 and self.fold < self.folds):
             raise ConfigError(f"fold {self.fold} of {self.folds}", fix="give at least 2 folds, numbered from 0")
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class AugmentConfig:
+    """Random changes of labelled superpatches in training; flips are in `data.flip_axes`.
+
+    What a rotation or zoom needs from outside of a superpatch is filled by mirroring image and labels. Both are in
+    voxels: in stores whose voxels are not cubes, a rotation shears anatomy a little.
+
+    Args:
+        rotation: Largest angle about each axis, in degrees; 0: no rotation.
+        zoom: Smallest and largest enlargement of the anatomy along each axis, drawn for each; 1 1: no zoom.
+        contrast: Largest change of the HU values above the window's low end, as a share of them; 0: none.
+        noise_hu: Largest standard deviation of the noise that is added, in HU; 0: none.
+    """
+
+    rotation: NonNegativeFloat = 15.0
+    zoom: tuple[PositiveFloat, PositiveFloat] = (0.8, 1.25)
+    contrast: NonNegativeFloat = 0.1
+    noise_hu: NonNegativeFloat = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.zoom[0] <= 1 <= self.zoom[1]:
+            fix = "--augment.zoom LOW HIGH, with LOW at most 1 and HIGH at least 1"
+            raise ConfigError(f"zoom is {self.zoom[0]:g} to {self.zoom[1]:g}", fix=fix)
+        if self.rotation > 180:
+            raise ConfigError(f"rotation is {self.rotation:g} degrees", fix="--augment.rotation 0 to 180")
+        if self.contrast >= 1:
+            raise ConfigError(f"contrast changes by {self.contrast:g}", fix="--augment.contrast below 1, such as 0.1")
+
+
+NO_AUGMENTATION = AugmentConfig(rotation=0.0, zoom=(1.0, 1.0), contrast=0.0, noise_hu=0.0)
+
+
+@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
+class SegmentationConfig:
+    """The network, and which of its parts are trained.
+
+    Args:
+        mode: "full" trains everything; "frozen" trains the decoder on a frozen encoder; "linear" trains one linear map
+            of the frozen last features, upsampled to voxels, which measures the features as they are; "unet" trains
+            MONAI's UNet with residual units, of `features` channels, from random weights and without the encoder: a
+            baseline without pre-training.
+        features: Channels of the decoder at its finest stage; doubled at each coarser one.
+        resolution: Resolution of the finest stage along each axis, relative to the scan: "half" costs a sixth of
+            "full", and its logits are upsampled to voxels.
+        layer_decay: Ratio of each encoder block's learning rate to that of the block above ("full" only). None: 0.75
+            for a pre-trained encoder, whose lower blocks need little change; 1 for random weights.
+        feature_norm: Normalisation of the feature maps that the decoder sees. "batch": every channel to mean 0 and
+            deviation 1 over the batch, as in linear probes of masked autoencoders (He et al. 2022, appendix A.1),
+            because pre-training spreads the scales of channels; "none": none.
+        foreground: Share of superpatches drawn around a labelled voxel, evenly over the classes.
+        dice_weight: Weight of the Dice loss, relative to 1 for cross-entropy.
+    """
+
+    mode: Mode = "full"
+    features: PositiveInt = 16
+    resolution: Literal["full", "half"] = "full"
+    layer_decay: PositiveFloat | None = None
+    feature_norm: Literal["batch", "none"] = "batch"
+    foreground: NonNegativeFloat = 0.67
+    dice_weight: NonNegativeFloat = 1.0
+
+    def __post_init__(self) -> None:
+        if (self.layer_decay or 0) > 1 or self.foreground > 1:
+            raise ConfigError(
+                f"layer_decay {self.layer_decay} and foreground {self.foreground} are shares", fix="give at most 1"
+            )
 
 
 @dataclass(frozen=True, config=ConfigDict(extra="forbid"))

@@ -7,7 +7,7 @@ UNETR is designed for patches of 16; here the number of stages follows from the 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, final
+from typing import final
 
 import torch
 import torch.nn.functional as F  # noqa: N812 (PyTorch's own abbreviation)
@@ -16,54 +16,16 @@ from monai.losses.dice import DiceCELoss
 from monai.networks.blocks.dynunet_block import UnetOutBlock
 from monai.networks.blocks.unetr_block import UnetrBasicBlock, UnetrUpBlock
 from monai.networks.nets.unet import UNet
-from pydantic import ConfigDict, NonNegativeFloat, PositiveFloat, PositiveInt
-from pydantic.dataclasses import dataclass
 from torch import Tensor, nn
 
 from maesil.errors import ConfigError
 from maesil.models.backbone import Backbone
 from maesil.shapes import Shape3
+from maesil.tasks.segmentation.config import SegmentationConfig
 
 Strides = tuple[Shape3, ...]
-Mode = Literal["full", "frozen", "linear", "unet"]
 LEVELS = 5
 """Number of resolutions of the U-Net of mode "unet", where a superpatch has so many."""
-
-
-@dataclass(frozen=True, config=ConfigDict(extra="forbid"))
-class SegmentationConfig:
-    """The network, and which of its parts are trained.
-
-    Args:
-        mode: "full" trains everything; "frozen" trains the decoder on a frozen encoder; "linear" trains one linear map
-            of the frozen last features, upsampled to voxels, which measures the features as they are; "unet" trains
-            MONAI's UNet with residual units, of `features` channels, from random weights and without the encoder: a
-            baseline without pre-training.
-        features: Channels of the decoder at its finest stage; doubled at each coarser one.
-        resolution: Resolution of the finest stage along each axis, relative to the scan: "half" costs a sixth of
-            "full", and its logits are upsampled to voxels.
-        layer_decay: Ratio of each encoder block's learning rate to that of the block above ("full" only). None: 0.75
-            for a pre-trained encoder, whose lower blocks need little change; 1 for random weights.
-        feature_norm: Normalisation of the feature maps that the decoder sees. "batch": every channel to mean 0 and
-            deviation 1 over the batch, as in linear probes of masked autoencoders (He et al. 2022, appendix A.1),
-            because pre-training spreads the scales of channels; "none": none.
-        foreground: Share of superpatches drawn around a labelled voxel, evenly over the classes.
-        dice_weight: Weight of the Dice loss, relative to 1 for cross-entropy.
-    """
-
-    mode: Mode = "full"
-    features: PositiveInt = 16
-    resolution: Literal["full", "half"] = "full"
-    layer_decay: PositiveFloat | None = None
-    feature_norm: Literal["batch", "none"] = "batch"
-    foreground: NonNegativeFloat = 0.67
-    dice_weight: NonNegativeFloat = 1.0
-
-    def __post_init__(self) -> None:
-        if (self.layer_decay or 0) > 1 or self.foreground > 1:
-            raise ConfigError(
-                f"layer_decay {self.layer_decay} and foreground {self.foreground} are shares", fix="give at most 1"
-            )
 
 
 def stage_strides(patch: Shape3) -> Strides:
