@@ -22,7 +22,9 @@ from maesil.encoder.tokens import pooled, scan_tokens
 from maesil.errors import ConfigError, StoreError
 from maesil.export.targets import export
 from maesil.metrics.classification import each_auroc
+from maesil.sampling.config import DataConfig
 from maesil.sampling.labelled import Classes
+from maesil.sampling.regions import regions_of
 from maesil.store.check import remove_scans
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
@@ -201,7 +203,8 @@ def test_probe__says_what_is_missing_with_one_patient(store: Path, encoder: Path
     assert "cross-validation" not in table
     assert "as there is one training patient, none is left out to choose a penalty on: it is 10 for all" in table
     for unit in ("superpatch", "patch"):
-        assert f"organ of a {unit}: no interval, as one test patient is left." in table
+        assert f"organ of a {unit}: no interval, as it rests on one test patient." in table
+    assert "random weights: one start;" in table
     usual = probe(encoder, store, tmp_path / "usual", starts=1).table
     assert "chosen by cross-validation over the training patients" in usual
 
@@ -224,6 +227,17 @@ def test_probe__uses_scans_with_some_of_the_organs_marked(store: Path, encoder: 
     assert counted[1] is not None
     assert counted[0].group() == counted[1].group()
     assert [one.each["dark"] for one in whole.answers] != [one.each["dark"] for one in some.answers]
+
+
+def test_probe__names_the_classes_that_no_scan_of_a_split_marks(
+    store: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained, *_ = regions_of(ScanStore(store), DataConfig(), TINY_MODEL.superpatch, "train")
+    found = Classes(("dark",)), (trained.entry.scan_id,)
+    monkeypatch.setattr("maesil.tasks.probe.probe.annotated", lambda *_, **__: found)
+    with pytest.raises(StoreError, match="no scan that marks dark is in the split 'test'") as told:
+        probe(encoder, store, tmp_path / "out", classes=("dark",))
+    assert "--split" in str(told.value.fix)
 
 
 def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_path: Path) -> None:

@@ -125,7 +125,13 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
         for name in ("train", split)
     )
     if not train or not test:
-        raise StoreError(f"no labelled scan is in the split '{split if train else 'train'}'", where=store.path)
+        named = (" or " if classes else " and ").join(organs.names)
+        which = f"scan that marks {named}" if named else "scan"
+        raise StoreError(
+            f"no {which} is in the split '{split if train else 'train'}'",
+            where=store.path,
+            fix="name other --classes, give another --split, or prepare more patients",
+        )
     datasets = tuple(sorted({entry.dataset for entry in train}))
     if not organs.names and len(datasets) < 2:
         raise StoreError(

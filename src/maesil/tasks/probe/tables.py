@@ -56,8 +56,9 @@ def probe_sheet(
             f"Probes are trained on frozen features of {count_of(len(parts[0]), 'training scan')} and tested on "
             f"{count_of(len(parts[1]), 'scan')} of the split '{split}'. blocks: number of encoder blocks before the "
             "features; 0 is the embedding with positions. Cells: AUROC, one target against the rest, mean over targets "
-            "[95 % bootstrap interval, patients resampled; none for a single patient]; random weights: mean ± standard "
-            f"deviation over {count_of(starts, 'start')}; difference: pre-trained minus the mean over random starts.",
+            "[95 % bootstrap interval, patients resampled; none for a single patient]; random weights: "
+            f"{f'mean ± standard deviation over {starts} starts' if starts > 1 else 'one start'}; difference: "
+            "pre-trained minus the mean over random starts.",
             f"Linear probes are ridge regressions on standardised features; {_penalty_text(parts[0])}.",
             f"A superpatch's vector is {POOLED[pool]} of its tokens that are not air; it has an organ if it has a "
             "voxel of it. Organs that were not marked in a scan are not asked there. Patches have their tokens; up to "
@@ -87,7 +88,7 @@ def _gaps(answers: Sequence[Answer]) -> list[str]:
             listed = "; ".join(f"{name}, as {why}" for name, why in answer.untold.items())
             gaps.append(f"{row}: nothing can be told of {listed}.")
         if answer.patients == 1:
-            gaps.append(f"{row}: no interval, as one test patient is left.")
+            gaps.append(f"{row}: no interval, as it rests on one test patient.")
     return gaps
 
 
