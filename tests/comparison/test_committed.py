@@ -7,12 +7,13 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 from statistics import fmean
 
 import pytest
 
+from maesil.comparison.experiment import Entered, merged
 from maesil.comparison.model_sets import MODEL_SETS
 from maesil.comparison.result import TOLD, VISIBLE, Comparison, Cost, ModelResult
 from maesil.comparison.spec import Spec, parse_models
@@ -48,24 +49,16 @@ SETS = {"ablation": "ablation-masking", "bottlenecks": "bottlenecks"}
 """Folder to the set of its models, after 1,000 steps."""
 SEAMLESS = "seamless/models/maesil/scores.jsonl"
 """Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
-SEEDED = (
-    "maesil",
-    PLAIN,
-    "unet",
-    "unet:ssim_weight=1",
-    "ae:corrupt=true",
-    "kriging",
-    "interpolation",
-    "mean",
-    "slice_ceiling",
-)
-"""Models of the comparison's tables of three seeds."""
 SLICES = ("maesil", "slice_mae:masks=shared:patch=[1, 8, 8]", "kriging", "interpolation", "mean", "slice_ceiling")
 """Models of the comparison of 2D and 3D under plane-wise masks."""
 HEAD_NECK = ("maesil", "unet:ssim_weight=1", "kriging", "interpolation", "mean")
 """Models of the comparison at 4 mm."""
 SEEDS = ("seed-1", "seed-2")
 """Folders of the second and third seed."""
+DIGITS = {"psnr": 2, "ssim": 3, "lpips": 3}
+"""Decimals of the pages' scores."""
+THREE = (0, 1, 2)
+"""Seeds of the comparison on test patients; the others have one."""
 OURS_THIRD = "models/maesil/seed-2"
 """Our training in bf16, on the machine of the one at equal time."""
 
@@ -75,8 +68,14 @@ def committed(request: pytest.FixtureRequest) -> tuple[Path, Comparison]:
     folder = RESULTS / request.param
     if request.param in SETS:
         return folder, read_set(request.param)
-    steps = 1000 if request.param == "seamless" else 4000
-    return folder, read_comparison(folder / "models", COMMITTED[request.param], steps)
+    if request.param == "comparison":
+        return folder, read_three_seeds()
+    return folder, read_comparison(folder / "models", COMMITTED[request.param], 1000)
+
+
+def read_three_seeds() -> Comparison:
+    """The comparison on test patients at 2 mm, three seeds of each model."""
+    return read_comparison(RESULTS / "comparison" / "models", COMMITTED["comparison"], 4000, THREE)
 
 
 def read_set(name: str) -> Comparison:
@@ -86,33 +85,34 @@ def read_set(name: str) -> Comparison:
 
 
 def read_comparison(folder: Path, models: tuple[str, ...], steps: int, seeds: tuple[int, ...] = (0,)) -> Comparison:
-    """The comparison of a folder's models, with the costs of the first seed."""
+    """The comparison of a folder's models."""
     return comparison_of(folder, parse_models(models), steps, seeds)
 
 
 def comparison_of(folder: Path, specs: Sequence[Spec], steps: int, seeds: tuple[int, ...] = (0,)) -> Comparison:
-    """The comparison of models, with the costs of the first seed."""
-    results: list[ModelResult] = []
-    scores: list[Score] = []
-    for spec in specs:
-        own = folder / spec.folder
-        entrant = json.loads((own / "entrant.json").read_text()) if spec.trained else {}
-        entries = entrant.get("entries", {spec.label: TOLD if spec.model == "slice_ceiling" else VISIBLE})
-        results.append(
-            ModelResult(
-                spec.label,
-                spec.model,
-                entries,
-                title=spec.title,
-                plain=not spec.settings,
-                cost=Cost(**entrant["cost"]) if spec.trained else None,
-                seeds=seeds if spec.trained else (),
-            )
-        )
-        for seed in seeds if spec.trained else seeds[:1]:
-            scores += read_scores((own if seed == 0 else own / f"seed-{seed}") / "scores.jsonl")
+    """The comparison of models; those that learn nothing have one seed."""
+    entered = [
+        merged([read_entered(folder, spec, seed) for seed in seeds if spec.trained or not seed]) for spec in specs
+    ]
+    results, scores = zip(*entered, strict=True)
     budget = f"{steps} optimiser steps per model"
-    return Comparison("", results[0].delivered, budget, tuple(results), tuple(scores), (), (), {})
+    return Comparison("", results[0].delivered, budget, results, tuple(chain(*scores)), (), (), {})
+
+
+def read_entered(folder: Path, spec: Spec, seed: int) -> Entered:
+    """One seed of a model: its result and its scores."""
+    own = folder / spec.folder / (f"seed-{seed}" if seed else "")
+    entrant = json.loads((own / "entrant.json").read_text()) if spec.trained else {}
+    result = ModelResult(
+        spec.label,
+        spec.model,
+        entrant.get("entries", {spec.label: TOLD if spec.model == "slice_ceiling" else VISIBLE}),
+        title=spec.title,
+        plain=not spec.settings,
+        cost=Cost(**entrant["cost"]) if spec.trained else None,
+        seeds=(seed,) if spec.trained else (),
+    )
+    return result, tuple(read_scores(own / "scores.jsonl"))
 
 
 def table_lines(text: str) -> list[str]:
@@ -259,18 +259,9 @@ def three_means(comparison: Comparison, model: str) -> str:
     return f"{psnr:.2f} ({ssim:.3f}, {lpips:.3f})"
 
 
-def test_three_seeds__tables_read_as_they_were_committed() -> None:
-    comparison = read_comparison(RESULTS / "comparison" / "models", SEEDED, 4000, (0, 1, 2))
-    folder = RESULTS / "comparison" / "three_seeds"
-    for name, sheets in {"table2": table2(comparison), "table3": table3(comparison)}.items():
-        made = "\n".join(map(sheet_to_markdown, sheets))
-        assert table_lines(made) == table_lines((folder / f"{name}.md").read_text(encoding="utf-8"))
-    assert paired_csv(comparison) == (folder / "paired.csv").read_text(encoding="utf-8")
-
-
 def test_three_seeds__the_pages_have_the_paired_tests() -> None:
     """Scans on which a rival is ahead (LPIPS: behind), and Holm's p, as the comparison's page states them."""
-    with (RESULTS / "comparison" / "three_seeds" / "paired.csv").open(newline="") as file:
+    with (RESULTS / "comparison" / "paired.csv").open(newline="") as file:
         rows = {(row["entry"], row["metric"]): row for row in csv.DictReader(file) if row["region"] == "masked"}
     page = (RESULTS / "comparison" / "README.md").read_text().replace("\n", " ")
     unet = {metric: rows["unet", metric] for metric in ("psnr", "ssim", "lpips")}
@@ -286,13 +277,13 @@ def test_three_seeds__the_pages_have_the_paired_tests() -> None:
 
 def test_comparison__the_page_has_the_u_net_that_is_trained_on_ssim() -> None:
     """Means of ours and its over three seeds, and on how many scans it is ahead (LPIPS: the lower)."""
-    with (RESULTS / "comparison" / "three_seeds" / "paired.csv").open(newline="") as file:
+    with (RESULTS / "comparison" / "paired.csv").open(newline="") as file:
         rows = {
             row["metric"]: row
             for row in csv.DictReader(file)
             if row["entry"] == "unet:ssim_weight=1" and row["region"] == "masked"
         }
-    comparison = read_comparison(RESULTS / "comparison" / "models", SEEDED, 4000, (0, 1, 2))
+    comparison = read_three_seeds()
     page = (RESULTS / "comparison" / "README.md").read_text().replace("\n", " ")
     for metric, digits in (("psnr", 2), ("ssim", 3), ("lpips", 3)):
         means = [
@@ -433,17 +424,38 @@ def test_slices__the_pages_have_the_scores() -> None:
     assert f"by {-float(row['difference']):.2f} dB ({low:.2f} to {high:.2f})" in page
 
 
-def test_comparison__the_pages_have_three_seeds_of_the_autoencoder_trained_on_holes() -> None:
-    folder, name = RESULTS / "comparison" / "models", "ae:corrupt=true"
-    seeds = [masked_by_scan(folder / "ae_corrupt=true" / seed / "scores.jsonl", name) for seed in ("", *SEEDS)]
-    means = [{metric: sum(values.values()) / 18 for metric, values in found.items()} for found in seeds]
-    digits = {"psnr": 2, "ssim": 3, "lpips": 3}
-    cells = (", ".join(f"{mean[metric]:.{digit}f}" for mean in means) for metric, digit in digits.items())
+def test_comparison__the_page_has_each_seed() -> None:
+    """PSNR, SSIM and LPIPS of masked voxels: first, second and third seed."""
     page = (RESULTS / "comparison" / "README.md").read_text()
-    assert f"| autoencoder trained on holes | {' | '.join(cells)} |" in page
-    psnr, ssim, lpips = (sum(mean[metric] for mean in means) / 3 for metric in digits)
+    for shown, model in {
+        "`maesil + fusion`": "maesil + fusion",
+        "plain": PLAIN,
+        "U-Net": "unet",
+        "autoencoder trained on holes": "ae:corrupt=true",
+        "`ae`, everything visible": "ae",
+        "`vae`, everything visible": "vae",
+        "`vqvae`, everything visible": "vqvae",
+        "U-Net with SSIM": "unet:ssim_weight=1",
+    }.items():
+        means = seed_means(model)
+        cells = (", ".join(f"{mean[metric]:.{digits}f}" for mean in means) for metric, digits in DIGITS.items())
+        assert f"| {shown} | {' | '.join(cells)} |" in page
+
+
+def test_comparison__the_pages_have_the_autoencoder_trained_on_holes() -> None:
+    means = seed_means("ae:corrupt=true")
+    psnr, ssim, lpips = (sum(mean[metric] for mean in means) / 3 for metric in DIGITS)
+    page = (RESULTS / "comparison" / "README.md").read_text()
     assert f"on every scan ({psnr:.2f} dB, {ssim:.3f}, {lpips:.3f}; p < 0.001)" in page
-    assert f"| `{name}` | {psnr:.2f} | {ssim:.4f} | {lpips:.4f} |" in LAB.read_text()
+    assert f"| `ae:corrupt=true` | {psnr:.2f} | {ssim:.4f} | {lpips:.4f} |" in LAB.read_text()
+
+
+def seed_means(model: str) -> list[dict[str, float]]:
+    """Means over the 18 scans of a row of the comparison, of each seed."""
+    (spec,) = parse_models([model.removesuffix(" + fusion")])
+    folder = RESULTS / "comparison" / "models" / spec.folder
+    seeds = (masked_by_scan(folder / seed / "scores.jsonl", model) for seed in ("", *SEEDS))
+    return [{metric: sum(values.values()) / 18 for metric, values in found.items()} for found in seeds]
 
 
 def test_jumps__the_pages_have_the_measured_steps_between_superpatches() -> None:
@@ -464,7 +476,7 @@ def test_jumps__the_pages_have_the_measured_steps_between_superpatches() -> None
 
 def test_comparison__the_pages_have_the_autoencoders_of_the_paper() -> None:
     """Masked PSNR with everything visible, where they are ahead of ours on every scan, and of the masked input."""
-    comparison = read_comparison(RESULTS / "comparison" / "models", COMMITTED["comparison"], 4000)
+    comparison = read_three_seeds()
     with (RESULTS / "comparison" / "paired.csv").open(newline="") as file:
         rows = {
             row["entry"]: row for row in csv.DictReader(file) if (row["region"], row["metric"]) == ("masked", "psnr")
@@ -534,6 +546,9 @@ def test_sharper__the_page_has_the_trials_of_1000_steps() -> None:
         "inner levels": ("levels", f"{plain}:levels=true"),
         "mixed masks": ("mixed", f"{plain}:masking.name=mixed"),
         "EVA blocks": ("eva", f"{plain}:encoder_block=eva:encoder_heads=4:mlp_ratio=2.6666666666666665"),
+        "registers": ("registers", "maesil:registers=4:model.fusion.width=0"),
+        "constant superpatches": ("constants", "maesil:data.constant_share=0.02:model.fusion.width=0"),
+        "relative levels": ("relative", "maesil:standardize=true:model.fusion.width=0"),
     }
     own = masked_by_scan(RESULTS / "sharper/thousand/plain/scores.jsonl", plain)
     for shown, (folder, model) in trials.items():
@@ -810,8 +825,7 @@ def page_row(shown: str, file: str, model: str) -> str:
 
 def test_readme__has_the_means_of_three_seeds() -> None:
     """The table of results/README, README and the lab notes, to the digits that they print."""
-    folder = RESULTS / "comparison" / "models"
-    comparison = read_comparison(folder, SEEDED, 4000, (0, 1, 2))
+    comparison = read_three_seeds()
     root = RESULTS.parent
     for model, name in {
         "unet:ssim_weight=1": "U-Net 3.1 M + SSIM: the same, of equal FLOPs per step as `demo`",
