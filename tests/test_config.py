@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from maesil.commands.parsing import parse
 from maesil.commands.pretrain import Pretrain, starting_point
-from maesil.config import RunConfig, changed_keys, dump_yaml, from_dict, load_yaml, to_dict
+from maesil.config import RunConfig, changed_values, dump_yaml, from_dict, load_yaml, to_dict
 from maesil.errors import ConfigError
 from maesil.evaluation.protocol import Protocol
 from maesil.masking import MASKINGS, DualMasking, UniformMasking
@@ -76,13 +76,13 @@ def test_load_yaml__bad_files_are_clear_errors(tmp_path: Path) -> None:
         load_yaml(path)
 
 
-def test_changed_keys__looks_at_science_only() -> None:
+def test_changed_values__looks_at_science_only() -> None:
     before = RunConfig()
     after = replace(before, seed=3, masking=UniformMasking(), efficiency=replace(before.efficiency, threads=7))
-    assert changed_keys(before, before) == []
-    changed = changed_keys(before, after)
-    assert "seed" in changed
-    assert "masking.name" in changed
+    assert changed_values(before, before) == {}
+    changed = changed_values(before, after)
+    assert changed["seed"] == (0, 3)
+    assert changed["masking.name"] == ("dual", "uniform")
     assert not any(key.startswith("efficiency") for key in changed)
 
 

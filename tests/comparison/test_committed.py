@@ -51,7 +51,7 @@ SEAMLESS = "seamless/models/maesil/scores.jsonl"
 """Scores of the preset `demo` with an overlapping head, after 1,000 steps, on validation patients."""
 SLICES = ("maesil", "slice_mae:masks=shared:patch=[1, 8, 8]", "kriging", "interpolation", "mean", "slice_ceiling")
 """Models of the comparison of 2D and 3D under plane-wise masks."""
-HEAD_NECK = ("maesil", "unet:ssim_weight=1", "kriging", "interpolation", "mean")
+HEAD_NECK = ("maesil", "unet:ssim_weight=1", "ae:corrupt=true", "kriging", "interpolation", "mean")
 """Models of the comparison at 4 mm."""
 SEEDS = ("seed-1", "seed-2")
 """Folders of the second and third seed."""
@@ -343,9 +343,19 @@ def test_head_neck__tables_and_page_are_made_from_the_scores() -> None:
         ("`maesil + fusion`", "maesil", "maesil + fusion"),
         ("`maesil`, its trunk", "maesil", "maesil"),
         ("`kriging`", "kriging", "kriging"),
+        ("`ae:corrupt=true`", "ae_corrupt=true", "ae:corrupt=true"),
         ("`interpolation`", "interpolation", "interpolation"),
     ):
         assert page_row(shown, f"comparison/head_neck/models/{place}/scores.jsonl", model) in page
+    with (folder / "paired.csv").open(newline="") as file:
+        rows = {(row["entry"], row["metric"]): row for row in csv.DictReader(file) if row["region"] == "masked"}
+    for metric, digits in DIGITS.items():
+        row = rows["ae:corrupt=true", metric]
+        low, high = sorted(abs(float(row[bound])) for bound in ("low", "high"))
+        behind = int(row["larger"]) if metric == "lpips" else 31 - int(row["larger"])
+        gap = f"{abs(float(row['difference'])):.{digits}f}"
+        interval = f"({low:.{digits}f} to {high:.{digits}f}; on {behind}"
+        assert re.search(rf"{gap}( dB| in SSIM| in LPIPS) {re.escape(interval)}", page), metric
     rival, ours = (
         [f"{masked_mean(comparison, model, metric):.3f}" for metric in ("ssim", "lpips")]
         for model in ("unet:ssim_weight=1", "maesil + fusion")
