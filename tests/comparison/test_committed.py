@@ -974,6 +974,20 @@ def test_transfer__the_pages_have_the_frozen_encoders() -> None:
         assert f"{cells[0][:5]} vs {cells[1][:5]}" in text
 
 
+def test_transfer__the_pages_have_the_longer_fine_tuning() -> None:
+    table = (RESULTS / "transfer/longer/table.md").read_text()
+    (line,) = (line for line in table.splitlines() if line.startswith("| 1 scan"))
+    both, gain = [cell.strip()[:5] for cell in line.split("|")[3:5]], line.split("|")[5]
+    found = re.fullmatch(r" \+(\S+) ± \S+ \[\+(\S+), \+(\S+)\] ", gain)
+    assert found is not None
+    mean, low, high = found.groups()
+    page, lab = (RESULTS / "transfer/README.md").read_text(), LAB.read_text()
+    assert f"{both[0]} vs {both[1]} on the same validation patients, +{mean} ({low} to {high};" in page
+    assert f"{both[0]} vs {both[1]}, + {mean} ({low} to {high})." in lab
+    for text in (README.read_text(), (RESULTS / "README.md").read_text()):
+        assert f"and not with 1 ({both[0]} vs {both[1]}; validation patients, one seed each)" in text
+
+
 def superpatch_rows(name: str) -> dict[tuple[str, str], list[str]]:
     """The rows of a probe for organs in superpatches: probe and blocks to AUROC of both, and difference."""
     lines = (RESULTS / "transfer/features" / name / "table.md").read_text().splitlines()
