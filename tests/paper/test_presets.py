@@ -52,7 +52,7 @@ def test_preset__a_512_cube_is_64_draws_each_once_and_none_overlapping(name: str
 def test_preset__a_run_that_began_with_random_crops_does_not_go_on_with_the_grid(name: str, tmp_path: Path) -> None:
     config = PRESETS[name]()
     (tmp_path / "config.yaml").write_text(dump_yaml(replace(config, data=replace(config.data, sampling="random"))))
-    with pytest.raises(ConfigError, match=r"other settings: data\.sampling random -> grid") as refused:
+    with pytest.raises(ConfigError, match=r"other settings: data\.sampling is random there, grid here") as refused:
         settle(config, tmp_path)
     assert refused.value.fix is not None
     assert "--run" in refused.value.fix
