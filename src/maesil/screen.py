@@ -132,8 +132,9 @@ def _classes_text(report: PrepareReport) -> list[str]:
     if unnamed := [str(one.number) for one in report.classes if not one.is_named]:
         have = count_of(len(unnamed), "label number has", "label numbers have")
         lines.append(
-            f"{have} no name: {some_of(unnamed, LISTED, WHOLE)}; to name them, run this again with --label-names FILE, "
-            'JSON {"1": "liver"} or CSV with the columns id and name'
+            f"{have} no name: {some_of(unnamed, LISTED, WHOLE)}; to name them, write names such as "
+            f'{{"{unnamed[0]}": "liver"}} into label_names.json beside the label files, or into the file of '
+            "--label-names, if you give one; then run this again"
         )
     return lines
 

@@ -50,11 +50,11 @@ def test_with_names_beside__a_collections_own_names_and_files_of_a_structure_eac
 
 def test_with_names_beside__a_damaged_file_is_one_error(touch: Touch, tmp_path: Path) -> None:
     touch("set/a.nii.gz")
-    damaged = touch("set/label_names.json", '{"1": ')
+    damaged = touch("set/label_names.json", '{"1": "liver",\n "2" "spleen"}')
     found = find_scans([tmp_path / "set"])
     assert with_names_beside(found) == found, "no label file is there that it could name"
     touch("set/a_labels.nii.gz")
-    with pytest.raises(ConfigError, match="names no labels") as raised:
+    with pytest.raises(ConfigError, match=r"not JSON: .*line 2 column 6") as raised:
         with_names_beside(find_scans([tmp_path / "set"]))
     assert str(damaged) in str(raised.value)
 

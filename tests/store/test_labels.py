@@ -224,8 +224,9 @@ def test_prepare__tells_which_classes_it_found(tmp_path: Path, scan: Volume) -> 
     for _ in ("at first", "again"):
         said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
         assert "labels of 2 of 3 scans: 2 classes: label_1 = 1 (1 scan), label_2 = 2 (2 scans)" in said
-        (advice,) = [line for line in said if "--label-names FILE" in line]
+        (advice,) = [line for line in said if "--label-names" in line]
         assert "2 label numbers have no name: 1, 2; " in advice
+        assert '{"1": "liver"} into label_names.json beside the label files' in advice
     names = tmp_path / "names.json"
     names.write_text(json.dumps({"1": "low", "2": "high", "3": "nowhere"}))
     named = prepare_text(made(tmp_path, replace(SETTINGS, label_names=names))[0], tmp_path / "store")
@@ -558,7 +559,7 @@ def test_prepare__damaged_names_beside_the_scans_matter_if_labels_are_wanted(tmp
     write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
     beside = tmp_path / "scans" / "label_names.json"
     beside.write_text("no JSON")
-    with pytest.raises(ConfigError, match="names no labels") as raised:
+    with pytest.raises(ConfigError, match="are not JSON") as raised:
         made(tmp_path)
     assert raised.value.where == str(beside)
     report, _ = made(tmp_path, replace(SETTINGS, labels=False))

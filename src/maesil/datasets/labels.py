@@ -190,8 +190,9 @@ def regions_in(described: Mapping[str, object]) -> tuple[str, ...]:
 def _from_json(text: str, path: Path) -> dict[int, str]:
     try:
         described = json.loads(text)
-    except ValueError:
-        return {}
+    except ValueError as error:
+        fix = 'write JSON such as {"1": "liver", "2": "spleen"}'
+        raise ConfigError(f"the label names are not JSON: {error}", where=path, fix=fix) from error
     inner = described.get("labels", described) if isinstance(described, dict) else {}
     if not isinstance(inner, dict):
         return {}
