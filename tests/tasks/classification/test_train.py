@@ -174,6 +174,20 @@ def test_command__full_at_the_layer_decay_of_its_start(
     assert found["pool.head.weight"] == 1e-2
 
 
+def test_command__full_tells_at_which_step_a_fold_goes_on(
+    store: Path,
+    encoder: Path,
+    labels: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr("maesil.tasks.classification.fold.steps_done", lambda run: 7)
+    monkeypatch.setattr("maesil.tasks.classification.fold.fit", lambda *rest: "interrupted")
+    main(call(store, encoder, labels, tmp_path / "run", "--mode", "full"))
+    assert "resumed at step 7\n" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

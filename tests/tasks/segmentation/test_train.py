@@ -139,8 +139,9 @@ def test_finetune__resumes_where_it_stopped(config: FinetuneConfig, tmp_path: Pa
 
         patch.setattr(GracefulStop, "on_train_batch_end", stop_after_three)
         assert pipeline.finetune_segmentation(stopped, run).status == "interrupted"
+    assert "\nresumed at step 3\n" in words_of(stopped, run)
     outcome = pipeline.finetune_segmentation(stopped, run)
-    assert (outcome.status, outcome.step) == ("finished", 6)
+    assert (outcome.status, outcome.step) == ("already finished", 6)
     weights = [
         (folder / "checkpoints" / "last" / "model.safetensors").read_bytes() for folder in (tmp_path / "whole", run)
     ]
@@ -425,7 +426,8 @@ def test_finetune__names_the_classes_and_those_that_are_left_out(config: Finetun
     left_out = "1 class: bright; left out, as some scans do not mark them: dark (--labels.partial takes them)\n"
     assert words_of(config, tmp_path / "run").startswith(left_out)
     chosen = replace(config, labels=LabelsConfig(classes=("bright",)))
-    assert words_of(chosen, tmp_path / "chosen").startswith("1 class: bright\n"), "somebody left out the other"
+    said = words_of(chosen, tmp_path / "chosen")
+    assert said.startswith("1 class: bright\n2 labelled scans to train on, 1 for validation, 1 for testing\n")
     everything = replace(config, labels=LabelsConfig(partial=True))
     assert words_of(everything, tmp_path / "all").startswith("2 classes: bright, dark\n")
 

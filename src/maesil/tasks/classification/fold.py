@@ -71,7 +71,10 @@ def train_fold(
     classes = 1 + max(known.values())
     backbone, card = start
     model = Classifier(backbone, classes)
-    if steps_done(run) < config.train.steps:
+    done = steps_done(run)
+    if console is not None and 0 < done < config.train.steps:
+        console.print(f"resumed at step {done}", markup=False)
+    if done < config.train.steps:
         _train(config, store, model, card, known, run, console)
     load_weights(model, checkpoint_folder(run))
     model.eval().to(default_device())

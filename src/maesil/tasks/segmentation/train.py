@@ -65,7 +65,8 @@ def finetune_segmentation(
         run: The run folder, created if absent.
         console: Where to show progress; None: nowhere.
         progress: Called after every step.
-        name_classes: Whether to show which classes are trained; one of several trainings of the same need not.
+        name_classes: Whether to show which classes are trained, and on how many scans; one of several trainings of the
+            same need not.
 
     Raises:
         ConfigError: No store is given; a setting would be ignored; a class is unknown; an override names an unknown
@@ -79,8 +80,13 @@ def finetune_segmentation(
     with locked(run, SEGMENTATION):
         if is_first_rank():
             settle(ready.config, run, ready.store.fingerprint)
+        done = steps_done(run)
         if name_classes:
             screen.print(classes_text(ready), markup=False)
+            if not done:
+                screen.print(split_text(ready), markup=False)
+        if 0 < done < config.train.steps:
+            screen.print(f"resumed at step {done}", markup=False)
         bar = LiveProgress(screen, "fine-tuning", progress)
         return _continue(ready, run, bar)
 
@@ -157,6 +163,15 @@ def classes_text(ready: Ready) -> str:
         return text
     listed = some_of(others, whole=f"all in manifest.json of {ready.store.where}")
     return f"{text}; left out, as some scans do not mark them: {listed} (--labels.partial takes them)"
+
+
+def split_text(ready: Ready) -> str:
+    """How many labelled scans each split has."""
+    division = ready.division
+    scans = f"{count_of(len(division.train), 'labelled scan')} to train on"
+    if division.data.holdout.by == "superpatch":
+        return f"{scans}, except for held-out superpatches"
+    return f"{scans}, {len(division.val)} for validation, {len(division.test)} for testing"
 
 
 def _open(config: FinetuneConfig) -> ScanStore:
