@@ -165,7 +165,7 @@ def test_errors__of_names_and_paths_come_before_torch(tmp_path: Path) -> None:
         "pretrain demo --run x --init demo-2m": "published weights: demo-2mm",
         "compare nowhere --out x --beside=dmo": "did you mean 'demo'?",
         "compare-transfer --init nowhere --out x": "there is no such folder",
-        "finetune segmentation --init none --data.store=nowhere --run x": "there is no store here",
+        "finetune segmentation --init none --data.store=nowhere --run x": "prepare SCANS --labels --out STORE`",
         "finetune classification --init none --preset bas --run x": "did you mean 'base'?",
         "prepare nowhere --out store": "this source does not exist",
         "datasets nowhere": "this source does not exist",

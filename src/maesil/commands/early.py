@@ -14,7 +14,7 @@ from maesil.ct.readers import require_there
 from maesil.ct.write import nifti_ending
 from maesil.encoder.feature_file import require_features, require_table
 from maesil.encoder.source import local_folder
-from maesil.errors import CheckpointError, ConfigError
+from maesil.errors import CheckpointError, ConfigError, NoStoreError
 from maesil.export import TARGETS
 from maesil.extras import require
 from maesil.files import quoted, read_yaml, require_json, require_output
@@ -93,6 +93,14 @@ def _store(word: str) -> None:
         ScanStore(word)
 
 
+def _labelled_store(word: str) -> None:
+    try:
+        _store(word)
+    except NoStoreError as error:
+        fix = "write one with `maesil prepare SCANS --labels --out STORE`, at the encoder's spacing (--spacing-mm)"
+        raise NoStoreError(error.what, where=word, fix=fix) from None
+
+
 def _shown(word: str) -> None:
     if word in published_names():
         refuse_without_checkpoint(Path(word))
@@ -159,6 +167,7 @@ _TASK: Mapping[str | int, Check] = {
     "--init": _encoder,
     "--preset": PRESETS.__getitem__,
 }
+_LABELLED_TASK: Mapping[str | int, Check] = {**_TASK, "--data.store": _labelled_store}
 _PRETRAINED, _SEGMENTATION = _run("pre-training"), _run("segmentation")
 _SETTINGS: Mapping[str | int, Check] = {
     0: PRESETS.__getitem__,
@@ -182,8 +191,8 @@ CHECKS: Mapping[str, Mapping[str | int, Check]] = {
     "probe": {2: _further_store, 0: local_folder, 1: _store},
     "similar": {0: lambda word: require_features(Path(word))},
     "compare": {1: _further_store, "--beside": PRESETS.__getitem__, 0: _store, "--init": _weights},
-    "compare-transfer": _TASK,
-    "finetune segmentation": _TASK,
+    "compare-transfer": _LABELLED_TASK,
+    "finetune segmentation": _LABELLED_TASK,
     "finetune classification": {**_TASK, "--labels": require_there},
     "view": {0: _shown, "--labels": require_there},
     "publish": {0: _PRETRAINED, "--about": require_there},

@@ -88,10 +88,12 @@ def require_same_voxels(card: Transfer, store: ScanStore) -> None:
     """Raises ConfigError if the store's voxels differ from the pre-training's."""
     if grid_of(_settings(store)) not in grids_of(card.voxels):
         both = grids_against(card.voxels, _settings(store))
+        labels = " --labels" if any(entry.labels is not None for entry in store.entries) else ""
+        voxels = flags_of(card.voxels)
         raise ConfigError(
             f"the encoder was pre-trained on other voxels than the store's: {both}",
             where=store.path,
-            fix=f"prepare the scans as for the pre-training: maesil prepare SCANS --out OTHER {flags_of(card.voxels)}",
+            fix=f"prepare the scans as for the pre-training: maesil prepare SCANS{labels} --out OTHER {voxels}",
         )
 
 

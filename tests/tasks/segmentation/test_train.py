@@ -323,8 +323,9 @@ def test_finetune__recomputes_blocks_if_asked(
 def test_finetune__voxels_unlike_the_pretraining(config: FinetuneConfig, tmp_path: Path) -> None:
     card = replace(small_card(MODEL), voxels={"policy": "spacing", "spacing_mm": 1.0})
     other = export(small_backbone(MODEL), card, "safetensors", tmp_path / "other")
-    with pytest.raises(ConfigError, match=r"other voxels than the store.s: policy spacing, spacing_mm 1\.0 against"):
+    with pytest.raises(ConfigError, match=r"other voxels than .*: policy spacing, spacing_mm 1\.0 against") as said:
         pipeline.finetune_segmentation(replace(config, init=str(other)), tmp_path / "run")
+    assert "maesil prepare SCANS --labels --out OTHER --spacing-mm 1" in str(said.value.fix)
 
 
 def test_finetune__no_store(config: FinetuneConfig, tmp_path: Path) -> None:
