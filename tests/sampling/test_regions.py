@@ -131,6 +131,16 @@ def test_regions_of__says_why_no_superpatch_is_left(tiny_store: Path, edge: int,
     assert re.search(said, raised.value.fix or "")
 
 
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_regions_of__advises_to_put_a_patient_into_the_split(tiny_store: Path, split: str) -> None:
+    patients = SplitConfig(fractions=(0.0, 0.0, 1.0))
+    data = DataConfig(store=tiny_store, holdout=HoldoutConfig(by="patient", patients=patients))
+    with pytest.raises(EmptySplitError, match=f"belongs to the split '{split}'") as raised:
+        regions_of(ScanStore(tiny_store), data, EDGE, split)
+    assert f"--data.holdout.patients.overrides PATIENT {split}" in str(raised.value.fix)
+    assert "again" not in str(raised.value.fix), "a comparison or a first pre-training may be what is called"
+
+
 @pytest.mark.parametrize("shape", [(70, 64, 80), (31, 100, 17), (16, 16, 16)])
 @pytest.mark.parametrize("least", [0.0, 0.05, 0.25, 0.5])
 def test_solid_tiles__are_those_of_the_share_of_tissue(shape: tuple[int, int, int], least: float) -> None:

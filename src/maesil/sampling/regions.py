@@ -138,10 +138,11 @@ def _advice(store: ScanStore, holdout: HoldoutConfig, split: str, superpatch: Sh
             )
         return "its scans are nearly all air: use smaller superpatches, or a smaller --data.min-tissue"
     held_out = (
-        "pre-train again with a new --run, and hold out superpatches with --data.holdout.by superpatch, or name "
-        "patients with --data.holdout.patients.overrides PATIENT test"
+        f"name patients with --data.holdout.patients.overrides PATIENT {split}, or hold out superpatches with "
+        "--data.holdout.by superpatch, in a new pre-training or comparison"
     )
-    return f"score the patients for validation with --split val; or {held_out}" if "val" in filled else held_out
+    can_score_val = split == "test" and "val" in filled
+    return f"score the patients for validation with --split val; or {held_out}" if can_score_val else held_out
 
 
 def training_scans(store: ScanStore, holdout: HoldoutConfig) -> tuple[ScanEntry, ...]:

@@ -240,6 +240,20 @@ def test_probe__names_the_classes_that_no_scan_of_a_split_marks(
     assert "--split" in str(told.value.fix)
 
 
+def test_probe__advises_more_patients_if_one_split_has_none(store: Path, encoder: Path, tmp_path: Path) -> None:
+    few = tmp_path / "few"
+    shutil.copytree(store, few)
+    scans = [entry.scan_id for entry in ScanStore(few).entries]
+    remove_scans(few, scans[2:])
+    with pytest.raises(StoreError, match="belongs to the split 'val'") as two:
+        probe(encoder, few, tmp_path / "out", split="val")
+    assert two.value.fix == "prepare three patients or more, so that every split has one; or give --split test"
+    remove_scans(few, scans[1:2])
+    with pytest.raises(StoreError, match="belongs to the split 'test'") as one:
+        probe(encoder, few, tmp_path / "out")
+    assert one.value.fix == "prepare three patients or more, so that every split has one"
+
+
 def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="did you mean 'bright'"):
         probe(encoder, store, tmp_path / "out", classes=("brght",))

@@ -14,7 +14,7 @@ from maesil.catalog import NONE
 from maesil.encoder.pool import Pool
 from maesil.encoder.start import starting_point
 from maesil.encoder.tokens import TOGETHER
-from maesil.errors import ConfigError, StoreError
+from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.evaluation.sheet import sheet_to_csv, sheet_to_markdown
 from maesil.files import AnyPath, write_json_lines, write_text
 from maesil.models.backbone import Backbone
@@ -120,10 +120,13 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
     if labelled or classes:
         organs, scans = annotated(store, classes, partial=bool(classes))
     data = DataConfig(padded_crops=False)
-    train, test = (
-        tuple(region.entry for region in regions_of(store, data, superpatch, name) if region.entry.scan_id in scans)
-        for name in ("train", split)
-    )
+    try:
+        train, test = (
+            tuple(region.entry for region in regions_of(store, data, superpatch, name) if region.entry.scan_id in scans)
+            for name in ("train", split)
+        )
+    except EmptySplitError as error:
+        raise _with_own_advice(error, store, split) from None
     if not train or not test:
         named = (" or " if classes else " and ").join(organs.names)
         which = f"scan that marks {named}" if named else "scan"
@@ -140,6 +143,16 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
             fix="prepare the scans with --labels",
         )
     return Targets(organs, datasets if len(datasets) > 1 else ()), (train, test)
+
+
+def _with_own_advice(error: EmptySplitError, store: ScanStore, split: str) -> EmptySplitError:
+    """The error of a split without patients with advice for a probe, which takes no settings of a split."""
+    patients = len({entry.patient for entry in store.entries})
+    if patients > 2:
+        return error
+    other = "; or give --split test" if patients == 2 and split == "val" else ""
+    fix = f"prepare three patients or more, so that every split has one{other}"
+    return EmptySplitError(error.what, where=error.where, fix=fix)
 
 
 def _answers(
