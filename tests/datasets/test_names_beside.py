@@ -48,6 +48,16 @@ def test_with_names_beside__a_collections_own_names_and_files_of_a_structure_eac
         assert with_names_beside(before) == before
 
 
+def test_with_names_beside__names_numbers_that_a_collection_does_not(touch: Touch, tmp_path: Path) -> None:
+    described = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "cord": 2}, "file_ending": ".nii.gz"}'
+    touch("Dataset001_X/dataset.json", described)
+    touch("Dataset001_X/imagesTr/a_0000.nii.gz")
+    touch("Dataset001_X/labelsTr/a.nii.gz")
+    touch("Dataset001_X/labelsTr/label_names.json", NAMES)
+    (named,) = names_of(tmp_path / "Dataset001_X").values()
+    assert named == {1: "liver", 2: "cord"}, "a collection's own names take precedence"
+
+
 def test_with_names_beside__a_damaged_file_is_one_error(touch: Touch, tmp_path: Path) -> None:
     touch("set/a.nii.gz")
     damaged = touch("set/label_names.json", '{"1": "liver",\n "2" "spleen"}')

@@ -19,9 +19,9 @@ BESIDE = "label_names.json"
 def with_names_beside(found: FoundScans) -> FoundScans:
     """The scans with the names that a `label_names.json` gives to the numbers of their label file.
 
-    It lies beside the label file, or in a folder above it up to that of the source; the nearest one counts. Names that
-    a collection or a list gives take precedence, and files of one structure each need none. `named_by` lists the files
-    that were used.
+    It lies beside the label file, or in a folder above it up to that of the source; the nearest one counts. Numbers
+    that a collection or a list names keep these names, and files of one structure each need none. `named_by` lists the
+    files that were used.
 
     Raises:
         ConfigError: Such a file cannot be read, or names no labels.
@@ -39,9 +39,10 @@ def with_names_beside(found: FoundScans) -> FoundScans:
     scans, used = list[Scan](), set[Path]()
     for scan in found.scans:
         labels = file_of_numbers(scan)
-        path = nearest(labels.parent) if labels is not None and not scan.label_names else None
-        if path is not None:
-            scan = replace(scan, label_names=tuple(sorted(read(path).items())))
+        path = nearest(labels.parent) if labels is not None else None
+        own = dict(scan.label_names)
+        if path is not None and read(path).keys() - own:
+            scan = replace(scan, label_names=tuple(sorted({**read(path), **own}.items())))
             used.add(path)
         scans.append(scan)
     return replace(found, scans=tuple(scans), named_by=tuple(sorted(used)))
