@@ -122,7 +122,8 @@ def _classes_text(report: PrepareReport) -> list[str]:
         why = (
             "the label files found are of no scan, or hold no voxels"
             if report.labels
-            else "no label file was found for them"
+            else "no label file was found; that of NAME.nii.gz is NAME_labels.nii.gz (or _seg, _mask, _tumour) "
+            "beside it"
         )
         return [f"labels of 0 of {scans}: {why}"] if there else []
     has = f"labels of {report.labelled} of {scans}: {count_of(len(found), 'class', 'classes')}"

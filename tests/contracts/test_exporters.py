@@ -74,6 +74,9 @@ def test_folder__is_replaced_only_if_nothing_else_is_in_it(target: str, tmp_path
     (folder / "my notes.txt").write_text("mine")
     with pytest.raises(ConfigError, match=r"'my notes.txt' would be lost: this command does not write it"):
         export(small_backbone(), small_card(), target, folder)
+    (folder / "other.txt").touch()
+    with pytest.raises(ConfigError, match=r"'my notes.txt' and 1 more would be lost: this command does not write them"):
+        export(small_backbone(), small_card(), target, folder)
     assert (folder / "my notes.txt").read_text() == "mine"
     assert Transfer.read(folder).target == target
     assert not list(tmp_path.glob(".*")), "a draft was left behind"

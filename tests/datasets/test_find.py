@@ -264,3 +264,14 @@ def test_find_scans__finds_the_real_scans(data_dir: Path) -> None:
     assert found.problems == ()
     assert found.labels == 4 + 117 + 35 + 1  # the last one is the readers' XML
     assert sorted(len(scan.files) for scan in datasets["dicom"]) == [28, 41]
+
+
+def test_find_scans__names_of_labels_among_given_files_are_no_scan(touch: Touch, tmp_path: Path) -> None:
+    """As `scans/*` gives them, and as they are none in a folder."""
+    files = [touch(f"set/{name}") for name in ("a.nii.gz", "a_labels.nii.gz")]
+    beside = touch("set/label_names.json", '{"1": "liver"}')
+    found = find_scans([*files, beside])
+    assert (len(found.scans), found.problems) == (1, ())
+    elsewhere = touch("other/label_names.json", '{"1": "liver"}')
+    (problem,) = find_scans([*files, elsewhere]).problems
+    assert problem.path == elsewhere, "it names the labels of no given scan"

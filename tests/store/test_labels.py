@@ -285,7 +285,10 @@ def test_prepare__hints_at_missing_labels_unless_they_were_chosen(
 
 def test_prepare__tells_that_no_scan_has_labels(tmp_path: Path, scan: Volume) -> None:
     said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
-    assert said[2:] == ["labels of 0 of 1 scan: no label file was found for them"]
+    assert said[2:] == [
+        "labels of 0 of 1 scan: no label file was found; that of NAME.nii.gz is NAME_labels.nii.gz (or _seg, _mask, "
+        "_tumour) beside it"
+    ]
     write_nifti(tmp_path / "scans" / "other_labels.nii.gz", marks(scan, **BOXES))
     said = prepare_text(made(tmp_path)[0], tmp_path / "store").splitlines()
     assert "labels of 0 of 1 scan: the label files found are of no scan, or hold no voxels" in said

@@ -73,8 +73,11 @@ def main(words: Sequence[str]) -> int:
     preset = with_fusion(by_patient(PRESETS[value_of(words, "--beside") or "base"]()), words)
     preset = with_masking(preset, words)
     call = parse(Compare, "compare", words, Compare(config=preset))
-    if call.store is None or call.out is None:
-        raise ConfigError("a store and an output folder are required", fix="maesil compare STORE --out DIR ...")
+    if call.store is None:
+        fix = "give it first, without a flag: maesil compare STORE --out DIR ..."
+        raise ConfigError("no store is given", fix=fix)
+    if call.out is None:
+        raise ConfigError("no output folder is given", fix="add --out DIR")
     from maesil import pipeline
     from maesil.comparison.standing import standing
 

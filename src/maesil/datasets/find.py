@@ -17,6 +17,7 @@ from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.leftovers import left_over
 from maesil.datasets.manifest import is_manifest, read_manifest
 from maesil.datasets.names import NAMED, ending_of, holds_labels
+from maesil.datasets.names_beside import BESIDE
 from maesil.datasets.naming import Known, Naming, unknown
 from maesil.datasets.own_files import is_output, outputs_text, without_outputs
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
@@ -67,10 +68,11 @@ def find_scans(
     slices = [source for source in existing if source.is_file() and _is_slice(source)]
     volumes = {source for source in existing if source.is_file() and ending_of(source.name)}
     given_labels = _labels_among(volumes)
+    beside = {volume.with_name(BESIDE) for volume in volumes}
     found = [
         _find_in(source, naming, layout, is_chosen=volumes == {source})
         for source in existing
-        if source not in slices and source not in given_labels
+        if source not in slices and source not in given_labels and source not in beside
     ]
     found += [_find_among(files, naming) for files in _by_folder(slices)]
     found.append(_without_scan(given_labels, found))

@@ -70,7 +70,7 @@ def publish(run: AnyPath, out: AnyPath, about: AnyPath, *, checkpoint: Literal["
     if out.exists() and not out.is_dir():
         raise ConfigError("this is a file, and a folder would be written", where=out, fix="give the name of a folder")
     if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).is_file():
-        raise ConfigError("this folder is neither empty nor published weights", where=out, fix="give a new one")
+        raise ConfigError("this folder is neither empty nor published weights", where=out, fix="give a new folder")
     loaded = load_run(Path(run), checkpoint=checkpoint, device="cpu")
     card = replace(Transfer.from_record(loaded.record), target="maesil.load", weights={WEIGHTS: "encoder."})
     assert isinstance(loaded.model, MaskedAutoencoder)

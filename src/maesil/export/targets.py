@@ -22,7 +22,7 @@ Writer = Callable[[Backbone, Transfer, Path], str]
 A writer puts the weights into the folder, and its own transfer.json if it has something to add.
 """
 
-NEW_FOLDER = "give a new one: --out DIR"
+NEW_FOLDER = "give a new folder: --out DIR"
 
 
 def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Path:
@@ -77,9 +77,9 @@ def replace_folder(out: Path, draft: Path) -> None:
     """
     others = sorted(_files(out) - _files(draft))
     if others:
-        more = f" and {len(others) - 1} more" if len(others) > 1 else ""
+        more, them = (f" and {len(others) - 1} more", "them") if len(others) > 1 else ("", "it")
         raise ConfigError(
-            f"'{others[0]}'{more} would be lost: this command does not write it", where=out, fix=NEW_FOLDER
+            f"'{others[0]}'{more} would be lost: this command does not write {them}", where=out, fix=NEW_FOLDER
         )
     if not out.is_dir():
         draft.rename(out)
