@@ -229,6 +229,7 @@ def test_help__and_the_pipeline_load_nothing_slow() -> None:
         (["prepare", "nowhere", "--out", "store"], "nowhere"),
         (["store", "there"], "no action is given before the store"),
         (["store", "there", "--scans", "a"], "fix:   maesil store check there; or repair, or remove with --scans"),
+        (["store", "s3://bucket/store"], "fix:   maesil store check STORE, a folder and no address; or repair"),
         (["store", "removes", "there"], "did you mean remove?"),
         (["store", "nowhere"], "action is nowhere"),
         (["evaluate", "nowhere"], "this run does not exist"),

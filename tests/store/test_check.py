@@ -169,6 +169,17 @@ def test_store__checks_repairs_and_is_prepared_again(
     assert hashes(store) == before
 
 
+@pytest.mark.parametrize("name", ["nowhere", "s3://bucket/store"])
+def test_store__makes_no_folder_where_no_store_is(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for words in (["check"], ["repair"], ["remove", "--scans", "a"]):
+        assert main(["store", words[0], name, *words[1:]]) == 2
+        assert f"where: {name}\n" in capsys.readouterr().err
+    assert not [*tmp_path.iterdir()]
+
+
 def test_store__removes_scans_that_are_named(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["store", "remove", str(store), "--scans", "set-c"]) == 2
     assert "did you mean 'set-" in capsys.readouterr().err

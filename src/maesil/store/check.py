@@ -116,6 +116,7 @@ def remove_scans(store: Path, scan_ids: Sequence[str]) -> None:
     Raises:
         StoreError: A scan is not in the store, or the store is being written by another process.
     """
+    _opened(store)  # a lock makes its folder, also where there is no store
     with locked(store):
         opened = _opened(store)
         for scan_id in scan_ids:
@@ -129,6 +130,6 @@ def remove_scans(store: Path, scan_ids: Sequence[str]) -> None:
 
 
 def _opened(store: Path) -> ScanStore:
-    if address_of(store) is not None:
-        raise ConfigError("files behind an address are not checked", where=store, fix="give the folder of a store")
+    if (address := address_of(store)) is not None:
+        raise ConfigError("files behind an address are not checked", where=address, fix="give the folder of a store")
     return ScanStore(store)
