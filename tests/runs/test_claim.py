@@ -42,3 +42,17 @@ def test_differences_text__shows_where_long_values_differ() -> None:
     assert now == "... 3 masks"
     home = "/home/somebody/with/a/long/path/to/all/of/their/results/of/many/years"
     assert differences_text({"store": (f"{home}/a", f"{home}/b")}) == "store is .../a there, .../b here"
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "shown"),
+    [
+        ([f"rib_{n}" for n in range(20)], [f"rib_{n}" for n in range(21)], ("... rib_19", "... rib_19 rib_20")),
+        ("/home/somebody" * 5, "/home/somebody" * 5 + "/b", (".../somebody", ".../somebody/b")),
+        ("C:\\Users\\" + "x\\" * 40 + "a", "C:\\Users\\" + "x\\" * 40 + "b", ("...\\a", "...\\b")),
+        ("f" * 70 + "1", "f" * 70 + "2", (f"...{'f' * 30}1", f"...{'f' * 30}2")),
+    ],
+    ids=["one more", "a folder above", "Windows", "one word"],
+)
+def test_differences_text__long_values_never_read_alike(before: Any, now: Any, shown: tuple[str, str]) -> None:
+    assert differences_text({"key": (before, now)}) == "key is {} there, {} here".format(*shown)

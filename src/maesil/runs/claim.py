@@ -42,13 +42,17 @@ def differences_text(differences: Differences) -> str:
 def _apart(was: Any, is_now: Any) -> tuple[str, str]:
     """Two values as short texts; of long ones, what follows their common beginning."""
     texts = [_plain(value) for value in (was, is_now)]
-    if max(map(len, texts)) > LONGEST:
-        same = next((at for at, (one, other) in enumerate(zip(*texts, strict=False)) if one != other), 0)
-        common = texts[0][:same]
-        start = max(common.rfind(" "), common.rfind("/"))  # no word or name of a folder is cut
-        texts = [f"...{text[start:]}" if start > 0 else text for text in texts]
+    if max(map(len, texts)) > LONGEST and (start := _parting(*texts)):
+        texts = [f"...{text[start:]}" for text in texts]
     before, now = (text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..." for text in texts)
     return before, now
+
+
+def _parting(one: str, other: str) -> int:
+    """Where the word or the name of a folder begins in which two texts part; in a long one, a little before they do."""
+    parts = (at for at, pair in enumerate(zip(one, other, strict=False)) if len(set(pair)) > 1)
+    same = next(parts, min(len(one), len(other)))
+    return max(0, same - LONGEST // 2, *(one.rfind(sign, 0, same) for sign in " /\\"))
 
 
 def _plain(value: Any) -> str:
