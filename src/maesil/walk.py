@@ -70,11 +70,13 @@ def files_beginning(folder: Path, start: str) -> list[Path]:
 
     Only these are looked at: a folder may have thousands of files, and be asked about each.
     """
+    begins = start.lower()
     try:
-        named = [path for path in folder.iterdir() if path.name.lower().startswith(start.lower())]
+        with os.scandir(folder) as entries:  # faster than a `Path` of each
+            named = [entry.name for entry in entries if entry.name.lower().startswith(begins)]
     except OSError:  # the folder of a file that is given may be hidden from this user
         return []
-    return sorted(path for path in named if path.is_file())
+    return sorted(path for path in (folder / name for name in named) if path.is_file())
 
 
 def folders_in(folder: Path) -> list[Path]:

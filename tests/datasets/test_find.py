@@ -1,11 +1,14 @@
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 
 import pytest
 
 from maesil.datasets import find_scans
+from maesil.datasets.names_beside import with_names_beside
 from maesil.errors import ConfigError
 
 Touch = Callable[..., Path]
@@ -275,3 +278,39 @@ def test_find_scans__names_of_labels_among_given_files_are_no_scan(touch: Touch,
     elsewhere = touch("other/label_names.json", '{"1": "liver"}')
     (problem,) = find_scans([*files, elsewhere]).problems
     assert problem.path == elsewhere, "it names the labels of no given scan"
+
+
+def calls_of(function: Callable[[], object]) -> int:
+    """Number of functions of Python that a call takes: what its time grows with, and the same on every machine."""
+    calls = 0
+
+    def count(_frame: FrameType, event: str, _value: object) -> None:
+        nonlocal calls
+        calls += event == "call"
+
+    before = sys.getprofile()
+    sys.setprofile(count)
+    try:
+        function()
+    finally:
+        sys.setprofile(before)
+    return calls
+
+
+@pytest.mark.parametrize("given", ["a folder", "files of one folder", "a file of each folder"])
+def test_find_scans__work_grows_no_faster_than_the_files(touch: Touch, tmp_path: Path, given: str) -> None:
+    def calls(count: int) -> int:
+        place = "{0}/x" if given == "a file of each folder" else "x{0}"
+        names = [f"set{count}/{place.format(number)}" for number in range(count)]
+        files = [touch(f"{name}{end}") for name in names for end in (".nii.gz", "_labels.nii.gz")]
+        sources = [tmp_path / f"set{count}"] if given == "a folder" else files
+        return calls_of(lambda: with_names_beside(find_scans(sources, salt="s")))
+
+    calls(2)
+    assert calls(400) < 2.3 * calls(200)
+
+
+def test_find_scans__a_source_that_is_given_twice_counts_once(touch: Touch, tmp_path: Path) -> None:
+    lone = [touch(f"set/{name}.nii.gz") for name in ("a", "b_seg")][1]
+    found = find_scans([tmp_path / "set", tmp_path / "set" / ".." / "set"])
+    assert (len(found.matched), found.labels, found.taken_for_labels) == (1, 1, (lone,))

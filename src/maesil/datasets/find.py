@@ -65,14 +65,12 @@ def find_scans(
     """
     naming = Naming(dataset, salt, hash_names, keep_names, patient_pattern, known)
     existing = _existing(sources)
-    slices = [source for source in existing if source.is_file() and _is_slice(source)]
+    slices = dict.fromkeys(source for source in existing if source.is_file() and _is_slice(source))
     volumes = {source for source in existing if source.is_file() and ending_of(source.name)}
     given_labels = _labels_among(volumes)
-    beside = {volume.with_name(BESIDE) for volume in volumes}
+    apart = {*slices, *given_labels, *(volume.with_name(BESIDE) for volume in volumes)}
     found = [
-        _find_in(source, naming, layout, is_chosen=volumes == {source})
-        for source in existing
-        if source not in slices and source not in given_labels and source not in beside
+        _find_in(source, naming, layout, is_chosen=volumes == {source}) for source in existing if source not in apart
     ]
     found += [_find_among(files, naming) for files in _by_folder(slices)]
     found.append(_without_scan(given_labels, found))
@@ -185,12 +183,13 @@ def _layout_of(source: Path, layout: str | None) -> tuple[Layout, str]:
 
 
 def _existing(sources: Sequence[Path]) -> list[Path]:
+    """The sources as absolute paths, each once."""
     if not sources:
         raise ConfigError("no source was given", fix="name files or folders with scans")
     for source in sources:
         _require_existing(source)
     # Not resolve(): the name of a link is the chosen name. But "." and ".." are not names.
-    return [Path(os.path.normpath(source.absolute())) for source in sources]
+    return list(dict.fromkeys(Path(os.path.normpath(source.absolute())) for source in sources))
 
 
 def _require_existing(source: Path) -> None:

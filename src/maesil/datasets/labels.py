@@ -56,16 +56,27 @@ def given_labels_text(files: Sequence[Path | str]) -> str:
     return f"{len(files):,} of the given files {taken}: {some_of(list(map(str, files)), NAMED)}"
 
 
-def own_labels(scan: Path, candidates: Sequence[Path]) -> tuple[Path, ...]:
-    """The label files of a scan in a plain folder: its name with a suffix, such as scan_labels.nii.gz."""
-    stem = stem_of(scan.name).lower()
-    return tuple(path for path in candidates if path.parent == scan.parent and _labelled_stem(path) == stem)
+def labels_by_scan(candidates: Iterable[Path]) -> dict[tuple[Path, str], tuple[Path, ...]]:
+    """Map from a scan's `label_key` to its label files in a plain folder: its name with a suffix, scan_labels.nii.gz.
+
+    Candidates without such a suffix are left out.
+    """
+    found: dict[tuple[Path, str], list[Path]] = {}
+    for path in candidates:
+        if (stem := _labelled_stem(path)) is not None:
+            found.setdefault((path.parent, stem), []).append(path)
+    return {key: tuple(paths) for key, paths in found.items()}
+
+
+def label_key(scan: Path) -> tuple[Path, str]:
+    """What label files of a scan's own name are found by: its folder, and its name in lower case without the ending."""
+    return scan.parent, stem_of(scan.name).lower()
 
 
 def labels_beside(scan: Path) -> tuple[Path, ...]:
     """The label files of a scan that is given as a file, of which the folder was not looked through."""
     beside = files_beginning(scan.parent, stem_of(scan.name))
-    return own_labels(scan, [path for path in beside if ending_of(path.name)])
+    return labels_by_scan(path for path in beside if ending_of(path.name)).get(label_key(scan), ())
 
 
 def _labelled_stem(path: Path) -> str | None:

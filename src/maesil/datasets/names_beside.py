@@ -26,14 +26,13 @@ def with_names_beside(found: FoundScans) -> FoundScans:
     Raises:
         ConfigError: Such a file cannot be read, or names no labels.
     """
-    sources = [match.source for match in found.matched]
+    sources = {match.source for match in found.matched}
 
     @cache
     def nearest(folder: Path) -> Path | None:
         if (path := folder / BESIDE).is_file():
             return path
-        is_below = any(folder != source and folder.is_relative_to(source) for source in sources)
-        return nearest(folder.parent) if is_below else None
+        return None if sources.isdisjoint(folder.parents) else nearest(folder.parent)
 
     read = cache(read_names)
     scans, used = list[Scan](), set[Path]()

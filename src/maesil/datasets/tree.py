@@ -16,7 +16,7 @@ from maesil.counts import count_of
 from maesil.ct.readers import readable
 from maesil.ct.readers.not_read import unread_format
 from maesil.datasets.dicom_files import dicom_scans
-from maesil.datasets.labels import labels_beside, own_labels
+from maesil.datasets.labels import label_key, labels_beside, labels_by_scan
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import case_parts, ending_of, holds_labels, patient_name
 from maesil.datasets.naming import UNNAMED, Naming
@@ -47,10 +47,12 @@ class Tree(Layout):
         files = walked.files
         volumes = [path for path in files if ending_of(path.name)]
         # The only file of a call is read, whatever its name; `find_scans` has sorted several.
-        kept = [path for path in volumes if path == root or not holds_labels(path.relative_to(home))]
+        says_labels = {path for path in volumes if path != root and holds_labels(path.relative_to(home))}
+        kept = [path for path in volumes if path not in says_labels]
         series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], home, naming)
-        others = [path for path in volumes if path not in kept] if root.is_dir() else _beside(kept)
-        own = [replace(_volume_scan(path, home, naming), labels=own_labels(path, others)) for path in kept]
+        others = sorted(says_labels) if root.is_dir() else _beside(kept)
+        labels = labels_by_scan(others)
+        own = [replace(_volume_scan(path, home, naming), labels=labels.get(label_key(path), ())) for path in kept]
         scans = (*own, *series)
         read = {file for scan in scans for file in (*scan.files, *scan.labels)}
         problems += _unread(path for path in files if path not in read)
