@@ -82,3 +82,14 @@ def test_unify__lists_the_names_beside_scans(tmp_path: Path) -> None:
     unified = unify(tmp_path / "set")
     assert [(problem.path, problem.reason) for problem in unified.problems] == [(beside, "this file names no labels")]
     assert len(unified.scans) == 1
+
+
+def test_unify__a_damaged_file_of_names_spoils_no_other(tmp_path: Path) -> None:
+    for name, text in (("a", NAMES), ("b", "{"), ("c", "[]")):
+        for file in ("x.nii.gz", "x_labels.nii.gz"):
+            nifti(tmp_path / name / file)
+        (tmp_path / name / "label_names.json").write_text(text)
+    unified = unify([tmp_path / name for name in "abc"])
+    named = {scan.path.parent.name: dict(scan.label_names) for scan in unified.scans}
+    assert named == {"a": {1: "liver", 2: "spleen"}, "b": {}, "c": {}}
+    assert [problem.path for problem in unified.problems] == [tmp_path / name / "label_names.json" for name in "bc"]

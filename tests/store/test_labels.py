@@ -558,6 +558,20 @@ def test_prepare__names_beside_the_scans_are_used_unless_others_are_given(tmp_pa
     assert (store.entries[0].labels, report.named_by) == ({"other": 1, "label_2": 2}, ())
 
 
+def test_prepare__names_that_are_gone_in_the_end_spoil_no_report(tmp_path: Path, scan: Volume) -> None:
+    write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
+    beside = tmp_path / "scans" / "label_names.json"
+    beside.write_text(json.dumps({"1": "A b", "2": "a-b"}))
+    report = prepare(
+        [tmp_path / "scans"],
+        tmp_path / "store",
+        SETTINGS,
+        workers=0,
+        progress=lambda *_: beside.unlink(missing_ok=True),
+    )
+    assert (report.prepared, report.merged_names) == (("scans-a",), ("A b, a-b (a_b)",))
+
+
 def test_prepare__damaged_names_beside_the_scans_matter_if_labels_are_wanted(tmp_path: Path, scan: Volume) -> None:
     write_nifti(tmp_path / "scans" / "a_labels.nii.gz", marks(scan, **BOXES))
     beside = tmp_path / "scans" / "label_names.json"

@@ -74,6 +74,7 @@ def find_scans(
     ]
     found += [_find_among(files, naming) for files in _by_folder(slices)]
     found.append(_without_scan(given_labels, found))
+    outputs = {path for one in found for path in one.outputs}
     scans, twice = _distinct(scan for one in found for scan in one.scans)
     problems = (*(problem for one in found for problem in one.problems), *twice)
     if not scans and all(problem.reason == EMPTY for problem in problems):
@@ -85,8 +86,8 @@ def find_scans(
         notices=tuple(dict.fromkeys(notice for one in found for notice in one.notices)),
         matched=tuple(match for one in found for match in one.matched),
         taken_for_labels=tuple(path for one in found for path in one.taken_for_labels),
-        outputs=tuple(sorted({path for one in found for path in one.outputs})),
-        given_labels=given_labels,
+        outputs=tuple(sorted(outputs)),
+        given_labels=tuple(path for path in given_labels if path not in outputs),
     )
 
 

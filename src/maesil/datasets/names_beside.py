@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -11,20 +11,26 @@ from maesil.counts import some_of
 from maesil.datasets.labels import file_of_numbers, read_names
 from maesil.datasets.names import NAMED
 from maesil.datasets.scan import FoundScans, Scan
+from maesil.errors import ConfigError
 
 BESIDE = "label_names.json"
 """Name of the file."""
 
 
-def with_names_beside(found: FoundScans) -> FoundScans:
+def with_names_beside(found: FoundScans, tell: Callable[[ConfigError], object] | None = None) -> FoundScans:
     """The scans with the names that a `label_names.json` gives to the numbers of their label file.
 
     It lies beside the label file, or in a folder above it up to that of the source; the nearest one counts. Numbers
     that a collection or a list names keep these names, and files of one structure each need none. `named_by` lists the
     files that were used.
 
+    Args:
+        found: What was found.
+        tell: Called once for each of these files that cannot be read or names no labels: its numbers stay without
+            names, and the other files count. None: the first is an error.
+
     Raises:
-        ConfigError: Such a file cannot be read, or names no labels.
+        ConfigError: Such a file cannot be read or names no labels, and nobody is told.
     """
     sources = {match.source for match in found.matched}
 
@@ -34,7 +40,16 @@ def with_names_beside(found: FoundScans) -> FoundScans:
             return path
         return None if sources.isdisjoint(folder.parents) else nearest(folder.parent)
 
-    read = cache(read_names)
+    @cache
+    def read(path: Path) -> dict[int, str]:
+        try:
+            return read_names(path)
+        except ConfigError as error:
+            if tell is None:
+                raise
+            tell(error)
+            return {}
+
     scans, used = list[Scan](), set[Path]()
     for scan in found.scans:
         labels = file_of_numbers(scan)

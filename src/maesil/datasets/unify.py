@@ -115,12 +115,11 @@ def unify(
 
 
 def _named(found: FoundScans) -> FoundScans:
-    """The scans with the names of label numbers beside them; a file that cannot be read is a problem."""
-    try:
-        return with_names_beside(found)
-    except ConfigError as error:
-        path = None if error.where is None else Path(error.where)
-        return replace(found, problems=(*found.problems, Problem(".", error.what, error.fix or "", path)))
+    """The scans with the names of label numbers beside them; each file that cannot be read is a problem."""
+    refused = list[ConfigError]()
+    found = with_names_beside(found, refused.append)
+    problems = (Problem(".", one.what, one.fix or "", Path(one.where) if one.where else None) for one in refused)
+    return replace(found, problems=(*found.problems, *problems))
 
 
 def _layouts(found: FoundScans) -> dict[str, tuple[str, str]]:

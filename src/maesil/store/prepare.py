@@ -14,7 +14,7 @@ from maesil.datasets import FoundScans, Problem, Scan, find_scans, kept_salt, sa
 from maesil.datasets.copies import fingerprint
 from maesil.datasets.labels import image_files, merged_names, read_spelled_names, spelled_structures
 from maesil.datasets.names_beside import with_names_beside
-from maesil.errors import ConfigError, KeptScanError, ScanError, StoreError
+from maesil.errors import KeptScanError, ScanError, StoreError
 from maesil.files import AnyPath, as_paths
 from maesil.progress import Progress
 from maesil.store.collection import write_atomically, write_collection, write_group
@@ -140,6 +140,7 @@ def prepare(
         layout=config.layout,
     )
     found = _named(found, config)
+    merged = _merged_names(found, config) if config.labels else ()  # now: files of names may be gone after hours
     _refuse_other_folder(out)
     out = out.absolute()  # workers may have another working folder
     with locked(out):
@@ -181,7 +182,7 @@ def prepare(
         voxels=voxels(config.recorded()),
         notices=tuple(map(_notice_text, found.notices)) if config.labels else (),
         named_by=tuple(map(str, found.named_by)) if config.labels else (),
-        merged_names=_merged_names(found, config) if config.labels else (),
+        merged_names=merged,
         labelled=len(labelled) if config.labels else None,
         labels_kept=0 if config.labels else sum("labels" in row for row in rows),
         classes=classes_among(labelled),
@@ -197,12 +198,7 @@ def _named(found: FoundScans, config: PrepareConfig) -> FoundScans:
     """
     if config.label_names is not None:
         return found
-    try:
-        return with_names_beside(found)
-    except ConfigError:
-        if config.labels:
-            raise
-        return found
+    return with_names_beside(found, None if config.labels else lambda _: None)
 
 
 def _notice_text(notice: Problem) -> str:
