@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from maesil.cli import main
 from maesil.encoder.features import NUMBERS, TEXTS, Features, read_features, similar, write_features
 from maesil.errors import ConfigError
 
@@ -25,6 +26,33 @@ def test_read_features__keeps_names_that_look_like_numbers_or_like_nothing(endin
     assert found.texts == texts
     assert all((found.numbers[name] == numbers[name]).all() for name in NUMBERS)
     np.testing.assert_array_equal(found.vectors, vectors)
+
+
+@pytest.mark.parametrize("ending", [".npz", ".csv", ".parquet"])
+def test_write_features__replaces_an_earlier_table_and_no_other_file(ending: str, tmp_path: Path) -> None:
+    if ending == ".parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"patients{ending}"
+    texts, numbers = {name: ["a"] for name in TEXTS}, {name: np.ones(1) for name in NUMBERS}
+    table = Features(texts, numbers, np.ones((1, 2), np.float32))
+    path.touch()  # an empty file, as mktemp makes it, holds nothing to lose
+    write_features(table, write_features(table, path))
+    theirs = pd.DataFrame({"scan_id": ["a"], "survival": [3.5]})
+    if ending == ".parquet":
+        theirs.to_parquet(path)
+    elif ending == ".csv":
+        theirs.to_csv(path)
+    else:
+        np.savez(path, survival=np.ones(1))
+    before = path.read_bytes()
+    with pytest.raises(ConfigError, match="is there already, and is no table of features"):
+        write_features(table, path)
+    path.write_bytes(b"\xff\xfenotes")
+    with pytest.raises(ConfigError, match="is there already, and is no table of features"):
+        write_features(table, path)
+    path.write_bytes(before)
+    assert main(["embed", "demo-2mm", str(tmp_path), "--out", str(path)]) == 2
+    assert path.read_bytes() == before
 
 
 def test_read_features__of_a_table_without_the_newer_columns(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ class Embed:
     store: tyro.conf.Positional[Path]
     """The prepared store."""
     out: Path
-    """The table: .parquet, .csv or .npz."""
+    """The table: .parquet, .csv or .npz; it replaces an earlier table, and no other file."""
     groups: tuple[int, int] = (1, 1)
     """Blocks of planes, and parts of each plane, that are encoded apart; 2 2: as many tokens at once as a dual mask of
     75 % leaves visible in pre-training. Compare only vectors of the same groups."""

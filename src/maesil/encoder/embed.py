@@ -41,7 +41,8 @@ def embed(
         progress: Called after every scan.
 
     Raises:
-        ConfigError: The suffix is another one, or the store's voxels differ from the pre-training's.
+        ConfigError: The suffix is another one, another file than a table of features has this name, or the store's
+            voxels differ from the pre-training's.
         StoreError: There is no store.
         MissingExtraError: Parquet needs pyarrow.
     """

@@ -145,7 +145,7 @@ def write_features(features: Features, path: Path) -> Path:
     """Writes the table as .parquet, .csv or .npz, atomically.
 
     Raises:
-        ConfigError: The suffix is another one, or the folder does not exist.
+        ConfigError: The suffix is another one, the folder does not exist, or another file has this name.
         MissingExtraError: Parquet needs pyarrow.
     """
     require_table(path)
