@@ -294,6 +294,17 @@ def test_compare__names_its_models_and_budget_before_it_trains(
     assert told in screen.export_text()
 
 
+def test_compare__names_earlier_models_that_its_tables_no_longer_show(tiny_config: RunConfig, tmp_path: Path) -> None:
+    def said(*words: str) -> str:
+        screen = Console(record=True, width=300)
+        pipeline.compare(tiny_config, model_set(*words), STEPS, tmp_path / "out", protocol=PROTOCOL, console=screen)
+        return screen.export_text()
+
+    assert "earlier" not in said("mean", "interpolation") + said("mean", "interpolation", "kriging")
+    told = "warning: results of earlier models are kept, and the new tables and page leave them out"
+    assert f"{told}: interpolation, kriging; name them in --models, too, to show them" in said("mean")
+
+
 def test_compare__says_before_it_trains_that_lpips_is_left_out(
     tiny_config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

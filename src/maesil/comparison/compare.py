@@ -19,7 +19,7 @@ from maesil.comparison.result import Comparison
 from maesil.comparison.scorer import Pictures, Scorer, shown_regions
 from maesil.comparison.spec import Spec
 from maesil.config import RunConfig
-from maesil.counts import count_of
+from maesil.counts import count_of, some_of
 from maesil.errors import CheckpointError, ConfigError
 from maesil.evaluation.notes import input_note, split_note
 from maesil.evaluation.protocol import Protocol
@@ -169,6 +169,10 @@ def _seen_before(preset: RunConfig) -> Sequence[Mapping[str, Any] | None]:
 def run_models(experiment: Experiment, model_set: ModelSet, progress: Progress | None) -> list[Entered]:
     """Trains and scores every model."""
     experiment.settle()
+    if unnamed := experiment.left_out(model_set.specs):
+        what = "warning: results of earlier models are kept, and the new tables and page leave them out: "
+        fix = "; name them in --models, too, to show them"
+        experiment.console.print(f"{what}{some_of(unnamed)}{fix}", markup=False)
     outcomes = []
     for number, spec in enumerate(model_set.specs, start=1):
         experiment.console.print(f"\n[bold]{number}/{len(model_set.specs)} {escape(spec.label)}[/bold]")

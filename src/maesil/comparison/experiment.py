@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from maesil.models import CEILINGS, UNTRAINED, Reconstructor, make_model
 from maesil.progress import Progress
 from maesil.runs.checkpoints import steps_done
 from maesil.runs.claim import Differences, changed_settings, claim, differences_text
-from maesil.runs.kinds import COMPARED
+from maesil.runs.kinds import COMPARED, SCORES
 from maesil.runs.load import default_device, load_run
 from maesil.sampling.regions import Region
 from maesil.training.devices import world_size
@@ -86,6 +86,12 @@ class Experiment:
         old, new = ({name: each[name] for name in now if name != "preset" and name in before} for each in (before, now))
         preset = from_dict(before["preset"], where=self.out)
         return {**changed_settings(old, new), **changed_values(preset, anywhere(self.preset))}
+
+    def left_out(self, specs: Iterable[Spec]) -> tuple[str, ...]:
+        """Folders of models that earlier calls scored in this comparison's folder, other than those of these models."""
+        named = {spec.folder for spec in specs}
+        scored = (path.parent.name for path in (self.out / "models").glob(f"*/{SCORES}"))
+        return tuple(sorted(name for name in scored if name not in named))
 
     def enter(self, spec: Spec, progress: Progress | None) -> Entered:
         """Trains and scores one model with every seed, or reuses an earlier call's results.
