@@ -259,6 +259,20 @@ def test_prepare__tells_what_a_class_without_a_voxel_means(tmp_path: Path, scan:
     assert "label_2 (2 scans): neither taught nor scored there" in prepare_text(report, tmp_path / "store")
 
 
+@pytest.mark.parametrize(
+    "given",
+    [("--missing-labels", "unmarked"), ("--label_names=names.json",), ("--labels-on-another-grid", "resample")],
+)
+def test_main__flags_of_labels_need_labels(
+    given: tuple[str, ...], tmp_path: Path, scan: Volume, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["prepare", str(tmp_path / "scans"), "--out", str(tmp_path / "store"), "--workers", "0"]
+    assert main([*words, *given]) == 2
+    flag = given[0].partition("=")[0].replace("_", "-")
+    assert f"{flag} needs --labels: without it, no label is read" in capsys.readouterr().err
+    assert not (tmp_path / "store").exists()
+
+
 @pytest.mark.parametrize("chosen", [(), ("--missing-labels", "absent"), ("--missing_labels=absent",)])
 def test_prepare__hints_at_missing_labels_unless_they_were_chosen(
     tmp_path: Path, scan: Volume, chosen: tuple[str, ...], capsys: pytest.CaptureFixture[str]

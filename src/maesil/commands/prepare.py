@@ -10,8 +10,12 @@ from typing import Any
 import tyro
 
 from maesil.commands.parsing import console, parse, print_json
+from maesil.errors import ConfigError
 from maesil.screen import prepare_text, scan_bar
 from maesil.store.prepare import PrepareConfig, PrepareReport
+
+OF_LABELS = ("--label-names", "--missing-labels", "--labels-on-another-grid")
+"""Flags that have no effect on a call without --labels."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,8 @@ class Prepare:
 def main(words: Sequence[str]) -> int:
     """Prepares the scans, then lists what was left out."""
     call = parse(Prepare, "prepare", words)
+    if not call.config.labels:
+        _require_labels(words)
     from maesil import pipeline
 
     screen = console()
@@ -53,15 +59,22 @@ def main(words: Sequence[str]) -> int:
         report = pipeline.prepare(
             call.sources, call.out, call.config, scheduler=call.scheduler, workers=call.workers, progress=progress
         )
-    screen.print(prepare_text(report, call.out, chose_missing=_chose_missing(words)), markup=False)
+    screen.print(prepare_text(report, call.out, chose_missing=_is_given("--missing-labels", words)), markup=False)
     if call.json:
         print_json(_told(report))
     return 1 if report.quarantined else 0
 
 
-def _chose_missing(words: Sequence[str]) -> bool:
-    """Whether --missing-labels was given, the default, too."""
-    return any(word.partition("=")[0].replace("_", "-") == "--missing-labels" for word in words)
+def _is_given(flag: str, words: Sequence[str]) -> bool:
+    """Whether a flag was given, with its default, too."""
+    return any(word.partition("=")[0].replace("_", "-") == flag for word in words)
+
+
+def _require_labels(words: Sequence[str]) -> None:
+    """Refuses flags about labels in a call that reads none: they would be ignored."""
+    if unread := [flag for flag in OF_LABELS if _is_given(flag, words)]:
+        needs = "needs" if len(unread) == 1 else "need"
+        raise ConfigError(f"{' and '.join(unread)} {needs} --labels: without it, no label is read", fix="add --labels")
 
 
 def _told(report: PrepareReport) -> dict[str, Any]:
