@@ -499,6 +499,18 @@ for command in {[*(name for name in COMMANDS if name != "finetune"), *(f"finetun
     subprocess.run([sys.executable, "-c", check], check=True, capture_output=True, text=True)
 
 
+@pytest.mark.parametrize(
+    "call", ["pretrain demo --run run --data.store", "pretrain demo --data.store --run run", "plan demo --data.store"]
+)
+def test_store__without_a_value_is_asked_for(
+    call: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert main(call.split()) == 2
+    assert "no store is given" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
 def test_doctor__findings_are_on_standard_output(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maesil.ct.volume import Volume
-from maesil.errors import StoreError
+from maesil.errors import NoStoreError, StoreError
 from maesil.shapes import Shape3
 from maesil.store.arrays import tissue_blocks
 from maesil.store.prepare import PrepareConfig, prepare
@@ -164,3 +164,9 @@ def test_read__a_scan_prepared_anew_behind_the_manifest(
     with pytest.raises(StoreError, match="prepared again"):
         opened.read("set-a", (0, 0, 0), (8, 8, 8))
     assert ScanStore(tmp_path / "store").volume("set-a").shape == (24, 24, 24)
+
+
+def test_scanstore__of_no_store_says_so() -> None:
+    with pytest.raises(NoStoreError, match="no store is given") as raised:
+        ScanStore([])
+    assert str(raised.value.fix).startswith("--data.store STORE")

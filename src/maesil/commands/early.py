@@ -49,8 +49,13 @@ def check(words: Sequence[str]) -> None:
 
 
 def value_of(words: Sequence[str], flag: str) -> str | None:
-    """The value of a flag that must be known before parsing, because it decides which other flags exist."""
+    """The value of a flag that must be known before parsing, because it decides which other flags exist.
+
+    A flag is no value: where it follows, the value is missing, which is answered where the call is parsed.
+    """
     named = next((words[i + 1] for i, word in enumerate(words[:-1]) if word == flag), None)
+    if named is not None and named.startswith("--"):
+        named = None
     return next((word.split("=", 1)[1] for word in words if word.startswith(f"{flag}=")), named)
 
 

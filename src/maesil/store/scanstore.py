@@ -138,13 +138,15 @@ class ScanStore:
         threads: Number of threads that decode; None: one per core.
 
     Raises:
-        StoreError: The store is missing or unfinished, has another format, or cannot be reached.
+        StoreError: No store is given; or one is missing or unfinished, has another format, or cannot be reached.
     """
 
     def __init__(
         self, path: Path | str | Sequence[Path | str], *, resident_gib: float = 0.0, threads: int | None = None
     ) -> None:
         self.paths = (Path(path),) if isinstance(path, (str, Path)) else tuple(map(Path, path))
+        if not self.paths:
+            raise NoStoreError("no store is given", fix="--data.store STORE, a folder that `maesil prepare` wrote")
         self.resident_gib, self.threads = resident_gib, threads
         self._prepare()
         parts = zip(self.paths, self._kvstores, strict=True)
