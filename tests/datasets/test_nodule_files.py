@@ -50,6 +50,21 @@ def test_write_nodules__the_agreement_is_a_share(data_dir: Path, tmp_path: Path)
     assert loose.rows[0].volume_mm3 > strict.rows[0].volume_mm3
 
 
+@pytest.mark.parametrize("theirs", ["LIDC-IDRI-0314.nii.gz", "nodules.csv"])
+def test_write_nodules__replaces_only_what_it_wrote(theirs: str, data_dir: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / theirs).write_text("a converted scan, or a table of another kind")
+    with pytest.raises(ConfigError, match="is there already, and `maesil nodules` did not write it") as raised:
+        write_nodules([data_dir / "lidc"], out, salt="s")
+    assert raised.value.where == str(out / theirs)
+    assert [path.name for path in out.iterdir()] == [theirs]
+    assert (out / theirs).read_text() == "a converted scan, or a table of another kind"
+    (out / theirs).unlink()
+    first = write_nodules([data_dir / "lidc"], out, salt="s")
+    assert write_nodules([data_dir / "lidc"], out, salt="s").rows == first.rows
+
+
 def test_nodules__scans_without_readings_are_left_out(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,7 @@ class Nodules:
     roots: tyro.conf.Positional[tuple[Path, ...]]
     """Folders of LIDC-IDRI."""
     out: Path
-    """Folder for the label files and nodules.csv."""
+    """Folder for the label files and nodules.csv; a new one, or that of an earlier call."""
     agreement: float = 0.5
     """Share of a nodule's readers who must have a voxel inside."""
     salt: str | None = None

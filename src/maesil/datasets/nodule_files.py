@@ -86,13 +86,14 @@ def write_nodules(
         progress: Function called after every scan.
 
     Raises:
-        ConfigError: The share is out of range, there is no scan of LIDC-IDRI, or `out` is not a folder.
+        ConfigError: The share is out of range, there is no scan of LIDC-IDRI, `out` is not a folder, or it has files of
+            these names that an earlier call did not write; nothing is written then.
     """
     roots, out = as_paths(roots), Path(out)
     if not 0 < agreement <= 1:
         raise ConfigError(f"the agreement is {agreement:g}", fix="give a share above 0 and at most 1")
     found = find_scans(roots, salt=kept_salt if salt is None else salt, layout="lidc")
-    make_folder(out)
+    _settle(make_folder(out), found.scans)
     problems = list(found.problems)
     rows: list[NoduleRow] = []
     files: dict[str, Path] = {}
@@ -104,12 +105,31 @@ def write_nodules(
             problems.append(Problem(scan.shown, error.what, error.fix or "", scan.path))
         else:
             masks = [nodule.consensus(agreement) for nodule in nodules]
-            files[scan.scan_id] = _write_labels(masks, volume.geometry, out / f"{scan.scan_id}.nii.gz")
+            files[scan.scan_id] = _write_labels(masks, volume.geometry, _label_file(out, scan))
             rows += _rows(scan, nodules, masks, volume.geometry.spacing_mm)
         if progress is not None:
             progress(number, len(found.scans), scan.scan_id)
     table = write_text(out / TABLE, _csv(rows))
     return WrittenNodules(tuple(rows), files, table, tuple(problems))
+
+
+def _settle(out: Path, scans: Sequence[Scan]) -> None:
+    """Refuses a folder with files of the same names that no earlier call wrote, such as the scans themselves.
+
+    The table tells whose folder it is. It is begun before the first label file, so that a killed call can be repeated.
+    """
+    table, begun = out / TABLE, _csv([])
+    if table.is_file() and table.read_bytes().startswith(begun.encode()):
+        return
+    theirs = [path for path in (table, *(_label_file(out, scan) for scan in scans)) if path.exists()]
+    if theirs:
+        what = "this file is there already, and `maesil nodules` did not write it"
+        raise ConfigError(what, where=theirs[0], fix="give a new folder: --out DIR")
+    write_text(table, begun)
+
+
+def _label_file(out: Path, scan: Scan) -> Path:
+    return out / f"{scan.scan_id}.nii.gz"
 
 
 def _write_labels(masks: Sequence[Bool[np.ndarray, "d h w"]], geometry: Geometry, path: Path) -> Path:
