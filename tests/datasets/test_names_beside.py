@@ -39,6 +39,19 @@ def test_with_names_beside__of_a_scan_that_is_given_as_a_file(touch: Touch) -> N
     assert names_of(touch("set/a.nii.gz")) == {"set-a": {1: "liver", 2: "spleen"}}
 
 
+def test_with_names_beside__of_folders_that_are_given_with_it(touch: Touch, tmp_path: Path) -> None:
+    """As `archive/*` gives them: the folders of patients, and the file beside these."""
+    for patient in ("s1", "s2"):
+        touch(f"archive/{patient}/ct.nii.gz")
+        touch(f"archive/{patient}/ct_labels.nii.gz")
+    names = touch("archive/label_names.json", NAMES)
+    found = with_names_beside(find_scans(sorted((tmp_path / "archive").iterdir())))
+    assert [dict(scan.label_names) for scan in found.scans] == [{1: "liver", 2: "spleen"}] * 2
+    assert (found.named_by, found.problems) == ((names,), ())
+    alone = with_names_beside(find_scans([tmp_path / "archive" / "s1"]))
+    assert alone.named_by == (), "it is above the source, and was not given"
+
+
 def test_with_names_beside__a_collections_own_names_and_files_of_a_structure_each_stay(tmp_path: Path) -> None:
     for make in (btcv, totalsegmentator):
         root = tmp_path / make.__name__
@@ -56,6 +69,10 @@ def test_with_names_beside__names_numbers_that_a_collection_does_not(touch: Touc
     touch("Dataset001_X/labelsTr/label_names.json", NAMES)
     (named,) = names_of(tmp_path / "Dataset001_X").values()
     assert named == {1: "liver", 2: "cord"}, "a collection's own names take precedence"
+    images = tmp_path / "Dataset001_X" / "imagesTr"
+    (tmp_path / "Dataset001_X" / "labelsTr" / "label_names.json").rename(images / "label_names.json")
+    (named,) = names_of(images).values()
+    assert named == {1: "liver", 2: "cord"}, "in the folder that is given, though the labels are in another"
 
 
 def test_with_names_beside__a_damaged_file_is_one_error(touch: Touch, tmp_path: Path) -> None:

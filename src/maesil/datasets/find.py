@@ -68,7 +68,8 @@ def find_scans(
     slices = dict.fromkeys(source for source in existing if source.is_file() and _is_slice(source))
     volumes = {source for source in existing if source.is_file() and ending_of(source.name)}
     given_labels = _labels_among(volumes)
-    apart = {*slices, *given_labels, *(volume.with_name(BESIDE) for volume in volumes)}
+    given_names = _names_among(existing)
+    apart = {*slices, *given_labels, *given_names}
     found = [
         _find_in(source, naming, layout, is_chosen=volumes == {source}) for source in existing if source not in apart
     ]
@@ -88,6 +89,7 @@ def find_scans(
         taken_for_labels=tuple(path for one in found for path in one.taken_for_labels),
         outputs=tuple(sorted(outputs)),
         given_labels=tuple(path for path in given_labels if path not in outputs),
+        given_names=given_names,
     )
 
 
@@ -100,6 +102,13 @@ def _labels_among(volumes: Collection[Path]) -> tuple[Path, ...]:
         return ()
     above = os.path.commonpath([path.parent for path in volumes])
     return tuple(sorted(path for path in volumes if holds_labels(path.relative_to(above))))
+
+
+def _names_among(sources: Sequence[Path]) -> tuple[Path, ...]:
+    """The files with names of labels that are given beside other sources, as `archive/*` gives them."""
+    names = {source for source in sources if source.name == BESIDE and source.is_file()}
+    folders = {source.parent for source in sources if source not in names}
+    return tuple(sorted(path for path in names if path.parent in folders))
 
 
 def _without_scan(labels: Iterable[Path], found: Sequence[FoundScans]) -> FoundScans:

@@ -20,9 +20,9 @@ BESIDE = "label_names.json"
 def with_names_beside(found: FoundScans, tell: Callable[[ConfigError], object] | None = None) -> FoundScans:
     """The scans with the names that a `label_names.json` gives to the numbers of their label file.
 
-    It lies beside the label file, or in a folder above it up to that of the source; the nearest one counts. Numbers
-    that a collection or a list names keep these names, and files of one structure each need none. `named_by` lists the
-    files that were used.
+    It lies beside the label file or the scan, or in a folder above up to the source, or up to its own if it was given
+    beside the source; the nearest one counts. Numbers that a collection or a list names keep these names, and files of
+    one structure each need none. `named_by` lists the files that were used.
 
     Args:
         found: What was found.
@@ -32,7 +32,7 @@ def with_names_beside(found: FoundScans, tell: Callable[[ConfigError], object] |
     Raises:
         ConfigError: Such a file cannot be read or names no labels, and nobody is told.
     """
-    sources = {match.source for match in found.matched}
+    sources = {*(match.source for match in found.matched), *(path.parent for path in found.given_names)}
 
     @cache
     def nearest(folder: Path) -> Path | None:
@@ -53,7 +53,7 @@ def with_names_beside(found: FoundScans, tell: Callable[[ConfigError], object] |
     scans, used = list[Scan](), set[Path]()
     for scan in found.scans:
         labels = file_of_numbers(scan)
-        path = nearest(labels.parent) if labels is not None else None
+        path = nearest(labels.parent) or nearest(scan.path.parent) if labels is not None else None
         own = dict(scan.label_names)
         if path is not None and read(path).keys() - own:
             scan = replace(scan, label_names=tuple(sorted({**read(path), **own}.items())))

@@ -108,6 +108,7 @@ class FoundScans:
         taken_for_labels: Label files that belong to no scan; a CT may be among them, as only names tell.
         outputs: Files that maesil itself wrote; they are neither scans nor labels.
         given_labels: Files among several given ones that are labels according to their names or folders.
+        given_names: Files with names of labels that were given beside other sources.
         named_by: Files beside the scans that name the numbers of their labels.
     """
 
@@ -119,6 +120,7 @@ class FoundScans:
     taken_for_labels: tuple[Path, ...] = ()
     outputs: tuple[Path, ...] = ()
     given_labels: tuple[Path, ...] = ()
+    given_names: tuple[Path, ...] = ()
     named_by: tuple[Path, ...] = ()
 
 
