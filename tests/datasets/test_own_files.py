@@ -72,7 +72,7 @@ def test_find_scans__leaves_out_what_maesil_wrote_of_several_files(folder: Path)
     found = find_scans(sorted(folder.iterdir()))
     assert found.scans == find_scans([folder]).scans
     assert (found.outputs, found.labels) == (find_scans([folder]).outputs, 1)
-    assert [path.name for path in found.given_labels] == ["a_labels.nii.gz"], "no file is said to be both"
+    assert [path.name for path in found.given_labels] == ["a_labels.nii.gz"], "outputs are told once, as outputs"
 
 
 def test_find_scans__labels_beside_a_file_are_not_those_that_maesil_wrote(folder: Path) -> None:

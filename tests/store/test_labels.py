@@ -16,7 +16,7 @@ from maesil.ct.readers.options import ReadOptions
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
 from maesil.datasets import find_scans
-from maesil.datasets.labels import classes_of
+from maesil.datasets.labels import classes_of, read_names
 from maesil.errors import ConfigError, StoreError
 from maesil.screen import prepare_text
 from maesil.store.label_classes import numbers_in
@@ -641,3 +641,11 @@ def test_read_names__csv_rows_without_a_number_are_left_out(tmp_path: Path) -> N
     path = tmp_path / "names.csv"
     path.write_text("name,id\nliver,1\nspleen\nbackground,0\n")
     assert replace(SETTINGS, label_names=path).named_labels() == {1: "liver"}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("names.json", '{"²": "x", "1": "liver"}'), ("names.csv", "id,name\n²,x\n1,liver\n")]
+)
+def test_read_names__digits_that_are_no_number_are_no_number(name: str, text: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(text, encoding="utf-8")
+    assert read_names(tmp_path / name) == {1: "liver"}

@@ -124,13 +124,14 @@ def _encoder(word: str) -> None:
 
 
 def _action(word: str) -> None:
-    from maesil.store.check import Action
+    from maesil.store.check import Action, refuse_address
 
-    address = address_of(word)
-    if word in get_args(Action) or not (address or Path(word).exists()):
+    if word in get_args(Action):
+        return
+    refuse_address(word)
+    if not Path(word).exists():
         return  # a name that is no action is answered where it is parsed
-    folder = "STORE, a folder and no address" if address else quoted(Path(word))
-    fix = f"maesil store check {folder}; or repair, or remove with --scans"
+    fix = f"maesil store check {quoted(Path(word))}; or repair, or remove with --scans"
     raise ConfigError("no action is given before the store", where=word, fix=fix)
 
 

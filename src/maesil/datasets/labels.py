@@ -169,8 +169,8 @@ def names_in(described: Mapping[str, object]) -> dict[int, str]:
     """
     names: dict[int, str] = {}
     for key, value in described.items():
-        number, name = (key, value) if str(key).isdigit() else (value, key)
-        if isinstance(number, int | str) and str(number).isdigit() and int(number) and isinstance(name, str):
+        number, name = (key, value) if str(key).isdecimal() else (value, key)
+        if isinstance(number, int | str) and str(number).isdecimal() and int(number) and isinstance(name, str):
             names[int(number)] = name
     return {number: name for number, name in names.items() if class_name(name)}
 
@@ -222,7 +222,7 @@ def _from_csv(text: str, path: Path) -> dict[int, str]:
         return {}
     found: dict[int, str] = {}
     for row in table:
-        if not (row[number] or "").isdigit() or not int(row[number]):
+        if not (row[number] or "").isdecimal() or not int(row[number]):
             continue
         if not (row[named] or "").strip():
             fix = f"add the name in the column '{named}', or leave the line out"

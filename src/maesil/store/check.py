@@ -54,6 +54,12 @@ def store(
     return check_store(folder, progress) if action == "check" else repair_store(folder, progress)
 
 
+def refuse_address(store: AnyPath) -> None:
+    """Raises ConfigError for a store behind an address, whose files are not checked."""
+    if (address := address_of(store)) is not None:
+        raise ConfigError("files behind an address are not checked", where=address, fix="give the folder of a store")
+
+
 def fault_of(scan: Path, row: Mapping[str, Any], edge: int, *, contents: bool = False) -> str | None:
     """What is wrong with the files of a scan; None: nothing.
 
@@ -130,6 +136,5 @@ def remove_scans(store: Path, scan_ids: Sequence[str]) -> None:
 
 
 def _opened(store: Path) -> ScanStore:
-    if (address := address_of(store)) is not None:
-        raise ConfigError("files behind an address are not checked", where=address, fix="give the folder of a store")
+    refuse_address(store)
     return ScanStore(store)
