@@ -18,6 +18,8 @@ from backbones import small_backbone, small_card
 from conftest import TINY_MODEL
 from labelled import labelled_store
 from maesil.cli import main
+from maesil.datasets.splits import SplitConfig
+from maesil.datasets.unify import unify
 from maesil.encoder.tokens import pooled, scan_tokens
 from maesil.errors import ConfigError, StoreError
 from maesil.export.targets import export
@@ -252,6 +254,21 @@ def test_probe__advises_more_patients_if_one_split_has_none(store: Path, encoder
     with pytest.raises(StoreError, match="belongs to the split 'test'") as one:
         probe(encoder, few, tmp_path / "out")
     assert one.value.fix == "prepare three patients or more, so that every split has one"
+
+
+def test_probe__advises_other_splits_if_those_of_the_scans_leave_one_empty(
+    store: Path, encoder: Path, tmp_path: Path
+) -> None:
+    listed, training = tmp_path / "list.json", SplitConfig(fractions=(1.0, 0.0, 0.0))
+    unify(store.parent / "scans", splits=training, out=listed)
+    prepare([listed], tmp_path / "store", PrepareConfig(spacing_mm=2.0, labels=True), workers=0)
+    assert len({entry.patient for entry in ScanStore(tmp_path / "store").entries}) > 2
+    with pytest.raises(StoreError, match="belongs to the split 'test'") as told:
+        probe(encoder, tmp_path / "store", tmp_path / "out")
+    assert told.value.fix == (
+        "assign patients to it, and prepare the scans again: maesil datasets SCANS --splits.overrides PATIENT test "
+        "--out LIST.json, then maesil prepare LIST.json --out STORE"
+    )
 
 
 def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import torch
 
 from maesil.catalog import NONE
+from maesil.counts import some_of
 from maesil.encoder.pool import Pool
 from maesil.encoder.start import starting_point
 from maesil.encoder.tokens import TOGETHER
@@ -23,6 +24,7 @@ from maesil.runs.kinds import PROBE, SCORES
 from maesil.runs.load import default_device
 from maesil.runs.lock import locked
 from maesil.sampling.config import DataConfig
+from maesil.sampling.holdout import scan_splits
 from maesil.sampling.labelled import Classes, annotated
 from maesil.sampling.regions import regions_of
 from maesil.seen import seen_note
@@ -128,7 +130,7 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
     except EmptySplitError as error:
         raise _with_own_advice(error, store, split) from None
     if not train or not test:
-        named = (" or " if classes else " and ").join(organs.names)
+        named = some_of(organs.names, separator=" or " if classes else " and ")
         which = f"scan that marks {named}" if named else "scan"
         raise StoreError(
             f"no {which} is in the split '{split if train else 'train'}'",
@@ -147,11 +149,19 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
 
 def _with_own_advice(error: EmptySplitError, store: ScanStore, split: str) -> EmptySplitError:
     """The error of a split without patients with advice for a probe, which takes no settings of a split."""
+    filled = set(scan_splits(store, DataConfig().holdout).values())
+    empty = next((name for name in ("train", split) if name not in filled), None)
+    if empty is None:  # its scans have no superpatch, which no other split would mend
+        return error
     patients = len({entry.patient for entry in store.entries})
     if patients > 2:
-        return error
-    other = "; or give --split test" if patients == 2 and split == "val" else ""
-    fix = f"prepare three patients or more, so that every split has one{other}"
+        fix = (
+            f"assign patients to it, and prepare the scans again: maesil datasets SCANS --splits.overrides PATIENT "
+            f"{empty} --out LIST.json, then maesil prepare LIST.json --out STORE"
+        )
+    else:
+        other = "; or give --split test" if patients == 2 and split == "val" else ""
+        fix = f"prepare three patients or more, so that every split has one{other}"
     return EmptySplitError(error.what, where=error.where, fix=fix)
 
 
