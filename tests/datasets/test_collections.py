@@ -304,6 +304,21 @@ def test_find_scans__says_that_a_file_has_the_labels_of_its_collection(tmp_path:
     assert match.because == "everything readable in it, with the labels of its totalsegmentator tree"
 
 
+def test_nnunet__of_a_folder_of_images_its_description_is_read_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It lists every case, so reading it for each of them takes time in proportion to their square."""
+    nnunet(tmp_path)
+    read, loads = list[str](), json.loads
+    monkeypatch.setattr("maesil.datasets.nnunet.json.loads", lambda text: (read.append(text), loads(text))[1])
+    assert sum(bool(scan.labels) for scan in find_scans([tmp_path / "imagesTr"]).scans) > 1
+    assert len(read) == 1
+    described = json.loads((tmp_path / "dataset.json").read_text())
+    (tmp_path / "dataset.json").write_text(json.dumps({**described, "labels": {"another name": 1}}))
+    found = find_scans([tmp_path / "imagesTr"])
+    assert {name for scan in found.scans for _, name in scan.label_names} == {"another_name"}
+
+
 def test_nnunet__names_that_differ_only_in_spelling_are_told(tmp_path: Path) -> None:
     nnunet(tmp_path)
     described = json.loads((tmp_path / "dataset.json").read_text())

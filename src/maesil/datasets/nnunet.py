@@ -14,6 +14,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, final
 
@@ -88,14 +89,14 @@ class NNUNet(Layout):
         """The label file of the case in the folder beside that of the images, if a dataset.json is there."""
         root = image.parent.parent
         folder = next((labels for images, labels, _ in _FOLDERS if images == image.parent.name), None)
-        if folder is None or _channel(image) != "0000" or not (root / "dataset.json").is_file():
+        described = root / "dataset.json"
+        if folder is None or _channel(image) != "0000" or not described.is_file():
             return None
         label = _label_of(root / folder, _case(image))
         if label is None:
             return None
-        described, notices = _describe(root)
-        names, remarks = _names(described, root)
-        return CaseLabels((label,), names, (*notices, *remarks))
+        written = described.stat()
+        return CaseLabels((label,), *_names_as_written(root, written.st_mtime_ns, written.st_size))
 
 
 def _case(image: Path) -> str:
@@ -115,6 +116,14 @@ def _names(described: Mapping[str, Any], root: Path) -> tuple[dict[int, str], li
         what = f"its labels of several numbers are not read: {', '.join(regions)}"
         problems.append(Problem("dataset.json", what, fix, path))
     return class_names(spelled), problems
+
+
+@lru_cache(maxsize=8)
+def _names_as_written(root: Path, time_ns: int, size: int) -> tuple[Mapping[int, str], tuple[Problem, ...]]:
+    """The names of label numbers and problems, read once for the cases of a tree until dataset.json is changed."""
+    described, notices = _describe(root)
+    names, remarks = _names(described, root)
+    return names, (*notices, *remarks)
 
 
 def _channels(folder: Path, number: str | None = None) -> list[Path]:
