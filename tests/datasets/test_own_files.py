@@ -75,6 +75,13 @@ def test_find_scans__leaves_out_what_maesil_wrote_of_several_files(folder: Path)
     assert [path.name for path in found.given_labels] == ["a_labels.nii.gz"], "outputs are told once, as outputs"
 
 
+def test_not_checked__tells_a_given_label_file_without_a_scan_once(tmp_path: Path) -> None:
+    for name in ("a.nii.gz", "b_labels.nii.gz"):
+        write_nifti(tmp_path / name, VOLUME)
+    lines = not_checked(find_scans(sorted(tmp_path.iterdir())))
+    assert sum("b_labels.nii.gz" in line for line in lines) == 1
+
+
 def test_find_scans__labels_beside_a_file_are_not_those_that_maesil_wrote(folder: Path) -> None:
     found = find_scans([folder / "a.nii.gz"])
     assert [path.name for path in found.scans[0].labels] == ["a_labels.nii.gz"]

@@ -259,6 +259,11 @@ def test_prepare__tells_what_a_class_without_a_voxel_means(tmp_path: Path, scan:
     assert "label_2 (2 scans): neither taught nor scored there" in prepare_text(report, tmp_path / "store")
 
 
+def words_of(folder: Path, *more: str) -> list[str]:
+    """The call of `maesil prepare` on the scans of a folder."""
+    return ["prepare", str(folder / "scans"), "--out", str(folder / "store"), "--workers", "0", *more]
+
+
 @pytest.mark.parametrize(
     "given",
     [("--missing-labels", "unmarked"), ("--label_names=names.json",), ("--labels-on-another-grid", "resample")],
@@ -266,8 +271,7 @@ def test_prepare__tells_what_a_class_without_a_voxel_means(tmp_path: Path, scan:
 def test_main__flags_of_labels_need_labels(
     given: tuple[str, ...], tmp_path: Path, scan: Volume, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["prepare", str(tmp_path / "scans"), "--out", str(tmp_path / "store"), "--workers", "0"]
-    assert main([*words, *given]) == 2
+    assert main(words_of(tmp_path, *given)) == 2
     flag = given[0].partition("=")[0].replace("_", "-")
     assert f"{flag} needs --labels: without it, no label is read" in capsys.readouterr().err
     assert not (tmp_path / "store").exists()
@@ -281,16 +285,7 @@ def test_prepare__hints_at_missing_labels_unless_they_were_chosen(
     write_nifti(tmp_path / "scans" / "b.nii.gz", scan)
     write_nifti(tmp_path / "scans" / "b_labels.nii.gz", marks(scan, low=BOXES["low"]))
     (tmp_path / "scans" / "label_names.json").write_text(json.dumps({"1": "low", "2": "high"}))
-    words = [
-        "prepare",
-        str(tmp_path / "scans"),
-        "--out",
-        str(tmp_path / "store"),
-        "--labels",
-        "--workers",
-        "0",
-        *chosen,
-    ]
+    words = words_of(tmp_path, "--labels", *chosen)
     assert main(words) == 0
     said = capsys.readouterr().err
     assert "no voxel in some of these scans: high (1 scan)" in said
@@ -543,16 +538,7 @@ def test_prepare__labels_on_another_grid_leave_the_stored_scan_alone(tmp_path: P
 def test_prepare__names_that_cannot_be_read(tmp_path: Path, scan: Volume, capsys: pytest.CaptureFixture[str]) -> None:
     bad = tmp_path / "names.json"
     bad.write_text("[1, 2]")
-    words = [
-        "prepare",
-        str(tmp_path / "scans"),
-        "--out",
-        str(tmp_path / "store"),
-        "--labels",
-        "--label-names",
-        str(bad),
-    ]
-    assert main(words) == 2
+    assert main(words_of(tmp_path, "--labels", "--label-names", str(bad))) == 2
     assert "names no labels" in capsys.readouterr().err
     with pytest.raises(ConfigError, match="cannot be read"):
         replace(SETTINGS, label_names=tmp_path / "none.csv").named_labels()

@@ -78,7 +78,10 @@ def _require_labels(words: Sequence[str]) -> None:
 
 
 def _told(report: PrepareReport) -> dict[str, Any]:
-    """The report without what only the private table of names may tell: the files of scans, of earlier calls too."""
+    """The report without the files of stored scans: only the private table of names may tell them.
+
+    Files of this call that became no scan keep their paths, as nothing else tells which they are.
+    """
     told = asdict(report)
     del told["places"]
     for row in told["quarantined"]:

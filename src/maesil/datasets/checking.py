@@ -88,7 +88,8 @@ def not_checked(found: FoundScans) -> list[str]:
     left = [f"left out {one.path or one.source}: {one.told}" for one in found.problems if one not in told]
     left += [outputs_text(found.outputs)] if found.outputs else []
     left += [given_labels_text(found.given_labels)] if found.given_labels else []
-    left += [unclaimed_text(found.taken_for_labels)] if found.taken_for_labels else []
+    lone = [path for path in found.taken_for_labels if path not in found.given_labels]
+    left += [unclaimed_text(lone)] if lone else []
     return [*left, f"{count_of(found.labels, 'label file')} skipped"] if found.labels else left
 
 

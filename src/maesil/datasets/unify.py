@@ -124,13 +124,18 @@ def _named(found: FoundScans) -> FoundScans:
 
 def _layouts(found: FoundScans) -> dict[str, tuple[str, str]]:
     """Map from dataset to the name of its layout and its region."""
-    layouts: dict[str, tuple[str, str]] = {}
-    for match in found.matched:
-        kind = LAYOUTS.get(match.layout)
-        for scan in found.scans:
-            if scan.path.is_relative_to(match.source):
-                layouts.setdefault(scan.dataset, (match.layout, kind.region if kind is not None else ""))
-    return layouts
+    places = {match.source: place for place, match in enumerate(found.matched)}
+    first: dict[str, int] = {}
+    for scan in found.scans:
+        for source in (scan.path, *scan.path.parents):
+            if (place := places.get(source)) is not None:
+                first[scan.dataset] = min(place, first.get(scan.dataset, place))
+    layouts = {dataset: found.matched[place].layout for dataset, place in first.items()}
+    kinds = {layout: LAYOUTS.get(layout) for layout in layouts.values()}
+    return {
+        dataset: (layout, kind.region if (kind := kinds[layout]) is not None else "")
+        for dataset, layout in layouts.items()
+    }
 
 
 def _unknown_patients(scans: Sequence[Scan], splits: SplitConfig) -> list[Problem]:

@@ -186,6 +186,23 @@ def test_untold_of__says_why_a_target_has_no_auroc() -> None:
     assert found == {name: why.replace("patch", "superpatch") for name, why in expected.items()}
 
 
+@pytest.mark.parametrize("probe_kind", ["linear", "knn"])
+def test_answer_of__a_target_of_one_kind_in_training_does_not_move_the_mean(
+    probe_kind: Literal["linear", "knn"],
+) -> None:
+    known, tested = (
+        _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkkllllmmmmnnnnoooo") for _ in "ab"
+    )
+    always = np.ones((len(known.truth), 1))
+    both = replace(known, truth=np.concatenate([known.truth, always], axis=1))
+    asked = replace(tested, truth=np.concatenate([tested.truth, tested.truth], axis=1))
+    found = answer_of(Asked("organ", "superpatch", probe_kind), ("x", "always"), both, asked, 0, "pre-trained")
+    alone = answer_of(Asked("organ", "superpatch", probe_kind), ("x",), known, tested, 0, "pre-trained")
+    assert np.isnan(found.each["always"])
+    assert found.auroc == alone.auroc > 0.9
+    np.testing.assert_array_equal(found.resampled, alone.resampled)
+
+
 def test_answer_of__one_patient_with_both_kinds_has_no_interval() -> None:
     known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkklllloooommmmnnnn")
     tested = _samples([0.0, 3.0, 1.0, 2.0], [False, True, False, False], "aabb")

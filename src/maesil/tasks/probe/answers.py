@@ -49,7 +49,7 @@ class Answer:
         auroc: Mean of `each`, without NaN.
         resampled: The same over resamples of whole patients, (r,).
         penalty: Penalty of the linear probe; None: the probe has none.
-        untold: Why targets have no AUROC, or one that says nothing.
+        untold: Why targets have no AUROC.
         patients: Number of test patients that `auroc` is calculated from; of one, there are no resamples.
     """
 
@@ -87,6 +87,8 @@ def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samp
         start: Name of the start.
     """
     scores, penalty = _scores(asked, known, tested, depth)
+    # A probe that was taught one kind scores all samples alike: 0.5 would be no finding, and would move the mean.
+    scores[:, [bool(_one_kind(taught, asked.unit)) for taught in known.truth.T]] = math.nan
     whose = np.array(tested.patients)
     if asked.unit == "superpatch":  # a patient has too few for an AUROC of its own
         each = each_auroc(scores, tested.truth)
@@ -106,7 +108,7 @@ def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samp
 
 
 def untold_of(asked: Asked, names: Sequence[str], known: Samples, tested: Samples) -> dict[str, str]:
-    """Why targets have no AUROC, or one of 0.5 by construction, in words; the others are left out.
+    """Why targets have no AUROC, in words; the others are left out.
 
     Args:
         asked: The question.

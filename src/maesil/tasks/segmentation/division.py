@@ -154,10 +154,11 @@ def _unmarked(store: ScanStore, entries: Sequence[ScanEntry], which: str, labels
     missing = {
         name: [entry.scan_id for entry in entries if name not in (entry.labels or ())] for name in labels.classes
     }
-    listed = "; ".join(f"{name} is missing in {some_of(scans, 5)}" for name, scans in missing.items() if scans)
+    lacks = [f"{name} is missing in {some_of(scans, 5)}" for name, scans in missing.items() if scans]
+    listed = some_of(lacks, 5, separator="; ")
     some = ", or fine-tune with --labels.partial, which also uses scans that mark some of the classes"
     return StoreError(
-        f"no {which} scan marks {'any' if labels.partial else 'all'} of: {', '.join(labels.classes)} ({listed})",
+        f"no {which} scan marks {'any' if labels.partial else 'all'} of: {some_of(labels.classes)} ({listed})",
         where=store.path,
         fix=fix + ("" if labels.partial else some),
     )
