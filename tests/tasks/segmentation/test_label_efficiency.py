@@ -187,9 +187,12 @@ def test_efficiency_sheet__differences_in_pairs() -> None:
     sheet = efficiency_sheet([*trials, replace(trial("scratch", 1, 0.0), rows=(), failed="no such thing")])
     (row,) = sheet.rows
     assert row[:2] == ("2 scans", "1 x 1")
-    assert row[2].startswith("0.700 ± 0.141")
-    assert row[3:] == ("0.500", "+0.300")
+    assert row[2:] == ("0.800", "0.500", "+0.300")  # the seed that only one start has would make them 0.7 and 0.5
     assert any("failed: no such thing" in note for note in sheet.notes)
+    (told,) = [note for note in sheet.notes if note.startswith("Left out")]
+    assert told.endswith("for this seed: 2 scans, pre-trained, seed 1.")
+    (alone,) = efficiency_sheet(trials[2:]).rows
+    assert alone[:3] == ("2 scans", "1 x 1", "0.600")  # the first training of an experiment is shown
 
 
 @dataclass

@@ -78,6 +78,27 @@ def dice_frame(trials: Sequence[Trial]) -> pd.DataFrame:
     return rows.groupby(names, sort=False)["dice"].agg(mean_of).dropna().reset_index()
 
 
+def paired_frame(trials: Sequence[Trial]) -> pd.DataFrame:
+    """The mean Dice of a scan's classes, with a column per start and their difference, `gain`.
+
+    Where an amount has seeds and scans with a score from both starts, only these are kept: otherwise the means of the
+    two starts would be over different trainings, and would not differ by the mean gain.
+    """
+    names = ["amount", "seed", "scan", "patient"]
+    both = dice_frame(trials).pivot(index=names, columns="start", values="dice").reindex(columns=STARTS)
+    both = both.assign(gain=both["pre-trained"] - both["scratch"]).reset_index()
+    alone = both["gain"].isna()
+    paired = both.loc[~alone, "amount"].unique()
+    return both[~(alone & both["amount"].isin(paired))]
+
+
+def _left_out(trials: Sequence[Trial]) -> list[str]:
+    """What the cells leave out, because the other start was not scored."""
+    kept = {(row.amount, row.seed) for row in paired_frame(trials).itertuples()}
+    alone = [trial.name for trial in trials if trial.rows and (str(trial.amount), trial.seed) not in kept]
+    return [f"Left out, as the other start has no scores for this seed: {'; '.join(alone)}."] if alone else []
+
+
 def _tested(trials: Sequence[Trial]) -> list[str]:
     """What was held out, for every kind of trial: with fewer labelled scans, more patients are unseen."""
     return list(dict.fromkeys(tested_note(trial.rows) for trial in trials if trial.rows))
@@ -85,18 +106,13 @@ def _tested(trials: Sequence[Trial]) -> list[str]:
 
 def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
     """A row per amount: Dice of both starts, and their difference, paired by seed and scan."""
-    dice = dice_frame(trials)
-    both = dice.pivot(index=["amount", "seed", "scan", "patient"], columns="start", values="dice").reindex(
-        columns=STARTS
-    )
-    both = both.assign(gain=both["pre-trained"] - both["scratch"]).reset_index()
+    both = paired_frame(trials)
     rows = []
     for amount in amounts_of(trials):
         own = both[both["amount"] == amount]
-        paired = own.dropna(subset=["gain"])
         signs = {**dict.fromkeys(STARTS, ""), "gain": "+"}
         cells = (mean_cell(own[name], own["patient"], 3, sign) for name, sign in signs.items())
-        rows.append((amount, f"{paired['seed'].nunique()} x {paired['scan'].nunique()}", *cells))
+        rows.append((amount, f"{own['seed'].nunique()} x {own['scan'].nunique()}", *cells))
     failed = [f"{trial.name} failed: {' '.join(trial.failed.split())}" for trial in trials if trial.failed]
     notes = (
         *_tested(trials),
@@ -104,6 +120,7 @@ def efficiency_sheet(trials: Sequence[Trial]) -> Sheet:
         "Both starts take the same steps over the same labelled superpatches.",
         "A patient is resampled with all its scans and seeds: the intervals show the uncertainty of the mean over "
         "these seeds, not how far other seeds would lie from it.",
+        *_left_out(trials),
         *failed,
     )
     header = ("labelled", "seeds x scans", "pre-trained", "scratch", "pre-trained - scratch")
@@ -114,16 +131,16 @@ def efficiency_figure(trials: Sequence[Trial]) -> Figure:
     """Dice against the amount of labels for both starts, with intervals and every seed's mean."""
     figure = Figure(figsize=(6.4, 4.2), layout="constrained", facecolor="white")
     axes = figure.subplots()
-    amounts, dice = amounts_of(trials), dice_frame(trials)
+    amounts, both = amounts_of(trials), paired_frame(trials)
     for offset, start in ((-0.06, "pre-trained"), (0.06, "scratch")):
         places, means, lows, highs = [], [], [], []
-        for amount, found in dice[dice["start"] == start].groupby("amount", sort=False):
-            low, high = patient_interval(found["dice"], found["patient"])
+        for amount, found in both.dropna(subset=[start]).groupby("amount", sort=False):
+            low, high = patient_interval(found[start], found["patient"])
             places.append(amounts.index(amount) + offset)
-            means.append(found["dice"].mean())
+            means.append(found[start].mean())
             lows.append(means[-1] - low)
             highs.append(high - means[-1])
-            own = found.groupby("seed")["dice"].mean()
+            own = found.groupby("seed")[start].mean()
             axes.plot([places[-1]] * len(own), own, ".", color=COLOURS[start], alpha=0.35, markersize=5)
         axes.errorbar(places, means, [lows, highs], color=COLOURS[start], marker=MARKERS[start], label=start, capsize=3)
     axes.set(xticks=range(len(amounts)), xlabel="labelled", ylabel=f"Dice on {tested_on(rows_of(trials))}")
