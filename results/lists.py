@@ -1,10 +1,12 @@
 """Writes the lists of scans from which `maesil prepare` makes the stores for the results, using `split.json`.
 
-    python results/lists.py SCANS --out lists      (writes lists/2mm.json and lists/4mm.json)
+    python results/lists.py SCANS --out lists      (writes lists/2mm.json, lists/4mm.json and lists/sarcoma.json)
     maesil prepare lists/2mm.json --out stores/2mm --spacing-mm 2
     maesil prepare lists/4mm.json --out stores/4mm --spacing-mm 4 --labels --label-names SCANS/openkbp/label_names.json
+    maesil prepare lists/sarcoma.json --out stores/sarcoma --spacing-mm 2 --labels --label-names NAMES
 
-SCANS is the folder that contains the files named in `split.json`.
+SCANS is the folder that contains the files named in `split.json`. `lists/sarcoma.json` has only the limbs of
+`lists/2mm.json`; NAMES is `results/transfer/sarcoma/label_names.json`.
 """
 
 from __future__ import annotations
@@ -28,10 +30,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for the lists")
     words = parser.parse_args()
     groups = json.loads(SPLIT.read_text(encoding="utf-8"))["groups"]
-    for store in dict.fromkeys(group["store"] for group in groups):
-        scans = [scan for group in groups if group["store"] == store for scan in scans_of(group, words.scans)]
-        write_manifest(words.out / f"{store}.json", scans, {}, {})
-        print(f"{words.out / store}.json: {len(scans)} scans")
+    chosen = {store: [group for group in groups if group["store"] == store] for store in ("2mm", "4mm")}
+    chosen["sarcoma"] = [group for group in groups if group["dataset"] == "extremity"]
+    for name, members in chosen.items():
+        scans = [scan for group in members for scan in scans_of(group, words.scans)]
+        write_manifest(words.out / f"{name}.json", scans, {}, {})
+        print(f"{words.out / name}.json: {len(scans)} scans")
 
 
 def scans_of(group: Mapping[str, Any], root: Path) -> Iterator[Scan]:
@@ -56,8 +60,9 @@ def scans_of(group: Mapping[str, Any], root: Path) -> Iterator[Scan]:
 
 def labels_of(scan: Path) -> tuple[Path, ...]:
     """The label file beside a scan, if there is one; `maesil prepare` ignores it unless it is called with --labels."""
-    labels = scan.with_name(scan.name.removesuffix(".nii.gz") + "_labels.nii.gz")
-    return (labels,) if labels.is_file() else ()
+    stem = scan.name.removesuffix(".nii.gz")
+    beside = [scan.with_name(f"{stem}_{kind}.nii.gz") for kind in ("labels", "tumour")]
+    return tuple(path for path in beside if path.is_file())
 
 
 if __name__ == "__main__":
