@@ -3,10 +3,10 @@
     python results/lists.py SCANS --out lists      (writes lists/2mm.json, lists/4mm.json and lists/sarcoma.json)
     maesil prepare lists/2mm.json --out stores/2mm --spacing-mm 2
     maesil prepare lists/4mm.json --out stores/4mm --spacing-mm 4 --labels --label-names SCANS/openkbp/label_names.json
-    maesil prepare lists/sarcoma.json --out stores/sarcoma --spacing-mm 2 --labels --label-names NAMES
+    maesil prepare lists/sarcoma.json --out stores/sarcoma --spacing-mm 2 --labels
 
 SCANS is the folder that contains the files named in `split.json`. `lists/sarcoma.json` has only the limbs of
-`lists/2mm.json`; NAMES is `results/transfer/sarcoma/label_names.json`.
+`lists/2mm.json`.
 """
 
 from __future__ import annotations

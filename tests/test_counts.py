@@ -45,6 +45,15 @@ def test_prepare_text__says_where_a_long_list_of_classes_is_whole() -> None:
     assert all("and 10 more (--json lists all)" in line for line in cut)
 
 
+def test_prepare_text__many_files_of_a_folder_are_one_line() -> None:
+    alone = ("other/z.nii.gz", "folder", "one file")
+    several = [(f"scans/{number}.nii.gz", "folder", "one file") for number in range(1, 5)]
+    lines = prepare_text(PrepareReport((), (), (), labels=0, matched=(*several, alone)), Path("store")).splitlines()
+    assert lines[:2] == ["4 sources in scans: folder (one file)", "other/z.nii.gz: folder (one file)"]
+    lines = prepare_text(PrepareReport((), (), (), labels=0, matched=tuple(several[:3])), Path("store")).splitlines()
+    assert lines[0] == "scans/1.nii.gz: folder (one file)"
+
+
 def test_prepare_text__of_one_scan() -> None:
     text = prepare_text(PrepareReport(("a",), (), (), labels=1), Path("store"))
     assert text.splitlines() == [

@@ -11,6 +11,7 @@ from maesil.datasets.labels import given_labels_text, merged_text, unclaimed_tex
 from maesil.datasets.names import NAMED
 from maesil.datasets.names_beside import names_beside_text
 from maesil.datasets.own_files import outputs_text
+from maesil.datasets.scan import matches_text
 from maesil.progress import scan_bar
 from maesil.store.label_classes import LabelClass
 from maesil.store.prepare import PrepareReport
@@ -32,7 +33,7 @@ def prepare_text(report: PrepareReport, out: Path, *, chose_missing: bool = Fals
         out: The store.
         chose_missing: Whether the user chose what a class without a voxel means; if not, the other meaning is told.
     """
-    lines = [f"{source}: {layout} ({because})" for source, layout, because in report.matched]
+    lines = matches_text(report.matched)
     counted = f"{count_of(len(report.prepared), 'scan')} prepared, {len(report.skipped)} already there"
     at = f", {report.voxels}" if report.voxels else ""
     lines += [f"{counted}{at}: {out}", *_changes_text(report)]

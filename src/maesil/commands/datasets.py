@@ -18,6 +18,7 @@ from maesil.counts import count_of
 from maesil.ct.readers.options import ReadOptions
 from maesil.datasets.layouts import LAYOUTS
 from maesil.datasets.overview import HEADER, rows_of
+from maesil.datasets.scan import matches_text
 from maesil.datasets.splits import SplitConfig
 from maesil.datasets.unify import Unified
 from maesil.datasets.weighting import Weighting
@@ -94,8 +95,8 @@ def main(words: Sequence[str]) -> int:
             options=call.reading,
             progress=progress,
         )
-    for match in unified.matched:
-        screen.print(f"{match.source}: {match.layout} ({match.because})", markup=False)
+    for line in matches_text((match.source, match.layout, match.because) for match in unified.matched):
+        screen.print(line, markup=False)
     _print_problems(unified)
     if call.table is not None:
         pipeline.write_table1(unified, call.table)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -124,6 +125,10 @@ class FoundScans:
     named_by: tuple[Path, ...] = ()
 
 
+ALIKE = 3
+"""Number of sources of one folder, of one layout and for one reason, that are told one by one."""
+
+
 @dataclass(frozen=True)
 class Match:
     """The layout that was recognised for a source.
@@ -137,3 +142,21 @@ class Match:
     source: Path
     layout: str
     because: str
+
+
+def matches_text(matches: Iterable[tuple[Path | str, str, str]]) -> list[str]:
+    """What was recognised, a line per source; a line for many sources of one folder that are alike, as `scans/*` gives.
+
+    Args:
+        matches: Source, layout and reason of each, as in `Match`.
+    """
+    alike: dict[tuple[Path, str, str], list[str]] = {}
+    for source, layout, because in matches:
+        alike.setdefault((Path(source).parent, layout, because), []).append(str(source))
+    lines: list[str] = []
+    for (folder, layout, because), sources in alike.items():
+        if len(sources) > ALIKE:
+            lines.append(f"{len(sources):,} sources in {folder}: {layout} ({because})")
+        else:
+            lines += [f"{source}: {layout} ({because})" for source in sources]
+    return lines
