@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import copy
 import functools
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from importlib import resources
 from pathlib import Path
 
 import pytest
@@ -30,6 +32,21 @@ from maesil.training.config import TrainConfig
 @pytest.mark.parametrize("name", list(PRESETS))
 def test_presets__have_their_own_names(name: str) -> None:
     assert PRESETS[name]().preset == name
+
+
+def test_small__is_the_recipe_of_the_published_weights() -> None:
+    folder = resources.files("maesil") / "weights" / "sharp-2mm"
+    trained = from_dict(json.loads((folder / "config.json").read_text(encoding="utf-8"))["config"])
+    small = PRESETS["small"]()
+    assert isinstance(trained.model, MAEConfig)
+    assert isinstance(small.model, MAEConfig)
+    shares = [trained.model.fusion.share, small.model.fusion.share]
+    assert [round(share * small.train.steps) for share in shares] == [2500, 2500]
+    fusion = replace(trained.model.fusion, share=small.model.fusion.share)
+    assert replace(trained.model, fusion=fusion) == small.model
+    assert (trained.masking, trained.train) == (small.masking, small.train)
+    assert trained.data.holdout.by == small.data.holdout.by == "patient"
+    assert replace(trained.data, holdout=small.data.holdout) == small.data  # the rest of it is unused by patient
 
 
 @pytest.mark.parametrize("name", list(PRESETS))

@@ -38,10 +38,10 @@ class Pretrain:
 
     Examples:
       maesil pretrain base --data.store store --run runs/base
-      maesil pretrain demo --data.store store --run runs/mine --data.holdout.by patient --data.padded-crops   (on a CPU)
+      maesil pretrain small --data.store store --run runs/mine                (on a CPU)
       maesil pretrain paper --data.store store --run runs/paper --train.batch 8 --efficiency.compile
       maesil pretrain base --data.store store --run runs/uniform --masking.name uniform --masking.mask-ratio 0.6
-      maesil pretrain demo --data.store store --run runs/sharp --train.steps 5900 --model.fusion.network voxels
+      maesil pretrain base --data.store store --run runs/sharp --model.fusion.network voxels   (a larger fusion)
       maesil pretrain base --model.name vae --data.store store --run runs/vae --model.kl-per-voxel 1
       maesil pretrain --run runs/base                                        (resumes the run with its own settings)
       maesil pretrain --run runs/base --train.steps 100000                   (makes it longer, finished or not)

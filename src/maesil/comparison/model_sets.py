@@ -89,6 +89,7 @@ def bottlenecks(preset: RunConfig) -> ModelSet:
 PLAIN: dict[str, object] = {
     "model.head": "patch",
     "model.visible_head": False,
+    "model.fusion.network": "cells",  # a fusion on voxels must have a width
     "model.fusion.width": 0,
 }
 """Settings of the paper's network, beside any preset."""

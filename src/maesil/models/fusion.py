@@ -62,7 +62,8 @@ class FusionConfig:
             raise ConfigError(f"fusion.share is {self.share}", fix="give a share of the steps in (0, 1]")
         if self.network == "voxels" and not self.width:
             raise ConfigError(
-                "fusion.network is voxels, and there is no fusion: its width is 0", fix="--model.fusion.width 32"
+                "fusion.network is voxels, and there is no fusion: its width is 0",
+                fix="--model.fusion.width 32, or for no fusion at all --model.fusion.network cells",
             )
         if self.share == 1.0 and not self.width:
             raise ConfigError(

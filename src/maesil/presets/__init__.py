@@ -15,9 +15,9 @@ from maesil.catalog import Catalog
 
 if TYPE_CHECKING:
     from maesil.config import RunConfig
-    from maesil.presets.ours import base, demo, paper, paper_union, primus
+    from maesil.presets.ours import base, demo, paper, paper_union, primus, small
 
-__all__ = ["DEMO_SPACING_MM", "PRESETS", "base", "demo", "paper", "paper_union", "primus"]
+__all__ = ["DEMO_SPACING_MM", "PRESETS", "base", "demo", "paper", "paper_union", "primus", "small"]
 
 DEMO_SPACING_MM = 1.5
 """Voxel size to which the demo's scan is resampled."""
@@ -28,7 +28,7 @@ def _made(name: str) -> Any:
 
 
 PRESETS: Catalog[Callable[[], RunConfig]] = Catalog(
-    "preset", {name: partial(_made, name) for name in ("paper", "paper_union", "base", "primus", "demo")}
+    "preset", {name: partial(_made, name) for name in ("paper", "paper_union", "base", "primus", "small", "demo")}
 )
 
 
