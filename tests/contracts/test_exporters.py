@@ -5,6 +5,7 @@ A target that is added to `TARGETS` needs a row in `LOADED_BACK`: how its folder
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -80,6 +81,35 @@ def test_folder__is_replaced_only_if_nothing_else_is_in_it(target: str, tmp_path
     assert (folder / "my notes.txt").read_text() == "mine"
     assert Transfer.read(folder).target == target
     assert not list(tmp_path.glob(".*")), "a draft was left behind"
+
+
+@pytest.mark.parametrize("target", ["safetensors", "monai"])
+def test_export__refuses_a_folder_of_other_weights(target: str, tmp_path: Path) -> None:
+    """Another training of equal settings, and another step. A writer of MONAI's kind has notes of its own."""
+    folder = export(small_backbone(), small_card(), target, tmp_path / target)
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    other = small_backbone()
+    other.encoder.embed.bias.data += 1
+    with pytest.raises(ConfigError, match=f"exported for {target} from preset small, step 7: they are of another"):
+        export(other, small_card(), target, folder)
+    with pytest.raises(ConfigError, match="step 7: step is 7 there, 8 here") as raised:
+        export(other, replace(small_card(), step=8), target, folder)
+    assert raised.value.where == str(folder)
+    assert "--out DIR" in str(raised.value.fix)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    export(small_backbone(), small_card(), target, folder)
+
+
+def test_export__compares_the_description_of_an_earlier_version_without_a_digest(tmp_path: Path) -> None:
+    folder = export(small_backbone(), small_card(), "safetensors", tmp_path / "out")
+    replace(Transfer.read(folder), notes={}).write(folder)
+    with pytest.raises(ConfigError, match=r"datasets\.thorax is 3 there, 4 here"):
+        export(small_backbone(), replace(small_card(), datasets={"thorax": 4}), "safetensors", folder)
+    export(small_backbone(), small_card(), "safetensors", folder)
+    assert Transfer.read(folder).notes
+    (folder / "transfer.json").write_text("{}")
+    with pytest.raises(ConfigError, match="nothing tells which weights this folder has"):
+        export(small_backbone(), small_card(), "safetensors", folder)
 
 
 @pytest.mark.parametrize("earlier", [False, True])

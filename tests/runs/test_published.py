@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import maesil
 from http_server import Served, served
@@ -148,6 +148,23 @@ def test_publish__into_the_working_folder_and_through_a_link(
         assert publish(run, out, tmp_path / "about.md").folder.name == "place"
         assert Transfer.read(Path()).target == "maesil.load"
     assert 'maesil.load("place")' in Path("README.md").read_text()
+
+
+def test_publish__replaces_only_published_weights_that_are_the_same(run: Path, done: Published, tmp_path: Path) -> None:
+    about = tmp_path / "about.md"
+    about.write_text(ABOUT)
+    out = Path(shutil.copytree(done.folder, tmp_path / "tiny"))
+    assert publish(run, out, about).digest == done.digest
+    weights = load_file(out / "model.safetensors")
+    save_file({name: tensor + 1 for name, tensor in weights.items()}, out / "model.safetensors")
+    before = (out / "model.safetensors").read_bytes()
+    with pytest.raises(ConfigError, match=r"this folder has other weights, from preset .*, step") as raised:
+        publish(run, out, about)
+    assert raised.value.where == str(out)
+    assert (out / "model.safetensors").read_bytes() == before
+    (out / "SHA256SUMS").unlink()
+    with pytest.raises(ConfigError, match="neither empty nor published weights"):
+        publish(run, out, about)
 
 
 def test_publish__the_command(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -33,7 +33,7 @@ class Export:
     to: Annotated[str, tyro.conf.arg(metavar="|".join(TARGETS))]
     """The target to export for."""
     out: Path
-    """The output folder: new, empty, or an earlier export with the same files."""
+    """The output folder: new, empty, or an earlier export of the same weights."""
     checkpoint: Literal["last", "best"] = "last"
     """Which of the run's checkpoints to load."""
 

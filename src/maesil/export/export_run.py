@@ -16,12 +16,13 @@ def export_run(run: str | Path, target: str, out: AnyPath, *, checkpoint: Litera
     Args:
         run: Anything `maesil.load` accepts: a run, a checkpoint, an exported folder, a model on the hub.
         target: A name in `maesil.export.TARGETS`.
-        out: The output folder: new, empty, or an earlier export with the same files, which is replaced.
+        out: The output folder: new, empty, or an earlier export of the same weights with the same files, which is
+            replaced.
         checkpoint: Which of the run's checkpoints to load.
 
     Raises:
         CheckpointError: There is no such encoder.
-        ConfigError: The output folder contains something else.
+        ConfigError: The output folder contains something else, or other weights.
         MissingExtraError: The target needs a package that is not installed.
     """
     out = Path(out)

@@ -14,12 +14,12 @@ from torch import Tensor
 
 from maesil.encoder.card import WEIGHTS, Transfer, model_card
 from maesil.errors import CheckpointError, ConfigError
+from maesil.export.earlier import OTHER_FOLDER
 from maesil.export.targets import replace_folder
-from maesil.files import AnyPath, as_umask_allows, write_text
+from maesil.files import AnyPath, as_umask_allows, sha256_of, write_text
 from maesil.models.mae import MaskedAutoencoder
-from maesil.runs.kinds import EXPORTED
 from maesil.runs.load import load_run
-from maesil.runs.published import LARGEST_BYTES, write_sums
+from maesil.runs.published import LARGEST_BYTES, SUMS, write_sums
 from maesil.training.checkpoint_folder import CONFIG
 
 LICENCE = "apache-2.0"
@@ -58,18 +58,18 @@ def publish(run: AnyPath, out: AnyPath, about: AnyPath, *, checkpoint: Literal["
 
     Args:
         run: A run of the masked autoencoder, or one of its checkpoints.
-        out: The folder to write, new or from an earlier call; its name is that of the weights.
+        out: The folder to write, new or from an earlier call with the same weights; its name is that of the weights.
         about: Markdown file for the card: data with their licences, scores with their protocol, command, cost, limits.
         checkpoint: Which of the run's checkpoints to publish.
 
     Raises:
         CheckpointError: The run has no encoder of the masked autoencoder, or its weights are too large or not finite.
-        ConfigError: The text does not name a licence, or the folder has something else in it.
+        ConfigError: The text does not name a licence, or the folder has something else or other weights in it.
     """
     out, text = Path(out).resolve(), _text(Path(about))  # "." has no name, and a link is not a folder to replace
     if out.exists() and not out.is_dir():
         raise ConfigError("this is a file, and a folder would be written", where=out, fix="give the name of a folder")
-    if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).is_file():
+    if out.is_dir() and any(out.iterdir()) and not (out / SUMS).is_file():
         raise ConfigError("this folder is neither empty nor published weights", where=out, fix="give a new folder")
     loaded = load_run(Path(run), checkpoint=checkpoint, device="cpu")
     card = replace(Transfer.from_record(loaded.record), target="maesil.load", weights={WEIGHTS: "encoder."})
@@ -80,6 +80,7 @@ def publish(run: AnyPath, out: AnyPath, about: AnyPath, *, checkpoint: Literal["
     draft.mkdir(parents=True)
     try:
         save_file(tensors, draft / WEIGHTS, metadata={"format": "pt"})
+        _require_same_file(out, draft)
         as_umask_allows(draft / WEIGHTS)
         if whole:
             write_text(draft / CONFIG, json.dumps(dict(loaded.record), indent=2, sort_keys=True) + "\n")
@@ -91,6 +92,19 @@ def publish(run: AnyPath, out: AnyPath, about: AnyPath, *, checkpoint: Literal["
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return Published(out, whole, (out / WEIGHTS).stat().st_size, digest)
+
+
+def _require_same_file(out: Path, draft: Path) -> None:
+    """Refuses a folder with weights that are published there, and are not those of the draft."""
+    there = sha256_of(out / WEIGHTS)
+    if there is None or there == sha256_of(draft / WEIGHTS):
+        return
+    try:
+        held = Transfer.read(out)
+        told = f", from preset {held.preset}, step {held.step}"
+    except CheckpointError:
+        told = ""
+    raise ConfigError(f"this folder has other weights{told}", where=out, fix=OTHER_FOLDER)
 
 
 def _text(about: Path) -> str:

@@ -9,8 +9,10 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 from maesil.encoder.card import Transfer, model_card
+from maesil.encoder.start import digest_of
 from maesil.errors import ConfigError
 from maesil.export import TARGETS
+from maesil.export.earlier import DIGEST, require_same_weights
 from maesil.files import write_text
 from maesil.models.backbone import Backbone
 from maesil.runs.kinds import EXPORTED
@@ -32,13 +34,14 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         backbone: The encoder, on any device; it is moved to the CPU.
         transfer: The description of the encoder.
         target: A name in `TARGETS`.
-        out: The output folder: new, empty, or an earlier export with the same files, which are replaced.
+        out: The output folder: new, empty, or an earlier export of the same weights with the same files, which are
+            replaced.
 
     Returns:
         The absolute path of the folder.
 
     Raises:
-        ConfigError: The output folder contains something else.
+        ConfigError: The output folder contains something else, or other weights.
         MissingExtraError: The target needs a package that is not installed.
     """
     out = out.resolve()  # "." has no name, and a link is not a folder to replace
@@ -48,6 +51,8 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         raise ConfigError("this is a file", where=out, fix="give a folder: --out DIR")
     if out.is_dir() and any(out.iterdir()) and not (out / EXPORTED).is_file():
         raise ConfigError("this folder is neither empty nor an export", where=out, fix=NEW_FOLDER)
+    digest = digest_of(backbone)
+    require_same_weights(out, transfer, digest)
     warn_of_published_name(out)
     draft = out.with_name(f".{out.name}.draft")
     shutil.rmtree(draft, ignore_errors=True)
@@ -56,11 +61,18 @@ def export(backbone: Backbone, transfer: Transfer, target: str, out: Path) -> Pa
         card = replace(transfer, target=target)
         card.write(draft)
         usage = write(backbone.cpu().eval(), card, draft)
+        _note_digest(draft, digest)
         write_text(draft / "README.md", model_card(card, usage))
         replace_folder(out, draft)
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return out
+
+
+def _note_digest(folder: Path, digest: str) -> None:
+    """Adds the digest of the encoder's weights to transfer.json, whose notes a writer may have replaced."""
+    written = Transfer.read(folder)
+    replace(written, notes={**written.notes, DIGEST: digest}).write(folder)
 
 
 def replace_folder(out: Path, draft: Path) -> None:
