@@ -9,7 +9,7 @@ import os
 import secrets
 import shlex
 import stat
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,27 @@ def require_json(path: Path) -> Path:
     require_output(path)
     if path.suffix != ".json":
         raise ConfigError(f"a JSON file can't be a '{path.suffix}' file", where=path, fix="end its name in .json")
+    return path
+
+
+def require_own(path: Path, wrote: Callable[[Path], bool], command: str) -> Path:
+    """Checks, before the work, that a file is new, empty or an earlier one of the command; returns its path.
+
+    Args:
+        path: The file that would be replaced.
+        wrote: Whether the content of a file shows that the command wrote it; an error of reading means no.
+        command: The command's name.
+
+    Raises:
+        ConfigError: It is another file.
+    """
+    try:
+        is_own = not path.is_file() or not path.stat().st_size or wrote(path)
+    except (OSError, ValueError):
+        is_own = False
+    if not is_own:
+        what = f"this file is there already, and `maesil {command}` did not write it"
+        raise ConfigError(what, where=path, fix="give another name, or remove the file")
     return path
 
 

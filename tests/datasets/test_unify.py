@@ -177,11 +177,24 @@ def test_data_config__a_grid_cannot_weigh() -> None:
     assert DataConfig(weighting="temperature", temperature=0.3).dataset_power == 0.3
 
 
+def test_unify__replaces_no_file_that_is_no_list(roots: list[Path], tmp_path: Path) -> None:
+    out = tmp_path / "patients.json"
+    out.write_text('{"scans": [], "format": 1}')
+    with pytest.raises(ConfigError, match="there already, and `maesil datasets --out` did not write it"):
+        pipeline.datasets(roots, out=out)
+    assert out.read_text() == '{"scans": [], "format": 1}'
+
+
 def test_write_table1__in_every_form(roots: list[Path], tmp_path: Path) -> None:
     unified = pipeline.datasets(roots)
     for ending, sign in ((".md", "| BTCV |"), (".tex", r"\toprule"), (".csv", "BTCV,btcv,abdomen,3")):
         path = tmp_path / f"table1{ending}"
-        pipeline.write_table1(unified, path)
-        assert sign in path.read_text()
+        for _ in range(2):  # an earlier Table I is replaced
+            pipeline.write_table1(unified, path)
+            assert sign in path.read_text()
+        path.write_text("dataset of a thesis")
+        with pytest.raises(ConfigError, match="there already, and `maesil datasets --table` did not write it"):
+            pipeline.write_table1(unified, path)
+        assert path.read_text() == "dataset of a thesis"
     with pytest.raises(ConfigError, match=r"\.md, \.tex or \.csv|no '\.doc' file"):
         pipeline.write_table1(unified, tmp_path / "table1.doc")

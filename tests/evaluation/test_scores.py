@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from maesil.errors import CheckpointError
-from maesil.evaluation.scores import Score, read_scores, write_scores
+from maesil.errors import CheckpointError, ConfigError
+from maesil.evaluation.scores import Score, read_scores, require_json_scores, write_json_scores, write_scores
 
 SCORE = Score("s1", "btcv", "p1", "mae", "psnr", "whole", 20.5, "abc", "words [protocol abc]")
 
@@ -35,6 +35,18 @@ def test_write_scores__replaces_and_leaves_nothing_beside(tmp_path: Path) -> Non
     write_scores(path, [SCORE])
     assert read_scores(path) == [SCORE]
     assert [file.name for file in tmp_path.iterdir()] == ["scores.jsonl"]
+
+
+def test_require_json_scores__lets_only_such_scores_be_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "scores.json"
+    for scores in ([], [SCORE]):
+        write_json_scores(path, scores)
+        assert require_json_scores(path) == path
+    for theirs in ("patients", "[]", '{"scores": [1], "notes": []}', '{"scores": [], "notes": [], "x": 1}'):
+        path.write_text(theirs)
+        with pytest.raises(ConfigError, match="there already, and `maesil evaluate --json` did not write it"):
+            require_json_scores(path)
+        assert path.read_text() == theirs
 
 
 @pytest.mark.parametrize(

@@ -140,6 +140,33 @@ def test_write_page__is_one_sound_file_that_loads_nothing(page: Page, tmp_path: 
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
 
 
+def test_picture_beside__lets_only_a_page_and_its_picture_be_replaced(page: Page, tmp_path: Path) -> None:
+    path, picture = tmp_path / "page.html", tmp_path / "page.png"
+    picture.write_bytes(b"a photograph")
+    with pytest.raises(ConfigError, match="there already, and `maesil report` did not write it") as raised:
+        picture_beside(path)
+    assert raised.value.where == str(picture)
+    write_page(path, page)
+    assert picture_beside(path) == picture
+    for theirs in (b"<!doctype html><p>mine", b"\xff"):
+        path.write_bytes(theirs)
+        with pytest.raises(ConfigError, match="`maesil report` did not write it") as raised:
+            picture_beside(path)
+        assert raised.value.where == str(path)
+
+
+@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+def test_masks__replaces_its_own_pictures_only(ending: str, tmp_path: Path) -> None:
+    out = tmp_path / f"masks.{ending}"
+    for _ in range(2):
+        pipeline.masks(out, grid=(4, 4, 4))
+    save_figure(mask_gallery({"dual": np.zeros((4, 4, 4), dtype=bool)}), out)
+    before = out.read_bytes()
+    with pytest.raises(ConfigError, match="there already, and `maesil masks` did not write it"):
+        pipeline.masks(out, grid=(4, 4, 4))
+    assert out.read_bytes() == before
+
+
 def test_write_page__marks_the_best_of_each_metric(page: Page, tmp_path: Path) -> None:
     text = write_page(tmp_path / "page.html", page).read_text(encoding="utf-8")
     assert re.findall(r'<td class="best">([^<]+)</td>', text) == ["0.30", "21.50"]

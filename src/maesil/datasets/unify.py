@@ -15,7 +15,7 @@ from maesil.datasets.facts import facts_of_all
 from maesil.datasets.find import find_scans
 from maesil.datasets.labels import given_labels_text, unclaimed_text
 from maesil.datasets.layouts import LAYOUTS
-from maesil.datasets.manifest import earlier_scans, kept_splits, with_split, write_manifest
+from maesil.datasets.manifest import earlier_scans, is_manifest, kept_splits, with_split, write_manifest
 from maesil.datasets.names_beside import names_beside_text, with_names_beside
 from maesil.datasets.overview import Overview, draw_splits, one_of_copies, overview
 from maesil.datasets.own_files import outputs_text
@@ -24,7 +24,7 @@ from maesil.datasets.scan import FoundScans, Match, Problem, Scan
 from maesil.datasets.splits import SPLITS, SplitConfig
 from maesil.datasets.weighting import Weighting
 from maesil.errors import ConfigError
-from maesil.files import AnyPath, as_paths, require_json
+from maesil.files import AnyPath, as_paths, require_json, require_own
 from maesil.progress import Progress
 
 
@@ -81,7 +81,7 @@ def unify(
             .json, or the temperature is not in [0, 1].
     """
     roots = as_paths(roots)
-    out = None if out is None else require_json(Path(out))
+    out = None if out is None else require_own(require_json(Path(out)), is_manifest, "datasets --out")
     known = {scan.scan_id: scan.dataset for scan in earlier_scans(out)} if out is not None else {}
     found = _named(find_scans(roots, dataset, kept_salt, keep_names=keep_names, known=known.get, layout=layout))
     looked = facts_of_all(found.scans, progress, options)

@@ -12,11 +12,11 @@ from maesil.evaluation.notes import checkpoint_note, input_note, split_note, tol
 from maesil.evaluation.protocol import Protocol
 from maesil.evaluation.record import Evaluated, scores_folder, write_record
 from maesil.evaluation.runner import score_models, under
-from maesil.evaluation.scores import Score, write_json_scores, write_scores
+from maesil.evaluation.scores import Score, require_json_scores, write_json_scores, write_scores
 from maesil.evaluation.sheet import frame_to_csv, sheet_to_latex, sheet_to_markdown
 from maesil.evaluation.tables import tabulate
 from maesil.evaluation.verdict import verdict_note
-from maesil.files import AnyPath, as_paths, require_json, require_output, write_text
+from maesil.files import AnyPath, as_paths, require_output, write_text
 from maesil.models import UNTRAINED, Reconstructor
 from maesil.progress import Progress
 from maesil.runs.kinds import SCORES
@@ -63,12 +63,13 @@ def evaluate(
         progress: Called after every mask draw of a scan and a model.
 
     Raises:
-        ConfigError: The scores cannot be written; or the JSON file cannot, or does not end in .json.
+        ConfigError: The scores cannot be written; or the JSON file cannot, does not end in .json, or is
+            there and holds no such scores.
         CheckpointError: The run has no checkpoint.
         StoreError: There is no store, or the split is empty.
     """
     run = Path(run)
-    json_path = None if json_path is None else require_json(Path(json_path))
+    json_path = None if json_path is None else require_json_scores(Path(json_path))
     loaded = load_run(run, checkpoint=checkpoint)
     data = loaded.config.data
     scans = ScanStore(run_store(run) if store is None else as_paths(store))

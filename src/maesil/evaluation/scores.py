@@ -13,7 +13,7 @@ import pandas as pd
 
 from maesil.errors import CheckpointError, reason
 from maesil.evaluation.protocol import RegionName
-from maesil.files import finite, write_json, write_json_lines
+from maesil.files import finite, read_json, require_json, require_own, write_json, write_json_lines
 
 EARLIER_REGIONS = ("composite",)
 """Regions of version 0.1 that have since been renamed; the scores' protocol lines explain them."""
@@ -22,6 +22,9 @@ STRANGE = {"inf": math.inf, "-inf": -math.inf, "nan": math.nan}
 """JSON has no such numbers: values that are not finite are written as one of these strings."""
 KEY = ["protocol", "dataset", "scan", "model", "metric", "region", "seed"]
 """Columns that identify a score: no two scores in a table are equal in all of them."""
+
+NEEDED = frozenset((*KEY[:-1], "value"))
+"""What every row of scores has, those of earlier versions, too."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,23 @@ def write_scores(path: Path, scores: Iterable[Score]) -> None:
 def write_json_scores(path: Path, scores: Iterable[Score], notes: Sequence[str] = ()) -> None:
     """Writes scores as one JSON object: {"scores": [...], "notes": [...]}."""
     write_json(path, {"scores": [_plain(score) for score in scores], "notes": list(notes)})
+
+
+def require_json_scores(path: Path) -> Path:
+    """Checks, before the work, that `write_json_scores` can write here; returns the path.
+
+    Raises:
+        ConfigError: As `require_json`, or the file is there and holds no such scores.
+    """
+    return require_own(require_json(path), _are_json_scores, "evaluate --json")
+
+
+def _are_json_scores(path: Path) -> bool:
+    content = read_json(path)
+    if not isinstance(content, dict) or content.keys() != {"scores", "notes"}:
+        return False
+    rows = content["scores"]
+    return isinstance(rows, list) and all(isinstance(row, dict) and row.keys() >= NEEDED for row in rows)
 
 
 def read_scores(path: Path) -> list[Score]:

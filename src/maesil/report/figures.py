@@ -97,8 +97,14 @@ def edge_letters(axes: Axes, view: View) -> None:
         )  # fmt: skip
 
 
-def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
+def save_figure(figure: Figure, path: Path, dpi: int = 110, *, made_by: str | None = None) -> None:
     """Writes a figure in the format of the file's suffix; needs no display.
+
+    Args:
+        figure: The figure.
+        path: The file.
+        dpi: Pixels per inch, of a PNG.
+        made_by: Command that made it, as the title in the file, by which `is_figure_of` knows it; None: no title.
 
     Raises:
         ConfigError: The suffix is not an image format, or the file cannot be written.
@@ -108,4 +114,9 @@ def save_figure(figure: Figure, path: Path, dpi: int = 110) -> None:
         raise ConfigError(f"figures can't be written as '{path.suffix}'", where=path, fix=fix)
     FigureCanvasAgg(figure)
     with replacing(path) as fresh:
-        figure.savefig(fresh, dpi=dpi)
+        figure.savefig(fresh, dpi=dpi, metadata=None if made_by is None else {"Title": made_by})
+
+
+def is_figure_of(made_by: str, path: Path) -> bool:
+    """Whether `save_figure` wrote a file, with this command as its title."""
+    return made_by.encode() in path.read_bytes()

@@ -89,6 +89,12 @@ def write_page(path: Path, page: Page) -> Path:
     return write_text(path, html)
 
 
+def is_page(path: Path) -> bool:
+    """Whether a file is such a page, of an earlier version, too: it has the data of its scans, and names the method."""
+    text = path.read_text(encoding="utf-8")
+    return '<script type="application/json" id="cases">' in text and "https://arxiv.org/abs/2604.00514" in text
+
+
 def encode_case(case: Case) -> dict[str, Any]:
     """Encodes a case for the page's script: voxels as 8-bit sprites over the network's window."""
     stride = max(1, math.ceil((case.truth_hu.size / MAX_VOXELS) ** (1 / 3)))

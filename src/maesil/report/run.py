@@ -16,12 +16,12 @@ from maesil.evaluation.record import Evaluated, read_record, scores_folder
 from maesil.evaluation.runner import held_out, rebuild_region, under
 from maesil.evaluation.scores import Score, read_scores
 from maesil.evaluation.tables import tabulate
-from maesil.files import AnyPath, as_paths, require_output
+from maesil.files import AnyPath, as_paths, require_output, require_own
 from maesil.progress import Progress
 from maesil.report.case import Case
 from maesil.report.describe import run_page
 from maesil.report.figures import figure3, save_figure
-from maesil.report.page import write_page
+from maesil.report.page import is_page, write_page
 from maesil.report.repeat import repeat_commands, scored_words
 from maesil.runs.checkpoints import checkpoint_of
 from maesil.runs.kinds import SCORES
@@ -57,7 +57,8 @@ def report(
 
     Raises:
         CheckpointError: The run was not evaluated, or its checkpoint has changed since.
-        ConfigError: None of the scans was scored, or `out` or the picture next to it cannot be written.
+        ConfigError: None of the scans was scored, or `out` or the picture next to it cannot be written or is another
+            file.
     """
     run = Path(run)
     stores = () if store is None else tuple(as_paths(store))
@@ -100,13 +101,15 @@ def picture_beside(page: Path) -> Path:
     """The picture that is written next to a page, once both are sure to be written.
 
     Raises:
-        ConfigError: The page's name is that of another kind of file, which it could replace, or one of them cannot be
-            written.
+        ConfigError: The page's name is that of another kind of file, one of them cannot be written, or one is there
+            that `maesil report` did not write. A picture is told by its page: it was written with this one.
     """
     require_output(page)
     if page.suffix not in (".html", ".htm"):
         raise ConfigError(f"a page can't be a '{page.suffix}' file", where=page, fix="end its name in .html")
-    return require_output(page.with_suffix(".png"))
+    require_own(page, is_page, "report")
+    picture = require_output(page.with_suffix(".png"))
+    return require_own(picture, lambda _: page.is_file() and is_page(page), "report")
 
 
 def page_name(scored: str) -> str:
