@@ -6,6 +6,7 @@ import csv
 import json
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from layout_trees import lidc
 from maesil.cli import main
 from maesil.ct.readers import read
 from maesil.datasets.nodule_files import write_nodules
+from maesil.datasets.own_files import is_output
 from maesil.errors import ConfigError
 
 
@@ -63,6 +65,26 @@ def test_write_nodules__replaces_only_what_it_wrote(theirs: str, data_dir: Path,
     (out / theirs).unlink()
     first = write_nodules([data_dir / "lidc"], out, salt="s")
     assert write_nodules([data_dir / "lidc"], out, salt="s").rows == first.rows
+
+
+def test_write_nodules__keeps_corrected_labels(data_dir: Path, tmp_path: Path) -> None:
+    """A program keeps the header when it saves a correction, or writes one of its own; the rest is written again."""
+    out = tmp_path / "out"
+    (path,) = write_nodules([data_dir / "lidc"], out, salt="s").files.values()
+    assert not is_output(path), "it is labels"
+    assert write_nodules([data_dir / "lidc"], out, agreement=0.75, salt="s").files, "nobody changed it"
+    image = nibabel.load(path)
+    voxels = np.asarray(image.dataobj).copy()
+    voxels[0, 0, 0] = 7
+    for header in (image.header, None):
+        nibabel.save(nibabel.Nifti1Image(voxels, image.affine, header), path)
+        corrected = path.read_bytes()
+        with pytest.raises(ConfigError, match="corrections would be lost") as raised:
+            write_nodules([data_dir / "lidc"], out, salt="s")
+        assert raised.value.where == str(path)
+        assert path.read_bytes() == corrected
+    path.unlink()
+    assert write_nodules([data_dir / "lidc"], out, salt="s").files
 
 
 def test_nodules__scans_without_readings_are_left_out(

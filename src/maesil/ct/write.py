@@ -27,11 +27,13 @@ MARK = "written by maesil "
 
 The command's name and a digest of the voxels follow: other programs keep the field when somebody corrects the file.
 """
+LABELS_MARK = "labels by maesil "
+"""The same in label files that a command writes: they are read as labels, and known until somebody changes them."""
 MASK = "_maesil_mask"
 """End of the name of a file that says which voxels were masked: no collection's labels are named so."""
 
 
-def write_nifti(path: str | Path, volume: Volume, *, made_by: str | None = None) -> None:
+def write_nifti(path: str | Path, volume: Volume, *, made_by: str | None = None, mark: str = MARK) -> None:
     """Writes .nii or .nii.gz; the file appears complete or not at all.
 
     sform and qform are the same, both with code 1 (scanner), in millimetres. Array axes (0, 1, 2) become the file's
@@ -42,6 +44,7 @@ def write_nifti(path: str | Path, volume: Volume, *, made_by: str | None = None)
         volume: Volume to write.
         made_by: Command that made the volume from a scan: the header then says so (`is_marked`), so that a folder of
             scans can be read again without it. None: the file is a scan, or labels of one.
+        mark: How the header says so: `MARK`, or `LABELS_MARK` for labels that are to be read as labels.
 
     Raises:
         ConfigError: The path ends in neither .nii nor .nii.gz, its folder does not exist, or it is a folder.
@@ -53,27 +56,29 @@ def write_nifti(path: str | Path, volume: Volume, *, made_by: str | None = None)
     # In the same folder, as only a rename within one file system is atomic.
     with tempfile.TemporaryDirectory(prefix=".maesil-", dir=path.parent) as folder:
         part = Path(folder) / f"part{ending}"
-        _write(part, volume, made_by)
+        _write(part, volume, None if made_by is None else f"{mark}{made_by}")
         part.replace(path)
 
 
-def is_marked(path: Path) -> bool:
+def is_marked(path: Path, mark: str = MARK) -> bool:
     """Whether a file is NIfTI that a command of maesil wrote next to scans, and whose voxels nobody has changed since.
+
+    With `LABELS_MARK`: that a command of maesil wrote as labels.
 
     Files of others are told by their header alone; the voxels of one with the mark are read.
     """
     try:
-        return has_mark(path) and description(path).endswith(_digest(stored_voxels(path)))
+        return has_mark(path, mark) and description(path).endswith(_digest(stored_voxels(path)))
     except Exception:  # libraries may raise anything for a damaged file, which reading it tells
         return False
 
 
-def has_mark(path: Path) -> bool:
+def has_mark(path: Path, mark: str = MARK) -> bool:
     """Whether a command of maesil wrote a NIfTI file next to scans, even if somebody has changed its voxels since."""
     if READERS["NIfTI"].ending_of(path.name) is None or not path.is_file():
         return False
     try:
-        return description(path).startswith(MARK)
+        return description(path).startswith(mark)
     except Exception:  # as above
         return False
 
@@ -174,12 +179,12 @@ def _require_writable(volume: Volume, path: Path | None) -> None:
         raise ScanError(f"{volume.shape} voxels are too many for NIfTI-1", where=path, fix="crop the volume")
 
 
-def _write(path: Path, volume: Volume, made_by: str | None) -> None:
+def _write(path: Path, volume: Volume, maker: str | None) -> None:
     import nibabel
 
     image = _image(volume)
-    if made_by is not None:
-        image.header["descrip"] = f"{MARK}{made_by}, voxels {_digest(np.asarray(image.dataobj))}"
+    if maker is not None:
+        image.header["descrip"] = f"{maker}, voxels {_digest(np.asarray(image.dataobj))}"
     nibabel.save(image, path)
 
 

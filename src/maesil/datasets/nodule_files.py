@@ -12,10 +12,11 @@ from statistics import mean
 import numpy as np
 from jaxtyping import Bool
 
+from maesil.counts import count_of
 from maesil.ct.geometry import Geometry
 from maesil.ct.readers import read
 from maesil.ct.volume import Volume
-from maesil.ct.write import write_nifti
+from maesil.ct.write import LABELS_MARK, is_marked, write_nifti
 from maesil.datasets.find import find_scans
 from maesil.datasets.lidc_series import nodules_of_scan
 from maesil.datasets.nodules import CONSENSUS, Nodule, volume_mm3
@@ -26,6 +27,7 @@ from maesil.files import AnyPath, as_paths, make_folder, write_text
 from maesil.progress import Progress
 
 TABLE = "nodules.csv"
+NEW_FOLDER = "give a new folder: --out DIR"
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def write_nodules(
 
     Raises:
         ConfigError: The share is out of range, there is no scan of LIDC-IDRI, `out` is not a folder, or it has files of
-            these names that an earlier call did not write; nothing is written then.
+            these names that an earlier call did not write or somebody corrected since; nothing is written then.
     """
     roots, out = as_paths(roots), Path(out)
     if not 0 < agreement <= 1:
@@ -114,18 +116,31 @@ def write_nodules(
 
 
 def _settle(out: Path, scans: Sequence[Scan]) -> None:
-    """Refuses a folder with files of the same names that no earlier call wrote, such as the scans themselves.
+    """Refuses a folder with files of the same names that no earlier call wrote, or that somebody corrected since.
 
-    The table tells whose folder it is. It is begun before the first label file, so that a killed call can be repeated.
+    The table tells whose folder it is, and the digest in a label file whether its voxels are still those that were
+    written. The table is begun before the first label file, so that a killed call can be repeated.
     """
     table, begun = out / TABLE, _csv([])
+    there = [path for scan in scans if (path := _label_file(out, scan)).exists()]
     if table.is_file() and table.read_bytes().startswith(begun.encode()):
+        _refuse_corrected(there)
         return
-    theirs = [path for path in (table, *(_label_file(out, scan) for scan in scans)) if path.exists()]
+    theirs = [path for path in (table, *there) if path.exists()]
     if theirs:
         what = "this file is there already, and `maesil nodules` did not write it"
-        raise ConfigError(what, where=theirs[0], fix="give a new folder: --out DIR")
+        raise ConfigError(what, where=theirs[0], fix=NEW_FOLDER)
     write_text(table, begun)
+
+
+def _refuse_corrected(labels: Sequence[Path]) -> None:
+    """Refuses label files that somebody may have corrected; those of earlier versions have no digest that tells."""
+    corrected = [path for path in labels if not is_marked(path, LABELS_MARK)]
+    if corrected:
+        others = count_of(len(corrected) - 1, "further one")
+        which = f"this label file and {others} are" if corrected[1:] else "this label file is"
+        what = f"nothing says that {which} still as `maesil nodules` wrote it: corrections would be lost"
+        raise ConfigError(what, where=corrected[0], fix=f"{NEW_FOLDER}; or remove it, and it is written again")
 
 
 def _label_file(out: Path, scan: Scan) -> Path:
@@ -137,7 +152,7 @@ def _write_labels(masks: Sequence[Bool[np.ndarray, "d h w"]], geometry: Geometry
     labels = np.zeros(geometry.shape, dtype=np.uint8 if len(masks) < 256 else np.int16)
     for number, mask in reversed(list(enumerate(masks, start=1))):
         labels[mask] = number
-    write_nifti(path, Volume(labels, geometry))
+    write_nifti(path, Volume(labels, geometry), made_by="nodules", mark=LABELS_MARK)
     return path
 
 
