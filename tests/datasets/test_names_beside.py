@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 
 from layout_trees import btcv, nifti, totalsegmentator
+from maesil.cli import main
 from maesil.datasets import find_scans
 from maesil.datasets.names_beside import with_names_beside
 from maesil.datasets.unify import unify
 from maesil.errors import ConfigError
+from maesil.store.scanstore import ScanStore
 
 Touch = Callable[..., Path]
 NAMES = '{"1": "Liver", "2": "spleen"}'
@@ -110,3 +112,42 @@ def test_unify__a_damaged_file_of_names_spoils_no_other(tmp_path: Path) -> None:
     named = {scan.path.parent.name: dict(scan.label_names) for scan in unified.scans}
     assert named == {"a": {1: "liver", 2: "spleen"}, "b": {}, "c": {}}
     assert [problem.path for problem in unified.problems] == [tmp_path / name / "label_names.json" for name in "bc"]
+
+
+def test_with_names_beside__entries_that_name_nothing_are_told(touch: Touch, tmp_path: Path) -> None:
+    touch("set/a.nii.gz")
+    touch("set/a_labels.nii.gz")
+    names = touch(
+        "set/label_names.json", '{"0": "background", "1": "liver", "2.5": "x", "3": 7, "4": "\u00e4", "-1": "y"}'
+    )
+    (notice,) = with_names_beside(find_scans([tmp_path / "set"])).notices
+    assert notice.path == names
+    assert '"2.5": "x", "3": 7, "4": "\\u00e4", "-1": "y"' in notice.reason
+
+
+def test_nnunet__entries_that_name_nothing_are_told(touch: Touch, tmp_path: Path) -> None:
+    described = '{"channel_names": {"0": "CT"}, "labels": {"background": 0, "cord": 2, "lung": 1.5, "r": [1, 2]}}'
+    touch("Dataset001_X/dataset.json", described)
+    touch("Dataset001_X/imagesTr/a_0000.nii.gz")
+    touch("Dataset001_X/labelsTr/a.nii.gz")
+    told = [notice.reason for notice in find_scans([tmp_path / "Dataset001_X"]).notices]
+    assert 'it has entries that give no label number a name: "lung": 1.5' in told
+
+
+@pytest.mark.parametrize("labels", [True, False])
+def test_prepare__leaves_out_the_scans_of_a_damaged_file_of_names(
+    labels: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of many collections, the others are stored. Without labels, the file does not matter."""
+    for name, text in (("a", NAMES), ("b", "{")):
+        for file in ("x.nii.gz", "x_labels.nii.gz"):
+            nifti(tmp_path / name / file)
+        (tmp_path / name / "label_names.json").write_text(text)
+    nifti(tmp_path / "b" / "unlabelled.nii.gz")
+    words = ["prepare", str(tmp_path / "a"), str(tmp_path / "b"), "--out", str(tmp_path / "store"), "--workers", "0"]
+    assert main([*words, "--keep-names", "--accept-any-values", *(["--labels"] if labels else [])]) == labels
+    said = " ".join(capsys.readouterr().err.split())
+    assert ("1 scan with labels that it names is left out" in said) == labels
+    assert (str(tmp_path / "b" / "label_names.json") in said.replace(" ", "")) == labels
+    stored = {entry.scan_id for entry in ScanStore(tmp_path / "store").entries}
+    assert stored == {"a-x", "b-unlabelled"} | (set() if labels else {"b-x"})

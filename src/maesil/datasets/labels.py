@@ -6,6 +6,7 @@ import csv
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from maesil.counts import count_of, some_of
@@ -127,12 +128,25 @@ def structure_of(path: Path, scan: Scan) -> str | None:
 
 
 def read_names(path: Path) -> dict[int, str]:
-    """Reads the names of label numbers, in their standard form, from a file; see `read_spelled_names`."""
-    return class_names(read_spelled_names(path))
+    """Reads the names of label numbers, in their standard form, from a file; see `read_entries`."""
+    return class_names(read_entries(path).names)
 
 
-def read_spelled_names(path: Path) -> dict[int, str]:
-    """Reads the names of label numbers, as they are spelled, from a file.
+@dataclass(frozen=True)
+class Entries:
+    """What a file or a collection says about label numbers.
+
+    Attributes:
+        names: Map from number to name, as it is spelled.
+        unused: Entries that give no number a name, as they are written; the background is none of them.
+    """
+
+    names: dict[int, str]
+    unused: tuple[str, ...] = ()
+
+
+def read_entries(path: Path) -> Entries:
+    """Reads the names of label numbers from a file.
 
     Args:
         path: File in JSON, {"1": "liver", ...} or nnU-Net's {"labels": {"liver": 1, ...}}; or CSV with a column of
@@ -147,11 +161,20 @@ def read_spelled_names(path: Path) -> dict[int, str]:
     except (OSError, UnicodeDecodeError) as error:
         fix = "check the file and its permissions, or give another with --label-names"
         raise ConfigError(f"the label names cannot be read: {reason(error)}", where=path, fix=fix) from error
-    names = _from_json(text, path) if path.suffix.lower() == ".json" else _from_csv(text, path)
-    if not names:
+    entries = _from_json(text, path) if path.suffix.lower() == ".json" else _from_csv(text, path)
+    if not entries.names:
         fix = 'use JSON such as {"1": "liver"}, or CSV with the columns id and name'
         raise ConfigError("this file names no labels", where=path, fix=fix)
-    return names
+    return entries
+
+
+def unused_entries(entries: Entries, path: Path) -> list[Problem]:
+    """A note on the entries of a file that give no number a name, if there are any."""
+    if not entries.unused:
+        return []
+    what = f"it has entries that give no label number a name: {some_of(entries.unused, NAMED)}"
+    fix = 'write a whole number above 0 and a name with a letter or digit, such as "1": "liver"'
+    return [Problem(path.name, what, fix, path)]
 
 
 def class_names(spelled: Mapping[int, str]) -> dict[int, str]:
@@ -162,17 +185,20 @@ def class_names(spelled: Mapping[int, str]) -> dict[int, str]:
     return {number: name for number, text in spelled.items() if (name := class_name(text))}
 
 
-def names_in(described: Mapping[str, object]) -> dict[int, str]:
-    """Names of label numbers, as they are spelled, in a JSON object that maps either to the other.
+def entries_in(described: Mapping[str, object]) -> Entries:
+    """The entries of a JSON object that maps label numbers to names, or names to numbers.
 
-    The background is left out, as are names without a letter or digit of ASCII.
+    Names without a letter or digit of ASCII are unused. Lists, nnU-Net's regions, are left to `regions_in`.
     """
-    names: dict[int, str] = {}
+    names, unused = dict[int, str](), list[str]()
     for key, value in described.items():
         number, name = (key, value) if str(key).isdecimal() else (value, key)
-        if isinstance(number, int | str) and str(number).isdecimal() and int(number) and isinstance(name, str):
-            names[int(number)] = name
-    return {number: name for number, name in names.items() if class_name(name)}
+        is_number = isinstance(number, int | str) and str(number).isdecimal()
+        if is_number and isinstance(name, str) and class_name(name) and int(str(number)):
+            names[int(str(number))] = name
+        elif not (is_number and not int(str(number))) and not isinstance(value, list):
+            unused.append(f"{json.dumps(key)}: {json.dumps(value)}")
+    return Entries(names, tuple(unused))
 
 
 def merged_names(spelled: Iterable[str]) -> list[str]:
@@ -194,11 +220,11 @@ def spelled_structures(scan: Scan) -> list[str]:
 
 
 def regions_in(described: Mapping[str, object]) -> tuple[str, ...]:
-    """The names that stand for several numbers each, as nnU-Net's regions do; `names_in` leaves them out."""
+    """The names that stand for several numbers each, as nnU-Net's regions do; `entries_in` leaves them out."""
     return tuple(str(key) for key, value in described.items() if isinstance(value, list))
 
 
-def _from_json(text: str, path: Path) -> dict[int, str]:
+def _from_json(text: str, path: Path) -> Entries:
     try:
         described = json.loads(text)
     except ValueError as error:
@@ -206,26 +232,32 @@ def _from_json(text: str, path: Path) -> dict[int, str]:
         raise ConfigError(f"the label names are not JSON: {error}", where=path, fix=fix) from error
     inner = described.get("labels", described) if isinstance(described, dict) else {}
     if not isinstance(inner, dict):
-        return {}
+        return Entries({})
     if regions := regions_in(inner):
         fix = "give each of their numbers one name; numbers of one name become one structure"
         raise ConfigError(f"labels of several numbers are not read: {', '.join(regions)}", where=path, fix=fix)
-    return names_in(inner)
+    return entries_in(inner)
 
 
-def _from_csv(text: str, path: Path) -> dict[int, str]:
+def _from_csv(text: str, path: Path) -> Entries:
     table = csv.DictReader(text.splitlines())
     columns = set(table.fieldnames or ())
     number = next((name for name in ("id", "label", "index", "number") if name in columns), None)
     named = next((name for name in ("name", "structure", "class") if name in columns), None)
     if number is None or named is None:
-        return {}
-    found: dict[int, str] = {}
+        return Entries({})
+    found, unused = dict[int, str](), list[str]()
     for row in table:
-        if not (row[number] or "").isdecimal() or not int(row[number]):
+        if not (row[number] or "").isdecimal():
+            unused.append(f"line {table.line_num}, {number} {row[number] or 'empty'}")
+            continue
+        if not int(row[number]):
             continue
         if not (row[named] or "").strip():
             fix = f"add the name in the column '{named}', or leave the line out"
             raise ConfigError(f"line {table.line_num} has the number {row[number]}, but no name", where=path, fix=fix)
-        found[int(row[number])] = row[named]
-    return {value: name for value, name in found.items() if class_name(name)}
+        if class_name(row[named]):
+            found[int(row[number])] = row[named]
+        else:
+            unused.append(f"line {table.line_num}, {named} {row[named]}")
+    return Entries(found, tuple(unused))

@@ -22,10 +22,11 @@ from maesil.counts import count_of
 from maesil.ct.readers import volume_endings
 from maesil.datasets.labels import (
     class_names,
+    entries_in,
     merged_names,
     merged_text,
-    names_in,
     regions_in,
+    unused_entries,
     without_image,
 )
 from maesil.datasets.layout import CaseLabels, Layout, case_scan
@@ -108,14 +109,15 @@ def _names(described: Mapping[str, Any], root: Path) -> tuple[dict[int, str], li
     labelled = described.get("labels")
     if not isinstance(labelled, dict):
         return {}, []
-    spelled, path = names_in(labelled), root / "dataset.json"
-    merged = merged_names(spelled.values())
-    problems = [Problem("dataset.json", merged_text(merged), "", path)] if merged else []
+    entries, path = entries_in(labelled), root / "dataset.json"
+    merged = merged_names(entries.names.values())
+    problems = unused_entries(entries, path)
+    problems += [Problem("dataset.json", merged_text(merged), "", path)] if merged else []
     if regions := regions_in(labelled):
         fix = "name their numbers with --label-names; numbers of one name become one structure"
         what = f"its labels of several numbers are not read: {', '.join(regions)}"
         problems.append(Problem("dataset.json", what, fix, path))
-    return class_names(spelled), problems
+    return class_names(entries.names), problems
 
 
 @lru_cache(maxsize=8)

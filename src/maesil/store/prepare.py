@@ -12,7 +12,7 @@ from typing import Any
 
 from maesil.datasets import FoundScans, Problem, Scan, find_scans, kept_salt, salt_check
 from maesil.datasets.copies import fingerprint
-from maesil.datasets.labels import image_files, merged_names, read_spelled_names, spelled_structures
+from maesil.datasets.labels import image_files, merged_names, read_entries, spelled_structures, unused_entries
 from maesil.datasets.names_beside import with_names_beside
 from maesil.errors import KeptScanError, ScanError, StoreError
 from maesil.files import AnyPath, as_paths
@@ -120,8 +120,8 @@ def prepare(
         progress: Function called after every scan.
 
     Raises:
-        ConfigError: A source does not exist, none holds a scan, names of labels cannot be read, or no scheduler
-            answers.
+        ConfigError: A source does not exist, none holds a scan, the names of labels of all scans cannot be read, or no
+            scheduler answers.
         StoreError: `out` has other settings or another salt, is being written by another process, or cannot be written.
     """
     sources, out = as_paths(sources), Path(out)
@@ -194,10 +194,11 @@ def _named(found: FoundScans, config: PrepareConfig) -> FoundScans:
     """The scans with the names of label numbers beside them, unless the settings name a file.
 
     A store keeps labels that are not asked for, so they keep their names, too; a file that cannot be read then does not
-    matter.
+    matter. Where labels are asked for, the scans of such a file are left out.
     """
     if config.label_names is not None:
-        return found
+        unused = unused_entries(read_entries(config.label_names), config.label_names)
+        return replace(found, notices=(*found.notices, *unused))
     return with_names_beside(found, None if config.labels else lambda _: None)
 
 
@@ -208,7 +209,7 @@ def _notice_text(notice: Problem) -> str:
 def _merged_names(found: FoundScans, config: PrepareConfig) -> tuple[str, ...]:
     """Names of labels that differ only in spelling, of each file of names and each scan with a file per structure."""
     files = [config.label_names] if config.label_names is not None else found.named_by
-    sources = [[*read_spelled_names(path).values()] for path in files]
+    sources = [[*read_entries(path).names.values()] for path in files]
     sources += [spelled_structures(scan) for scan in found.scans]
     return tuple(dict.fromkeys(text for names in sources for text in merged_names(names)))
 
