@@ -65,18 +65,13 @@ def files_in(folder: Path) -> list[Path]:
     return [path for path in _listed(folder) if path.is_file()]
 
 
-def files_beginning(folder: Path, start: str) -> list[Path]:
-    """The regular files directly in a folder whose names begin so, in capitals or not; none if it cannot be listed.
-
-    Only these are looked at: a folder may have thousands of files, and be asked about each.
-    """
-    begins = start.lower()
+def names_in(folder: Path) -> list[str]:
+    """The names of everything directly in a folder, sorted; none if it cannot be listed."""
     try:
         with os.scandir(folder) as entries:  # faster than a `Path` of each
-            named = [entry.name for entry in entries if entry.name.lower().startswith(begins)]
+            return sorted(entry.name for entry in entries)
     except OSError:  # the folder of a file that is given may be hidden from this user
         return []
-    return sorted(path for path in (folder / name for name in named) if path.is_file())
 
 
 def folders_in(folder: Path) -> list[Path]:

@@ -1,13 +1,16 @@
 from __future__ import annotations
 
+import ntpath
+import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PureWindowsPath
 from types import FrameType
+from typing import Any
 
 import pytest
 
-from maesil.datasets import find_scans
+from maesil.datasets import find, find_scans
 from maesil.datasets.names_beside import with_names_beside
 from maesil.errors import ConfigError
 
@@ -308,6 +311,40 @@ def test_find_scans__work_grows_no_faster_than_the_files(touch: Touch, tmp_path:
 
     calls(2)
     assert calls(400) < 2.3 * calls(200)
+
+
+def test_find_scans__lists_the_folder_of_given_files_as_often_for_many_as_for_few(
+    touch: Touch, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listing a folder of thousands once per file is quadratic; calls of functions do not show it."""
+    listed = list[str]()
+
+    def counted(real: Callable[..., Any]) -> Callable[..., Any]:
+        def listing(folder: object = ".") -> Any:
+            listed.append(str(folder))
+            return real(folder)
+
+        return listing
+
+    monkeypatch.setattr(os, "listdir", counted(os.listdir))
+    monkeypatch.setattr(os, "scandir", counted(os.scandir))
+
+    def listings(count: int) -> int:
+        files = [touch(f"set{count}/x{number}{end}") for number in range(count) for end in (".nii.gz", "_seg.nii.gz")]
+        listed.clear()
+        found = with_names_beside(find_scans(files, salt="s"))
+        assert sum(len(scan.labels) for scan in found.scans) == count
+        return listed.count(str(files[0].parent))
+
+    assert listings(20) == listings(3) == 1
+
+
+def test_labels_among__files_on_two_drives(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Paths of Windows on two drives have no folder in common, which `ntpath.commonpath` answers with a ValueError."""
+    monkeypatch.setattr(find.os.path, "commonpath", ntpath.commonpath)
+    names = (r"C:\scans\a.nii.gz", r"C:\scans\a_seg.nii.gz", r"D:\labels\b.nii.gz", r"D:\labels\masks\b.nii.gz")
+    given = {PureWindowsPath(name) for name in names}
+    assert find._labels_among(given) == (PureWindowsPath(names[1]), PureWindowsPath(names[3]))
 
 
 def test_find_scans__a_source_that_is_given_twice_counts_once(touch: Touch, tmp_path: Path) -> None:

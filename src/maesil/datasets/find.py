@@ -6,12 +6,14 @@ import os
 import stat
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import TypeVar
 
 from maesil.counts import count_of, some_of
 from maesil.ct.readers import readable
 from maesil.datasets.collection_labels import with_collection_labels
 from maesil.datasets.dicom_files import dicom_scans, looks_like_dicom
+from maesil.datasets.labels import LabelsBeside, labels_beside
 from maesil.datasets.layout import Layout
 from maesil.datasets.layouts import LAYOUTS, matching_layout
 from maesil.datasets.leftovers import left_over
@@ -21,9 +23,11 @@ from maesil.datasets.names_beside import BESIDE
 from maesil.datasets.naming import Known, Naming, unknown
 from maesil.datasets.own_files import is_output, outputs_text, without_outputs
 from maesil.datasets.scan import FoundScans, Match, Problem, Scan
-from maesil.datasets.tree import EMPTY, Tree
+from maesil.datasets.tree import EMPTY, Tree, with_labels_beside
 from maesil.errors import ConfigError
 from maesil.files import quoted
+
+AnyPurePath = TypeVar("AnyPurePath", bound=PurePath)
 
 
 def find_scans(
@@ -70,8 +74,11 @@ def find_scans(
     given_labels = _labels_among(volumes)
     given_names = _names_among(existing)
     apart = {*slices, *given_labels, *given_names}
+    beside = labels_beside()
     found = [
-        _find_in(source, naming, layout, is_chosen=volumes == {source}) for source in existing if source not in apart
+        _find_in(source, naming, layout, beside, is_chosen=volumes == {source})
+        for source in existing
+        if source not in apart
     ]
     found += [_find_among(files, naming) for files in _by_folder(slices)]
     found.append(_without_scan(given_labels, found))
@@ -93,15 +100,18 @@ def find_scans(
     )
 
 
-def _labels_among(volumes: Collection[Path]) -> tuple[Path, ...]:
+def _labels_among(volumes: Collection[AnyPurePath]) -> tuple[AnyPurePath, ...]:
     """The label files among several files that are given, as `*.nii.gz` gives them: those that their folder has.
 
     The only file of a call is read whatever its name: so a CT whose name says labels can be given.
     """
     if len(volumes) < 2:
         return ()
-    above = os.path.commonpath([path.parent for path in volumes])
-    return tuple(sorted(path for path in volumes if holds_labels(path.relative_to(above))))
+    folders: dict[str, list[PurePath]] = {}  # by drive: files on two drives of Windows have none in common
+    for path in volumes:
+        folders.setdefault(path.drive, []).append(path.parent)
+    above = {drive: os.path.commonpath(on_it) for drive, on_it in folders.items()}
+    return tuple(sorted(path for path in volumes if holds_labels(path.relative_to(above[path.drive]))))
 
 
 def _names_among(sources: Sequence[Path]) -> tuple[Path, ...]:
@@ -143,7 +153,7 @@ def _nothing(sources: Sequence[Path], found: Sequence[FoundScans]) -> ConfigErro
     )
 
 
-def _find_in(source: Path, naming: Naming, layout: str | None, *, is_chosen: bool) -> FoundScans:
+def _find_in(source: Path, naming: Naming, layout: str | None, beside: LabelsBeside, *, is_chosen: bool) -> FoundScans:
     """The scans of a source that is no slice; a file that the user has chosen alone is read whoever wrote it."""
     if is_manifest(source):
         scans = read_manifest(source)
@@ -152,6 +162,7 @@ def _find_in(source: Path, naming: Naming, layout: str | None, *, is_chosen: boo
     kind, because = _layout_of(source, layout)
     found = kind.find(source, naming)
     if isinstance(kind, Tree):
+        found = with_labels_beside(found, beside) if source.is_file() else found
         found, from_tree = with_collection_labels(found, LAYOUTS.values())
         because += from_tree
     found = without_outputs(found, given=source if is_chosen else None)

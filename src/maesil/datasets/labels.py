@@ -5,15 +5,16 @@ from __future__ import annotations
 import csv
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from maesil.counts import count_of, some_of
 from maesil.datasets.names import NAMED, ending_of, stem_of
 from maesil.datasets.scan import Problem, Scan
 from maesil.errors import ConfigError, reason
-from maesil.walk import files_beginning, files_in
+from maesil.walk import files_in, names_in
 
 STRUCTURES = "segmentations"
 """TotalSegmentator's folder of a case in which every file is named after the structure that it marks."""
@@ -74,10 +75,18 @@ def label_key(scan: Path) -> tuple[Path, str]:
     return scan.parent, stem_of(scan.name).lower()
 
 
-def labels_beside(scan: Path) -> tuple[Path, ...]:
-    """The label files of a scan that is given as a file, of which the folder was not looked through."""
-    beside = files_beginning(scan.parent, stem_of(scan.name))
-    return labels_by_scan(path for path in beside if ending_of(path.name)).get(label_key(scan), ())
+LabelsBeside = Callable[[Path], tuple[Path, ...]]
+"""The label files of a scan that is given as a file, of which the folder was not looked through."""
+
+
+def labels_beside() -> LabelsBeside:
+    """A function that lists each folder once, however many of its scans are given one by one."""
+
+    @cache
+    def by_scan(folder: Path) -> dict[tuple[Path, str], tuple[Path, ...]]:
+        return labels_by_scan(folder / name for name in names_in(folder) if ending_of(name))
+
+    return lambda scan: tuple(path for path in by_scan(scan.parent).get(label_key(scan), ()) if path.is_file())
 
 
 def _labelled_stem(path: Path) -> str | None:

@@ -16,7 +16,7 @@ from maesil.counts import count_of
 from maesil.ct.readers import readable
 from maesil.ct.readers.not_read import unread_format
 from maesil.datasets.dicom_files import dicom_scans
-from maesil.datasets.labels import label_key, labels_beside, labels_by_scan
+from maesil.datasets.labels import LabelsBeside, label_key, labels_by_scan
 from maesil.datasets.layout import Layout, case_scan
 from maesil.datasets.names import case_parts, ending_of, holds_labels, patient_name
 from maesil.datasets.naming import UNNAMED, Naming
@@ -41,7 +41,7 @@ class Tree(Layout):
         return "everything readable in it" if root.is_dir() else "one file"
 
     def find(self, root: Path, naming: Naming) -> FoundScans:
-        """Every volume file and every DICOM series."""
+        """Every volume file and every DICOM series; a file has its labels from `with_labels_beside`."""
         home = root if root.is_dir() else root.parent
         walked = walk(root)
         files = walked.files
@@ -50,7 +50,7 @@ class Tree(Layout):
         says_labels = {path for path in volumes if path != root and holds_labels(path.relative_to(home))}
         kept = [path for path in volumes if path not in says_labels]
         series, problems, derived = dicom_scans([path for path in files if not ending_of(path.name)], home, naming)
-        others = sorted(says_labels) if root.is_dir() else _beside(kept)
+        others = sorted(says_labels) if root.is_dir() else []
         labels = labels_by_scan(others)
         own = [replace(_volume_scan(path, home, naming), labels=labels.get(label_key(path), ())) for path in kept]
         scans = (*own, *series)
@@ -66,9 +66,10 @@ class Tree(Layout):
         return True
 
 
-def _beside(given: Iterable[Path]) -> list[Path]:
-    """The label files of scans that were given by name, from their folder: nothing else of it was given."""
-    return [label for path in given for label in labels_beside(path)]
+def with_labels_beside(found: FoundScans, beside: LabelsBeside) -> FoundScans:
+    """What was found in a file that is given by name, with its label files: nothing else of its folder was given."""
+    scans = tuple(scan if scan.series else replace(scan, labels=beside(scan.path)) for scan in found.scans)
+    return replace(found, scans=scans, labels=found.labels + sum(len(scan.labels) for scan in scans))
 
 
 def _unread(files: Iterable[Path]) -> list[Problem]:
