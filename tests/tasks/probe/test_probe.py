@@ -30,7 +30,7 @@ from maesil.sampling.regions import regions_of
 from maesil.store.check import remove_scans
 from maesil.store.prepare import PrepareConfig, prepare
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.probe.answers import Asked, answer_of, untold_of
+from maesil.tasks.probe.answers import Answer, Asked, answers_of, untold_of
 from maesil.tasks.probe.probe import probe
 from maesil.tasks.probe.ridge import ridge_probe
 from maesil.tasks.probe.samples import Samples, Targets, samples_of
@@ -64,6 +64,8 @@ def test_command__every_question_at_every_depth(
     assert "tested on 1 scan of the split 'test'" in shown.out
     assert "The checkpoint does not record its training patients." in shown.out
     again = probe(encoder, store, tmp_path / "again", starts=1)
+    reasons = {id(one.untold) for one in again.answers}
+    assert len(reasons) == len(questions) * 2, "found once for a question and a start, not at every depth"
     assert again.table.strip() == shown.out.strip(), "random starts and patches are drawn from fixed seeds"
     grouped = probe(encoder, store, tmp_path / "grouped", starts=1, groups=(2, 2))
     assert "Tokens were encoded in 2 x 2 groups" in grouped.table
@@ -102,21 +104,25 @@ def _samples(score: list[float], truth: list[bool], patients: str) -> Samples:
     return Samples(torch.tensor(score)[None, :, None], np.array(truth, dtype=np.float64)[:, None], tuple(patients))
 
 
-def test_answer_of__what_the_features_tell() -> None:
+def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samples) -> Answer:
+    return next(answers_of(asked, names, known, tested, (0,), "pre-trained"))
+
+
+def test_answers_of__what_the_features_tell() -> None:
     known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkklllloooommmmnnnn")
     told = _samples([0.0, 3.0, 1.0, 2.0], [False, True, False, True], "aabb")
     asked = Asked("organ", "superpatch", "linear")
-    assert answer_of(asked, ("x",), known, told, 0, "pre-trained").auroc == 1.0
+    assert answer_of(asked, ("x",), known, told).auroc == 1.0
     turned = _samples([0.0, 3.0, 1.0, 2.0], [True, False, True, False], "aabb")
-    assert answer_of(asked, ("x",), known, turned, 0, "pre-trained").auroc == 0.0
-    assert answer_of(replace(asked, probe="knn"), ("x",), known, told, 0, "pre-trained").auroc == 1.0
+    assert answer_of(asked, ("x",), known, turned).auroc == 0.0
+    assert answer_of(replace(asked, probe="knn"), ("x",), known, told).auroc == 1.0
 
 
-def test_answer_of__patches_are_ranked_within_a_patient() -> None:
+def test_answers_of__patches_are_ranked_within_a_patient() -> None:
     known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkklllloooommmmnnnn")
     told = _samples([0.0, 1.0, 2.0, 3.0], [False, True, False, True], "aabb")
-    patch = answer_of(Asked("organ", "patch", "linear"), ("x",), known, told, 0, "pre-trained")
-    superpatch = answer_of(Asked("organ", "superpatch", "linear"), ("x",), known, told, 0, "pre-trained")
+    patch = answer_of(Asked("organ", "patch", "linear"), ("x",), known, told)
+    superpatch = answer_of(Asked("organ", "superpatch", "linear"), ("x",), known, told)
     assert (patch.auroc, superpatch.auroc) == (1.0, 0.75)
 
 
@@ -135,7 +141,7 @@ def test_ridge_probe__each_encoder_gets_the_penalty_that_suits_it() -> None:
 
 
 @pytest.mark.parametrize("kind", ["linear", "knn"])
-def test_answer_of__scans_without_a_mark_of_the_target_tell_nothing(kind: Literal["linear", "knn"]) -> None:
+def test_answers_of__scans_without_a_mark_of_the_target_tell_nothing(kind: Literal["linear", "knn"]) -> None:
     """Two targets; the second is unmarked in half of the patients, where it would be taught as absent."""
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(1, 400, 6, generator=generator)
@@ -148,7 +154,7 @@ def test_answer_of__scans_without_a_mark_of_the_target_tell_nothing(kind: Litera
 
     def answer(taught: np.ndarray, rows: slice, tests: Samples = tested) -> dict[str, float]:
         known = Samples(vectors[:, rows], taught[rows], patients[rows])
-        return answer_of(asked, ("a", "b"), known, tests, 0, "pre-trained").each
+        return answer_of(asked, ("a", "b"), known, tests).each
 
     given = answer(unmarked, slice(200))
     assert given["a"] == answer(whole, slice(200))["a"]
@@ -187,7 +193,7 @@ def test_untold_of__says_why_a_target_has_no_auroc() -> None:
 
 
 @pytest.mark.parametrize("probe_kind", ["linear", "knn"])
-def test_answer_of__a_target_of_one_kind_in_training_does_not_move_the_mean(
+def test_answers_of__a_target_of_one_kind_in_training_does_not_move_the_mean(
     probe_kind: Literal["linear", "knn"],
 ) -> None:
     known, tested = (
@@ -196,20 +202,20 @@ def test_answer_of__a_target_of_one_kind_in_training_does_not_move_the_mean(
     always = np.ones((len(known.truth), 1))
     both = replace(known, truth=np.concatenate([known.truth, always], axis=1))
     asked = replace(tested, truth=np.concatenate([tested.truth, tested.truth], axis=1))
-    found = answer_of(Asked("organ", "superpatch", probe_kind), ("x", "always"), both, asked, 0, "pre-trained")
-    alone = answer_of(Asked("organ", "superpatch", probe_kind), ("x",), known, tested, 0, "pre-trained")
+    found = answer_of(Asked("organ", "superpatch", probe_kind), ("x", "always"), both, asked)
+    alone = answer_of(Asked("organ", "superpatch", probe_kind), ("x",), known, tested)
     assert np.isnan(found.each["always"])
     assert found.auroc == alone.auroc > 0.9
     np.testing.assert_array_equal(found.resampled, alone.resampled)
 
 
-def test_answer_of__one_patient_with_both_kinds_has_no_interval() -> None:
+def test_answers_of__one_patient_with_both_kinds_has_no_interval() -> None:
     known = _samples([0.0, 1.0, 2.0, 3.0] * 5, [False, False, True, True] * 5, "kkkklllloooommmmnnnn")
     tested = _samples([0.0, 3.0, 1.0, 2.0], [False, True, False, False], "aabb")
-    found = answer_of(Asked("organ", "patch", "linear"), ("x",), known, tested, 0, "pre-trained")
+    found = answer_of(Asked("organ", "patch", "linear"), ("x",), known, tested)
     assert (found.auroc, found.patients) == (1.0, 1)
     assert np.isnan(found.resampled).all()
-    both = answer_of(Asked("organ", "superpatch", "linear"), ("x",), known, tested, 0, "pre-trained")
+    both = answer_of(Asked("organ", "superpatch", "linear"), ("x",), known, tested)
     assert both.patients == 2
 
 
@@ -248,15 +254,22 @@ def test_probe__uses_scans_with_some_of_the_organs_marked(store: Path, encoder: 
     assert [one.each["dark"] for one in whole.answers] != [one.each["dark"] for one in some.answers]
 
 
-def test_probe__names_the_classes_that_no_scan_of_a_split_marks(
-    store: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    trained, *_ = regions_of(ScanStore(store), DataConfig(), TINY_MODEL.superpatch, "train")
-    found = Classes(("dark",)), (trained.entry.scan_id,)
-    monkeypatch.setattr("maesil.tasks.probe.probe.annotated", lambda *_, **__: found)
+def test_probe__names_the_classes_that_no_scan_of_a_split_marks(store: Path, encoder: Path, tmp_path: Path) -> None:
+    """The labels of the test scans have no voxel of one class, which counts as unmarked there."""
+    scans, few, names = tmp_path / "scans", tmp_path / "few", store.parent / "names.json"
+    shutil.copytree(store.parent / "scans", scans)
+    config = PrepareConfig(spacing_mm=2.0, salt="test", labels=True, label_names=names, missing_labels="unmarked")
+    places = prepare([scans], few, config, workers=0).places
+    for region in regions_of(ScanStore(few), DataConfig(padded_crops=False), TINY_MODEL.superpatch, "test"):
+        path = Path(places[region.entry.scan_id].replace(".nii.gz", "_labels.nii.gz"))
+        image = nibabel.load(path)
+        marked = np.asarray(image.dataobj)
+        nibabel.save(nibabel.Nifti1Image(np.where(marked == 2, 0, marked).astype(np.uint8), image.affine), path)
+    prepare([scans], few, config, workers=0)
     with pytest.raises(StoreError, match="no scan that marks dark is in the split 'test'") as told:
-        probe(encoder, store, tmp_path / "out", classes=("dark",))
+        probe(encoder, few, tmp_path / "out", classes=("dark",))
     assert "--split" in str(told.value.fix)
+    assert "dark" in {name for entry in ScanStore(few).entries for name in entry.labels or ()}, "in training scans"
 
 
 def test_probe__advises_more_patients_if_one_split_has_none(store: Path, encoder: Path, tmp_path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -75,17 +75,33 @@ def questions(targets: Targets) -> Iterator[tuple[Asked, tuple[str, ...], Callab
         yield Asked("dataset", "superpatch", "knn"), targets.datasets, lambda scans: scans.regions
 
 
-def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samples, depth: int, start: str) -> Answer:
-    """Trains the probe on the training samples' features of one depth, and scores it on the test samples.
+def answers_of(
+    asked: Asked, names: tuple[str, ...], known: Samples, tested: Samples, depths: Iterable[int], start: str
+) -> Iterator[Answer]:
+    """Trains a probe on the training samples' features of each depth, and scores it on the test samples.
 
     Args:
         asked: The question.
         names: Names of the targets.
         known: Training samples.
         tested: Test samples.
-        depth: Number of blocks before the features.
+        depths: Numbers of blocks before the features.
         start: Name of the start.
     """
+    untold = untold_of(asked, names, known, tested)  # it needs no features: the same at every depth
+    return (_answer(asked, names, known, tested, depth, start, untold) for depth in depths)
+
+
+def _answer(
+    asked: Asked,
+    names: tuple[str, ...],
+    known: Samples,
+    tested: Samples,
+    depth: int,
+    start: str,
+    untold: Mapping[str, str],
+) -> Answer:
+    """The answer of one depth; the other arguments are those of `answers_of`."""
     scores, penalty = _scores(asked, known, tested, depth)
     # A probe that was taught one kind scores all samples alike: 0.5 would be no finding, and would move the mean.
     scores[:, [bool(_one_kind(taught, asked.unit)) for taught in known.truth.T]] = math.nan
@@ -103,8 +119,9 @@ def answer_of(asked: Asked, names: tuple[str, ...], known: Samples, tested: Samp
         patients = int(told.sum())
     if patients == 1:  # the same in every resample, which says nothing
         resampled = np.full_like(resampled, math.nan)
-    levels, untold = dict(zip(names, each, strict=True)), untold_of(asked, names, known, tested)
-    return Answer(asked, depth, start, levels, _mean(each), resampled, penalty, untold, patients)
+    return Answer(
+        asked, depth, start, dict(zip(names, each, strict=True)), _mean(each), resampled, penalty, untold, patients
+    )
 
 
 def untold_of(asked: Asked, names: Sequence[str], known: Samples, tested: Samples) -> dict[str, str]:

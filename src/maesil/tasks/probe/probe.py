@@ -30,7 +30,7 @@ from maesil.sampling.regions import regions_of
 from maesil.seen import seen_note
 from maesil.shapes import Shape3
 from maesil.store.scanstore import ScanStore
-from maesil.tasks.probe.answers import PRETRAINED, Answer, answer_of, questions
+from maesil.tasks.probe.answers import PRETRAINED, Answer, answers_of, questions
 from maesil.tasks.probe.samples import Parts, Targets, samples_of
 from maesil.tasks.probe.tables import ends_of, probe_sheet
 
@@ -181,9 +181,7 @@ def _answers(
         samples_of(backbone, store, part, targets, groups=groups, pool=pool, progress=progress) for part in parts
     )
     for asked, names, pick in questions(targets):
-        known, tested = pick(train), pick(test)
-        for depth in range(backbone.depth + 1):
-            yield answer_of(asked, names, known, tested, depth, start)
+        yield from answers_of(asked, names, pick(train), pick(test), range(backbone.depth + 1), start)
 
 
 def _rows(answers: Sequence[Answer]) -> Iterator[dict[str, object]]:
