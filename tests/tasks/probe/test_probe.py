@@ -219,6 +219,31 @@ def test_answers_of__one_patient_with_both_kinds_has_no_interval() -> None:
     assert both.patients == 2
 
 
+def test_answer_of__the_interval_of_patches_is_that_of_their_mean() -> None:
+    """Of eight patients, one has patches with and without the second organ, which is hard to tell."""
+    random = np.random.default_rng(0)
+    patients, truth = np.repeat(np.arange(8).astype(str), 20), random.integers(2, size=(160, 2)).astype(np.float64)
+    easy, hard = truth[:, 0], random.normal(size=160)
+    known = Samples(torch.tensor(np.stack([easy, hard], axis=1))[None].float(), truth, tuple(patients))
+    tested = replace(known, truth=np.where((patients > "0")[:, None] & [False, True], np.nan, truth))
+    asked = Asked("organ", "patch", "linear")
+    found = answer_of(asked, ("easy", "hard"), known, tested, 0, "pre-trained")
+    assert found.auroc == pytest.approx((1 + found.each["hard"]) / 2)
+    assert found.patients == 8
+    with_it = np.isclose(found.resampled, found.auroc)
+    np.testing.assert_allclose(found.resampled[~with_it], 1.0)
+    assert with_it.mean() == pytest.approx(1 - (7 / 8) ** 8, abs=0.03), "in these resamples, the patient is drawn"
+
+
+@pytest.mark.parametrize("unit", ["superpatch", "patch"])
+def test_answer_of__nothing_known_is_no_warning(unit: Literal["superpatch", "patch"]) -> None:
+    known = _samples([0.0, 1.0, 2.0, 3.0], [True, True, True, True], "aabb")
+    found = answer_of(Asked("organ", unit, "linear"), ("x",), known, known, 0, "pre-trained")
+    assert np.isnan(found.auroc)
+    assert np.isnan(found.resampled).all()
+    assert found.patients == 0
+
+
 def test_probe__says_what_is_missing_with_one_patient(store: Path, encoder: Path, tmp_path: Path) -> None:
     """Of three patients, one trains, one validates and one is tested."""
     few = tmp_path / "few"

@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from maesil.evaluation.intervals import resampled_means, resampled_statistics
+from maesil.evaluation.intervals import RESAMPLES, resampled_statistics
 from maesil.metrics.classification import each_auroc, mean_auroc
 from maesil.tasks.classification.network import nearest_neighbours
 from maesil.tasks.probe.ridge import ridge_probe
@@ -105,18 +105,8 @@ def _answer(
     scores, penalty = _scores(asked, known, tested, depth)
     # A probe that was taught one kind scores all samples alike: 0.5 would be no finding, and would move the mean.
     scores[:, [bool(_one_kind(taught, asked.unit)) for taught in known.truth.T]] = math.nan
-    whose = np.array(tested.patients)
-    if asked.unit == "superpatch":  # a patient has too few for an AUROC of its own
-        each = each_auroc(scores, tested.truth)
-        resampled = resampled_statistics(lambda rows: mean_auroc(scores[rows], tested.truth[rows]), tested.patients)
-        patients = len(set(whose[np.isfinite(tested.truth[:, np.isfinite(each)]).any(axis=1)]))
-    else:
-        by_patient = _by_patient(scores, tested)
-        each = [_mean(column) for column in by_patient.T]
-        values = np.array([_mean(row) for row in by_patient])
-        told = np.isfinite(values)
-        resampled = resampled_means(values[told], np.array(list(dict.fromkeys(tested.patients)))[told])
-        patients = int(told.sum())
+    # A patient has too few superpatches for an AUROC of its own.
+    each, resampled, patients = (_of_all if asked.unit == "superpatch" else _of_each_patient)(scores, tested)
     if patients == 1:  # the same in every resample, which says nothing
         resampled = np.full_like(resampled, math.nan)
     return Answer(
@@ -173,12 +163,40 @@ def _votes(
     return nearest_neighbours(features[torch.from_numpy(told)], numbers, 2, others)[:, 1]
 
 
+def _of_all(scores: Float[np.ndarray, "n k"], tested: Samples) -> tuple[list[float], Float[np.ndarray, " r"], int]:
+    """AUROC of each target over all samples, its mean in resamples of patients, and the number of patients."""
+    each = each_auroc(scores, tested.truth)
+    resampled = resampled_statistics(lambda rows: mean_auroc(scores[rows], tested.truth[rows]), tested.patients)
+    told = np.isfinite(tested.truth[:, np.isfinite(each)]).any(axis=1)
+    return each, resampled, len(set(np.array(tested.patients)[told]))
+
+
+def _of_each_patient(
+    scores: Float[np.ndarray, "n k"], tested: Samples
+) -> tuple[list[float], Float[np.ndarray, " r"], int]:
+    """AUROC of each target, its mean over patients; the mean of all in resamples of patients; number of patients."""
+    by_patient = _by_patient(scores, tested)
+    each, told = _column_means(by_patient).tolist(), np.isfinite(by_patient).any(axis=1)
+    if not told.any():
+        return each, np.full(RESAMPLES, math.nan), 0
+    known, patients = by_patient[told], np.array(list(dict.fromkeys(tested.patients)))[told]
+    return each, resampled_statistics(lambda rows: _mean(_column_means(known[rows])), patients), len(patients)
+
+
 def _by_patient(scores: Float[np.ndarray, "n k"], tested: Samples) -> Float[np.ndarray, "patients k"]:
-    """AUROC of each target over the samples of each patient."""
-    whose = np.array(tested.patients)
-    return np.array(
-        [each_auroc(scores[whose == name], tested.truth[whose == name]) for name in dict.fromkeys(tested.patients)]
-    )
+    """AUROC of each target over the samples of each patient, in the order in which these occur."""
+    rows: dict[str, list[int]] = {}
+    for row, name in enumerate(tested.patients):
+        rows.setdefault(name, []).append(row)
+    return np.array([each_auroc(scores[own], tested.truth[own]) for own in rows.values()])
+
+
+def _column_means(values: Float[np.ndarray, "p k"]) -> Float[np.ndarray, " k"]:
+    """Mean of each column, without NaN; NaN if it has nothing else."""
+    told = np.isfinite(values)
+    sums, counts = np.where(told, values, 0).sum(axis=0), told.sum(axis=0)
+    means: Float[np.ndarray, " k"] = np.where(counts, sums / np.maximum(counts, 1), math.nan)
+    return means
 
 
 def _mean(values: Sequence[float] | Float[np.ndarray, " n"]) -> float:
