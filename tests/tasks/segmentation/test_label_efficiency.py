@@ -16,7 +16,7 @@ from backbones import small_backbone, small_card
 from conftest import TINY_MODEL
 from labelled import labelled_store
 from maesil.cli import main
-from maesil.errors import ConfigError, TrainingError
+from maesil.errors import ConfigError, OutputError, TrainingError
 from maesil.export.targets import export
 from maesil.metrics.segmentation import segmentation_scores
 from maesil.runs.pretrain import Outcome
@@ -278,6 +278,20 @@ def test_amounts__given_twice_count_once(stub: Stub, tmp_path: Path) -> None:
     found, _ = compare_transfer(experiment(tmp_path), [Amount(scans=1), Amount(scans=1)], 2, tmp_path / "out")
     assert [trial.name for trial in found.trials] == list(dict.fromkeys(trial.name for trial in found.trials))
     assert len(stub.trained) == 4
+
+
+def test_rates__a_full_disk_ends_the_search(stub: Stub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says nothing about a rate: the one that was tried before it would be chosen."""
+
+    def full(run: Path, *rest: object) -> dict[str, float]:
+        if run.name == "pre-trained-0.1":
+            raise OutputError("the file cannot be written: No space left on device", where=run)
+        return stub.validate(run, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(rates, "validation_dice", full)
+    with pytest.raises(OutputError, match="No space left"):
+        compare_transfer(experiment(tmp_path), [Amount(scans=1)], 1, tmp_path / "out", rates=(0.01, 0.1))
+    assert len(stub.trained) == 2
 
 
 def test_rates__none_that_trains(stub: Stub, tmp_path: Path) -> None:

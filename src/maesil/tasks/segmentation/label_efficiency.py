@@ -78,6 +78,7 @@ def compare_transfer(
             the pre-training's, or the folder contains another experiment.
         StoreError: The store has no labels, or no labelled scan to train or to test on.
         TrainingError: A start fails at every rate.
+        OutputError: A file cannot be written.
     """
     out, config = Path(out), replace(config, init=absolute_source(config.init))
     if config.init == NONE:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from rich.console import Console
 
-from maesil.errors import ConfigError, MaesilError, TrainingError
+from maesil.errors import ConfigError, MaesilError, OutputError, TrainingError
 from maesil.evaluation.runner import held_out
 from maesil.files import write_json
 from maesil.progress import Progress, scan_bar
@@ -101,6 +101,7 @@ def choose_rates(
 
     Raises:
         TrainingError: A start fails at every rate.
+        OutputError: A file cannot be written.
     """
     attempts = []
     for start, arm in arms.items():
@@ -160,6 +161,8 @@ def _attempt(config: FinetuneConfig, arm: Arm, folder: Path, console: Console | 
                 raise KeyboardInterrupt
             with scan_bar(console or Console(quiet=True), "scoring") as shown:
                 write_json(kept, validation_dice(run, store, shown))
+    except OutputError:
+        raise  # it is no fault of the rate, and the next trainings would fail, too
     except MaesilError as error:
         return Attempt(arm.start, arm.peak_lr, failed=" ".join(str(error).split()))
     dice = mean_of(list(json.loads(kept.read_text(encoding="utf-8")).values()))
