@@ -12,6 +12,7 @@ from maesil import pipeline
 from maesil.cli import main
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
+from maesil.encoder.start import flags_of
 from maesil.errors import NoStoreError
 from maesil.store.prepare import PrepareConfig, prepare
 
@@ -39,3 +40,11 @@ def test_embed__of_scans_names_the_voxels_to_prepare(tmp_path: Path, capsys: pyt
     assert str(raised.value.fix).endswith("`maesil prepare SCANS --out STORE --spacing-mm 2`")
     assert main(["embed", "demo-2mm", str(tmp_path), "--out", str(tmp_path / "table.csv")]) == 2
     assert "maesil prepare SCANS --out STORE --spacing-mm 2`" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("spacing_mm", "told"), [(2.0, "2"), (0.9765625, "0.9765625"), (0.1, "0.1"), (1 / 3, str(1 / 3))]
+)
+def test_flags_of__gives_the_very_spacing(spacing_mm: float, told: str) -> None:
+    """A store of a rounded one would be refused as the first was."""
+    assert flags_of({"policy": "spacing", "spacing_mm": spacing_mm}) == f"--spacing-mm {told}"

@@ -100,7 +100,7 @@ def require_same_voxels(card: Transfer, store: ScanStore) -> None:
 def flags_of(voxels: Mapping[str, Any]) -> str:
     """The flags of `maesil prepare` for a store's voxels, from `Transfer.voxels`."""
     if voxels["policy"] == "spacing":
-        return f"--spacing-mm {voxels['spacing_mm']:g}"
+        return f"--spacing-mm {str(voxels['spacing_mm']).removesuffix('.0')}"  # every digit: the sizes must be equal
     return f"--policy cube --cube {voxels['cube']}" if voxels["policy"] == "cube" else f"--policy {voxels['policy']}"
 
 
