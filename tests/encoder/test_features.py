@@ -55,6 +55,13 @@ def test_write_features__replaces_an_earlier_table_and_no_other_file(ending: str
     assert path.read_bytes() == before
 
 
+def test_read_features__of_a_column_without_a_name(tmp_path: Path) -> None:
+    path = tmp_path / "features.npz"
+    np.savez(path, **{"": np.ones(1), "f0000": np.ones(1)})
+    with pytest.raises(ConfigError, match="not a table of features"):
+        read_features(path)
+
+
 def test_read_features__of_a_table_without_the_newer_columns(tmp_path: Path) -> None:
     path = tmp_path / "features.csv"
     texts, numbers = {name: ["a"] for name in TEXTS}, {name: np.ones(1) for name in NUMBERS}

@@ -175,7 +175,7 @@ def read_features(path: Path) -> Features:
     require_features(path)
     try:
         columns = _read_columns(path)
-        names = sorted(name for name in columns if name[0] == "f" and name[1:].isdigit())
+        names = sorted(name for name in columns if name.startswith("f") and name[1:].isdigit())
         vectors = columns["vectors"] if "vectors" in columns else np.stack([columns[name] for name in names], axis=1)
         if not vectors.size or {len(columns[name]) for name in columns} != {len(vectors)}:
             raise ValueError("it has no vectors, or not one of every row")
