@@ -41,3 +41,18 @@ def labelled_store(folder: Path, scale: float = 1.0) -> Path:
     config = PrepareConfig(spacing_mm=2.0, salt="test", labels=True, label_names=names)
     assert len(prepare([scans], folder / "store", config, workers=0).prepared) == 4
     return folder / "store"
+
+
+def counted_names(count: int) -> tuple[list[str], list[str]]:
+    """Names of scans that are in no store, and a list that gets one of them whenever it is compared."""
+    compared = list[str]()
+
+    class Name(str):
+        __slots__ = ()
+        __hash__ = str.__hash__
+
+        def __eq__(self, other: object) -> bool:
+            compared.append(self)
+            return str.__eq__(self, other)
+
+    return [Name(number) for number in range(count)], compared

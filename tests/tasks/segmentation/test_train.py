@@ -20,11 +20,11 @@ from rich.console import Console
 
 from backbones import small_backbone, small_card
 from conftest import TINY_MODEL
-from labelled import CENTRES, labelled_store, with_inclusion
+from labelled import CENTRES, counted_names, labelled_store, with_inclusion
 from maesil import pipeline
 from maesil.cli import main
 from maesil.ct.write import is_marked
-from maesil.errors import CheckpointError, ConfigError, StoreError
+from maesil.errors import CheckpointError, ConfigError, EmptySplitError, StoreError
 from maesil.export.targets import export
 from maesil.models.transformer import Block
 from maesil.sampling.config import DataConfig, HoldoutConfig
@@ -421,6 +421,14 @@ def test_divide__says_which_class_the_scans_of_a_split_lack(config: FinetuneConf
         divide(store, scans, config, (32, 32, 32))
 
 
+def test_divide__says_how_many_more_classes_are_missing(config: FinetuneConfig) -> None:
+    """Apart from how many more scans lack one of them."""
+    store, names = ScanStore(config.data.only_store("")), tuple(f"organ_{number}" for number in range(7))
+    config = replace(config, labels=LabelsConfig(classes=names))
+    with pytest.raises(StoreError, match=r"organ_4 is missing in scans-a, scans-b; 2 more classes are missing, too\)"):
+        divide(store, [], config, (32, 32, 32))
+
+
 def test_finetune__names_the_classes_and_those_that_are_left_out(config: FinetuneConfig, tmp_path: Path) -> None:
     data = replace(config.data, store=partly_marked(tmp_path, "unmarked"))
     config = replace(config, data=data, train=replace(config.train, steps=1))
@@ -485,6 +493,46 @@ def test_divide__folds_by_patient(config: FinetuneConfig) -> None:
         )
     with pytest.raises(StoreError, match="no labelled scan is in the split 'test'"):
         divide(store, ["scans-a"], config, MODEL.superpatch)
+
+
+@pytest.mark.parametrize(
+    ("by", "edge", "reason"),
+    [
+        ("superpatch", 96, "too few superpatches to hold any out"),
+        ("patient", 256, "its scans are smaller than a superpatch"),
+    ],
+)
+def test_divide__says_why_no_scan_has_a_superpatch(
+    by: Literal["patient", "superpatch"], edge: int, reason: str, config: FinetuneConfig
+) -> None:
+    """Not that no scan is in the split: other patients there would change nothing."""
+    store = ScanStore(config.data.only_store(""))
+    holdout = replace(config.data.holdout, by=by)
+    config = replace(config, data=replace(config.data, holdout=holdout))
+    with pytest.raises(EmptySplitError) as told:
+        divide(store, [entry.scan_id for entry in store.entries], config, (edge, edge, edge))
+    assert reason in str(told.value.fix)
+
+
+@pytest.mark.parametrize("patient", ["a", "c"], ids=["trained", "validated"])
+def test_divide__a_damaged_scan_is_told(patient: str, config: FinetuneConfig, tmp_path: Path) -> None:
+    """It was said that no labelled scan is there; of a validation patient, nothing was said."""
+    shutil.copytree(config.data.only_store(""), tmp_path / "store")
+    for path in (tmp_path / "store" / "scans" / f"scans-{patient}" / "occupancy" / "c").rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    store = ScanStore(tmp_path / "store")
+    with pytest.raises(StoreError, match=f"'scans-{patient}'"):
+        divide(store, [entry.scan_id for entry in store.entries], config, MODEL.superpatch)
+
+
+def test_divide__compares_scans_a_few_times_however_many_are_labelled(config: FinetuneConfig) -> None:
+    """A name for each of 1,000 scans that the store has no superpatch of; each comparison is counted."""
+    names, compared = counted_names(1000)
+    store = ScanStore(config.data.only_store(""))
+    scans = [*names, *(entry.scan_id for entry in store.entries)]
+    assert len(divide(store, scans, config, MODEL.superpatch).train) == 2
+    assert len(compared) < 1000
 
 
 def test_limited__smaller_sets_lie_in_larger_ones(config: FinetuneConfig) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from maesil.counts import count_of, some_of
 from maesil.datasets.splits import SplitConfig, rank_of
-from maesil.errors import ConfigError, StoreError
+from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.sampling.config import DataConfig
+from maesil.sampling.holdout import scan_splits
 from maesil.sampling.labelled import Classes, labelled_entries, scans_marking
 from maesil.sampling.regions import Region, regions_of
 from maesil.shapes import Shape3
@@ -22,6 +23,8 @@ ONE_PATIENT = "with one labelled patient, hold out superpatches: --data.holdout.
 FIX_TRAINING = "leave out of --labels.classes what is missing"
 FIX_SCORING = "the run has these classes: score it on a store that marks them in scans to test"
 """What to do where a class is not marked: before a training, and after it."""
+MOST_CLASSES = 5
+"""Number of missing classes that an error tells with their scans."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ def divide(store: ScanStore, scans: Sequence[str], config: FinetuneConfig, super
     """Splits the labelled scans by patient or by superpatch, as configured, or into folds by patient.
 
     Raises:
-        StoreError: No labelled scan is left to train or to test on.
+        StoreError: No labelled scan is left to train or to test on, or a scan cannot be read.
+        EmptySplitError: No scan of a split has a superpatch to train or to test on.
         ConfigError: There are fewer patients than folds.
     """
     data = folded(store, scans, config)
@@ -66,7 +70,7 @@ def regions_to_test(
         superpatch: Shape of a superpatch in voxels.
 
     Raises:
-        StoreError: No labelled scan is left to test on, or none is annotated for the run's classes.
+        StoreError: No labelled scan is left to test on, none is annotated for the run's classes, or one cannot be read.
         ConfigError: There are fewer patients than folds.
     """
     with_labels = labelled_entries(store)
@@ -142,6 +146,8 @@ def _required(
     lacking = [region.entry for region in _labelled(store, with_labels, data, superpatch, split)]
     if lacking and labels.classes:
         raise _unmarked(store, lacking, "training" if split == "train" else split, labels, fix)
+    if data.holdout.by == "superpatch" or split in scan_splits(store, data.holdout).values():
+        regions_of(store, data, superpatch, split)  # if its scans have no superpatch, other patients mend nothing
     raise StoreError(
         f"no labelled scan is in the split '{split}'",
         where=store.path,
@@ -155,7 +161,9 @@ def _unmarked(store: ScanStore, entries: Sequence[ScanEntry], which: str, labels
         name: [entry.scan_id for entry in entries if name not in (entry.labels or ())] for name in labels.classes
     }
     lacks = [f"{name} is missing in {some_of(scans, 5)}" for name, scans in missing.items() if scans]
-    listed = some_of(lacks, 5, separator="; ")
+    left = len(lacks) - MOST_CLASSES
+    more = f"; {count_of(left, 'more class is', 'more classes are')} missing, too" if left > 0 else ""
+    listed = "; ".join(lacks[:MOST_CLASSES]) + more
     some = ", or fine-tune with --labels.partial, which also uses scans that mark some of the classes"
     return StoreError(
         f"no {which} scan marks {'any' if labels.partial else 'all'} of: {some_of(labels.classes)} ({listed})",
@@ -169,6 +177,7 @@ def _labelled(
 ) -> tuple[Region, ...]:
     try:
         regions = regions_of(store, data, superpatch, split)
-    except StoreError:
+    except EmptySplitError:
         return ()
-    return tuple(region for region in regions if region.entry.scan_id in scans)
+    among = frozenset(scans)  # there may be very many
+    return tuple(region for region in regions if region.entry.scan_id in among)
