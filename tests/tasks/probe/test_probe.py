@@ -16,7 +16,7 @@ import torch
 
 from backbones import small_backbone, small_card
 from conftest import TINY_MODEL
-from labelled import labelled_store
+from labelled import counted_names, labelled_store
 from maesil.cli import main
 from maesil.datasets.splits import SplitConfig
 from maesil.datasets.unify import unify
@@ -322,8 +322,19 @@ def test_probe__advises_other_splits_if_those_of_the_scans_leave_one_empty(
         probe(encoder, tmp_path / "store", tmp_path / "out")
     assert told.value.fix == (
         "assign patients to it, and prepare the scans again: maesil datasets SCANS --splits.overrides PATIENT test "
-        "--out LIST.json, then maesil prepare LIST.json --out STORE"
+        "--out LIST.json, then maesil prepare LIST.json --labels --out STORE --spacing-mm 2"
     )
+
+
+def test_probe__compares_scans_a_few_times_however_many_are_labelled(
+    store: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A name for each of 1,000 scans that the store has no superpatch of; each comparison is counted."""
+    names, compared = counted_names(1000)
+    scans = (*names, *(entry.scan_id for entry in ScanStore(store).entries))
+    monkeypatch.setattr("maesil.tasks.probe.probe.annotated", lambda *_, **__: (Classes(("dark",)), scans))
+    assert probe(encoder, store, tmp_path / "out", starts=1).answers
+    assert len(compared) < 1000
 
 
 def test_probe__refuses_what_it_cannot_answer(store: Path, encoder: Path, tmp_path: Path) -> None:

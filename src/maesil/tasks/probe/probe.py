@@ -13,7 +13,7 @@ import torch
 from maesil.catalog import NONE
 from maesil.counts import some_of
 from maesil.encoder.pool import Pool
-from maesil.encoder.start import starting_point
+from maesil.encoder.start import flags_of, starting_point
 from maesil.encoder.tokens import TOGETHER
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.evaluation.sheet import sheet_to_csv, sheet_to_markdown
@@ -121,10 +121,10 @@ def _asked_of(store: ScanStore, classes: Sequence[str], split: str, superpatch: 
     organs, scans = Classes(()), everything
     if labelled or classes:
         organs, scans = annotated(store, classes, partial=bool(classes))
-    data = DataConfig(padded_crops=False)
+    data, among = DataConfig(padded_crops=False), frozenset(scans)
     try:
         train, test = (
-            tuple(region.entry for region in regions_of(store, data, superpatch, name) if region.entry.scan_id in scans)
+            tuple(region.entry for region in regions_of(store, data, superpatch, name) if region.entry.scan_id in among)
             for name in ("train", split)
         )
     except EmptySplitError as error:
@@ -155,9 +155,11 @@ def _with_own_advice(error: EmptySplitError, store: ScanStore, split: str) -> Em
         return error
     patients = len({entry.patient for entry in store.entries})
     if patients > 2:
+        labels = " --labels" if any(entry.labels is not None for entry in store.entries) else ""
         fix = (
             f"assign patients to it, and prepare the scans again: maesil datasets SCANS --splits.overrides PATIENT "
-            f"{empty} --out LIST.json, then maesil prepare LIST.json --out STORE"
+            f"{empty} --out LIST.json, then maesil prepare LIST.json{labels} --out STORE "
+            f"{flags_of(store.manifest['settings'])}"
         )
     else:
         other = "; or give --split test" if patients == 2 and split == "val" else ""
