@@ -10,6 +10,7 @@ import pytest
 
 from layout_trees import btcv, lidc, nifti, totalsegmentator
 from maesil import pipeline
+from maesil.cli import main
 from maesil.ct.geometry import Geometry
 from maesil.ct.volume import Volume
 from maesil.ct.write import write_nifti
@@ -45,6 +46,17 @@ def test_unify__makes_table_1_from_the_files(roots: list[Path]) -> None:
     assert rows_of(unified.collections, unified.patients)[-1][:5] == ("all", "", "", "8", "7")
     assert [row.classes for row in rows.values()] == [13, 0, 1]
     assert all(len(cells) == len(HEADER) for cells in rows_of(unified.collections, unified.patients))
+
+
+def test_command__its_next_step_names_labels_where_there_are_some(
+    roots: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "list.json"
+    main(["datasets", *map(str, roots), "--out", str(out)])
+    told = f"next: maesil prepare {out} --out STORE; with --labels, it stores the labels of 5 scans, too\n"
+    assert told in capsys.readouterr().err
+    main(["datasets", str(roots[1]), "--out", str(out)])
+    assert f"next: maesil prepare {out} --out STORE\n" in capsys.readouterr().err
 
 
 def test_unify__numbers_without_a_name_are_not_counted_as_a_class(tmp_path: Path) -> None:

@@ -107,7 +107,9 @@ def main(words: Sequence[str]) -> int:
         screen.print(DRAWN)
     if call.out is not None:
         listed = f"{count_of(len(unified.scans), 'scan')} listed: {call.out}"
-        screen.print(f"{listed}; next: maesil prepare {quoted(call.out)} --out STORE", markup=False)
+        labelled = sum(row.labelled for row in unified.collections)
+        labels = f"; with --labels, it stores the labels of {count_of(labelled, 'scan')}, too" if labelled else ""
+        screen.print(f"{listed}; next: maesil prepare {quoted(call.out)} --out STORE{labels}", markup=False)
     return 1 if unified.problems else 0
 
 
