@@ -41,7 +41,7 @@ class FeatureLevels(nn.Module):
 
     Raises:
         CheckpointError: There is no such encoder.
-        ConfigError: The encoder has another patch or width, or there are no so many maps.
+        ConfigError: The encoder has another patch or width, or there are fewer maps.
     """
 
     def __init__(self, encoder: str | Path, out_indices: int | None = None) -> None:

@@ -45,7 +45,7 @@ class Answer:
         asked: The question.
         depth: Number of blocks before the features; 0: the embedding.
         start: "pre-trained", or "random 0", "random 1" and so on.
-        each: AUROC of each target; NaN where the test patients have no case of either kind.
+        each: AUROC of each target; NaN for those in `untold`.
         auroc: Mean of `each`, without NaN.
         resampled: The same over resamples of whole patients, (r,).
         penalty: Penalty of the linear probe; None: the probe has none.
