@@ -31,6 +31,8 @@ def test_segmentation_sheet__intervals_are_over_patients() -> None:
 def test_mean_cell__one_patient_has_no_interval() -> None:
     assert mean_cell([0.25, 0.75], ["a", "a"], 2) == "0.50 ± 0.35"
     assert mean_cell([0.25, float("inf")], ["a", "b"], 2) == "0.25, ∞ in 1"
+    assert mean_cell([float("inf")] * 2, ["a", "b"], 2) == "∞ in 2", "missed everywhere is not the same as not scored"
+    assert mean_cell([float("nan")] * 2, ["a", "b"], 2) == "–"
     assert mean_cell([], [], 2) == "–"
 
 

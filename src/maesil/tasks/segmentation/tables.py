@@ -89,7 +89,9 @@ def mean_cell(values: Collection[float], patients: Collection[str], digits: int,
     low, high = patient_interval(finite["value"], finite["patient"])
     text = cell(finite["value"].mean(), finite["value"].std(), low, high, digits=digits, sign=sign)
     infinite = int(np.isinf(rows["value"]).sum())
-    return f"{text}, ∞ in {infinite}" if infinite and len(finite) else text
+    if not infinite:
+        return text
+    return f"{text}, ∞ in {infinite}" if len(finite) else f"∞ in {infinite}"
 
 
 def mean_of(values: Iterable[float]) -> float:
