@@ -96,14 +96,18 @@ def test_embed__a_dicom_folder(encoder: PretrainedEncoder, tmp_path: Path) -> No
     affine = np.array([[0, 0, -2.0, 0], [0, -2.0, 0, 0], [2.5, 0, 0, 0], [0, 0, 0, 1]])  # (k, j, i) to RAS
     np.testing.assert_array_equal(encoder.embed(tmp_path).vector, encoder.embed(body, affine=affine).vector)
     assert encoder.embed(tmp_path, series="3.4").vector.shape == (encoder.width,)
+    write_slice(tmp_path / "other.dcm", body[0], 0, {**uids, "SeriesInstanceUID": "1.2.3.5"})
+    with pytest.raises(ScanError, match=r"2 CT series[\s\S]*in Python: series="):
+        encoder.embed(tmp_path)
 
 
 def test_embed__a_series_that_is_refused_otherwise(encoder: PretrainedEncoder, tmp_path: Path) -> None:
     for index, plane in enumerate(blob(3, (40, 60, 72)).array):
         position = [0.0, 0.0, 2.5 * index + (index > 9)]
         write_slice(tmp_path / f"{index}.dcm", plane, index, {"ImagePositionPatient": position})
-    with pytest.raises(ScanError, match="unevenly spaced"):
+    with pytest.raises(ScanError, match="unevenly spaced") as refused:
         encoder.embed(tmp_path)
+    assert "in Python: options=maesil.ReadOptions(resample_uneven=True, slice_tolerance_mm=...)" in str(refused.value)
     with pytest.warns(GeometryWarning, match="they were resampled"):
         found = encoder.embed(tmp_path, options=maesil.ReadOptions(resample_uneven=True))
     assert found.vector.any()

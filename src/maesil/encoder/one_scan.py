@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -82,7 +82,13 @@ def embed_scan(
         ConfigError: The object is not a scan, an array has no affine, or `batch` is less than 1.
     """
     require_batch(batch)
-    volume = volume_of(scan, affine=affine, series=series, options=options)
+    try:
+        volume = volume_of(scan, affine=affine, series=series, options=options)
+    except ScanError as error:
+        argument = _argument(error.fix or "")
+        if argument is None:
+            raise
+        raise type(error)(error.what, where=error.where, fix=f"{error.fix}; in Python: {argument}") from error
     where = scan if isinstance(scan, str) or hasattr(scan, "__fspath__") else None
     if not accept_any_values:
         require_hounsfield(volume.array, where=where, anyway="pass accept_any_values=True")
@@ -95,6 +101,15 @@ def embed_scan(
         groups=groups,
         where=where,
     )
+
+
+def _argument(fix: str) -> str | None:
+    """The argument of `embed` that stands for the options of commands in an advice; None if it names none."""
+    named = [field for field in fields(ReadOptions) if f"--{field.name.replace('_', '-')}" in fix]
+    if named:
+        values = ", ".join(f"{field.name}={True if field.default is False else '...'}" for field in named)
+        return f"options=maesil.ReadOptions({values})"
+    return "series=..." if "--series" in fix else None
 
 
 def embed_volume(

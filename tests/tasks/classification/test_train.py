@@ -319,7 +319,7 @@ def test_embed__wrong_ending_and_wrong_voxels(
         ),
         ([("scans-p0", "a"), ("scans-p1", "a")], ("scan_id", "x"), "all cases are of the class 'a'"),
         ([("scans-p0", "a"), ("scans-p0", "b")], ("scan_id", "x"), "has two classes: a and b"),
-        ([("scans-p0", "a")], ("scan", "x"), "a column scan_id or patient"),
+        ([("scans-p0", "a")], ("scan", "x"), r"scan_id or patient[\s\S]*first line: scan_id for names"),
         ([("scans-p0", "a", "b")], ("scan_id", "x", "y"), r"--label x \| y"),
     ],
 )

@@ -92,7 +92,8 @@ def _rows(path: Path) -> tuple[list[dict[str, str]], list[str], str]:
         found = f"but the columns are: {', '.join(map(repr, columns))}" if columns else "but the file is empty"
         other = next((sign for sign in (";", "\t") if any(sign in name for name in columns)), None)
         separated = f"separate the columns by commas, not by {other!r}"
-        fix = separated if other else "give a CSV file with a header line"
+        renamed = "name one of them in the first line: scan_id for names of scans, patient for those of patients"
+        fix = separated if other else renamed
         raise ConfigError(f"the labels need a column scan_id or patient, {found}", where=path, fix=fix)
     if not rows:
         raise ConfigError("the labels have no rows", where=path, fix="add one with the class of each scan")
