@@ -14,7 +14,7 @@ from maesil import pipeline
 from maesil.cli import main
 from maesil.config import RunConfig
 from maesil.encoder.card import Transfer
-from maesil.errors import CheckpointError, DownloadError
+from maesil.errors import CheckpointError, ConfigError, DownloadError
 from maesil.export.targets import export
 from maesil.presets.baselines import baseline
 from maesil.runs.from_weights import initial_of
@@ -59,6 +59,12 @@ def test_load__is_one_line_and_light() -> None:
     assert callable(maesil.load)
     with pytest.raises(AttributeError, match="nothing"):
         _ = maesil.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("device", ["cuda:99", "gpu"])
+def test_load__a_device_that_is_not_here(device: str, exported: Path) -> None:
+    with pytest.raises(ConfigError, match=f"the device '{device}' cannot be used"):
+        maesil.load(exported, device=device)
 
 
 def test_load__truncated_weights(copied: Path) -> None:

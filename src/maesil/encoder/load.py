@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import torch
 from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -12,7 +13,7 @@ from safetensors.torch import load_file
 from maesil.encoder.card import WEIGHTS, Transfer
 from maesil.encoder.pretrained import PretrainedEncoder
 from maesil.encoder.source import HUB, local_folder
-from maesil.errors import CheckpointError, DownloadError
+from maesil.errors import CheckpointError, ConfigError, DownloadError
 from maesil.models.backbone import Backbone, backbone_of
 from maesil.models.mae import MaskedAutoencoder
 from maesil.models.transfer import transfer
@@ -37,8 +38,19 @@ def load(source: str | Path, *, checkpoint: Literal["last", "best"] = "last", de
         CheckpointError: The source does not exist or is damaged, or tensors' names or shapes differ; the message lists
             them.
         DownloadError: The hub cannot be reached, or has no such model.
+        ConfigError: The device is not here.
     """
+    _require_device(device)
     return PretrainedEncoder(*load_with_card(source, checkpoint=checkpoint)).eval().to(device)
+
+
+def _require_device(device: str) -> None:
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # torch asserts that it was built for CUDA
+        said = str(error).splitlines()[0]
+        fix = "maesil doctor shows the devices; device='cpu' always works"
+        raise ConfigError(f"the device '{device}' cannot be used: {said}", fix=fix) from error
 
 
 def load_with_card(source: str | Path, *, checkpoint: Literal["last", "best"] = "last") -> tuple[Backbone, Transfer]:
