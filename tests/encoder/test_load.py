@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from backbones import CONFIG, random_volume, small_backbone, small_card, with_pa
 from maesil import pipeline
 from maesil.cli import main
 from maesil.config import RunConfig
+from maesil.ct.doubts import ValuesWarning
 from maesil.encoder.card import Transfer
 from maesil.errors import CheckpointError, ConfigError, DownloadError
 from maesil.export.targets import export
@@ -65,6 +67,18 @@ def test_load__is_one_line_and_light() -> None:
 def test_load__a_device_that_is_not_here(device: str, exported: Path) -> None:
     with pytest.raises(ConfigError, match=f"the device '{device}' cannot be used"):
         maesil.load(exported, device=device)
+
+
+def test_load__hounsfield_units_are_told_once(exported: Path) -> None:
+    encoder = maesil.load(str(exported))
+    hu = torch.full((1, 1, 32, 32, 32), -1000.0)
+    with pytest.warns(ValuesWarning, match=r"-1000 to -1000, .* encoder\.from_hu\(hu\)"):
+        encoder(hu)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encoder.tokens(hu)
+        in_window = maesil.load(str(exported))
+        in_window.features(in_window.from_hu(hu) - 0.5, [1])  # augmentations leave the window a little
 
 
 def test_load__truncated_weights(copied: Path) -> None:

@@ -67,7 +67,11 @@ def check_scans(found: FoundScans, options: ReadOptions = STRICT) -> Iterator[Ch
 
 def unread(found: FoundScans) -> list[Problem]:
     """What was found and cannot be read, but may be a scan or belong to one."""
-    return [problem for problem in found.problems if problem.damaged or problem.may_be_scan]
+    return [problem for problem in found.problems if _is_unread(problem)]
+
+
+def _is_unread(problem: Problem) -> bool:
+    return problem.damaged or problem.may_be_scan
 
 
 def _checked(scan: Scan, options: ReadOptions) -> CheckedScan:
@@ -84,11 +88,12 @@ def _told(reason: str, fix: str | None) -> str:
 
 def not_checked(found: FoundScans) -> list[str]:
     """Lines on what was found and not checked: what is no CT, copies, maesil's own files, and files of labels."""
-    told = unread(found)
-    left = [f"left out {one.path or one.source}: {one.told}" for one in found.problems if one not in told]
+    others = [problem for problem in found.problems if not _is_unread(problem)]
+    left = [f"left out {one.path or one.source}: {one.told}" for one in others]
     left += [outputs_text(found.outputs)] if found.outputs else []
     left += [given_labels_text(found.given_labels)] if found.given_labels else []
-    lone = [path for path in found.taken_for_labels if path not in found.given_labels]
+    given = set(found.given_labels)
+    lone = [path for path in found.taken_for_labels if path not in given]
     left += [unclaimed_text(lone)] if lone else []
     return [*left, f"{count_of(found.labels, 'label file')} skipped"] if found.labels else left
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any, final
 
+import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from maesil.ct.doubts import ValuesWarning
 from maesil.ct.readers.options import STRICT, ReadOptions
 from maesil.encoder.card import Transfer
 from maesil.encoder.one_scan import Embedding, embed_scan
@@ -15,6 +18,9 @@ from maesil.encoder.tokens import TOGETHER
 from maesil.models.backbone import Backbone
 from maesil.models.mae import MAEConfig
 from maesil.shapes import Shape3
+
+FAR_OUT = 10.0
+"""Values so far from the window units [0, 1] are no augmentation of them, but Hounsfield units."""
 
 
 @final
@@ -33,6 +39,7 @@ class PretrainedEncoder(nn.Module):
         self.card = card
         self.encoder = backbone.encoder  # keeps the backbone's parameter names; the backbone itself is not a submodule
         self.__dict__["backbone"] = backbone
+        self._has_looked = False
 
     @property
     def backbone(self) -> Backbone:
@@ -114,16 +121,36 @@ class PretrainedEncoder(nn.Module):
         return self.backbone.from_hu(hu)
 
     def forward(self, volume: Float[Tensor, "b 1 d h w"]) -> Float[Tensor, "b e gd gh gw"]:
-        """The last feature map of a box in window units, as `Backbone.forward` gives it."""
+        """The last feature map of a box in window units, as `Backbone.forward` gives it.
+
+        Warns:
+            ValuesWarning: The first box is in Hounsfield units. Later ones are not looked at: a GPU would have to wait.
+        """
+        self._look_at(volume)
         feature_map: Tensor = self.backbone(volume)
         return feature_map
 
     def tokens(self, volume: Float[Tensor, "b 1 d h w"]) -> Float[Tensor, "b n e"]:
-        """The last tokens of a box, as `Backbone.tokens` gives them."""
+        """The last tokens of a box, as `Backbone.tokens` gives them; warns as `forward` does."""
+        self._look_at(volume)
         return self.backbone.tokens(volume)
 
     def features(
         self, volume: Float[Tensor, "b 1 d h w"], depths: Sequence[int]
     ) -> list[Float[Tensor, "b e gd gh gw"]]:
-        """Feature maps after chosen blocks, as `Backbone.features` gives them."""
+        """Feature maps after chosen blocks, as `Backbone.features` gives them; warns as `forward` does."""
+        self._look_at(volume)
         return self.backbone.features(volume, depths)
+
+    def _look_at(self, volume: Tensor) -> None:
+        if self._has_looked or torch.compiler.is_compiling() or volume.is_meta or not volume.numel():
+            return
+        self._has_looked = True
+        low, high = (float(end) for end in volume.detach().aminmax())
+        if max(-low, high) > FAR_OUT:
+            warnings.warn(
+                f"the values are {low:g} to {high:g}, and the encoder takes window units, [0, 1]; if they are HU, "
+                "convert them with encoder.from_hu(hu)",
+                ValuesWarning,
+                stacklevel=3,
+            )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from backbones import small_backbone
 from conftest import TINY_MODEL
@@ -23,6 +24,18 @@ def test_windows_of__is_what_segment_needs(model: Segmenter, shape: Shape3) -> N
     counted: list[int] = []
     segment(model, np.zeros(shape, dtype=np.int16), counted.append)
     assert sum(counted) == windows_of(shape, (32, 32, 32))
+
+
+@pytest.mark.parametrize(("classes", "dtype"), [(255, np.uint8), (256, np.uint16), (300, np.uint16)])
+def test_segment__numbers_of_many_classes_do_not_wrap(classes: int, dtype: type) -> None:
+    model = Segmenter(small_backbone(TINY_MODEL), classes, SegmentationConfig(mode="linear")).eval()
+    with torch.no_grad():
+        list(model.parameters())[-1].zero_()[classes] = (
+            1e3  # the last bias of the decoder: everything is the last class
+        )
+    found = segment(model, np.zeros((32, 32, 32), dtype=np.int16))
+    assert found.dtype == dtype
+    assert (found == classes).all()
 
 
 def test_windows__of_two_scans_are_counted_together(model: Segmenter) -> None:

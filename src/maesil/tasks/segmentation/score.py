@@ -98,7 +98,7 @@ def windows_of(shape: Shape3, superpatch: Shape3) -> int:
 @torch.inference_mode()
 def segment(
     model: Segmenter, hu: npt.NDArray[Any], after: Callable[[int], None] = lambda count: None
-) -> npt.NDArray[np.uint8]:
+) -> npt.NDArray[np.unsignedinteger[Any]]:
     """Class per voxel of a whole volume in orientation SPL, from half-overlapping superpatches with Gaussian weights.
 
     Args:
@@ -130,8 +130,13 @@ def segment(
             cval=0.0,
         )
     assert isinstance(logits, torch.Tensor)
-    found: npt.NDArray[np.uint8] = logits[0].argmax(dim=0).numpy().astype(np.uint8)
+    found: npt.NDArray[np.unsignedinteger[Any]] = logits[0].argmax(dim=0).numpy().astype(_number_type(logits.shape[1]))
     return found
+
+
+def _number_type(count: int) -> type[np.uint8 | np.uint16]:
+    """The smallest type that holds the numbers of so many classes, with the background."""
+    return np.uint8 if count - 1 <= np.iinfo(np.uint8).max else np.uint16
 
 
 @dataclass(frozen=True)
@@ -321,5 +326,5 @@ def _says(path: Path, wanted: object) -> bool:
         return False
 
 
-def _placed(found: npt.NDArray[np.uint8], here: Geometry, there: Geometry) -> Volume:
+def _placed(found: npt.NDArray[np.unsignedinteger[Any]], here: Geometry, there: Geometry) -> Volume:
     return resample_to(Volume(found, here), there, fill=0, order="nearest")
