@@ -1060,7 +1060,15 @@ def test_transfer__the_page_has_what_frozen_features_tell() -> None:
         rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in lines if line.startswith("| organ |")]
         assert len(rows) == 15
         ahead[folder] = sum(row[6].startswith("+") for row in rows)
-        assert sum("[+" in row[6] for row in rows) == {"test": 1, "test_groups": 4}[folder]
+        beyond = [row for row in rows if "[+" in row[6]]
+        told = f"in {('no', 'one', 'two', 'three', 'four')[len(beyond)]} of "
+        assert told + {"test": "the table's 15 rows", "test_groups": "them the interval excludes zero"}[folder] in page
+        if folder == "test_groups":
+            blocks = [row[3] for row in beyond]
+            listed = f"{', '.join(blocks[:-1])} and {blocks[-1]}"
+            assert {row[1] for row in beyond} == {"patch"}
+            assert f"for patches after blocks {listed}, and behind" in page
+            assert f"exclude zero in {len(beyond)} (patches after blocks {listed})" in lab
         known = [
             rf"\| {units[unit]}, {probes[kind]}, block {blocks}\b[^|]*\| "
             + re.escape(f"{own[:5]} | {random[:5]} | {difference} |")
