@@ -227,7 +227,7 @@ def test_answer_of__the_interval_of_patches_is_that_of_their_mean() -> None:
     known = Samples(torch.tensor(np.stack([easy, hard], axis=1))[None].float(), truth, tuple(patients))
     tested = replace(known, truth=np.where((patients > "0")[:, None] & [False, True], np.nan, truth))
     asked = Asked("organ", "patch", "linear")
-    found = answer_of(asked, ("easy", "hard"), known, tested, 0, "pre-trained")
+    found = answer_of(asked, ("easy", "hard"), known, tested)
     assert found.auroc == pytest.approx((1 + found.each["hard"]) / 2)
     assert found.patients == 8
     with_it = np.isclose(found.resampled, found.auroc)
@@ -238,7 +238,7 @@ def test_answer_of__the_interval_of_patches_is_that_of_their_mean() -> None:
 @pytest.mark.parametrize("unit", ["superpatch", "patch"])
 def test_answer_of__nothing_known_is_no_warning(unit: Literal["superpatch", "patch"]) -> None:
     known = _samples([0.0, 1.0, 2.0, 3.0], [True, True, True, True], "aabb")
-    found = answer_of(Asked("organ", unit, "linear"), ("x",), known, known, 0, "pre-trained")
+    found = answer_of(Asked("organ", unit, "linear"), ("x",), known, known)
     assert np.isnan(found.auroc)
     assert np.isnan(found.resampled).all()
     assert found.patients == 0
