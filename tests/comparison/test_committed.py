@@ -397,6 +397,41 @@ def test_head_neck__pages_have_the_fusion_on_voxels() -> None:
             assert better == ({"psnr": 21, "ssim": 0, "lpips": 31 - 22}[metric] if "unet" in name else 31)
 
 
+def test_head_neck__pages_have_the_longer_training() -> None:
+    """The network of 10,000 steps with its fusion on voxels, beside a U-Net that was trained for as long."""
+    page = (RESULTS / "voxel_fusion" / "README.md").read_text().replace("\n", " ")
+    folder = RESULTS / "voxel_fusion/head_neck"
+    voxels, unet = folder / "longer/voxels/scores.jsonl", folder / "longer/unet/scores.jsonl"
+    kriging = RESULTS / "comparison/head_neck/models/kriging/scores.jsonl"
+    rows = {
+        "`unet:ssim_weight=1` with 7.9 M parameters, 10,000 steps": (unet, "unet"),
+        "10,000 steps, fusion on voxels 2,500 steps": (voxels, "maesil + fusion"),
+        "its trunk alone, 10,000 steps": (voxels, "maesil"),
+        "3,400 steps, fusion on voxels 2,500 steps, as above": (folder / "test/scores.jsonl", "maesil + fusion"),
+        "`kriging`": (kriging, "kriging"),
+    }
+    for name, (file, model) in rows.items():
+        assert page_row(name, file.relative_to(RESULTS).as_posix(), model) in page
+    ours = masked_by_scan(voxels, "maesil + fusion")
+    for name in (next(iter(rows)), "3,400 steps, fusion on voxels 2,500 steps, as above", "`kriging`"):
+        other = masked_by_scan(*rows[name])
+        better, worse = (other, ours) if "unet" in name else (ours, other)
+        for (metric, digits), unit in zip(DIGITS.items(), (" dB", " in SSIM", " in LPIPS"), strict=True):
+            gain, interval, count = difference(better, worse, metric, digits)
+            behind = "behind " if (name, metric) == (next(iter(rows)), "psnr") else ""
+            assert f"{gain}{unit} ({interval}; {behind}on {count}" in page, (name, metric)
+    (rival, own) = (shown_means(masked_by_scan(*rows[name])) for name in list(rows)[:2])
+    told = f"SSIM {rival[1]} vs {own[1]}, LPIPS {rival[2]} vs {own[2]}, PSNR level ({rival[0]} vs {own[0]} dB)"
+    assert told in README.read_text()
+    for text in (LAB.read_text().replace("\n", " "), (RESULTS / "README.md").read_text()):
+        assert all(re.search(rf"{row[0]}( dB)?, {row[1]}", text) for row in (rival, own))
+    for file, rows_logged in ((unet, 1000), (voxels, 250)):
+        with file.with_name("metrics.csv").open(newline="") as log:
+            logged = [row for row in csv.DictReader(log) if row["superpatches_per_s"]]
+        assert len(logged) == rows_logged
+        assert f"{sum(80 / float(row['superpatches_per_s']) for row in logged):,.0f} s" in page
+
+
 def shown_seed(means: dict[str, float]) -> str:
     return f"{means['psnr']:.2f}, {means['ssim']:.3f}, {means['lpips']:.3f}"
 
@@ -722,12 +757,12 @@ def test_voxel_fusion__the_page_has_the_seconds_of_the_logs() -> None:
 def difference(
     ours: dict[str, dict[str, float]], other: dict[str, dict[str, float]], metric: str, digits: int
 ) -> tuple[str, str, int]:
-    """By how much ours is better on 9 scans of 9 patients, the interval of that, and on how many scans it is."""
+    """By how much ours is better on scans of one patient each, the interval of that, and on how many scans it is."""
     sign = -1 if metric == "lpips" else 1
     gains = [sign * (value - other[metric][scan]) for scan, value in ours[metric].items()]
     low, high = patient_interval(gains, list(ours[metric]))
     interval = f"{low:.{digits}f} to {high:.{digits}f}"
-    return f"{sum(gains) / 9:.{digits}f}", interval, sum(gain > 0 for gain in gains)
+    return f"{fmean(gains):.{digits}f}", interval, sum(gain > 0 for gain in gains)
 
 
 def test_voxel_fusion__the_page_has_the_differences() -> None:
