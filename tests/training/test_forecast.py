@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import io
+import os
 import re
 from dataclasses import replace
+from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import pytorch_lightning as pl
 from rich.console import Console
 
+from maesil.cores import OtherLoad
 from maesil.presets import PRESETS
 from maesil.presets.baselines import baseline
-from maesil.runs.advice import cpu_advice, cpu_warning
+from maesil.runs.advice import cpu_advice, cpu_warning, sharing_advice
 from maesil.training.config import EfficiencyConfig
 from maesil.training.forecast import Forecast
 
@@ -60,9 +63,39 @@ def test_forecast__short_runs_need_none(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_cpu_advice__names_a_smaller_preset_where_days_are_left() -> None:
     base, demo = PRESETS["base"](), PRESETS["demo"]()
-    assert "use a smaller preset (`maesil pretrain demo" in cpu_advice(base, "cpu", 11 * 86400.0)
+    assert "use a smaller preset (`maesil pretrain small ...`)" in cpu_advice(base, "cpu", 11 * 86400.0)
     assert cpu_advice(base, "cpu", 3600.0) == cpu_advice(base, "gpu", 1e7) == ""
     assert cpu_advice(demo, "cpu", 1e7) == "on a CPU, use fewer --train.steps, or a GPU"
+
+
+def test_sharing_advice__where_threads_have_no_core_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("maesil.runs.advice.available_cores", lambda: 4)
+    told = "other programs use 1.2 of 4 cores: --efficiency.threads 3 may be many times as fast"
+    assert sharing_advice(4, 1.2) == told
+    assert sharing_advice(4, 9.0).startswith("other programs use 9.0 of 4 cores: --efficiency.threads 1 ")
+    assert sharing_advice(3, 1.2) == sharing_advice(4, 0.3) == sharing_advice(4, None) == sharing_advice(1, 4.0) == ""
+
+
+def test_other_load__is_what_others_used_and_not_this_process(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    stat, clock, own = tmp_path / "stat", [0.0], [0.0]
+    ticks = os.sysconf("SC_CLK_TCK")
+
+    def busy(*cores: int) -> None:
+        """Cores 0 and 1 are this process's; half of their time is that of nice programs."""
+        lines = [f"cpu{number} {s * ticks // 2} {s * ticks // 2} 0 777 0 0 0 0" for number, s in enumerate(cores)]
+        stat.write_text("\n".join(["cpu 1 2 3 4 5 6 7 8", *lines, "intr 5"]))
+
+    monkeypatch.setattr("maesil.cores.STAT", stat)
+    monkeypatch.setattr("maesil.cores.os.sched_getaffinity", lambda pid: {0, 1})
+    monkeypatch.setattr("maesil.cores.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("maesil.cores.time.process_time", lambda: own[0])
+    busy(100, 100, 100)
+    load = OtherLoad()
+    clock[0], own[0] = 10.0, 8.0
+    busy(110, 110, 999)
+    assert load.cores() == pytest.approx(1.2)
+    stat.unlink()
+    assert load.cores() is None
 
 
 def test_cpu_warning__comes_before_a_first_step_that_takes_minutes() -> None:

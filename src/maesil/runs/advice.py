@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from maesil.config import RunConfig
+from maesil.cores import available_cores
 from maesil.models import MAEConfig
 from maesil.models.cost import mae_flops
 from maesil.progress import duration
@@ -12,8 +13,10 @@ from maesil.training.devices import resolve, world_size
 
 LONG_S = 24 * 3600.0
 """Time from which a run on a CPU is too long."""
-SMALLEST = "demo"
+SMALLEST = "small"
 """Preset for CPUs."""
+NOTICED = 0.5
+"""Number of cores that other programs use from which it is told."""
 CORE_FLOPS = 1.4e11
 """Floating-point operations per second of a core in the trainings of `results/voxel_fusion`, in bf16 on a server."""
 
@@ -47,5 +50,21 @@ def cpu_advice(config: RunConfig, accelerator: str, seconds: float) -> str:
     """
     if accelerator != "cpu" or seconds < LONG_S:
         return ""
-    smaller = f"a smaller preset (`maesil pretrain {SMALLEST} --data.holdout.by patient --data.padded-crops ...`), "
-    return f"on a CPU, use {'' if config.preset == SMALLEST else smaller}fewer --train.steps, or a GPU"
+    smaller = "" if config.preset in (SMALLEST, "demo") else f"a smaller preset (`maesil pretrain {SMALLEST} ...`), "
+    return f"on a CPU, use {smaller}fewer --train.steps, or a GPU"
+
+
+def sharing_advice(threads: int, others: float | None) -> str:
+    """What to do about a run on a CPU that has to share its cores; empty where each thread has one of its own.
+
+    Threads wait for each other many times in a step, so one that has to wait for a core stops them all.
+
+    Args:
+        threads: Number of the run's threads.
+        others: Number of cores that other programs use; None: unknown.
+    """
+    cores = available_cores()
+    free = max(1, round(cores - (others or 0.0)))
+    if others is None or others < NOTICED or threads <= free:
+        return ""
+    return f"other programs use {others:.1f} of {cores} cores: --efficiency.threads {free} may be many times as fast"

@@ -14,13 +14,14 @@ from rich.console import Console
 
 from maesil.catalog import NONE
 from maesil.config import RunConfig, changed_values, from_dict, load_yaml, to_dict
+from maesil.cores import OtherLoad
 from maesil.errors import ConfigError, EmptySplitError, StoreError
 from maesil.files import AnyPath
 from maesil.models import Pretrainer, make_model
 from maesil.models.transformer import recompute_blocks
 from maesil.progress import Progress
 from maesil.rank import is_first_rank
-from maesil.runs.advice import cpu_advice, cpu_warning
+from maesil.runs.advice import cpu_advice, cpu_warning, sharing_advice
 from maesil.runs.card import model_card, run_record, store_lines
 from maesil.runs.checkpoints import checkpoint_of, steps_done
 from maesil.runs.claim import SETTINGS, Differences, claim
@@ -154,12 +155,20 @@ def _train(
         if by == "superpatch":
             fix = "prepare the scans at a smaller spacing, or hold out patients: --data.holdout.by patient"
         screen.print(f"no {by} is held out for validation: no validation score, images or checkpoint `best`; {fix}")
-    forecast = Forecast(screen, partial(cpu_advice, config, str(efficiency.accelerator)))
+    forecast = Forecast(screen, partial(_advice, config, efficiency, OtherLoad()))
     callbacks: list[Callback] = [forecast]
     if held_out is not None and config.monitor.image_every:
         callbacks.append(Images(held_out[0], config.monitor.image_every))
     batches = Batches(training, held_out, config.train, efficiency)
     return fit(module, batches, job, efficiency, LiveProgress(screen, report=progress), callbacks)
+
+
+def _advice(config: RunConfig, efficiency: EfficiencyConfig, load: OtherLoad, seconds: float) -> str:
+    """What to do about a run that takes so many seconds."""
+    accelerator = str(efficiency.accelerator)
+    is_alone = accelerator == "cpu" and world_size(efficiency) == 1  # else the other processes may be the run's own
+    shared = sharing_advice(torch.get_num_threads(), load.cores()) if is_alone else ""
+    return "; ".join(filter(None, (shared, cpu_advice(config, accelerator, seconds))))
 
 
 def _initial(
