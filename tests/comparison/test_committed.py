@@ -1031,6 +1031,18 @@ def test_transfer__the_pages_have_the_longer_fine_tuning() -> None:
     assert f"({gains[0]}, {gains[1]}, {gains[2]})" in lab
 
 
+def test_transfer__the_pages_have_the_sarcoma() -> None:
+    table = (RESULTS / "transfer/sarcoma/table.md").read_text()
+    (line,) = (line for line in table.splitlines() if line.startswith("| 14 scans "))
+    assert "| 1 x 16 |" in line
+    cells = [re.sub(r" ± [\d.]+", "", cell.strip()) for cell in line.split("|")[3:6]]
+    assert (
+        f"| 14 patients | Dice {cells[0]} | {cells[1]} | {cells[2]} |" in (RESULTS / "transfer/README.md").read_text()
+    )
+    for text in ((RESULTS / "README.md").read_text(), LAB.read_text()):
+        assert f"{cells[0][:5]} vs {cells[1][:5]}" in text
+
+
 def superpatch_rows(name: str) -> dict[tuple[str, str], list[str]]:
     """The rows of a probe for organs in superpatches: probe and blocks to AUROC of both, and difference."""
     lines = (RESULTS / "transfer/features" / name / "table.md").read_text().splitlines()
