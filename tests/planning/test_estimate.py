@@ -109,7 +109,7 @@ def test_text__advises_against_weeks_on_a_cpu(tiny_config: RunConfig) -> None:
     assert "12 steps, about 8 d 8 h" in estimate_text(long, tiny_config)
     for passes, said in ((0.254, "0.25 passes"), (9600.4, "9,600 passes")):
         assert said in estimate_text(replace(long, passes=passes), tiny_config)
-    assert "on a CPU, use a smaller preset (`maesil pretrain demo" in estimate_text(long, tiny_config)
+    assert "on a CPU, use a smaller preset (`maesil pretrain small ...`)" in estimate_text(long, tiny_config)
     assert "smaller preset" not in estimate_text(estimate, tiny_config)
     assert "smaller preset" not in estimate_text(replace(long, device="A GPU"), tiny_config)
     assert "smaller preset" not in estimate_text(long, replace(tiny_config, preset="demo"))
