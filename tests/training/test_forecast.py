@@ -70,7 +70,7 @@ def test_cpu_advice__names_a_smaller_preset_where_days_are_left() -> None:
 
 def test_sharing_advice__where_threads_have_no_core_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("maesil.runs.advice.available_cores", lambda: 4)
-    told = "other programs use 1.2 of 4 cores: --efficiency.threads 3 may be many times as fast"
+    told = "other programs use 1.2 of 4 cores: --efficiency.threads 3 may be many times faster"
     assert sharing_advice(4, 1.2) == told
     assert sharing_advice(4, 9.0).startswith("other programs use 9.0 of 4 cores: --efficiency.threads 1 ")
     assert sharing_advice(3, 1.2) == sharing_advice(4, 0.3) == sharing_advice(4, None) == sharing_advice(1, 4.0) == ""

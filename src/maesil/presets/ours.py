@@ -111,8 +111,8 @@ def small() -> RunConfig:
     64^3 superpatches, 10.4 M parameters, of which 7.9 M are the fusion's. Splits are by patient. 3,400 steps train the
     network, and 2,500 the fusion. On 25 scans at 2 mm, that took about 42 minutes of a core with bf16: 20.3 dB, SSIM
     0.72 and LPIPS 0.20 on masked voxels of unseen patients, where kriging has 18.0, 0.62 and 0.34
-    (`results/voxel_fusion`). The published weights `sharp-2mm` are this preset's, with seed 1. More steps rebuild
-    better: at 4 mm, 10,000 steps of the network instead of 3,400 brought 1.2 dB, 0.06 in SSIM and 0.04 in LPIPS.
+    (`results/voxel_fusion`). The published weights `sharp-2mm` are this preset's, with seed 1. More steps may
+    rebuild better: at 4 mm, 10,000 steps of the network instead of 3,400, with other flips, brought 1.2 dB (one seed).
     """
     start = demo()
     assert isinstance(start.model, MAEConfig)

@@ -13,10 +13,10 @@ from maesil.training.devices import resolve, world_size
 
 LONG_S = 24 * 3600.0
 """Time from which a run on a CPU is too long."""
-SMALLEST = "small"
+FOR_CPUS = "small"
 """Preset for CPUs."""
 NOTICED = 0.5
-"""Number of cores that other programs use from which it is told."""
+"""Number of cores in use by other programs from which a run is told of them."""
 CORE_FLOPS = 1.4e11
 """Floating-point operations per second of a core in the trainings of `results/voxel_fusion`, in bf16 on a server."""
 
@@ -50,7 +50,7 @@ def cpu_advice(config: RunConfig, accelerator: str, seconds: float) -> str:
     """
     if accelerator != "cpu" or seconds < LONG_S:
         return ""
-    smaller = "" if config.preset in (SMALLEST, "demo") else f"a smaller preset (`maesil pretrain {SMALLEST} ...`), "
+    smaller = "" if config.preset in (FOR_CPUS, "demo") else f"a smaller preset (`maesil pretrain {FOR_CPUS} ...`), "
     return f"on a CPU, use {smaller}fewer --train.steps, or a GPU"
 
 
@@ -63,8 +63,10 @@ def sharing_advice(threads: int, others: float | None) -> str:
         threads: Number of the run's threads.
         others: Number of cores that other programs use; None: unknown.
     """
-    cores = available_cores()
-    free = max(1, round(cores - (others or 0.0)))
-    if others is None or others < NOTICED or threads <= free:
+    if others is None or others < NOTICED:
         return ""
-    return f"other programs use {others:.1f} of {cores} cores: --efficiency.threads {free} may be many times as fast"
+    cores = available_cores()
+    free = max(1, round(cores - others))
+    if threads <= free:
+        return ""
+    return f"other programs use {others:.1f} of {cores} cores: --efficiency.threads {free} may be many times faster"

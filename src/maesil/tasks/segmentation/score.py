@@ -130,13 +130,10 @@ def segment(
             cval=0.0,
         )
     assert isinstance(logits, torch.Tensor)
-    found: npt.NDArray[np.unsignedinteger[Any]] = logits[0].argmax(dim=0).numpy().astype(_number_type(logits.shape[1]))
+    found: npt.NDArray[np.unsignedinteger[Any]] = (
+        logits[0].argmax(dim=0).numpy().astype(np.min_scalar_type(logits.shape[1] - 1))
+    )
     return found
-
-
-def _number_type(count: int) -> type[np.uint8 | np.uint16]:
-    """The smallest type that holds the numbers of so many classes, with the background."""
-    return np.uint8 if count - 1 <= np.iinfo(np.uint8).max else np.uint16
 
 
 @dataclass(frozen=True)
